@@ -1,0 +1,36 @@
+"""jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
+
+from jaxdl import nn, tree
+from jaxdl.core import (
+    Call,
+    Module,
+    as_module,
+    capture,
+    compose,
+    init,
+    intervene,
+    named_key,
+    residual,
+    serial,
+    stack,
+)
+from jaxdl.tree import summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Call",
+    "Module",
+    "as_module",
+    "capture",
+    "compose",
+    "init",
+    "intervene",
+    "named_key",
+    "nn",
+    "residual",
+    "serial",
+    "stack",
+    "summary",
+    "tree",
+]

@@ -1,0 +1,453 @@
+"""A model is two pure functions.
+
+`init(key, *inputs)` makes the parameters and the state, `apply(params, state, *inputs)` computes
+the output and the next state. Both trees are nested dicts of arrays and of nothing else, so they
+print as paths, map under `jax.tree`, and interchange with Flax. A layer is a factory that closes
+over its hyper-parameters and returns the pair; a composite is named children and one
+`forward(call, *inputs)` from which the pair is derived, so that no network is written twice.
+
+    def mlp(hidden, classes):
+        children = dict(hidden=dense(hidden), logits=dense(classes))
+        def forward(call, x):
+            return call("logits", jax.nn.relu(call("hidden", x)))
+        return compose("mlp", children, forward)
+
+The shape of the pair is optax's, and the names are Flax's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex
+
+Tree = dict[str, Any]
+"""A nested dict of arrays: parameters or state."""
+Tap = Callable[[str, Any], Any]
+"""`tap(path, value) -> value`: sees, and may replace, the output of the child at `path`."""
+
+_under_jit = getattr(jex, "unsafe_am_i_under_a_jit_DO_NOT_USE", lambda: False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Module:
+    """A pair of pure functions; `kind`, `config` and `children` only describe it.
+
+    Compared and hashed by identity, so a module can be a static argument of `jax.jit`; build it
+    once, outside of the compiled function.
+
+    Attributes:
+      init: `(key, *inputs) -> (params, state)`. Only the inputs' shapes and dtypes matter.
+      apply: `(params, state, *inputs, train=False, key=None, tap=None) -> (output, state)`.
+        `train` switches dropout and batch statistics on; `key` is needed by random layers when
+        `train` is true; `tap` sees the output of every named child.
+      kind: the factory's name.
+      config: the factory's hyper-parameters.
+      children: the named parts of a composite.
+
+    Raises:
+      ValueError: built while `jax.jit` traces. Every trace would make another model, and whatever
+        is cached by model (`jaxdl.init`, `train.fit`) would compile anew.
+    """
+
+    init: Callable[..., tuple[Tree, Tree]]
+    apply: Callable[..., tuple[Any, Tree]]
+    kind: str = "module"
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    children: Mapping[str, Module] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if _under_jit():
+            raise ValueError(
+                f"{self.kind} was built inside a function that jax.jit traces; expected a model "
+                "built once, outside: move the factory call out of the compiled function and close "
+                "over the model."
+            )
+
+    def __repr__(self) -> str:
+        config = ", ".join(f"{name}={_show(value)}" for name, value in self.config.items())
+        if not self.children:
+            return f"{self.kind}({config})"
+        lines = [f"{name}: {child!r}" for name, child in self.children.items()]
+        body = "\n".join(lines).replace("\n", "\n  ")
+        return f"{self.kind}({config}) {{\n  {body}\n}}"
+
+
+def _show(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
+    """Makes a model's parameters and state, compiled, without running the network.
+
+    Args:
+      model: any `Module`.
+      key: a PRNG key, `jax.random.key(seed)`.
+      *inputs: what `model.apply` will be given: arrays, `jax.ShapeDtypeStruct`s, or trees of them,
+        with the batch axis. Only shapes and dtypes are used.
+
+    Returns:
+      `(params, state)`, nested dicts; layers without parameters have no entry.
+
+    Raises:
+      ValueError: `key` is no PRNG key; or a layer rejects its input.
+    """
+    if not (hasattr(key, "dtype") and hasattr(key, "shape")):
+        raise ValueError(
+            f"init: key is {key!r}; expected a PRNG key: pass jax.random.key({key!r})."
+            if isinstance(key, int)
+            else f"init: key is a {type(key).__name__}; expected a PRNG key, jax.random.key(seed)."
+        )
+    leaves, treedef = jax.tree.flatten(inputs)
+    specs = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)
+    return _init(model, treedef, specs, key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _init(model, treedef, specs, key):
+    zeros = [jnp.zeros(spec.shape, spec.dtype) for spec in specs]
+    return model.init(key, *jax.tree.unflatten(treedef, zeros))
+
+
+def named_key(key: jax.Array | None, name: str) -> jax.Array | None:
+    """The key of the part called `name`, whatever other parts there are.
+
+    Keys hang on names, not on positions, so adding a layer leaves the others' values as they were;
+    crc32, unlike `hash`, is the same in every process.
+    """
+    return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def as_module(layer: Module | Callable) -> Module:
+    """A plain callable of arrays is a layer without parameters; a `Module` is returned as it is."""
+    if isinstance(layer, Module):
+        return layer
+    if not callable(layer):
+        raise ValueError(
+            f"a layer is a Module or a function of arrays; got {layer!r}, a {type(layer).__name__}."
+        )
+    function = layer
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__name__", type(function).__name__).strip("<>")
+    return Module(
+        init=lambda key, *inputs: ({}, {}),
+        apply=lambda params, state, *inputs, **_: (layer(*inputs), state),
+        kind=name,
+    )
+
+
+class Call:
+    """What a composite's `forward` is given: `call(name, *inputs)` runs the child of that name.
+
+    Calling a child again shares its parameters (weight tying); the second use is tapped as
+    `name#1` and draws its own random numbers. `call.params(name)` is the parameters of a child that
+    has run, for ties that are no call, such as an output layer that reads the embedding's table.
+    """
+
+    def __init__(self, kind: str, children: Mapping[str, Module], run: Callable, params: Tree):
+        self._kind, self._children, self._run, self._params = kind, children, run, params
+        self.uses: dict[str, int] = {}
+
+    def __call__(self, name: str, *inputs: Any) -> Any:
+        if name not in self._children:
+            raise ValueError(
+                f"no child {name!r} in {self._kind}; {suggest(name, self._children, 'children')}"
+            )
+        use = self.uses.get(name, 0)
+        self.uses[name] = use + 1
+        label = name if use == 0 else f"{name}#{use}"
+        with jax.named_scope(label):
+            return self._run(name, label, self._children[name], inputs)
+
+    def params(self, name: str) -> Tree:
+        if name not in self.uses:
+            raise ValueError(
+                f"{self._kind}: call.params({name!r}) before call({name!r}, ...); run the child "
+                "first, so that its parameters exist."
+            )
+        return self._params.get(name, {})
+
+
+def suggest(name: str, known: Collection[str], what: str) -> str:
+    """The second half of an error about a wrong name: the likely one, and all that there are."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}{what}: {', '.join(known) or 'none'}."
+
+
+def compose(
+    kind: str,
+    children: Mapping[str, Module | Callable],
+    forward: Callable[..., Any],
+    *,
+    optional: Collection[str] = (),
+    **config: Any,
+) -> Module:
+    """Named children and one `forward(call, *inputs)` make a `Module`.
+
+    Args:
+      kind: the name shown for the composite, by custom its factory's.
+      children: the parts by name; plain callables are layers without parameters. The names are the
+        keys of the parameter tree and the steps of a tap's path.
+      forward: computes the output from the inputs, running children by `call(name, *inputs)`.
+        Branches, skips and loops are ordinary Python.
+      optional: names of children that `forward` may leave unused, such as a projection that only
+        some shapes need.
+      **config: hyper-parameters, to be shown.
+
+    Returns:
+      The module; parameters and state are dicts keyed by child, without empty entries.
+
+    Raises:
+      ValueError: a name holds "/" or "#"; `forward` calls a child that is not there, or leaves one
+        unused; parameters hold entries that are no child's.
+    """
+    parts = {name: as_module(child) for name, child in children.items()}
+    for name in parts:
+        if not name or "/" in name or "#" in name:
+            raise ValueError(
+                f"{kind}: child name {name!r} is empty or holds '/' or '#'; rename it."
+            )
+
+    def init(key, *inputs):
+        params, state = {}, {}
+
+        def run(name, label, child, inputs):
+            if name not in params:
+                params[name], state[name] = child.init(named_key(key, name), *inputs)
+            return child.apply(params[name], state[name], *inputs)[0]
+
+        call = Call(kind, parts, run, params)
+        forward(call, *inputs)
+        unused = [name for name in parts if name not in call.uses and name not in optional]
+        if unused:
+            raise ValueError(
+                f"{kind}: forward never calls {', '.join(map(repr, unused))}; call every child, "
+                "remove it, or name it in optional=."
+            )
+        return _without_empty(params), _without_empty(state)
+
+    def apply(params, state, *inputs, train=False, key=None, tap=None):
+        for given, what in ((params, "params"), (state, "state")):
+            extra = [name for name in given if name not in parts]
+            if extra:
+                raise ValueError(
+                    f"{kind}: {what} hold {extra[0]!r}; {suggest(extra[0], parts, 'children')}"
+                )
+        state = dict(state)
+
+        def run(name, label, child, inputs):
+            inner = tap and (lambda path, value: tap(f"{label}/{path}", value))
+            try:
+                output, new = child.apply(
+                    params.get(name, {}),
+                    state.get(name, {}),
+                    *inputs,
+                    train=train,
+                    key=named_key(key, label),
+                    tap=inner,
+                )
+            except KeyError as missing:
+                raise ValueError(
+                    f"{kind}: child {name!r} ({child.kind}) found no parameter or state {missing}; "
+                    f"params hold {sorted(params)}, state holds {sorted(state)}. Were both made by "
+                    "this model's init?"
+                ) from missing
+            if new:
+                state[name] = new
+            return output if tap is None else tap(label, output)
+
+        return forward(Call(kind, parts, run, params), *inputs), state
+
+    return Module(init, apply, kind, config, parts)
+
+
+def _without_empty(tree: Tree) -> Tree:
+    return {name: sub for name, sub in tree.items() if jax.tree.leaves(sub)}
+
+
+def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
+    """Layers one after another: y = f_n(... f_1(x)).
+
+    Args:
+      *layers: children named by kind and a count, as Flax numbers them: `conv_0`, `relu_0`,
+        `conv_1`. The first may take several inputs.
+      **named: instead, children by keyword, in order.
+
+    Raises:
+      ValueError: both positional and named layers are given, or none.
+    """
+    if bool(layers) == bool(named):
+        raise ValueError(
+            f"serial takes layers either by position or by keyword; got {len(layers)} and "
+            f"{len(named)}: name all of them or none."
+        )
+    children: dict[str, Module | Callable] = dict(named)
+    counts: dict[str, int] = {}
+    for layer in map(as_module, layers):
+        count = counts.get(layer.kind, 0)
+        counts[layer.kind] = count + 1
+        children[f"{layer.kind}_{count}"] = layer
+    first, *rest = children
+
+    def forward(call, *inputs):
+        x = call(first, *inputs)
+        for name in rest:
+            x = call(name, x)
+        return x
+
+    return compose("serial", children, forward)
+
+
+def residual(block: Module | Callable, shortcut: Module | Callable | None = None) -> Module:
+    """y = x + block(x), or shortcut(x) + block(x). He et al. 2016 (arXiv 1512.03385), eq. 1 and 2.
+
+    Args:
+      block: the residual function F; with no `shortcut` it must keep its input's shape.
+      shortcut: a projection of x to block's output shape, e.g. `conv(features, 1, stride=2)`.
+
+    Raises:
+      ValueError: the two terms differ in shape.
+    """
+    children = {"block": block} | ({} if shortcut is None else {"shortcut": shortcut})
+
+    def forward(call, x):
+        y = call("block", x)
+        skip = x if shortcut is None else call("shortcut", x)
+        if skip.shape != y.shape:
+            raise ValueError(
+                f"residual: block gives {y.shape}, the shortcut {skip.shape}; expected equal "
+                "shapes: give shortcut= a projection, e.g. conv(features, 1, stride=...)."
+            )
+        return skip + y
+
+    return compose("residual", children, forward)
+
+
+def stack(block: Module, n: int) -> Module:
+    """`n` copies of a shape-preserving block, each with parameters of its own, as one scan.
+
+    Parameters and state have a leading axis of length n. Compile time does not grow with n. When
+    tapped, the copies are unrolled and their paths begin with the copy's number: `3/dense_0`.
+
+    Args:
+      block: `(x, *rest) -> x` of the same shape and dtype; `rest` is given to every copy.
+      n: the number of copies, >= 1.
+
+    Raises:
+      ValueError: n is no positive integer, or the block changes its input's shape or dtype.
+    """
+    block = as_module(block)
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"stack: n is {n!r}; expected a positive integer.")
+
+    def init(key, x, *rest):
+        params, state = jax.vmap(lambda k: block.init(k, x, *rest))(jax.random.split(key, n))
+        return params, state
+
+    def step(x, rest, params, state, **options):
+        y, state = block.apply(params, state, x, *rest, **options)
+        if jnp.shape(y) != jnp.shape(x) or y.dtype != x.dtype:
+            raise ValueError(
+                f"stack: {block.kind} maps {x.dtype}{list(x.shape)} to {y.dtype}{list(y.shape)}; "
+                "expected a block that keeps shape and dtype: put layers that change them outside."
+            )
+        return y, state
+
+    def apply(params, state, x, *rest, train=False, key=None, tap=None):
+        keys = None if key is None else jax.random.split(key, n)
+        if tap is None:
+
+            def body(x, copy):
+                params, state, key = copy
+                return step(x, rest, params, state, train=train, key=key)
+
+            return jax.lax.scan(body, x, (params, state, keys), length=n)
+        states = []
+        for i in range(n):
+            p, s, k = jax.tree.map(lambda leaf, i=i: leaf[i], (params, state, keys))
+            inner = lambda path, value, i=i: tap(f"{i}/{path}", value)  # noqa: E731
+            with jax.named_scope(str(i)):
+                x, s = step(x, rest, p, s, train=train, key=k, tap=inner)
+            x = tap(str(i), x)
+            states.append(s)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    return Module(init, apply, "stack", {"n": n}, {"block": block})
+
+
+def capture(
+    model: Module,
+    params: Tree,
+    state: Tree,
+    *inputs: Any,
+    at: Collection[str] | None = None,
+    **options,
+) -> tuple[Any, dict[str, Any]]:
+    """Runs a model and returns the values at named places too.
+
+    Args:
+      model, params, state, *inputs: as for `model.apply`.
+      at: the paths wanted, e.g. `{"conv_0", "block_1/relu_0"}`; all when None.
+      **options: `train` and `key`, as for `model.apply`.
+
+    Returns:
+      `(output, {path: value})`, in the order of computation.
+
+    Raises:
+      ValueError: a wanted path is not there.
+    """
+    at = {at} if isinstance(at, str) else at
+    seen: dict[str, Any] = {}
+
+    def tap(path, value):
+        seen[path] = value
+        return value
+
+    output, _ = model.apply(params, state, *inputs, tap=tap, **options)
+    return output, {path: seen[path] for path in (seen if at is None else _hit(at, seen))}
+
+
+def intervene(
+    model: Module, params: Tree, state: Tree, *inputs: Any, edits: Mapping[str, Any], **options
+) -> Any:
+    """Runs a model with named intermediate values changed: ablation, patching, steering.
+
+    Args:
+      model, params, state, *inputs: as for `model.apply`.
+      edits: for each path either a function `value -> value` or the value to put there.
+      **options: `train` and `key`, as for `model.apply`.
+
+    Returns:
+      The output.
+
+    Raises:
+      ValueError: a path is not there.
+    """
+    seen: dict[str, None] = {}
+
+    def tap(path, value):
+        seen[path] = None
+        if path not in edits:
+            return value
+        edit = edits[path]
+        return edit(value) if callable(edit) else edit
+
+    output, _ = model.apply(params, state, *inputs, tap=tap, **options)
+    _hit(edits, seen)
+    return output
+
+
+def _hit(wanted: Collection[str], seen: Collection[str]) -> Collection[str]:
+    for path in wanted:
+        if path not in seen:
+            raise ValueError(f"no path {path!r} in the model; {suggest(path, seen, 'paths')}")
+    return wanted

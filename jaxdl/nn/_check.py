@@ -1,0 +1,37 @@
+"""Checks that the layers share; each error says what was given, what is expected and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def positive(layer: str, **sizes: int) -> None:
+    """Every size is an integer >= 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{layer}: {name} is {size!r}; expected an integer of at least 1.")
+
+
+def per_axis(layer: str, name: str, value: int | Sequence[int], n: int) -> tuple[int, ...]:
+    """A size for each of n axes, from one integer for all or a sequence of n."""
+    sizes = (value,) * n if isinstance(value, int) else tuple(value)
+    if len(sizes) != n:
+        raise ValueError(f"{layer}: {name} is {value!r}; expected an integer or {n} of them.")
+    positive(layer, **{f"{name}[{axis}]": size for axis, size in enumerate(sizes)})
+    return sizes
+
+
+def floating(layer: str, x: jax.Array, min_ndim: int = 1) -> None:
+    """x is a floating-point array of at least `min_ndim` axes."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"{layer}: input is {x.dtype}{list(x.shape)}; expected a floating-point array: "
+            "convert it first, e.g. x.astype(jnp.float32) / 255 for images of bytes."
+        )
+    if x.ndim < min_ndim:
+        raise ValueError(
+            f"{layer}: input has shape {x.shape}; expected at least {min_ndim} axes, batch first."
+        )

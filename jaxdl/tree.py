@@ -1,0 +1,157 @@
+"""Trees of arrays as paths, and the table that shows what a model is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex
+
+from jaxdl.core import Module, Tree
+
+__all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """`{"dense_0/kernel": array, ...}`: every leaf by its path, in the tree's order."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def unflatten(paths: Mapping[str, Any]) -> Tree:
+    """The nested dict of `{"dense_0/kernel": array, ...}`; the inverse of `flatten` for dicts.
+
+    Raises:
+      ValueError: one path is both a leaf and a folder of leaves.
+    """
+    tree: Tree = {}
+    for path, leaf in paths.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"unflatten: {path!r} lies below a leaf; rename one of the two.")
+        if name in node:
+            raise ValueError(f"unflatten: {path!r} is a leaf and a folder; rename one of the two.")
+        node[name] = leaf
+    return tree
+
+
+def count(tree: Any) -> int:
+    """The number of scalars in a tree of arrays or `jax.ShapeDtypeStruct`s."""
+    return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """The tree with its floating-point leaves in another dtype; integers and keys stay."""
+
+    def one(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, tree)
+
+
+class Row(NamedTuple):
+    """A line of a `Summary`: one named child, composites included."""
+
+    path: str
+    kind: str
+    shape: str
+    params: int
+    flops: int
+
+
+class Summary(NamedTuple):
+    """A model's parts in order of computation, and its totals; prints as a table."""
+
+    rows: tuple[Row, ...]
+    params: int
+    flops: int
+
+    def __str__(self) -> str:
+        header = ("path", "kind", "output", "parameters", "FLOPs")
+        body = [(r.path, r.kind, r.shape, f"{r.params:,}", f"{r.flops:,}") for r in self.rows]
+        total = ("total", "", "", f"{self.params:,}", f"{self.flops:,}")
+        widths = [max(len(line[i]) for line in (header, *body, total)) for i in range(5)]
+        rule = "  ".join("-" * width for width in widths)
+
+        def line(cells):
+            left = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
+            right = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
+            return "  ".join(left + right)
+
+        return "\n".join([line(header), rule, *map(line, body), rule, line(total)])
+
+
+def summary(model: Module, *inputs: Any) -> Summary:
+    """Path, kind, output shape, parameters and FLOPs of every part, without allocating anything.
+
+    Args:
+      model: any `Module`.
+      *inputs: what `model.apply` will be given, as arrays or `jax.ShapeDtypeStruct`s.
+
+    Returns:
+      A `Summary`; `print` shows the table. FLOPs are those of matrix products and convolutions in
+      a forward pass of the whole batch, two for each multiply-add; other operations count nothing,
+      as is usual in papers. A part called again has a row `name#1` with FLOPs but no parameters.
+      A row of a composite holds the sum of its parts.
+    """
+    params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    rows: list[Row] = []
+
+    def tap(path, value):
+        part, sub, copies = _resolve(model, params, path)
+        shapes = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(value)]
+        number = 0 if "#" in path else count(sub) // copies
+        rows.append(Row(path, part.kind, " ".join(shapes), number, 0))
+        return value
+
+    flops: dict[str, int] = {}
+    jaxpr = jax.make_jaxpr(lambda *args: model.apply(*args, tap=tap)[0])(params, state, *inputs)
+    _count_flops(jaxpr.jaxpr, "", 1, flops)
+
+    def below(path):
+        return sum(n for at, n in flops.items() if at == path or at.startswith(path + "/"))
+
+    return Summary(
+        tuple(row._replace(flops=below(row.path)) for row in rows),
+        count(params),
+        sum(flops.values()),
+    )
+
+
+def _resolve(model: Module, params: Tree, path: str) -> tuple[Module, Tree, int]:
+    """The part at a tap's path, its parameters, and how many copies these hold."""
+    copies = 1
+    for step in path.split("/"):
+        name = step.split("#")[0]
+        if model.kind == "stack":
+            model, copies = model.children["block"], copies * model.config["n"]
+        else:
+            model, params = model.children[name], params.get(name, {})
+    return model, params, copies
+
+
+def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]) -> None:
+    """Adds the FLOPs of a jaxpr to `flops`, keyed by named scope."""
+    for eqn in jaxpr.eqns:
+        at = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
+        name = eqn.primitive.name
+        if name in ("dot_general", "conv_general_dilated"):
+            lhs, rhs, out = (jnp.shape(v.aval) for v in (*eqn.invars[:2], eqn.outvars[0]))
+            numbers = eqn.params["dimension_numbers"]
+            if name == "dot_general":
+                depth = math.prod(lhs[axis] for axis in numbers[0][0])
+            else:
+                depth = math.prod(rhs) // rhs[numbers.rhs_spec[0]]
+            flops[at] = flops.get(at, 0) + 2 * times * math.prod(out) * depth
+        elif name == "linear_call":  # its transpose is a parameter too, and does not run
+            _count_flops(eqn.params["callee"].jaxpr, at, times, flops)
+        else:
+            inner = times * (eqn.params["length"] if name == "scan" else 1)
+            for sub in jex.jaxprs_in_params(eqn.params):
+                _count_flops(sub, at, inner, flops)
