@@ -245,7 +245,7 @@ def compose(
         state = dict(state)
 
         def run(name, label, child, inputs):
-            inner = tap and (lambda path, value: tap(f"{label}/{path}", value))
+            inner = None if tap is None else _below(tap, label)
             try:
                 output, new = child.apply(
                     params.get(name, {}),
@@ -268,6 +268,11 @@ def compose(
         return forward(Call(kind, parts, run, params), *inputs), state
 
     return Module(init, apply, kind, config, parts)
+
+
+def _below(tap: Tap, folder: str) -> Tap:
+    """The tap of a part: what it sees at `path` is `folder/path` to the whole."""
+    return lambda path, value: tap(f"{folder}/{path}", value)
 
 
 def _without_empty(tree: Tree) -> Tree:
@@ -374,9 +379,8 @@ def stack(block: Module, n: int) -> Module:
         states = []
         for i in range(n):
             p, s, k = jax.tree.map(lambda leaf, i=i: leaf[i], (params, state, keys))
-            inner = lambda path, value, i=i: tap(f"{i}/{path}", value)  # noqa: E731
             with jax.named_scope(str(i)):
-                x, s = step(x, rest, p, s, train=train, key=k, tap=inner)
+                x, s = step(x, rest, p, s, train=train, key=k, tap=_below(tap, str(i)))
             x = tap(str(i), x)
             states.append(s)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

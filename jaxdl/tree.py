@@ -142,7 +142,7 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
         at = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
         name = eqn.primitive.name
         if name in ("dot_general", "conv_general_dilated"):
-            lhs, rhs, out = (jnp.shape(v.aval) for v in (*eqn.invars[:2], eqn.outvars[0]))
+            lhs, rhs, out = (_shape(v) for v in (*eqn.invars[:2], eqn.outvars[0]))
             numbers = eqn.params["dimension_numbers"]
             if name == "dot_general":
                 depth = math.prod(lhs[axis] for axis in numbers[0][0])
@@ -155,3 +155,7 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
             inner = times * (eqn.params["length"] if name == "scan" else 1)
             for sub in jex.jaxprs_in_params(eqn.params):
                 _count_flops(sub, at, inner, flops)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape

@@ -18,8 +18,8 @@ def built(spec, dtype=jnp.float32):
     """The layer, parameters away from their initial values, state, inputs."""
     layer, inputs = spec.make(), spec.inputs(dtype=dtype)
     params, state = jaxdl.init(layer, jax.random.key(1), *inputs)
-    noisy = lambda a: (a + 0.1 * jax.random.normal(jax.random.key(2), a.shape)).astype(a.dtype)
-    return layer, jax.tree.map(noisy, jaxdl.tree.cast(params, jnp.float32)), state, inputs
+    noisy = lambda a: a + 0.1 * jax.random.normal(jax.random.key(2), a.shape, a.dtype)
+    return layer, jax.tree.map(noisy, params), state, inputs
 
 
 def options(spec, train):
