@@ -1,0 +1,181 @@
+"""Pooling: a feature map's windows, each reduced to its maximum or its mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.core import Module
+from jaxdl.nn import _check, _window
+from jaxdl.nn._window import Padding
+
+__all__ = [
+    "average_pooling",
+    "avg_pool",
+    "global_avg_pool",
+    "global_max_pool",
+    "max_pool",
+    "max_pooling",
+]
+
+
+def max_pooling(
+    x: jax.Array,
+    window: int | Sequence[int] = 2,
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """y[n, i, c] = max_m x[n, s i + m - p, c]. Lecture rows F09, S10, S17, S18.
+
+    Args:
+      x: (N, *space, C) inputs.
+      window: the window, for all axes of space or for each.
+      stride: s, the step of the window; the window itself when None, so that none overlap.
+      padding: p, as for `convolution`; cells of padding never win.
+
+    Returns:
+      (N, *positions, C); along each axis floor((n + 2p - k) / s) + 1 positions. Cells beyond the
+      last whole window are left out.
+
+    Raises:
+      ValueError: the window does not fit into the input, or is no wider than the padding.
+    """
+    window, stride, pads = _geometry("max_pooling", x, window, stride, padding)
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    return lax.reduce_window(
+        x, jnp.asarray(lowest, x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), pads
+    )
+
+
+def average_pooling(
+    x: jax.Array,
+    window: int | Sequence[int] = 2,
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    count_padding: bool = True,
+) -> jax.Array:
+    """y[n, i, c] = mean_m x[n, s i + m - p, c]. Lecture rows F09, S17, S18.
+
+    Args:
+      x, window, stride, padding: as for `max_pooling`.
+      count_padding: whether cells of padding count as zeros, as in Flax and PyTorch; if not, the
+        mean is over the cells of x alone, as in Keras.
+
+    Returns:
+      (N, *positions, C).
+
+    Raises:
+      ValueError: the window does not fit into the input, or is no wider than the padding.
+    """
+    window, stride, pads = _geometry("average_pooling", x, window, stride, padding)
+
+    def total(a):
+        zero = jnp.zeros((), a.dtype)
+        return lax.reduce_window(a, zero, lax.add, (1, *window, 1), (1, *stride, 1), pads)
+
+    if count_padding:
+        return total(x) / math.prod(window)
+    return total(x) / total(jnp.ones((1, *x.shape[1:-1], 1), x.dtype))
+
+
+def _geometry(what, x, window, stride, padding):
+    _check.floating(what, x, min_ndim=3)
+    n = x.ndim - 2
+    window = _check.per_axis(what, "window", window, n)
+    stride = window if stride is None else _check.per_axis(what, "stride", stride, n)
+    pads = _window.pads(what, padding, x.shape[1:-1], window, stride)
+    if any(max(p) >= k for p, k in zip(pads, window, strict=True)):
+        raise ValueError(
+            f"{what}: padding is {padding!r} for a window of {window}; expected less padding than "
+            "window, or a window would hold nothing but padding."
+        )
+    _window.positions(what, x.shape[1:-1], window, stride, pads)
+    return window, stride, ((0, 0), *pads, (0, 0))
+
+
+def _layer(kind, operation, config, **arguments):
+    def apply(params, state, x, **_):
+        return operation(x, **arguments), state
+
+    def init(key, x):
+        jax.eval_shape(lambda x: apply({}, {}, x), x)
+        return {}, {}
+
+    return Module(init, apply, kind, config)
+
+
+def max_pool(
+    window: int | Sequence[int] = 2,
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> Module:
+    """`max_pooling` as a layer.
+
+    Args:
+      window, stride, padding: as for `max_pooling`.
+
+    Returns:
+      A `Module` without parameters from (N, *space, C) to (N, *positions, C).
+
+    Raises:
+      ValueError: at init, the input is not floating-point or the window does not fit.
+    """
+    options = {"window": window, "stride": stride, "padding": padding}
+    return _layer("max_pool", max_pooling, options, **options)
+
+
+def avg_pool(
+    window: int | Sequence[int] = 2,
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    count_padding: bool = True,
+) -> Module:
+    """`average_pooling` as a layer.
+
+    Args:
+      window, stride, padding, count_padding: as for `average_pooling`.
+
+    Returns:
+      A `Module` without parameters from (N, *space, C) to (N, *positions, C).
+
+    Raises:
+      ValueError: at init, the input is not floating-point or the window does not fit.
+    """
+    options = {
+        "window": window,
+        "stride": stride,
+        "padding": padding,
+        "count_padding": count_padding,
+    }
+    return _layer("avg_pool", average_pooling, options, **options)
+
+
+def global_avg_pool() -> Module:
+    """The mean over all axes of space, (N, *space, C) to (N, C). Lin et al. 2014, arXiv 1312.4400.
+
+    Raises:
+      ValueError: at init, the input is not floating-point or has no axis of space.
+    """
+    return _layer("global_avg_pool", lambda x: jnp.mean(x, _space("global_avg_pool", x)), {})
+
+
+def global_max_pool() -> Module:
+    """The maximum over all axes of space, (N, *space, C) to (N, C).
+
+    Raises:
+      ValueError: at init, the input is not floating-point or has no axis of space.
+    """
+    return _layer("global_max_pool", lambda x: jnp.max(x, _space("global_max_pool", x)), {})
+
+
+def _space(what: str, x: jax.Array) -> tuple[int, ...]:
+    _check.floating(what, x, min_ndim=3)
+    return tuple(range(1, x.ndim - 1))
