@@ -1,6 +1,6 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
-from jaxdl import nn, tree
+from jaxdl import interpret, nn, tree
 from jaxdl.core import (
     Call,
     Module,
@@ -25,6 +25,7 @@ __all__ = [
     "capture",
     "compose",
     "init",
+    "interpret",
     "intervene",
     "named_key",
     "nn",

@@ -1,0 +1,130 @@
+"""The input that a score answers to most, found by gradient ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl.interpret import _target
+
+__all__ = ["Maximization", "activation_maximization"]
+
+
+class Maximization(NamedTuple):
+    """What gradient ascent found, with a leading axis when several targets were given.
+
+    Attributes:
+      image: (*shape), the input found.
+      score: (steps + 1,), f_c(I) at the start and after every step, without the penalty.
+    """
+
+    image: jax.Array
+    score: jax.Array
+
+
+def activation_maximization(
+    f: Callable[[jax.Array], Any],
+    shape: Sequence[int],
+    *,
+    target: _target.Target,
+    key: jax.Array,
+    l2: float = 0.01,
+    steps: int = 512,
+    optimizer: optax.GradientTransformation | None = None,
+    bounds: tuple[float, float] | None = None,
+    start: jax.Array | float = 0.0,
+    noise: float = 0.01,
+) -> Maximization:
+    """argmax_I f_c(I) - l2 ||I||^2: the picture that the model takes for the purest example of c.
+
+    Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), section 2, eq. 1; lecture rows C14, Q03
+    and Q04. f_c is the score before the softmax: after it, the other classes' scores could be
+    lowered instead. For linear f_c(I) = w . I the answer is w / (2 l2).
+
+    Args:
+      f: any function from a batch (N, *shape) to scores; logits, not probabilities.
+      shape: of one input, without the batch axis.
+      target: which score, as for `saliency`; an array of T ints asks for T inputs, which are found
+        together by `jax.vmap`, each as if alone.
+      key: PRNG key of the noise at the start, the same for every target.
+      l2: the penalty's weight, in score per squared unit of input.
+      steps: number of ascent steps, all in one compiled loop. Wrap the call in `jax.jit` to keep
+        the compiled loop between calls.
+      optimizer: any optax optimizer; None is Adam with a learning rate that falls from 0.05 to 0
+        along a cosine.
+      bounds: (low, high), to which the input is clipped after every step; None for no bounds.
+      start: the input to start from, an array of `shape` or one number for all of it.
+      noise: standard deviation of the normal noise added to the start.
+
+    Returns:
+      A `Maximization`: `image` (*shape) and `score` (steps + 1,), or (T, *shape) and
+      (T, steps + 1).
+
+    Raises:
+      ValueError: the target does not fit the output of f, or is "argmax", which would change
+        during the ascent; `start` has another shape; `bounds` are not in order; `steps` is below 1.
+
+    Example:
+      >>> interpret.activation_maximization(
+      ...     f, (8, 8, 1), target=jnp.arange(10), key=jax.random.key(0), bounds=(0, 1)
+      ... ).image.shape
+      (10, 8, 8, 1)
+    """
+    shape = tuple(shape)
+    _check(shape, target, steps, bounds, start)
+    low, high = (None, None) if bounds is None else bounds
+    if optimizer is None:
+        optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
+    dtype = jnp.result_type(start) if np.ndim(start) else jnp.result_type(float)
+    first = jnp.asarray(start, dtype) + noise * jax.random.normal(key, shape, dtype)
+    first = jnp.clip(first, low, high)
+
+    def score(image, target):
+        return _target.score("activation_maximization", f(image[None]), target)[0]
+
+    def ascend(target):
+        def loss(image):
+            value = score(image, target)
+            return l2 * jnp.sum(image**2) - value, value
+
+        def step(carry, _):
+            image, opt_state = carry
+            (_, value), gradient = jax.value_and_grad(loss, has_aux=True)(image)
+            # optax mixes ints and floats, which strict promotion would refuse.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = optimizer.update(gradient, opt_state, image)
+            image = jnp.clip(image + jnp.asarray(updates), low, high)
+            return (image, opt_state), value
+
+        (image, _), values = jax.lax.scan(step, (first, optimizer.init(first)), length=steps)
+        return Maximization(image, jnp.append(values, score(image, target)))
+
+    if not isinstance(target, list | np.ndarray | jax.Array) or np.ndim(target) == 0:
+        return ascend(target)
+    # Inside vmap the targets are unknown; this looks at them beside the output's shape alone.
+    targets = jnp.asarray(target)
+    batch = jax.ShapeDtypeStruct((*targets.shape, *shape), dtype)
+    jax.eval_shape(lambda x: _target.score("activation_maximization", f(x), targets), batch)
+    return jax.vmap(ascend)(targets)
+
+
+def _check(shape, target, steps, bounds, start):
+    if isinstance(target, str):
+        raise ValueError(
+            f"activation_maximization: target is {target!r}; expected one that stays the same "
+            "during the ascent: an int, an array of ints, or a function from the output."
+        )
+    if steps < 1:
+        raise ValueError(f"activation_maximization: steps is {steps}; expected at least 1.")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"activation_maximization: bounds are {bounds}; expected low < high.")
+    if np.shape(start) not in ((), shape):
+        raise ValueError(
+            f"activation_maximization: start has shape {np.shape(start)}; expected one number or "
+            f"the shape of one input, {shape}, without a batch axis."
+        )

@@ -1,0 +1,74 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxdl.interpret import plot
+
+IMAGES = np.linspace(0, 1, 3 * 4 * 4, dtype=np.float32).reshape(3, 4, 4)
+
+
+def drawn(figure):
+    """The arrays and limits of the images in a figure that can be saved."""
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    images = [image for ax in figure.axes for image in ax.images]
+    return [(np.asarray(image.get_array()), image.get_clim()) for image in images]
+
+
+def test_all_images_share_one_scale():
+    shown = drawn(plot.image_grid(IMAGES[..., None], titles=["a", "b", "c"], columns=2))
+    assert [limits for _, limits in shown] == [(0, 1)] * 3
+    for (array, _), image in zip(shown, IMAGES, strict=True):
+        np.testing.assert_array_equal(array, image)
+
+
+def test_maps_with_a_sign_have_zero_in_the_middle():
+    assert {limits for _, limits in drawn(plot.heat_map(IMAGES - 0.25))} == {(-0.75, 0.75)}
+    assert {limits for _, limits in drawn(plot.heat_map(IMAGES, label="score"))} >= {(0, 1)}
+    assert {limits for _, limits in drawn(plot.heat_map(IMAGES, limit=2))} == {(0, 2)}
+
+
+def test_channels_of_a_map_are_added_up():
+    ((array, _),) = drawn(plot.heat_map(np.ones((1, 4, 4, 3))))
+    np.testing.assert_array_equal(array, np.full((4, 4), 3))
+
+
+def test_colour_images():
+    colours = np.stack([IMAGES] * 3, -1)
+    assert drawn(plot.image_grid(colours))[0][0].shape == (4, 4, 3)
+    assert len(drawn(plot.overlay(colours, IMAGES, label="score"))) == 6
+
+
+def test_maps_of_zeros_can_be_drawn():
+    drawn(plot.heat_map(np.zeros((2, 4, 4))))
+    drawn(plot.overlay(IMAGES, np.zeros((3, 4, 4))))
+
+
+def test_overlay_shows_nothing_where_the_map_is_zero():
+    maps = np.zeros((1, 4, 4))
+    maps[0, 1, 2] = -1
+    figure = plot.overlay(IMAGES[:1], maps)
+    alpha = figure.axes[0].images[1].get_alpha()
+    assert alpha[1, 2] == 1 and alpha.sum() == 1
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: plot.image_grid(IMAGES[0]), r"images are \(4, 4\); .*image\[None\]"),
+        (lambda: plot.image_grid(np.ones((1, 4, 4, 2))), r"images are \(1, 4, 4, 2\)"),
+        (lambda: plot.heat_map(IMAGES[0]), r"heat_map: maps are \(4, 4\)"),
+        (lambda: plot.overlay(IMAGES, IMAGES[:2]), r"images are \(3, 4, 4\) and maps \(2, 4, 4\)"),
+        (lambda: plot.image_grid(IMAGES, titles=["a"]), "1 titles for 3 images"),
+    ],
+)
+def test_bad_arguments(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_matplotlib_is_imported_by_the_first_figure_only():
+    code = "import sys, jaxdl.interpret; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
