@@ -1,0 +1,1 @@
+"""Experiments: `python -m experiments` lists them; each writes its results below `results/`."""

@@ -1,0 +1,126 @@
+"""The runner: finds an experiment, reads its options, and records what it found.
+
+An experiment is a module here with a frozen dataclass `Config`, whose fields are the command's
+options, and `run(config)`, which prints what it finds and returns it as a dict of numbers, or
+None if there is nothing to record. The first line of the module's docstring is its entry in the
+list.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import datetime
+import importlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+HERE = pathlib.Path(__file__).parent
+PACKAGES = ("jaxdl", "jax", "jaxlib", "numpy", "optax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options that every experiment has."""
+
+    seed: int = 0
+    """Seed of initial values, data order and noise."""
+    smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run on little work, in seconds, to see that everything runs; the numbers mean nothing."""
+    results: pathlib.Path = pathlib.Path("results")
+    """Folder below which the results are written, in a folder of the experiment's name."""
+
+
+def names() -> list[str]:
+    """The experiments, by name."""
+    return sorted(path.stem for path in HERE.glob("[!_]*.py"))
+
+
+def main(args: Sequence[str]) -> int:
+    """Lists the experiments, or runs the one named; returns the exit status."""
+    if not args or args[0] in ("-h", "--help"):
+        print("python -m experiments NAME [--smoke] [--help]\n")
+        width = max(map(len, names()))
+        for name in names():
+            doc = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text("utf-8"))) or ""
+            print(f"  {name.ljust(width)}  {doc.splitlines()[0]}")
+        return 0
+    name, *options = args
+    if name not in names():
+        print(f"no experiment {name!r}; there are: {', '.join(names())}")
+        return 2
+    find_data()
+    module = importlib.import_module(f"experiments.{name}")
+    config = tyro.cli(
+        module.Config,
+        args=options,
+        prog=f"python -m experiments {name}",
+        description=module.__doc__,
+    )
+    start = time.perf_counter()
+    metrics = module.run(config)
+    if metrics is not None:
+        path = record(name, config, metrics, time.perf_counter() - start)
+        print(f"results: {path}")
+    return 0
+
+
+def find_data() -> None:
+    """Where JAXDL_DATA is not set, takes a shared data folder beside the checkout if there is."""
+    shared = HERE.parent.parent / "shared" / "data"
+    if "JAXDL_DATA" not in os.environ and shared.is_dir():
+        os.environ["JAXDL_DATA"] = str(shared)
+
+
+def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -> pathlib.Path:
+    """Writes `<results>/<name>/result.json`: all that is needed to read the numbers later."""
+    entry = {
+        "experiment": name,
+        "config": {key: _plain(value) for key, value in dataclasses.asdict(config).items()},
+        "seed": config.seed,
+        "metrics": metrics,
+        "seconds": round(seconds, 2),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    } | environment()
+    folder = config.results / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "result.json"
+    path.write_text(json.dumps(entry, indent=2, allow_nan=False) + "\n", "utf-8")
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit that a result depends on."""
+    import jax
+
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    device = jax.devices()[0]
+    return {
+        "versions": {"python": platform.python_version()} | versions,
+        "device": f"{device.platform} {device.device_kind} x {jax.device_count()}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout, ending in `-dirty` if files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, pathlib.Path) else value
