@@ -1,6 +1,6 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
-from jaxdl import interpret, nn, tree
+from jaxdl import interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.core import (
     Call,
     Module,
@@ -27,11 +27,15 @@ __all__ = [
     "init",
     "interpret",
     "intervene",
+    "losses",
+    "metrics",
     "named_key",
     "nn",
+    "optim",
     "residual",
     "serial",
     "stack",
     "summary",
+    "train",
     "tree",
 ]

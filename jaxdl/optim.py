@@ -1,0 +1,213 @@
+"""The lectures' optimizers as the decks write them; for training take `optax`'s.
+
+Each is an `optax.GradientTransformation`, to be chained, masked and scheduled like any other:
+`optax.inject_hyperparams(momentum)(learning_rate=schedule)`. Its twin in optax is named beside it,
+with what differs.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl._precision import widen
+from jaxdl.core import suggest
+
+__all__ = [
+    "OPTIMIZERS",
+    "AdagradState",
+    "MomentumState",
+    "adagrad",
+    "decay_after_step",
+    "momentum",
+    "optimizer",
+    "sgd",
+]
+
+
+def sgd(learning_rate: float) -> optax.GradientTransformation:
+    """w <- w - eta g, gradient descent. Lecture rows D03, D11; bit for bit `optax.sgd(eta)`.
+
+    Args:
+      learning_rate: eta > 0.
+
+    Returns:
+      The transformation; it has no state.
+
+    Raises:
+      ValueError: `learning_rate` is no number, or a number that is not positive.
+    """
+    _check("sgd", learning_rate=learning_rate)
+
+    def update(gradients, state, params=None):
+        return jax.tree.map(lambda g: -_like(g, learning_rate) * g, gradients), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class MomentumState(NamedTuple):
+    """`velocity`: v, a tree like the parameters."""
+
+    velocity: Any
+
+
+def momentum(learning_rate: float, decay: float = 0.9) -> optax.GradientTransformation:
+    """v <- lambda v - eta g, w <- w + v, from v = 0. Polyak 1964; lecture row D07.
+
+    `optax.sgd(eta, momentum=lambda)` keeps t <- lambda t + g and steps by -eta t. At a constant
+    eta, v = -eta t and both take the same way; when eta changes, v keeps the rate that each of its
+    gradients came with, while t takes the new one for all.
+
+    Args:
+      learning_rate: eta > 0.
+      decay: lambda, what is kept of the last movement, in [0, 1).
+
+    Returns:
+      The transformation, with a `MomentumState`.
+
+    Raises:
+      ValueError: `learning_rate` as for `sgd`; `decay` is outside [0, 1).
+    """
+    _check("momentum", learning_rate=learning_rate)
+    if isinstance(decay, int | float) and not 0 <= decay < 1:
+        raise ValueError(f"momentum: decay is {decay!r}; expected a number in [0, 1).")
+
+    def init(params):
+        return MomentumState(jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradients, state, params=None):
+        def step(v, g):
+            return _like(g, decay) * v - _like(g, learning_rate) * g
+
+        velocity = jax.tree.map(step, state.velocity, gradients)
+        return velocity, MomentumState(velocity)
+
+    return optax.GradientTransformation(init, update)
+
+
+class AdagradState(NamedTuple):
+    """`sum_of_squares`: a tree like the parameters, in float32 at least."""
+
+    sum_of_squares: Any
+
+
+def adagrad(learning_rate: float) -> optax.GradientTransformation:
+    """s <- s + g^2, w <- w - eta g / sqrt(s), from s = 0. Duchi et al. 2011; lecture row D06.
+
+    Without the epsilon and the first value of s that the usual implementations add:
+    `optax.adagrad(eta, initial_accumulator_value=0, eps=0)`, whose defaults are 0.1 and 1e-7. A
+    weight whose gradients were all zero, or too small to be squared (below 1e-19 in float32),
+    stays where it is.
+
+    Args:
+      learning_rate: eta > 0, which is also the length of every weight's first step.
+
+    Returns:
+      The transformation, with an `AdagradState`.
+
+    Raises:
+      ValueError: as for `sgd`.
+    """
+    _check("adagrad", learning_rate=learning_rate)
+
+    def init(params):
+        return AdagradState(jax.tree.map(lambda w: jnp.zeros_like(widen(w)), params))
+
+    def update(gradients, state, params=None):
+        def step(g, s):
+            rate = jnp.where(s > 0, _like(s, learning_rate) * jax.lax.rsqrt(s), 0)
+            return (-rate * widen(g)).astype(g.dtype)
+
+        squares = jax.tree.map(lambda g, s: s + widen(g) ** 2, gradients, state.sum_of_squares)
+        return jax.tree.map(step, gradients, squares), AdagradState(squares)
+
+    return optax.GradientTransformation(init, update)
+
+
+def decay_after_step(rate: float = 0.01) -> optax.GradientTransformation:
+    """w <- (1 - lambda) (w - eta g): weights shrink after the step. Lecture row E05.
+
+    The last link of a chain: `optax.chain(sgd(0.1), decay_after_step(0.01))`. Neither twin is the
+    same: L2 by `optax.add_decayed_weights` before the step, and AdamW's decay beside it, both
+    scale lambda by eta. For w = 1, g = 0.5, eta = 0.1 the deck's rule gives 0.9405, theirs 0.949.
+
+    Args:
+      rate: lambda in [0, 1); the deck's 0.01 keeps 0.99 of each weight.
+
+    Returns:
+      The transformation; it needs the parameters in `update`, and has no state.
+
+    Raises:
+      ValueError: `rate` is outside [0, 1); in `update`, no parameters are given.
+    """
+    if isinstance(rate, int | float) and not 0 <= rate < 1:
+        raise ValueError(f"decay_after_step: rate is {rate!r}; expected a number in [0, 1).")
+
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError(
+                "decay_after_step: no parameters; expected update(gradients, state, params)."
+            )
+        return jax.tree.map(lambda u, w: u - _like(w, rate) * (w + u), updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adagrad": functools.partial(adagrad, learning_rate=0.01),
+    "adam": functools.partial(optax.adam, learning_rate=0.001),
+    "momentum": functools.partial(momentum, learning_rate=0.01),
+    "sgd": functools.partial(sgd, learning_rate=0.01),
+}
+"""Factories by name, with the learning rate each has when none is given."""
+
+
+def optimizer(
+    spec: str | optax.GradientTransformation, **options: Any
+) -> optax.GradientTransformation:
+    """An optimizer by its name in `OPTIMIZERS`, or an optax transformation as it is.
+
+    Lecture row V02: `optimizer("sgd", learning_rate=0.1)`.
+
+    Args:
+      spec: the name, or the transformation.
+      **options: the factory's arguments, for a name.
+
+    Raises:
+      ValueError: the name is unknown; `spec` is neither a name nor a transformation; options are
+        given beside a transformation.
+    """
+    if isinstance(spec, optax.GradientTransformation):
+        if options:
+            raise ValueError(
+                f"optimizer: {', '.join(options)} given beside a transformation that is built; "
+                "expected them in its factory's call."
+            )
+        return spec
+    if callable(spec):
+        raise ValueError(f"optimizer is the factory {spec!r}; expected it called: optax.sgd(0.1).")
+    if spec not in OPTIMIZERS:
+        raise ValueError(f"no optimizer {spec!r}; {suggest(str(spec), OPTIMIZERS, 'optimizers')}")
+    return OPTIMIZERS[spec](**options)
+
+
+def _like(array: jax.Array, value: Any) -> jax.Array:
+    """A hyper-parameter, a number or a traced scalar, in the dtype of an array."""
+    return jnp.asarray(value, array.dtype)
+
+
+def _check(what: str, learning_rate: Any) -> None:
+    if callable(learning_rate):
+        raise ValueError(
+            f"{what}: learning_rate is a function; expected a number: for a schedule write "
+            f"optax.inject_hyperparams({what})(learning_rate=schedule)."
+        )
+    number = isinstance(learning_rate, int | float)
+    if number and not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise ValueError(f"{what}: learning_rate is {learning_rate!r}; expected a number above 0.")
