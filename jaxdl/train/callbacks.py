@@ -1,0 +1,207 @@
+"""What `fit` calls at the end of every epoch: early stopping, saving, the learning rate's log."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.core import Module, suggest
+from jaxdl.train.state import TrainState
+
+__all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "Save", "Stop"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Where a run stands; for reading.
+
+    Attributes:
+      model: the model.
+      state: the `TrainState` now. The next step consumes its arrays: keep a copy,
+        `jax.tree.map(jnp.copy, context.state)`, not the state.
+      history: `{"loss": (...), ...}`, one value an epoch so far.
+      epoch: epochs completed since step 0, or begun in a run of `steps`.
+      steps_per_epoch: batches in an epoch.
+    """
+
+    model: Module
+    state: TrainState
+    history: Mapping[str, Sequence[float]]
+    epoch: int
+    steps_per_epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """Returned by a callback: ends the run after this epoch, and says why."""
+
+    reason: str
+
+
+class Callback:
+    """What a run may be told to do between epochs; override what is wanted.
+
+    There is no hook for every step: a step's outcome is not on the host, and to wait for it costs
+    more than the step. Write a loop over `make_train_step` instead.
+    """
+
+    def on_fit_begin(self, context: Context) -> None:
+        """Before the first step: forget any earlier run here."""
+
+    def on_eval_end(self, context: Context) -> Stop | Mapping[str, float] | None:
+        """After the evaluation of an epoch, if there is one; the returns of `on_epoch_end`."""
+
+    def on_epoch_end(self, context: Context) -> Stop | Mapping[str, float] | None:
+        """After an epoch. A dict is added to the epoch's history; a `Stop` ends the run."""
+
+    def on_fit_end(self, context: Context) -> TrainState | None:
+        """After the run; a state that is returned is what `fit` returns."""
+
+    def on_exception(self, context: Context, error: BaseException) -> None:
+        """When the run fails, before the error goes on to the caller."""
+
+
+class EarlyStopping(Callback):
+    """Ends a run that has not improved for `patience` epochs. Lecture row E04.
+
+    Args:
+      monitor: the entry of the history to watch.
+      patience: the epochs without an improvement after which it ends, >= 1.
+      min_delta: what counts as an improvement, >= 0.
+      mode: "min", "max", or "auto": the larger the better for accuracies, else the smaller.
+      restore_best: whether `fit` returns the state of the best epoch rather than the last.
+
+    Attributes:
+      best: the best value, and `best_epoch` its epoch, counted from 1.
+
+    Raises:
+      ValueError: an argument is out of range; in the run, the history has no such entry.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "eval_loss",
+        *,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ):
+        if patience < 1 or min_delta < 0:
+            raise ValueError(
+                f"EarlyStopping: patience is {patience} and min_delta {min_delta}; expected at "
+                "least 1 and at least 0."
+            )
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.restore_best = restore_best
+        self._sign = _sign("EarlyStopping", monitor, mode)
+
+    def on_fit_begin(self, context):
+        self.best, self.best_epoch, self._state = math.nan, 0, None
+
+    def on_epoch_end(self, context):
+        value = monitored("EarlyStopping", self.monitor, context)
+        # The comparison is false for NaN: a NaN is no improvement, and anything improves on one.
+        if not self._sign * (value - self.best) >= -self.min_delta and not math.isnan(value):
+            self.best, self.best_epoch = value, context.epoch
+            if self.restore_best:
+                self._state = jax.tree.map(jnp.copy, context.state)
+        elif context.epoch - self.best_epoch >= self.patience:
+            return Stop(
+                f"{self.monitor} has not improved on {self.best:.4g} of epoch {self.best_epoch} "
+                f"for {context.epoch - self.best_epoch} epochs"
+            )
+        return None
+
+    def on_fit_end(self, context):
+        return self._state
+
+
+class Save(Callback):
+    """Calls `save(state, context)` after every epoch, or after every best one.
+
+    Args:
+      save: your function; it must be done with the state's arrays, or have copied them, when it
+        returns.
+      when: "last", every epoch; or "best", those that improve on all before.
+      monitor, mode: as for `EarlyStopping`, for "best".
+
+    Raises:
+      ValueError: `when` or `mode` is unknown; in the run, the history has no such entry.
+    """
+
+    def __init__(
+        self,
+        save: Callable[[TrainState, Context], Any],
+        *,
+        when: str = "last",
+        monitor: str = "eval_loss",
+        mode: str = "auto",
+    ):
+        if when not in ("last", "best"):
+            raise ValueError(f"Save: when is {when!r}; expected 'last' or 'best'.")
+        self.save, self.when, self.monitor = save, when, monitor
+        self._sign = _sign("Save", monitor, mode)
+
+    def on_fit_begin(self, context):
+        self.best = math.nan
+
+    def on_epoch_end(self, context):
+        if self.when == "best":
+            value = monitored("Save", self.monitor, context)
+            if math.isnan(value) or self._sign * (value - self.best) >= 0:
+                return
+            self.best = value
+        self.save(context.state, context)
+
+
+class LRLogger(Callback):
+    """Puts the learning rate of the epoch's last step into the history, as `learning_rate`.
+
+    Args:
+      schedule: the optax schedule that the optimizer was given, a function of the step; without
+        one, the rate is read from the state of an `optax.inject_hyperparams` optimizer.
+
+    Raises:
+      ValueError: in the run, there is no schedule and the optimizer's state holds no rate.
+    """
+
+    def __init__(self, schedule: Callable[[int], Any] | None = None):
+        self.schedule = schedule
+
+    def on_epoch_end(self, context):
+        if self.schedule is not None:
+            rate = self.schedule(int(context.state.step) - 1)
+        else:
+            found = optax.tree.get_all_with_path(context.state.opt_state, "learning_rate")
+            if not found:
+                raise ValueError(
+                    "LRLogger: the optimizer's state holds no learning_rate; pass the schedule, "
+                    "LRLogger(schedule), or make the optimizer by optax.inject_hyperparams."
+                )
+            rate = found[0][1]
+        return {"learning_rate": float(rate)}
+
+
+def monitored(who: str, name: str, context: Context) -> float:
+    """The last value of an entry of the history."""
+    if not context.history.get(name):
+        raise ValueError(
+            f"{who}: monitor is {name!r}; {suggest(name, list(context.history), 'history holds')}"
+            + (" Give fit eval_data= to have it." if name.startswith("eval_") else "")
+        )
+    return context.history[name][-1]
+
+
+def _sign(who: str, monitor: str, mode: str) -> int:
+    """1 if smaller is better, -1 if larger is."""
+    if mode not in ("min", "max", "auto"):
+        raise ValueError(f"{who}: mode is {mode!r}; expected 'min', 'max' or 'auto'.")
+    rising = mode == "max" or (mode == "auto" and ("accuracy" in monitor or "top" in monitor))
+    return -1 if rising else 1

@@ -1,0 +1,137 @@
+"""Loss and metrics over a data set, and predictions, in batches of one compilation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import losses
+from jaxdl.core import Module
+from jaxdl.train import names, validate
+from jaxdl.train.feed import RESIDENT_BYTES, Feed
+from jaxdl.train.loop import eval_program
+from jaxdl.train.state import TrainState
+from jaxdl.train.step import inputs, make_eval_step
+
+__all__ = ["evaluate", "predict", "predictor"]
+
+
+def evaluate(
+    model: Module,
+    state: TrainState,
+    data: Any,
+    *,
+    loss: str | Callable | None = None,
+    metrics: names.Metrics | None = None,
+    batch_size: int = 256,
+    resident_bytes: int = RESIDENT_BYTES,
+    check: bool = True,
+) -> dict[str, float]:
+    """The loss and the metrics over a whole data set: means over examples. Lecture row V04.
+
+    Args:
+      model: any `Module`.
+      state: a `TrainState`; its `params` and `model_state` are used.
+      data: `(x, y)`, as for `fit`.
+      loss, metrics: as for `fit`; without a loss there are only metrics.
+      batch_size: rows at a time; the result does not depend on it, the last batch is masked.
+      resident_bytes: data up to this size are put on the device as a whole.
+      check: whether to check the data on the host first.
+
+    Returns:
+      `{"loss": ..., "accuracy": ...}`, the loss first.
+
+    Raises:
+      ValueError: the data, or a name, are not what is expected; the message says how to mend it.
+    """
+    validate.positive("evaluate", batch_size=batch_size)
+    data = validate.unpacked(data, "data")
+    feed = Feed(
+        data,
+        min(batch_size, validate.rows(data, "data")),
+        seed=None,
+        resident_bytes=resident_bytes,
+    )
+    measures = names.measures(metrics, data[1])
+    loss = None if loss is None else losses.loss(loss)
+    if check:
+        validate.batch(model, state.params, state.model_state, data, loss, "data")
+    return evaluated(eval_run(model, loss, measures), state, feed)
+
+
+@functools.lru_cache(maxsize=32)
+def eval_run(model: Module, loss: Callable | None, measures: names.Measures) -> Callable:
+    """The evaluation program of a model; asked for again, it is not compiled again."""
+    return eval_program(make_eval_step(model, loss, metrics=dict(measures)))
+
+
+def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
+    """Runs an evaluation program over a feed and means its metrics."""
+    logs, at = [], 0
+    while at < feed.steps:
+        rows, _, count = feed.at(at, feed.steps)
+        logs.append(run(state, rows, count))  # batches from `count` on weigh nothing
+        at += count
+    return means(logs)
+
+
+def means(logs: list[dict[str, tuple]]) -> dict[str, float]:
+    """Means of (sum, weight) logs, added up in double precision; NaN where no weight is."""
+    result = {}
+    for name in sorted(logs[0], key=lambda name: name != "loss"):
+        total, weight = (
+            sum(float(np.sum(np.asarray(log[name][i]), dtype=np.float64)) for log in logs)
+            for i in (0, 1)
+        )
+        result[name] = total / weight if weight else float("nan")
+    return result
+
+
+def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) -> Any:
+    """The model's output for every row of x, in batches. Lecture row V04.
+
+    Args:
+      model: any `Module`.
+      state: a `TrainState`.
+      x: (N, ...), or a tuple of such arrays for a model of several inputs.
+      batch_size: rows at a time; the last batch is filled up, so there is one compilation.
+
+    Returns:
+      The output, (N, ...), or a tree of such arrays.
+
+    Raises:
+      ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
+    """
+    validate.positive("predict", batch_size=batch_size)
+    n = validate.rows((x,), "x")
+    batch_size = min(batch_size, n)
+    outputs = []
+    for first in range(0, n, batch_size):
+        rows = np.arange(first, first + batch_size).clip(max=n - 1)
+        batch = jax.tree.map(lambda a, rows=rows: a[rows], x)
+        outputs.append(_forward(model, state.params, state.model_state, batch))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *outputs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(model, params, model_state, x):
+    return model.apply(params, model_state, *inputs(x))[0]
+
+
+def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
+    """The trained model as a plain function of its inputs, for `jit`, `grad` and `interpret`.
+
+    Args:
+      model: any `Module`.
+      state: a `TrainState`.
+
+    Returns:
+      `f(x) -> output`, dropout off and statistics fixed.
+    """
+    params, model_state = state.params, state.model_state
+    return lambda *x: model.apply(params, model_state, *x)[0]

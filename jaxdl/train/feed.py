@@ -1,0 +1,93 @@
+"""Which rows make which batch, and where they lie while a program runs over them.
+
+The order of an epoch is a pure function of (seed, epoch), and the place in it one of the step:
+a run that is interrupted at any step goes on as if it had not been. Lecture row D08.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.train.loop import Rows
+
+RESIDENT_BYTES = 2**31
+"""Data up to this size are put on the device as a whole, unless the caller says otherwise."""
+CHUNK_BYTES = 2**26
+"""How much data a call is fed at once where all of it is too much for the device."""
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The permutation of `rows` rows for an epoch, from a counter-based generator."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
+
+
+class Feed:
+    """The batches of a data set, epoch by epoch.
+
+    The last batch is filled up with rows of its own epoch, which its mask leaves out.
+
+    Args:
+      data: `(x, y)`, a tree of arrays with one leading axis.
+      batch_size: rows in a batch.
+      seed: of the epochs' orders; None keeps the rows as they stand.
+      resident_bytes: data up to this size stay on the device as a whole.
+      steps_per_call: batches in a piece when they do not; None takes `CHUNK_BYTES`.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        batch_size: int,
+        *,
+        seed: int | None,
+        resident_bytes: int,
+        steps_per_call: int | None = None,
+    ):
+        leaves = jax.tree.leaves(data)
+        nbytes = sum(leaf.nbytes for leaf in leaves)
+        self.rows, self.batch_size, self.seed = leaves[0].shape[0], batch_size, seed
+        self.steps = -(-self.rows // batch_size)
+        self.resident = nbytes <= resident_bytes
+        fitting = max(1, CHUNK_BYTES * self.rows // max(1, nbytes * batch_size))
+        self.piece = self.steps if self.resident else min(self.steps, steps_per_call or fitting)
+        self._data = jax.device_put(data) if self.resident else jax.tree.map(np.asarray, data)
+        self._loaded: dict[tuple[int, int], Rows] = {}
+
+    def at(self, step: int, count: int) -> tuple[Rows, int, int]:
+        """`(rows, first, count)`: the batches from `step` on, at most `count`, in one piece."""
+        epoch, at = divmod(step, self.steps)
+        piece, first = divmod(at, self.piece)
+        count = min(count, self.piece - first, self.steps - at)
+        return self._rows(epoch, piece), first, count
+
+    def ahead(self, step: int, end: int) -> None:
+        """Loads the piece after the one of `step`, if it begins before `end`."""
+        epoch, at = divmod(step, self.steps)
+        after = min((at // self.piece + 1) * self.piece, self.steps) + epoch * self.steps
+        if after < end:
+            self.at(after, 1)
+
+    def _rows(self, epoch: int, piece: int) -> Rows:
+        if (epoch, piece) not in self._loaded:
+            kept = list(self._loaded.items())[-1:]
+            self._loaded = dict(kept) | {(epoch, piece): self._load(epoch, piece)}
+        return self._loaded[epoch, piece]
+
+    def _load(self, epoch: int, piece: int) -> Rows:
+        order = (
+            np.arange(self.rows) if self.seed is None else epoch_order(self.rows, self.seed, epoch)
+        )
+        # Pieces have one shape, the last of an epoch too: a shape is a compilation.
+        size = self.steps * self.batch_size
+        at = np.arange(piece * self.piece, (piece + 1) * self.piece).clip(max=self.steps - 1)
+        order = np.resize(order, size).astype(np.int32).reshape(-1, self.batch_size)[at]
+        real = (np.arange(size) < self.rows).reshape(-1, self.batch_size)[at]
+        mask = None if size == self.rows else jax.device_put(real)
+        if self.resident:
+            return Rows(self._data, jax.device_put(order), mask)
+        data = jax.tree.map(lambda a: a[order.reshape(-1)], self._data)
+        order = np.arange(order.size, dtype=np.int32).reshape(order.shape)
+        return Rows(jax.device_put(data), jax.device_put(order), mask)

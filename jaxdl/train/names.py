@@ -1,0 +1,54 @@
+"""Metrics and optimizers as `fit` takes them: by name, or as they are. Lecture row V02."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optax
+
+from jaxdl import metrics, optim
+
+Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
+Measures = tuple[tuple[str, Callable], ...]
+"""Metrics by name; hashable, so that programs can be kept by them."""
+
+
+def optimizer(given: str | optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optax transformation, or one that needs no arguments by its name in `optim`."""
+    try:
+        return optim.optimizer(given)
+    except TypeError as error:
+        raise ValueError(
+            f"optimizer is {given!r}, and lacks its arguments ({error}); expected "
+            f"optim.optimizer({given!r}, learning_rate=0.1)."
+        ) from error
+
+
+def measures(given: Metrics | None, y: Any = None) -> Measures:
+    """Metrics from names, functions, or a dict of either by name.
+
+    None takes the accuracy where the targets y are class labels, and nothing elsewhere.
+    """
+    if given is None:
+        labels = hasattr(y, "dtype") and np.issubdtype(y.dtype, np.integer)
+        given = ["accuracy"] if labels else []
+    if isinstance(given, str) or callable(given):
+        raise ValueError(
+            f"metrics is {given!r}; expected a sequence or a dict: write metrics=[{given!r}]."
+        )
+    if not isinstance(given, Mapping):
+        given = {_name(value): value for value in given}
+    if "loss" in given:
+        raise ValueError("metrics has one named 'loss', which is the loss's own; rename it.")
+    return tuple((name, metrics.metric(value)) for name, value in given.items())
+
+
+def _name(given: str | Callable) -> str:
+    if isinstance(given, str):
+        return given
+    while isinstance(given, functools.partial):
+        given = given.func
+    return getattr(given, "__name__", type(given).__name__).strip("<>")

@@ -1,0 +1,176 @@
+"""Checks of the data on the host, before anything is compiled.
+
+What JAX would let pass in silence (a label outside the classes, NaN in the input), or refuse in the
+words of a compiler, is refused here by the argument's name, with what was given, what is expected
+and how to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import losses
+from jaxdl.core import Module
+from jaxdl.train.step import inputs
+
+
+def positive(who: str, **values: Any) -> None:
+    """Every value is an integer of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{who}: {name} is {value!r}; expected an integer of at least 1.")
+
+
+def batch_size(who: str, size: Any, n: int) -> None:
+    """A batch of at least one row, and of no more than there are."""
+    positive(who, batch_size=size)
+    if size > n:
+        raise ValueError(
+            f"{who}: batch_size is {size} and the data hold {n} rows; expected at most {n}: pass "
+            f"batch_size={n} to train on all rows at once."
+        )
+
+
+def seed(who: str, value: Any) -> None:
+    """A seed is an integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{who}: seed is {value!r}; expected an integer of at least 0.")
+
+
+def choice(who: str, name: str, value: Any, known: tuple) -> None:
+    """The value is one of those known."""
+    if value not in known:
+        raise ValueError(f"{who}: {name} is {value!r}; expected one of {known}.")
+
+
+def unpacked(data: Any, name: str) -> tuple[Any, Any]:
+    """`(x, y)`, with lists of numbers as arrays."""
+    if not (isinstance(data, tuple | list) and len(data) == 2):
+        got = f"{len(data)} parts" if isinstance(data, tuple | list) else type(data).__name__
+        raise ValueError(
+            f"{name} is {got}; expected a pair (x, y) of arrays; for several inputs x is a tuple."
+        )
+    x, y = (jax.tree.map(_array, part, is_leaf=lambda p: isinstance(p, list)) for part in data)
+    return x, y
+
+
+def _array(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
+
+
+def rows(data: Any, name: str) -> int:
+    """The number of rows, the same in every array, at least one."""
+    leaves = jax.tree.leaves(data)
+    if any(leaf.ndim == 0 for leaf in leaves):
+        raise ValueError(f"{name} holds a single number; expected arrays with one row an example.")
+    lengths = [leaf.shape[0] for leaf in leaves]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"{name}: arrays of {', '.join(map(str, lengths))} rows; expected as many of each, one "
+            "row an example."
+        )
+    if not any(lengths):
+        raise ValueError(f"{name} is empty, 0 rows; expected at least one: was it filtered away?")
+    return lengths[0]
+
+
+def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
+    """`make()`, or its error with the input's shape."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        hint = ""
+        if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
+            hint = " Integer images become input by x.astype(np.float32) / 255."
+        raise ValueError(
+            f"the model {model.kind} does not take x, {_show(x)}: {error}{hint}"
+        ) from error
+
+
+def batch(
+    model: Module,
+    params: Any,
+    model_state: Any,
+    data: tuple[Any, Any],
+    loss: str | Callable | None,
+    name: str,
+) -> None:
+    """The model takes x, the loss takes its output and y, and the values are in their ranges."""
+    x, y = data
+    for at, part in (("x", x), ("y", y)):
+        for leaf in jax.tree.leaves(part):
+            _finite(leaf, f"{name}: {at}")
+    xs, ys = (jax.tree.map(spec, part) for part in data)
+    output = taken(
+        model,
+        x,
+        lambda: jax.eval_shape(
+            lambda p, s, x: model.apply(p, s, *inputs(x))[0], params, model_state, xs
+        ),
+    )
+    if hasattr(output, "shape") and hasattr(y, "dtype"):
+        _targets(output, y, f"{name}: y")
+    if loss is None:
+        return
+    try:
+        jax.eval_shape(losses.loss(loss), output, ys)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}: the loss does not take the output {_show(output)} with y {_show(y)}: {error}"
+        ) from error
+
+
+def _targets(output: Any, y: Any, name: str) -> None:
+    """Labels are in 0 .. C - 1; one-hot targets have C columns."""
+    if not output.ndim:
+        return
+    classes = output.shape[-1]
+    labels = jnp.issubdtype(y.dtype, jnp.integer)
+    if labels and y.shape == output.shape[:-1] and y.size:
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"{name} holds labels from {low} to {high}, and the model has {classes} outputs; "
+                f"expected labels in 0 .. {classes - 1}: number the classes from 0, drop the rows "
+                "without a label, or give the model more outputs."
+            )
+    elif not labels and y.ndim == output.ndim and y.shape != output.shape:
+        raise ValueError(
+            f"{name} is {_show(y)} and the model's output {_show(output)}; expected y in the "
+            "output's shape, or integer labels: has the one-hot code as many columns as there are "
+            "outputs?"
+        )
+    elif y.ndim == output.ndim - 1 and not labels and classes > 1:
+        raise ValueError(
+            f"{name} is {_show(y)} and the model's output {_show(output)}; expected integer labels "
+            f"(y.astype(np.int32)), or y in the output's shape."
+        )
+
+
+def _finite(leaf: Any, name: str) -> None:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.size:
+        return
+    # A NaN is the smallest and the largest of any array that holds one.
+    if np.isfinite(np.float64(leaf.min())) and np.isfinite(np.float64(leaf.max())):
+        return
+    bad = np.argwhere(~np.isfinite(np.asarray(leaf, np.float64)))
+    at = tuple(int(i) for i in bad[0])
+    raise ValueError(
+        f"{name} holds {len(bad)} values that are NaN or infinite, the first at {at}; expected "
+        "finite numbers: drop these rows or fill them in."
+    )
+
+
+def spec(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
+    """The shape and the dtype of an array on the device, or of `rows` of its rows."""
+    shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+
+def _show(tree: Any) -> str:
+    return " and ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
