@@ -1,6 +1,6 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
-from jaxdl import interpret, losses, metrics, nn, optim, train, tree
+from jaxdl import data, interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.core import (
     Call,
     Module,
@@ -24,6 +24,7 @@ __all__ = [
     "as_module",
     "capture",
     "compose",
+    "data",
     "init",
     "interpret",
     "intervene",

@@ -1,0 +1,122 @@
+"""CIFAR-10: small colour photographs in ten classes (Krizhevsky 2009, technical report, ch. 3)."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tarfile
+import zlib
+
+import numpy as np
+
+from jaxdl.data.dataset import Dataset, images
+from jaxdl.data.files import data_file
+
+__all__ = ["cifar10", "cifar10_png"]
+
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+RECORD, RECORDS = 1 + 3 * 32 * 32, 10_000
+
+
+def cifar10(root: str | os.PathLike | None = None) -> Dataset:
+    """50,000 and 10,000 colour photographs of 32x32, in ten classes.
+
+    Read from the published binary version, `cifar-10-binary.tar.gz`; the version for Python is
+    a pickle and is not read.
+
+    Args:
+      root: the folder of that file; None looks in `$JAXDL_DATA/cifar10`, then in the user's cache,
+        and then downloads it.
+
+    Returns:
+      A `Dataset` of (N, 32, 32, 3) float32 images in [0, 1] and int32 labels.
+
+    Raises:
+      ValueError: the file is missing, damaged or not what is expected.
+    """
+    path = data_file("cifar10", "cifar-10-binary.tar.gz", root=root, url=URL, sha256=SHA256)
+    folder = "cifar-10-batches-bin/"
+    names = [f"{folder}data_batch_{i}.bin" for i in range(1, 6)] + [f"{folder}test_batch.bin"]
+    records = _members(path, names)
+    train = np.concatenate([records[name] for name in names[:5]])
+    return Dataset(_split(train), _split(records[names[5]]), CLASSES)
+
+
+def _members(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
+    """The named members, read in place: nothing is unpacked, and no path of the archive is used."""
+    size = RECORD * RECORDS
+    found = {}
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                if member.name not in names:
+                    continue
+                if not member.isreg() or member.size != size:
+                    raise ValueError(
+                        f"{path.name}: {member.name} has {member.size} bytes; expected {size}."
+                    )
+                file = archive.extractfile(member)
+                assert file is not None
+                content = file.read(size)
+                found[member.name] = np.frombuffer(content, np.uint8).reshape(RECORDS, RECORD)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path.name}: damaged or truncated ({error}); get it anew.") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{path.name}: has no {missing[0]}; get it anew.")
+    return found
+
+
+def _split(records: np.ndarray):
+    """A record is a label and the red, green and blue planes, row by row."""
+    labels, planes = records[:, 0], records[:, 1:].reshape(-1, 3, 32, 32)
+    if np.any(labels > 9):
+        raise ValueError(f"cifar10: a label is {labels.max()}; expected 0 .. 9. Get the file anew.")
+    return images(planes.transpose(0, 2, 3, 1), labels, 255)
+
+
+def cifar10_png(root: str | os.PathLike | None = None) -> Dataset:
+    """The first 4,000 images of CIFAR-10 from lossless PNG strips: 3,200 to train, 800 to test.
+
+    The files are `cifar10_batch_0.png` to `_3.png`, a thousand rows each, a row the 1,024 pixels of
+    an image, and `labels.txt`. The first 3,200 images train, the rest test.
+
+    Args:
+      root: their folder; None looks in `$JAXDL_DATA/cifar10-png`, then in the user's cache.
+
+    Returns:
+      A `Dataset` of (N, 32, 32, 3) float32 images in [0, 1] and int32 labels.
+
+    Raises:
+      ValueError: a file is missing, damaged or not what is expected.
+    """
+    from PIL import Image
+
+    strips = []
+    for i in range(4):
+        path = data_file("cifar10-png", f"cifar10_batch_{i}.png", root=root)
+        try:
+            with Image.open(path, formats=("PNG",)) as image:
+                if image.size != (1024, 1000) or image.mode != "RGB":
+                    raise ValueError(
+                        f"{path.name} is {image.size} {image.mode}; expected (1024, 1000) RGB."
+                    )
+                strips.append(np.asarray(image))
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{path.name}: no whole PNG image ({error}); get it anew.") from error
+    pixels = np.concatenate(strips).reshape(-1, 32, 32, 3)
+    path = data_file("cifar10-png", "labels.txt", root=root)
+    lines = path.read_bytes()[:16_000].split()
+    if len(lines) != 4000 or not all(len(line) == 1 and line.isdigit() for line in lines):
+        raise ValueError(f"{path.name}: expected 4,000 lines of one digit; got {len(lines)}.")
+    split = images(pixels, np.array(lines, "S1").astype(np.int32), 255)
+    train, test = (type(split)(split.x[part], split.y[part]) for part in HALVES)
+    return Dataset(train, test, CLASSES)
+
+
+HALVES = (slice(None, 3200), slice(3200, None))

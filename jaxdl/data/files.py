@@ -1,0 +1,128 @@
+"""Finding a data set's files, and reading files that may lie.
+
+A size named inside a file is compared with what the file really holds, in Python's unbounded
+integers, before anything is allocated by it. Nothing is unpickled, and no path comes from a file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import pathlib
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+__all__ = ["data_file", "read_gzip", "read_npz"]
+
+
+def data_file(
+    dataset: str,
+    name: str,
+    *,
+    root: str | os.PathLike | None,
+    url: str | None = None,
+    sha256: str | None = None,
+) -> pathlib.Path:
+    """The path of a data set's file, downloaded if need be.
+
+    Looks in `root`, then in `$JAXDL_DATA/<dataset>`, then in the user's cache; then downloads from
+    `url` into the cache, where the file appears only when its checksum is right.
+
+    Args:
+      dataset: the folder's name, e.g. "mnist".
+      name: the file's name.
+      root: a folder that holds the file; nothing else is tried then.
+      url: the file's public address, or None if it has none.
+      sha256: its checksum, checked on download.
+
+    Raises:
+      ValueError: the file is neither here nor to be had; the message says where to put it.
+    """
+    if root is not None:
+        path = pathlib.Path(root) / name
+        if path.is_file():
+            return path
+        raise ValueError(f"{dataset}: no file {name!r} in root={os.fspath(root)!r}; put it there.")
+    import pooch
+
+    cache = pathlib.Path(pooch.os_cache("jaxdl")) / dataset
+    environment = os.environ.get("JAXDL_DATA")
+    folders = ([pathlib.Path(environment) / dataset] if environment else []) + [cache]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    mend = f"put it into {cache}, or set JAXDL_DATA to the folder above {dataset}/."
+    if url is None:
+        raise ValueError(f"{dataset}: no file {name!r} here, and no address to get it from; {mend}")
+    try:
+        return pathlib.Path(
+            pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=cache, progressbar=False)
+        )
+    except Exception as error:  # whatever the network says, the mend is the same
+        raise ValueError(
+            f"{dataset}: {name!r} could not be downloaded from {url} ({error}); {mend}"
+        ) from error
+
+
+def read_gzip(path: str | os.PathLike, limit: int) -> bytes:
+    """The content of a gzip file, or of a plain one, of at most `limit` bytes.
+
+    Raises:
+      ValueError: the content is longer, truncated or damaged.
+    """
+    path = pathlib.Path(path)
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        try:
+            with gzip.GzipFile(fileobj=raw) if packed else raw as file:
+                content = file.read(limit + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"{path.name}: damaged or truncated ({error}); get it anew."
+            ) from error
+    if len(content) > limit:
+        raise ValueError(f"{path.name}: holds more than the expected {limit} bytes; get it anew.")
+    return content
+
+
+def read_npz(
+    path: str | os.PathLike, arrays: Mapping[str, tuple[tuple[int, ...], str]]
+) -> dict[str, np.ndarray]:
+    """Named arrays of a NumPy archive, each of a shape and dtype known beforehand.
+
+    Raises:
+      ValueError: the file is no such archive, or an array is missing or another than expected.
+    """
+    path = pathlib.Path(path)
+    loaded = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name, (shape, dtype) in arrays.items():
+                with archive.open(f"{name}.npy") as member:
+                    loaded[name] = _read_npy(member, f"{path.name}: {name}", shape, dtype)
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(
+            f"{path.name}: no archive of {', '.join(arrays)} ({error}); get it anew."
+        ) from error
+    return loaded
+
+
+def _read_npy(member, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    try:
+        version = np.lib.format.read_magic(member)
+        found = np.lib.format.read_array_header_1_0(member) if version == (1, 0) else (None,) * 3
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"{what} has no header of a NumPy array ({error}).") from error
+    if found[0] != shape or found[2] != np.dtype(dtype):
+        raise ValueError(f"{what} is {found[0]} of {found[2]}; expected {shape} of {dtype}.")
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    content = member.read(size + 1)
+    if len(content) != size:
+        raise ValueError(f"{what} holds {len(content)} bytes or more; its header says {size}.")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if found[1] else "C")

@@ -1,0 +1,36 @@
+"""USPS: handwritten digits from American envelopes (Hull 1994, doi:10.1109/34.291440)."""
+
+from __future__ import annotations
+
+import os
+
+from jaxdl.data.dataset import DIGITS, Dataset, images
+from jaxdl.data.files import data_file, read_npz
+
+__all__ = ["usps"]
+
+
+def usps(root: str | os.PathLike | None = None) -> Dataset:
+    """7,291 and 2,007 handwritten digits of 16x16 pixels; the test digits are hard.
+
+    There is no download: the file `usps.npz` (arrays train_data, train_target, test_data and
+    test_target) is to be put in place by hand.
+
+    Args:
+      root: the folder of `usps.npz`; None looks in `$JAXDL_DATA/usps`, then in the user's cache.
+
+    Returns:
+      A `Dataset` of (N, 16, 16, 1) float32 images in [0, 1] and int32 labels.
+
+    Raises:
+      ValueError: the file is missing, damaged or not what is expected.
+    """
+    expected = {}
+    for part, n in (("train", 7291), ("test", 2007)):
+        expected |= {f"{part}_data": ((n, 256), "<f4"), f"{part}_target": ((n,), "<i8")}
+    arrays = read_npz(data_file("usps", "usps.npz", root=root), expected)
+    train, test = (
+        images(arrays[f"{part}_data"].reshape(-1, 16, 16), arrays[f"{part}_target"], 1)
+        for part in ("train", "test")
+    )
+    return Dataset(train, test, DIGITS)
