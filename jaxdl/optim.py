@@ -45,8 +45,8 @@ def sgd(learning_rate: float) -> optax.GradientTransformation:
     """
     _check("sgd", learning_rate=learning_rate)
 
-    def update(gradients, state, params=None):
-        return jax.tree.map(lambda g: -_like(g, learning_rate) * g, gradients), state
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda g: -_like(g, learning_rate) * g, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -81,11 +81,11 @@ def momentum(learning_rate: float, decay: float = 0.9) -> optax.GradientTransfor
     def init(params):
         return MomentumState(jax.tree.map(jnp.zeros_like, params))
 
-    def update(gradients, state, params=None):
+    def update(updates, state, params=None):
         def step(v, g):
             return _like(g, decay) * v - _like(g, learning_rate) * g
 
-        velocity = jax.tree.map(step, state.velocity, gradients)
+        velocity = jax.tree.map(step, state.velocity, updates)
         return velocity, MomentumState(velocity)
 
     return optax.GradientTransformation(init, update)
@@ -119,13 +119,13 @@ def adagrad(learning_rate: float) -> optax.GradientTransformation:
     def init(params):
         return AdagradState(jax.tree.map(lambda w: jnp.zeros_like(widen(w)), params))
 
-    def update(gradients, state, params=None):
+    def update(updates, state, params=None):
         def step(g, s):
             rate = jnp.where(s > 0, _like(s, learning_rate) * jax.lax.rsqrt(s), 0)
             return (-rate * widen(g)).astype(g.dtype)
 
-        squares = jax.tree.map(lambda g, s: s + widen(g) ** 2, gradients, state.sum_of_squares)
-        return jax.tree.map(step, gradients, squares), AdagradState(squares)
+        squares = jax.tree.map(lambda g, s: s + widen(g) ** 2, updates, state.sum_of_squares)
+        return jax.tree.map(step, updates, squares), AdagradState(squares)
 
     return optax.GradientTransformation(init, update)
 

@@ -8,6 +8,23 @@ from tests.nn.layer_spec import LayerSpec
 
 INTEGERS = (jnp.ones((2, 4), jnp.int32),)
 
+
+def standard(x, mean, var, params, eps=1e-6):
+    return (x - mean) / np.sqrt(var + eps) * params["scale"] + params["bias"]
+
+
+def axes_mean(x):
+    return x.mean(tuple(range(1, x.ndim)), keepdims=True)
+
+
+def axes_var(x):
+    return x.var(tuple(range(1, x.ndim)), keepdims=True)
+
+
+def part(params, channels):
+    return {name: value[channels] for name, value in params.items()}
+
+
 SPECS = [
     LayerSpec(
         "dense",
@@ -15,5 +32,70 @@ SPECS = [
         ((5, 4),),
         reference=lambda p, s, x: np.einsum("nd,df->nf", x, p["kernel"]) + p["bias"],
         bad=((INTEGERS, "dense: input is int32"),),
+    ),
+    LayerSpec(
+        "batch_norm",
+        lambda: nn.batch_norm(momentum=0.9),
+        ((5, 2, 4),),
+        reference=lambda p, s, x: standard(x, s["mean"], s["var"], p, 1e-5),
+        bad=(
+            (INTEGERS, "batch_norm: input is int32"),
+            ((jnp.ones(4),), "batch_norm: input has shape"),
+        ),
+    ),
+    LayerSpec(
+        "layer_norm",
+        lambda: nn.layer_norm(),
+        ((3, 2, 4),),
+        reference=lambda p, s, x: standard(x, x.mean(-1)[..., None], x.var(-1)[..., None], p),
+        bad=((INTEGERS, "layer_norm: input is int32"),),
+    ),
+    LayerSpec(
+        "group_norm",
+        lambda: nn.group_norm(2),
+        ((3, 2, 2, 4),),
+        reference=lambda p, s, x: np.concatenate(
+            [
+                standard(x[..., g], axes_mean(x[..., g]), axes_var(x[..., g]), part(p, g))
+                for g in (slice(0, 2), slice(2, 4))
+            ],
+            -1,
+        ),
+        bad=(
+            (INTEGERS, "group_norm: input is int32"),
+            ((jnp.ones((2, 3)),), "group_norm: 3 channels in 2 groups"),
+        ),
+    ),
+    LayerSpec(
+        "instance_norm",
+        lambda: nn.instance_norm(),
+        ((3, 2, 3, 4),),
+        reference=lambda p, s, x: standard(
+            x, x.mean((1, 2), keepdims=True), x.var((1, 2), keepdims=True), p
+        ),
+        bad=(((jnp.ones((2, 4)),), "instance_norm: input has shape"),),
+    ),
+    LayerSpec(
+        "dropout",
+        lambda: nn.dropout(0.5),
+        ((4, 6),),
+        reference=lambda p, s, x: x,
+        bad=((INTEGERS, "dropout: input is int32"),),
+        random=True,
+    ),
+    LayerSpec(
+        "dropout_scaled_at_test",
+        lambda: nn.dropout(0.25, scale_at="test"),
+        ((4, 6),),
+        reference=lambda p, s, x: 0.75 * x,
+        random=True,
+    ),
+    LayerSpec(
+        "embedding",
+        lambda: nn.embedding(7, 3),
+        ((4, 2),),
+        reference=lambda p, s, ids: p["embedding"][ids],
+        bad=(((jnp.ones((2, 4)),), "embedding: ids are float32.*astype"),),
+        ids=7,
     ),
 ]

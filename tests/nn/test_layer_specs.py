@@ -23,7 +23,7 @@ def built(spec, dtype=jnp.float32):
 
 
 def options(spec, train):
-    return {"train": train, "key": KEY if spec.random and train else None}
+    return {"train": train, "key": jax.random.key(5) if spec.random and train else None}
 
 
 @each_layer

@@ -1,0 +1,79 @@
+"""Dropout: each training step runs a random part of the network.
+
+Srivastava et al. 2014 (JMLR 15); lecture rows E06, E07: the parts of a layer of M units are 2^M
+networks that share their weights, and for a linear unit the scaled network is their exact mean.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.core import Module
+from jaxdl.nn import _check
+
+__all__ = ["drop", "dropout"]
+
+
+def drop(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
+    """y_i = m_i x_i with m_i = 0 with probability `rate`, else 1, each by itself; not scaled.
+
+    Args:
+      x: an array of any shape.
+      key: a PRNG key.
+      rate: the probability of being dropped, in [0, 1).
+
+    Returns:
+      An array of x's shape and dtype.
+    """
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, 0)
+
+
+def dropout(rate: float, *, scale_at: Literal["train", "test"] = "train") -> Module:
+    """Drops each value with probability `rate` while training; `rate` is not what is kept.
+
+    So that the next layer sees the same expectation in both modes, the values are scaled in one:
+
+        scale_at="train"   train: m x / (1 - rate)   test: x              "inverted", the usual
+        scale_at="test"    train: m x                test: (1 - rate) x   as the lecture has it
+
+    Scaling the values by 1 - rate is what the lecture says of the weights that they meet. The deck
+    prints "(1 - p)%" for a rate of p%; 100% - p% is meant. Lecture row E06.
+
+    Args:
+      rate: the probability of being dropped, in [0, 1).
+      scale_at: the mode in which values are scaled.
+
+    Returns:
+      A `Module` without parameters, of any shape; every call with another key draws another mask.
+
+    Raises:
+      ValueError: `rate` is outside [0, 1), or `scale_at` another word; at init, the input is not
+        floating-point; in training, no key is given.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(
+            f"dropout: rate is {rate!r}; expected a probability of dropping, in [0, 1)."
+        )
+    if scale_at not in ("train", "test"):
+        raise ValueError(f"dropout: scale_at is {scale_at!r}; expected 'train' or 'test'.")
+    keep = 1 - rate
+
+    def init(key, x):
+        _check.floating("dropout", x, min_ndim=0)
+        return {}, {}
+
+    def apply(params, state, x, *, train=False, key=None, **_):
+        if not train:
+            return (x if scale_at == "train" else x * keep), state
+        if key is None:
+            raise ValueError(
+                "dropout: no key with train=True; expected a PRNG key for the mask: "
+                "model.apply(params, state, x, train=True, key=key)."
+            )
+        y = drop(x, key, rate)
+        return (y / keep if scale_at == "train" else y), state
+
+    return Module(init, apply, "dropout", {"rate": rate, "scale_at": scale_at})
