@@ -1,8 +1,12 @@
 """Training: `make_train_step` is the mathematics of it, and `fit` the loop around it."""
 
+from jaxdl.train.cache import enable_compilation_cache
 from jaxdl.train.callbacks import Callback, Context, EarlyStopping, LRLogger, Save, Stop
+from jaxdl.train.diagnose import Diagnosis, diagnose
 from jaxdl.train.evaluate import evaluate, predict, predictor
 from jaxdl.train.fit import fit
+from jaxdl.train.lr_find import RangeTest, lr_find
+from jaxdl.train.many import train_many
 from jaxdl.train.nonfinite import NonFiniteError
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_eval_step, make_train_step
@@ -10,17 +14,23 @@ from jaxdl.train.step import make_eval_step, make_train_step
 __all__ = [
     "Callback",
     "Context",
+    "Diagnosis",
     "EarlyStopping",
     "LRLogger",
     "NonFiniteError",
+    "RangeTest",
     "Save",
     "Stop",
     "TrainState",
+    "diagnose",
+    "enable_compilation_cache",
     "evaluate",
     "fit",
     "init_state",
+    "lr_find",
     "make_eval_step",
     "make_train_step",
     "predict",
     "predictor",
+    "train_many",
 ]

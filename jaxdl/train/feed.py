@@ -24,10 +24,23 @@ def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
 
 
+def epoch_batches(
+    rows: int, batch_size: int, seed: int | None, epoch: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Which rows make which batch of an epoch: `(order, mask)`, as for `Rows`.
+
+    The last batch is filled up with the epoch's first rows, which the mask leaves out. Without a
+    seed the rows stay as they stand.
+    """
+    order = np.arange(rows) if seed is None else epoch_order(rows, seed, epoch)
+    steps = -(-rows // batch_size)
+    size = steps * batch_size
+    order = np.resize(order, size).astype(np.int32).reshape(steps, batch_size)
+    return order, None if size == rows else (np.arange(size) < rows).reshape(steps, batch_size)
+
+
 class Feed:
     """The batches of a data set, epoch by epoch.
-
-    The last batch is filled up with rows of its own epoch, which its mask leaves out.
 
     Args:
       data: `(x, y)`, a tree of arrays with one leading axis.
@@ -77,15 +90,10 @@ class Feed:
         return self._loaded[epoch, piece]
 
     def _load(self, epoch: int, piece: int) -> Rows:
-        order = (
-            np.arange(self.rows) if self.seed is None else epoch_order(self.rows, self.seed, epoch)
-        )
         # Pieces have one shape, the last of an epoch too: a shape is a compilation.
-        size = self.steps * self.batch_size
         at = np.arange(piece * self.piece, (piece + 1) * self.piece).clip(max=self.steps - 1)
-        order = np.resize(order, size).astype(np.int32).reshape(-1, self.batch_size)[at]
-        real = (np.arange(size) < self.rows).reshape(-1, self.batch_size)[at]
-        mask = None if size == self.rows else jax.device_put(real)
+        order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch)
+        order, mask = order[at], None if mask is None else jax.device_put(mask[at])
         if self.resident:
             return Rows(self._data, jax.device_put(order), mask)
         data = jax.tree.map(lambda a: a[order.reshape(-1)], self._data)
