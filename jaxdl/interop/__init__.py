@@ -1,0 +1,1 @@
+"""Models and weights of other libraries; import the module that is wanted."""

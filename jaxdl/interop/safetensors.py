@@ -1,0 +1,151 @@
+"""Weights in a safetensors file: one header of names, dtypes and shapes, then plain bytes.
+
+The format (github.com/huggingface/safetensors) can hold nothing but arrays: reading a file from a
+stranger runs no code. Names are the paths of the tree, `params/dense_0/kernel` and
+`state/batch_norm_0/mean`; they are never file names. Lecture row V05.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl import tree
+from jaxdl.core import Tree
+
+__all__ = ["load_weights", "save_weights"]
+
+MAX_HEADER = 100_000_000
+"""The longest header that the format allows, in bytes."""
+MAX_DEPTH = 64
+"""The deepest path that is read: recursion over a tree ends somewhere."""
+
+
+def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = None) -> None:
+    """Writes parameters and state to a file, which is there as a whole or not at all.
+
+    Args:
+      path: of the file; one that is there is replaced.
+      params: the parameters, nested dicts of arrays in any numeric dtype.
+      state: the model's state.
+
+    Raises:
+      ValueError: a name holds "/", or a leaf is no array of numbers, such as a PRNG key.
+    """
+    from safetensors import numpy as safetensors
+
+    paths = {}
+    for top, part in (("params", params), ("state", state or {})):
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(part):
+            names = [str(getattr(key, "key", key)) for key in keys]
+            if any("/" in name or not name for name in names):
+                raise ValueError(f"save_weights: name {names} is empty or holds '/'; rename it.")
+            paths["/".join([top, *names])] = _plain(leaf, "/".join(names))
+    target = pathlib.Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(safetensors.save(paths))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _plain(leaf: Any, name: str) -> np.ndarray:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+        raise ValueError(
+            f"save_weights: {name} is {leaf.dtype}; expected numbers: store jax.random.key_data."
+        )
+    # The format's writer takes memory as it lies, so a transposed view must be copied first;
+    # np.ascontiguousarray would make an array of no axes one of one axis.
+    return np.asarray(leaf, order="C")
+
+
+def load_weights(
+    path: str | os.PathLike, *, like: tuple[Tree, Tree] | None = None
+) -> tuple[Tree, Tree]:
+    """Reads what `save_weights` wrote.
+
+    Args:
+      path: of the file.
+      like: `(params, state)` of the structure that is expected, as arrays or shapes:
+        `jax.eval_shape(model.init, key, x)`.
+
+    Returns:
+      `(params, state)`, nested dicts of arrays.
+
+    Raises:
+      ValueError: the file is damaged or no safetensors file; or it holds other arrays than
+        expected, all of which are listed.
+      FileNotFoundError: there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    names = _header(pathlib.Path(path))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            paths = {name: jax.numpy.asarray(file.get_tensor(name)) for name in names}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"load_weights: {str(path)!r} is damaged: {error}.") from error
+    if like is not None:
+        _compare(str(path), paths, tree.flatten({"params": like[0], "state": like[1]}))
+    loaded = tree.unflatten(paths)
+    return loaded.get("params", {}), loaded.get("state", {})
+
+
+def _header(path: pathlib.Path) -> list[str]:
+    """The names in a file, after the checks that the format's own reader leaves out."""
+
+    def unique(pairs):
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise ValueError("a name appears twice")
+        return dict(pairs)
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(MAX_HEADER, size - 8):
+            raise ValueError(
+                f"load_weights: {str(path)!r} has {size} bytes and claims a header of {length}; "
+                "expected a safetensors file: is it whole, and is it one?"
+            )
+        try:
+            header = json.loads(file.read(length), object_pairs_hook=unique)
+            if not isinstance(header, dict):
+                raise ValueError("the header is no dict")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"load_weights: {str(path)!r} is damaged: {error}.") from error
+    names = [name for name in header if name != "__metadata__"]
+    for name in names:
+        top, *rest = name.split("/")
+        if top not in ("params", "state") or not all(rest) or not 1 <= len(rest) <= MAX_DEPTH:
+            raise ValueError(
+                f"load_weights: {str(path)!r} holds {name[:80]!r}; expected names like "
+                "'params/dense_0/kernel', as save_weights writes them."
+            )
+    return names
+
+
+def _compare(path: str, got: dict[str, Any], expected: dict[str, Any]) -> None:
+    wrong = [f"missing {name}" for name in expected if name not in got]
+    wrong += [f"unexpected {name}" for name in got if name not in expected]
+    for name in got.keys() & expected.keys():
+        a, b = got[name], expected[name]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            wrong.append(
+                f"{name} is {a.dtype}{list(a.shape)}, expected {b.dtype}{list(b.shape)}"
+            )
+    if wrong:
+        raise ValueError(
+            f"load_weights: {path!r} is of another model: {'; '.join(sorted(wrong))}."
+        )

@@ -1,0 +1,154 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import jaxdl
+from jaxdl import interpret, train
+from jaxdl.interop.flax import from_linen, from_nnx
+
+X = jax.random.normal(jax.random.key(7), (6, 8, 8, 1))
+Y = jnp.arange(6) % 3
+
+
+class LinenNet(linen.Module):
+    @linen.compact
+    def __call__(self, x, train: bool):
+        x = linen.relu(linen.Conv(4, (3, 3))(x))
+        x = linen.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        x = linen.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
+        return linen.Dense(3)(x)
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Sequential(nnx.Linear(256, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs))
+
+    def __call__(self, x):
+        x = self.norm(jax.nn.relu(self.conv(x)))
+        return self.head(self.drop(x.reshape(len(x), -1)))
+
+
+MAKERS = [lambda: from_linen(LinenNet()), lambda: from_nnx(NnxNet)]
+LAST = ["Dense_0", "head"]
+each = pytest.mark.parametrize(
+    "make, last", list(zip(MAKERS, LAST, strict=True)), ids=["linen", "nnx"]
+)
+
+
+@each
+def test_eval_and_train_modes(make, last):
+    model = make()
+    params, state = jaxdl.init(model, jax.random.key(0), X)
+    out, same = model.apply(params, state, X)
+    chex.assert_trees_all_equal(same, state)
+    run = lambda seed: model.apply(params, state, X, train=True, key=jax.random.key(seed))
+    chex.assert_trees_all_equal(run(1)[0], run(1)[0])
+    assert not np.array_equal(run(1)[0], run(2)[0]) and not np.array_equal(run(1)[0], out)
+    chex.assert_trees_all_equal_shapes_and_dtypes(run(1)[1], state)
+    means = [jax.tree.leaves(s)[0] for s in (state, run(1)[1])]
+    assert not np.array_equal(*means)
+
+
+@each
+def test_capture_and_intervention_under_jit_and_grad(make, last):
+    model = make()
+    params, state = jaxdl.init(model, jax.random.key(0), X)
+    plain, _ = model.apply(params, state, X)
+    out, seen = jax.jit(lambda x: jaxdl.capture(model, params, state, x))(X)
+    chex.assert_trees_all_close(out, plain, atol=1e-5)
+    chex.assert_trees_all_close(seen[last], plain, atol=1e-5)
+    ablated = lambda x: jaxdl.intervene(model, params, state, x, edits={last: lambda v: 2 * v})
+    chex.assert_trees_all_close(jax.jit(ablated)(X), 2 * plain, atol=1e-5)
+    with pytest.raises(ValueError, match="no path 'nowhere'"):
+        jaxdl.capture(model, params, state, X, at="nowhere")
+
+
+@each
+def test_fit_trains_it_and_saliency_explains_it(make, last):
+    model = make()
+    state, history = train.fit(
+        model,
+        (np.asarray(X), np.asarray(Y, np.int32)),
+        loss="cross_entropy",
+        optimizer=optax.sgd(0.05, momentum=0.9),
+        batch_size=6,
+        epochs=15,
+        verbose=0,
+    )
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    f = train.predictor(model, state)
+    saliency = interpret.saliency(f, X, target=1)
+    expected = jnp.abs(jax.grad(lambda x: f(x)[:, 1].sum())(X))
+    chex.assert_trees_all_close(saliency, expected, atol=1e-6)
+
+
+def test_linen_variables_go_back_unchanged():
+    net, model = LinenNet(), from_linen(LinenNet())
+    params, state = jaxdl.init(model, jax.random.key(0), X)
+    back = net.apply({"params": params, **state}, X, train=False)
+    chex.assert_trees_all_equal(model.apply(params, state, X)[0], back)
+    assert sorted(params) == ["BatchNorm_0", "Conv_0", "Dense_0"]
+    assert sorted(state) == ["batch_stats"]
+
+
+def test_nnx_trees_go_back_unchanged():
+    network = NnxNet(nnx.Rngs(3))
+    model = from_nnx(network)
+    params, state = jaxdl.init(model, jax.random.key(0), X)
+    changed = jax.tree.map(lambda a: a + 0.1, params)
+    ours, _ = model.apply(changed, state, X)
+    nnx.update(network, nnx.State(changed))
+    network.eval()
+    chex.assert_trees_all_close(ours, network(X), atol=1e-6)
+
+
+def test_an_nnx_network_is_never_changed():
+    network = NnxNet(nnx.Rngs(3))
+    model = from_nnx(network)
+    params, state = jaxdl.init(model, jax.random.key(0), X)
+    model.apply(params, state, X, train=True, key=jax.random.key(1), tap=lambda path, v: v)
+    assert type(network.conv) is nnx.Conv
+    chex.assert_trees_all_equal(network.norm.mean[...], jnp.zeros(4))
+
+
+@pytest.mark.parametrize("argument", ["deterministic", "training", None])
+def test_the_train_mode_by_any_name(argument):
+    def body(x, off):
+        return linen.Dropout(0.5, deterministic=off)(x)
+
+    class Deterministic(linen.Module):
+        @linen.compact
+        def __call__(self, x, deterministic):
+            return body(x, deterministic)
+
+    class Training(linen.Module):
+        @linen.compact
+        def __call__(self, x, training):
+            return body(x, not training)
+
+    class Plain(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(3)(x)
+
+    net = {"deterministic": Deterministic, "training": Training, None: Plain}[argument]()
+    model = from_linen(net)
+    x = jnp.ones((4, 50))
+    params, state = jaxdl.init(model, jax.random.key(0), x)
+    evaluated, _ = model.apply(params, state, x)
+    trained, _ = model.apply(params, state, x, train=True, key=jax.random.key(1))
+    assert np.array_equal(evaluated, trained) == (argument is None)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="from_linen: got a NnxNet.*from_nnx"):
+        from_linen(NnxNet(nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="from_nnx: got a int"):
+        from_nnx(3)
