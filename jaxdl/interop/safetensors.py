@@ -93,13 +93,23 @@ def load_weights(
     names = _header(pathlib.Path(path))
     try:
         with safe_open(path, framework="numpy") as file:
-            paths = {name: jax.numpy.asarray(file.get_tensor(name)) for name in names}
+            paths = {name: _array(name, file.get_tensor(name)) for name in names}
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"load_weights: {str(path)!r} is damaged: {error}.") from error
+        raise ValueError(f"load_weights: {str(path)!r} cannot be read: {error}.") from error
     if like is not None:
         _compare(str(path), paths, tree.flatten({"params": like[0], "state": like[1]}))
     loaded = tree.unflatten(paths)
     return loaded.get("params", {}), loaded.get("state", {})
+
+
+def _array(name: str, values: np.ndarray) -> jax.Array:
+    dtype = jax.dtypes.canonicalize_dtype(values.dtype)
+    if dtype != values.dtype:
+        raise ValueError(
+            f"{name} is {values.dtype}, which JAX would round to {dtype}; expected "
+            "jax.config.update('jax_enable_x64', True) before such weights are read"
+        )
+    return jax.numpy.asarray(values)
 
 
 def _header(path: pathlib.Path) -> list[str]:
@@ -142,10 +152,6 @@ def _compare(path: str, got: dict[str, Any], expected: dict[str, Any]) -> None:
     for name in got.keys() & expected.keys():
         a, b = got[name], expected[name]
         if a.shape != b.shape or a.dtype != b.dtype:
-            wrong.append(
-                f"{name} is {a.dtype}{list(a.shape)}, expected {b.dtype}{list(b.shape)}"
-            )
+            wrong.append(f"{name} is {a.dtype}{list(a.shape)}, expected {b.dtype}{list(b.shape)}")
     if wrong:
-        raise ValueError(
-            f"load_weights: {path!r} is of another model: {'; '.join(sorted(wrong))}."
-        )
+        raise ValueError(f"load_weights: {path!r} is of another model: {'; '.join(sorted(wrong))}.")
