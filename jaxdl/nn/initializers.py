@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,13 @@ __all__ = ["INITIALIZERS", "Initializer", "initializer", "lsuv"]
 Initializer = Callable[..., object]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
 
+
+def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Drawn in float32 at least, since LAPACK factorizes no halves, then rounded."""
+    wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    return initializers.orthogonal()(key, shape, wide).astype(dtype)
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": initializers.zeros,
     "ones": initializers.ones,
@@ -31,7 +37,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_uniform": initializers.he_uniform(),
     "lecun_normal": initializers.lecun_normal(),
     "lecun_uniform": initializers.lecun_uniform(),
-    "orthogonal": initializers.orthogonal(),
+    "orthogonal": _orthogonal,
 }
 
 
@@ -89,8 +95,10 @@ def lsuv(
     for number, path in enumerate(layers):
         name, steps = path.removeprefix("model/"), path.split("/")
         if key is not None:
-            draw = functools.partial(_orthonormal, jax.random.fold_in(key, number))
-            tree = _change(whole, tree, steps, draw)
+            own = jax.random.fold_in(key, number)
+            tree = _change(
+                whole, tree, steps, lambda k, own=own: _orthogonal(own, k.shape, k.dtype)
+            )
         for _ in range(max_iterations + 1):
             output = capture(whole, tree, states, *inputs, at={path})[1][path]
             variance = float(jnp.var(widen(output)))
@@ -109,10 +117,6 @@ def lsuv(
                 "way, or tol be too small for the dtype."
             )
     return tree["model"]
-
-
-def _orthonormal(key: jax.Array, kernel: jax.Array) -> jax.Array:
-    return initializers.orthogonal()(key, kernel.shape, kernel.dtype)
 
 
 def _has_kernel(model: Module, params: Tree, steps: list[str]) -> bool:
