@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl.core import Module
@@ -48,7 +49,7 @@ def max_pooling(
     window, stride, pads = _geometry("max_pooling", x, window, stride, padding)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     return lax.reduce_window(
-        x, jnp.asarray(lowest, x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), pads
+        x, np.asarray(lowest, x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), pads
     )
 
 
@@ -76,7 +77,7 @@ def average_pooling(
     window, stride, pads = _geometry("average_pooling", x, window, stride, padding)
 
     def total(a):
-        zero = jnp.zeros((), a.dtype)
+        zero = np.zeros((), a.dtype)
         return lax.reduce_window(a, zero, lax.add, (1, *window, 1), (1, *stride, 1), pads)
 
     if count_padding:

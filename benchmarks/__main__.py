@@ -1,0 +1,55 @@
+"""`python -m benchmarks [NAME] [--json FILE]`: prints a table and writes its rows."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import json
+import pathlib
+import sys
+from typing import Annotated
+
+import tyro
+
+HERE = pathlib.Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options that every benchmark has."""
+
+    json: pathlib.Path | None = None
+    """File for the rows, {"work", "peer", "ratio", "target"}; ratio is ours / peer."""
+    rounds: int = 9
+    """How often each is measured, in turn with the others; medians are shown."""
+    only: str = ""
+    """Only works whose name holds this."""
+    smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Little work, to see that everything runs; the ratios mean nothing."""
+
+
+def main(args: list[str]) -> int:
+    """Lists the benchmarks, or runs the one named; returns the exit status."""
+    names = sorted(path.stem for path in HERE.glob("[!_]*.py"))
+    if not args or args[0] in ("-h", "--help"):
+        print("python -m benchmarks NAME [--json FILE] [--help]\n")
+        for name in names:
+            doc = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text("utf-8"))) or ""
+            print(f"  {name}  {doc.splitlines()[0]}")
+        return 0
+    name, *options = args
+    if name not in names:
+        print(f"no benchmark {name!r}; there are: {', '.join(names)}")
+        return 2
+    module = importlib.import_module(f"benchmarks.{name}")
+    prog = f"python -m benchmarks {name}"
+    config = tyro.cli(Config, args=options, prog=prog, description=module.__doc__)
+    rows = module.run(config)
+    if config.json is not None:
+        config.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

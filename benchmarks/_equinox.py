@@ -1,0 +1,51 @@
+"""Equinox, as its documentation trains: `filter_jit`, `filter_value_and_grad`, `vmap` over rows."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+from benchmarks._jax_peers import epoch_of, objective, step_of
+
+
+def _network(kind, channels):
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    relu, pool = eqx.nn.Lambda(jax.nn.relu), eqx.nn.MaxPool2d(2, 2)
+    conv = lambda i, o, pad: eqx.nn.Conv2d(i, o, 3, padding=pad, key=next(keys))  # noqa: E731
+    linear = lambda i, o: eqx.nn.Linear(i, o, key=next(keys))  # noqa: E731
+    if kind == "mlp":
+        sigmoid = eqx.nn.Lambda(jax.nn.sigmoid)
+        layers = [linear(784, 500), sigmoid, linear(500, 500), sigmoid, linear(500, 10)]
+    elif kind == "stack":
+        layers = [part for _ in range(4) for part in (conv(channels, channels, 1), relu)]
+    else:
+        layers = [conv(1, 32, 0), relu, pool, conv(32, 64, 0), relu, pool]
+        layers += [eqx.nn.Lambda(jax.numpy.ravel), linear(1600, 128), relu, linear(128, 10)]
+    return eqx.nn.Sequential(layers)
+
+
+def _training(kind, channels, rate):
+    model, optimizer = _network(kind, channels), optax.sgd(rate)
+    opt_state = optimizer.init(eqx.filter(model, eqx.is_array))
+
+    @eqx.filter_jit
+    def step(carry, x, y):
+        model, opt_state = carry
+        loss = lambda model: objective(kind, jax.vmap(model)(x), y)  # noqa: E731
+        value, grads = eqx.filter_value_and_grad(loss)(model)
+        updates, opt_state = optimizer.update(grads, opt_state, model)
+        return (eqx.apply_updates(model, updates), opt_state), value
+
+    return lambda carry, x, y: step(carry, x, y), (model, opt_state)
+
+
+def epoch(x, y):
+    """A call trains one epoch."""
+    return epoch_of(*_training("mlp", None, 0.1), x, y)
+
+
+def step(kind, x, y):
+    """A call is one step of training."""
+    return step_of(*_training(kind, x.shape[-1], 0.01), np.moveaxis(x, -1, 1), y)

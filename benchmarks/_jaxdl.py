@@ -1,0 +1,71 @@
+"""Our side: what a user of `fit` and of `make_train_step` gets."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl import losses, nn, train
+
+LOSS = {"lenet": losses.cross_entropy, "stack": lambda output, _: output**2}
+
+
+def mlp():
+    """784-500-500-10, sigmoid: the lectures' network."""
+    return nn.serial(*(nn.dense(500), jax.nn.sigmoid, nn.dense(500), jax.nn.sigmoid), nn.dense(10))
+
+
+def network(kind, channels=None):
+    """`lenet`: two convolutions and two dense layers; `stack`: four 3x3 convolutions."""
+    if kind == "stack":
+        return nn.serial(*(layer for _ in range(4) for layer in (nn.conv(channels), jax.nn.relu)))
+    return nn.serial(
+        *(nn.conv(32, 3, padding="VALID"), jax.nn.relu, nn.max_pool(2)),
+        *(nn.conv(64, 3, padding="VALID"), jax.nn.relu, nn.max_pool(2)),
+        *(nn.flatten(), nn.dense(128), jax.nn.relu, nn.dense(10)),
+    )
+
+
+def epoch(x, y):
+    """A call trains one epoch more by `fit`, on data that it has on the device."""
+    model, optimizer = mlp(), optax.sgd(0.1)
+    options = dict(loss="cross_entropy", optimizer=optimizer, batch_size=100, metrics=())
+    state, _ = train.fit(model, (x, y), epochs=1, verbose=0, **options)
+    held = {"state": state}
+
+    def run():
+        held["state"], history = train.fit(
+            model, (x, y), epochs=1, state=held["state"], check=False, verbose=0, **options
+        )
+        return history["seconds"][-1]
+
+    return run
+
+
+def step(kind, x, y):
+    """A call is one step of training."""
+    model, optimizer = network(kind, x.shape[-1]), optax.sgd(0.01)
+    make = jax.jit(train.make_train_step(model, LOSS[kind], optimizer), donate_argnums=0)
+    batch = jnp.asarray(x), jnp.asarray(y)
+    held = {"state": train.init_state(model, optimizer, jax.random.key(0), x)}
+
+    def run():
+        held["state"], metrics = make(held["state"], batch)
+        return jax.block_until_ready(metrics)
+
+    return run
+
+
+def scanned(kind, x, y, steps):
+    """A call is `steps` steps of training in one compiled loop."""
+    model, optimizer = network(kind, x.shape[-1]), optax.sgd(0.01)
+    one = train.make_train_step(model, LOSS[kind], optimizer)
+    batch = jnp.asarray(x), jnp.asarray(y)
+    state = train.init_state(model, optimizer, jax.random.key(0), x)
+
+    @jax.jit
+    def many(state):
+        return jax.lax.scan(lambda state, _: (one(state, batch)[0], None), state, length=steps)[0]
+
+    return lambda: jax.block_until_ready(many(state).params)

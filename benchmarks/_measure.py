@@ -1,0 +1,54 @@
+"""Measuring on a noisy machine: in turn, warm, and as the median of paired ratios."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Row = dict[str, Any]
+
+
+def alternate(
+    runs: Mapping[str, Callable[[], Any]], rounds: int, repeat: int = 1
+) -> dict[str, list[float]]:
+    """Seconds a call for each of `runs`, taken in turn `rounds` times after a warm-up.
+
+    A pause before each lets the thread pool of the one before fall asleep.
+    """
+    for run in runs.values():
+        run(), run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            time.sleep(0.05)
+            start = time.perf_counter()
+            for _ in range(repeat):
+                run()
+            seconds[name].append((time.perf_counter() - start) / repeat)
+    return seconds
+
+
+def ratio(ours: list[float], peer: list[float]) -> float:
+    """The median of ours / peer, round by round."""
+    return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
+
+
+def row(work: str, peer: str, value: float | None, target: float | None, note: str = "") -> Row:
+    """A row, printed as it comes."""
+    shown = "-" if value is None else f"{value:.3f}"
+    goal = "" if target is None else f"{target:.2f}"
+    print(f"{work:44s} {peer:30s} {shown:>8s} {goal:>7s}  {note}", flush=True)
+    return {"work": work, "peer": peer, "ratio": value, "target": target}
+
+
+def matmul_peak(size: int = 2048, rounds: int = 7) -> float:
+    """The machine's measured float32 matmul rate, in FLOP/s: the best of some rounds."""
+    a = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    run = lambda: jax.block_until_ready(product(a, a))  # noqa: E731
+    return 2 * size**3 / min(alternate({"matmul": run}, rounds)["matmul"])

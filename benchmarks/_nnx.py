@@ -1,0 +1,76 @@
+"""Flax: NNX as its documentation trains, and a Linen step for the comparison inside a scan."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen, nnx
+
+from benchmarks._jax_peers import epoch_of, objective, step_of
+
+
+def _network(kind, channels):
+    rngs, relu = nnx.Rngs(0), jax.nn.relu
+    pool = lambda x: linen.max_pool(x, (2, 2), (2, 2))  # noqa: E731
+    if kind == "mlp":
+        first, second = nnx.Linear(784, 500, rngs=rngs), nnx.Linear(500, 500, rngs=rngs)
+        layers = [first, jax.nn.sigmoid, second, jax.nn.sigmoid, nnx.Linear(500, 10, rngs=rngs)]
+    elif kind == "stack":
+        convs = [nnx.Conv(channels, channels, (3, 3), rngs=rngs) for _ in range(4)]
+        layers = [part for conv in convs for part in (conv, relu)]
+    else:
+        one = nnx.Conv(1, 32, (3, 3), padding="VALID", rngs=rngs)
+        two = nnx.Conv(32, 64, (3, 3), padding="VALID", rngs=rngs)
+        layers = [one, relu, pool, two, relu, pool, lambda x: x.reshape(len(x), -1)]
+        layers += [nnx.Linear(1600, 128, rngs=rngs), relu, nnx.Linear(128, 10, rngs=rngs)]
+    return nnx.Sequential(*layers)
+
+
+def _training(kind, channels, rate):
+    model = _network(kind, channels)
+    optimizer = nnx.Optimizer(model, optax.sgd(rate), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, x, y):
+        loss, grads = nnx.value_and_grad(lambda model: objective(kind, model(x), y))(model)
+        optimizer.update(model, grads)
+        return loss
+
+    return lambda carry, x, y: (carry, step(model, optimizer, x, y)), None
+
+
+def epoch(x, y):
+    """A call trains one epoch."""
+    return epoch_of(*_training("mlp", None, 0.1), x, y)
+
+
+def step(kind, x, y):
+    """A call is one step of training."""
+    return step_of(*_training(kind, x.shape[-1], 0.01), x, y)
+
+
+class _LeNet(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        for features in (32, 64):
+            x = jax.nn.relu(linen.Conv(features, (3, 3), padding="VALID")(x))
+            x = linen.max_pool(x, (2, 2), (2, 2))
+        x = jax.nn.relu(linen.Dense(128)(x.reshape(len(x), -1)))
+        return linen.Dense(10)(x)
+
+
+def scanned(x, y, steps):
+    """A call is `steps` steps of the Linen network in one compiled loop."""
+    model, optimizer, x, y = _LeNet(), optax.sgd(0.01), jnp.asarray(x), jnp.asarray(y)
+    params = model.init(jax.random.key(0), x)
+    opt_state = optimizer.init(params)
+
+    def one(carry, _):
+        params, opt_state = carry
+        grads = jax.grad(lambda params: objective("lenet", model.apply(params, x), y))(params)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    many = jax.jit(lambda carry: jax.lax.scan(one, carry, length=steps)[0])
+    return lambda: jax.block_until_ready(many((params, opt_state)))

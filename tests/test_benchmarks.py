@@ -1,0 +1,31 @@
+import json
+
+import pytest
+
+from benchmarks import _measure
+from benchmarks.__main__ import main
+
+
+def test_the_list_names_every_benchmark(capsys):
+    assert main([]) == 0
+    assert "train  Training:" in capsys.readouterr().out
+    assert main(["nothing"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("only", ["step", "scan", "start"])
+def test_rows_have_the_agreed_form(tmp_path, only, capsys):
+    file = tmp_path / "rows.json"
+    assert main(["train", "--smoke", "--rounds", "1", "--only", only, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert rows
+    for row in rows:
+        assert set(row) == {"work", "peer", "ratio", "target"}
+        assert row["ratio"] is None or row["ratio"] > 0
+
+
+def test_ratios_are_paired():
+    assert _measure.ratio([1.0, 10.0, 3.0], [2.0, 10.0, 3.0]) == 1.0
+    seconds = _measure.alternate({"a": lambda: None, "b": lambda: None}, rounds=3)
+    assert [len(times) for times in seconds.values()] == [3, 3]
