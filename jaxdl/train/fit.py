@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import losses
+from jaxdl import losses, optim
 from jaxdl.core import Module
 from jaxdl.train import names, validate
 from jaxdl.train.callbacks import Callback
@@ -105,7 +105,7 @@ def fit(
         raise ValueError(f"fit: epochs is {epochs} and steps {steps}; expected one of the two.")
     data = validate.unpacked(data, "data")
     validate.batch_size("fit", batch_size, validate.rows(data, "data"))
-    loss, optimizer = losses.loss(loss), names.optimizer(optimizer)
+    loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     measures = names.measures(metrics, data[1])
 
     x = jax.tree.map(lambda a: validate.spec(a, batch_size), data[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import losses
+from jaxdl import losses, optim
 from jaxdl.core import Module, Tree
 from jaxdl.train import names, validate
 from jaxdl.train.evaluate import means
@@ -25,7 +26,7 @@ from jaxdl.train.step import Augment, inputs, make_eval_step, make_train_step
 
 __all__ = ["train_many"]
 
-Optimizer = optax.GradientTransformation | Callable[..., optax.GradientTransformation]
+Optimizer = str | optax.GradientTransformation | Callable[..., optax.GradientTransformation]
 
 
 def train_many(
@@ -145,11 +146,7 @@ def _settings(
             f"train_many: {len(seeds)} seeds and hyper of lengths {lengths}; expected at least one "
             "seed and sequences of one length, a setting at each place."
         )
-    if set(hyper) - {"initial_scale"} and isinstance(optimizer, optax.GradientTransformation):
-        raise ValueError(
-            f"train_many: hyper has {', '.join(hyper)}, and the optimizer is built already; "
-            "expected a function of them: optimizer=lambda learning_rate: optax.sgd(learning_rate)."
-        )
+    _make(optimizer, dict.fromkeys(hyper, 0.1))
     places = range(next(iter(lengths.values()), 1))
     runs = list(itertools.product(seeds, places))
     settings = {"seed": np.array([seed for seed, _ in runs])}
@@ -172,14 +169,10 @@ def _runs(
     def over_runs(f, *args):
         return jax.vmap(f)(*args) if batching == "vmap" else jax.lax.map(lambda a: f(*a), args)
 
-    def make(setting):
-        setting = {name: value for name, value in setting.items() if name != "initial_scale"}
-        return optimizer(**setting) if callable(optimizer) else optimizer
-
     @jax.jit
     def init(x, keys, settings):
         def one(key, setting):
-            transformation = make(setting)
+            transformation = _make(optimizer, setting)
             state = init_state(model, transformation, key, *inputs(x))
             if "initial_scale" not in setting:
                 return state
@@ -192,7 +185,7 @@ def _runs(
     def train(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             step = make_train_step(
-                model, loss, make(setting), metrics=dict(measures), augment=augment
+                model, loss, _make(optimizer, setting), metrics=dict(measures), augment=augment
             )
             return loop(step, None, state, Rows(data, order, mask), 0, count)[:2]
 
@@ -204,6 +197,22 @@ def _runs(
         return over_runs(lambda state: eval_loop(step, state, rows, rows.order.shape[0]), states)
 
     return {"init": init, "train": train, "evaluate": evaluate}
+
+
+def _make(optimizer: Optimizer, setting: Mapping[str, Any]) -> optax.GradientTransformation:
+    """The optimizer of a setting."""
+    options = {name: value for name, value in setting.items() if name != "initial_scale"}
+    if not options:
+        return optim.optimizer(optimizer)
+    try:
+        inspect.signature(optimizer).bind(**options)
+    except TypeError as error:
+        raise ValueError(
+            f"train_many: hyper has {', '.join(options)}, which the optimizer does not take "
+            f"({error}); expected a function of them: "
+            "optimizer=lambda learning_rate: optax.sgd(learning_rate)."
+        ) from error
+    return optimizer(**options)
 
 
 def _scaled(params: Tree, scale: jax.Array) -> Tree:

@@ -1,4 +1,4 @@
-"""Metrics and optimizers as `fit` takes them: by name, or as they are. Lecture row V02."""
+"""Metrics as `fit` takes them: by name, or as they are. Lecture row V02."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optax
 
-from jaxdl import metrics, optim
+from jaxdl import metrics
 
 Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
 Measures = tuple[tuple[str, Callable], ...]
 """Metrics by name; hashable, so that programs can be kept by them."""
-
-
-def optimizer(given: str | optax.GradientTransformation) -> optax.GradientTransformation:
-    """An optax transformation, or one that needs no arguments by its name in `optim`."""
-    try:
-        return optim.optimizer(given)
-    except TypeError as error:
-        raise ValueError(
-            f"optimizer is {given!r}, and lacks its arguments ({error}); expected "
-            f"optim.optimizer({given!r}, learning_rate=0.1)."
-        ) from error
 
 
 def measures(given: Metrics | None, y: Any = None) -> Measures:

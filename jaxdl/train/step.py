@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import losses
+from jaxdl import losses, optim
 from jaxdl.core import Module
 from jaxdl.metrics import Mean, mean
 from jaxdl.train import names
@@ -57,7 +57,7 @@ def make_train_step(
     Raises:
       ValueError: a name is unknown; in the step, the loss is not per example.
     """
-    loss_fn, optimizer = losses.loss(loss), names.optimizer(optimizer)
+    loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     measures = names.measures(metrics)
     update = optax.with_extra_args_support(optimizer).update
 
@@ -77,8 +77,9 @@ def make_train_step(
         (value, (cost, output, model_state)), gradient = jax.value_and_grad(
             objective, has_aux=True
         )(state.params)
-        updates, opt_state = update(gradient, state.opt_state, state.params, value=value)
-        params = optax.apply_updates(state.params, updates)
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
+            updates, opt_state = update(gradient, state.opt_state, state.params, value=value)
+            params = optax.apply_updates(state.params, updates)
         new = state.replace(
             params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )
