@@ -59,6 +59,8 @@ def evaluate(
     )
     measures = names.measures(metrics, data[1])
     loss = None if loss is None else losses.loss(loss)
+    if loss is None and not measures:
+        raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")
     if check:
         validate.batch(model, state.params, state.model_state, data, loss, "data")
     return evaluated(eval_run(model, loss, measures), state, feed)
@@ -67,7 +69,8 @@ def evaluate(
 @functools.lru_cache(maxsize=32)
 def eval_run(model: Module, loss: Callable | None, measures: names.Measures) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
-    return eval_program(make_eval_step(model, loss, metrics=dict(measures)))
+    step = make_eval_step(model, loss, metrics=dict(measures))
+    return eval_program(jax.jit(step, inline=True))  # a compiled function is traced once
 
 
 def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:

@@ -103,6 +103,9 @@ def fit(
     validate.positive("fit", **{name: value for name, value in given.items() if value is not None})
     if epochs is not None and steps is not None:
         raise ValueError(f"fit: epochs is {epochs} and steps {steps}; expected one of the two.")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
     data = validate.unpacked(data, "data")
     validate.batch_size("fit", batch_size, validate.rows(data, "data"))
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
@@ -169,7 +172,7 @@ def train_step(
     step = make_train_step(
         model, loss, optimizer, metrics=dict(measures), augment=augment, guard=guard
     )
-    return jax.jit(step, inline=True)
+    return jax.jit(step, inline=True)  # a compiled function is traced once
 
 
 @functools.lru_cache(maxsize=32)
