@@ -99,11 +99,13 @@ def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
     Raises:
       ValueError: `key` is no PRNG key; or a layer rejects its input.
     """
-    if not (hasattr(key, "dtype") and hasattr(key, "shape")):
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1):
+        given = repr(key) if shape is None else f"{dtype}{list(shape)}"
         raise ValueError(
-            f"init: key is {key!r}; expected a PRNG key: pass jax.random.key({key!r})."
-            if isinstance(key, int)
-            else f"init: key is a {type(key).__name__}; expected a PRNG key, jax.random.key(seed)."
+            f"init: key is {given}; expected one PRNG key: pass jax.random.key(seed), with an "
+            "integer seed."
         )
     leaves, treedef = jax.tree.flatten(inputs)
     specs = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)
@@ -351,7 +353,7 @@ def stack(block: Module, n: int) -> Module:
       ValueError: n is no positive integer, or the block changes its input's shape or dtype.
     """
     block = as_module(block)
-    if not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"stack: n is {n!r}; expected a positive integer.")
 
     def init(key, x, *rest):

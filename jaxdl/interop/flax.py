@@ -134,7 +134,8 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
         copy = nnx.merge(graph, trees[0], fresh, trees[1])
         copy.train() if train else copy.eval()
         if key is not None:
-            nnx.reseed(copy, **{tag: named_key(key, tag) for tag in _tags(streams)})
+            keys: dict[str, Any] = {tag: named_key(key, tag) for tag in _tags(streams)}
+            nnx.reseed(copy, **keys)
         if tap is not None:
             _tap_modules(copy, tap)
         output = copy(*inputs)
@@ -148,7 +149,7 @@ def _concrete(leaf: Any) -> Any:
     """Random streams of a network that was only shaped get a key; `apply` reseeds them if given."""
     if not isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key(0)
     return jax.numpy.zeros(leaf.shape, leaf.dtype)
 

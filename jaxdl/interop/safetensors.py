@@ -61,7 +61,7 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
 
 
 def _plain(leaf: Any, name: str) -> np.ndarray:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended):
         raise ValueError(
             f"save_weights: {name} is {leaf.dtype}; expected numbers: store jax.random.key_data."
         )

@@ -1,0 +1,147 @@
+"""Backpropagation by hand against `jax.grad`. Lecture rows D09-D11, S03-S06, S25."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import nn
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.row("D09")
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_sent_back_layer_by_layer_are_the_gradient(seed):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    model = nn.serial(nn.dense(4), jnp.tanh, nn.dense(3), jax.nn.sigmoid)
+    x, y = jax.random.normal(keys[0], (5, 2)), jax.random.uniform(keys[1], (5, 3))
+    params, _ = jaxdl.init(model, keys[2], x)
+
+    def energy(params):
+        return jnp.sum((model.apply(params, {}, x)[0] - y) ** 2) / 2
+
+    w1, b1 = params["dense_0"]["kernel"], params["dense_0"]["bias"]
+    w2, b2 = params["dense_1"]["kernel"], params["dense_1"]["bias"]
+    a1 = np.tanh(x @ w1 + b1)
+    a2 = 1 / (1 + np.exp(-(a1 @ w2 + b2)))
+    delta2 = (a2 - y) * a2 * (1 - a2)
+    delta1 = (delta2 @ w2.T) * (1 - a1**2)
+    by_hand = {
+        "dense_0": {"kernel": x.T @ delta1, "bias": delta1.sum(0)},
+        "dense_1": {"kernel": a1.T @ delta2, "bias": delta2.sum(0)},
+    }
+    chex.assert_trees_all_close(jax.grad(energy)(params), by_hand, atol=1e-12)
+
+
+@pytest.mark.row("D10", "S25")
+@pytest.mark.parametrize(
+    "f, derivative",
+    [
+        (lambda x: 1 / x, lambda x: -1 / x**2),
+        (lambda x: 2.5 + x, lambda x: 1.0),
+        (jnp.exp, np.exp),
+        (lambda x: -3.0 * x, lambda x: -3.0),
+    ],
+    ids=["1/x", "c+x", "exp", "ax"],
+)
+def test_the_local_rules_of_one_input(f, derivative):
+    for x in (0.37, -1.53, 2.0):
+        chex.assert_trees_all_close(jax.grad(f)(x), jnp.asarray(derivative(x)), atol=1e-12)
+
+
+@pytest.mark.row("D10", "S25")
+def test_the_local_rules_of_two_inputs():
+    assert jax.grad(lambda x, z: x + z, (0, 1))(3.0, -4.0) == (1.0, 1.0)
+    assert jax.grad(lambda x, z: x * z, (0, 1))(3.0, -4.0) == (-4.0, 3.0)
+
+
+@pytest.mark.row("S03")
+def test_the_sigmoid_circuit():
+    """The slide ends in three products, so there is a sixth derivative, of x2 = 1."""
+    f = lambda w, x: 1 / (1 + jnp.exp(-(w @ x)))
+    w, x = jnp.array([2.0, -3.0, -3.0]), jnp.array([-1.0, -2.0, 1.0])
+    assert w @ x == 1.0
+    chex.assert_trees_all_close(f(w, x), 0.7310585786300049, atol=1e-15)
+    slope = 0.19661193324148185
+    dw, dx = jax.grad(f, (0, 1))(w, x)
+    chex.assert_trees_all_close(dw, jnp.array([-slope, -2 * slope, slope]), atol=1e-15)
+    chex.assert_trees_all_close(dx, jnp.array([2 * slope, -3 * slope, -3 * slope]), atol=1e-15)
+
+
+# The 2-2-2 net of the second deck: no biases, half the squared error, learning rate 1.
+X, Y = np.array([0.5, 0.3]), np.array([0.23, -0.07])
+W1, W2 = np.array([[0.20, -0.40], [0.50, 0.60]]), np.array([[0.10, -0.50], [-0.30, 0.80]])
+
+
+def forward(w1, w2):
+    hidden = jax.nn.sigmoid(nn.affine(jnp.asarray(X), w1))
+    return hidden, jax.nn.sigmoid(nn.affine(hidden, w2))
+
+
+def energy(w1, w2):
+    return jnp.sum((forward(w1, w2)[1] - Y) ** 2) / 2
+
+
+def gradients():
+    return jax.grad(energy, (0, 1))(jnp.asarray(W1), jnp.asarray(W2))
+
+
+@pytest.mark.row("S04", "C05")
+def test_forward_pass_of_the_small_net():
+    hidden, output = forward(W1, W2)
+    chex.assert_trees_all_close(hidden, np.array([0.5621765008857981, 0.4950001666600003]))
+    chex.assert_trees_all_close(output, np.array([0.47694575860699684, 0.5286964002912302]))
+    chex.assert_trees_all_close(energy(W1, W2), 0.2097097937078311, atol=1e-15)
+
+
+@pytest.mark.row("S05", "D11")
+def test_output_layer_of_the_small_net():
+    delta = np.array(
+        [[0.03463298928683772, 0.08386609953820857], [0.030494578556568334, 0.07384466121071578]]
+    )
+    chex.assert_trees_all_close(gradients()[1], delta, atol=1e-15)
+    stepped = np.array(
+        [[0.06536701071316228, -0.5838660995382086], [-0.33049457855656833, 0.7261553387892843]]
+    )
+    chex.assert_trees_all_close(W2 - gradients()[1], stepped, atol=1e-15)
+
+
+@pytest.mark.row("S06", "D11")
+def test_hidden_layer_of_the_small_net_and_the_decks_wrong_rule():
+    """Misprint: the deck sends back dE/dw5, which holds h1, where w5 dE/dIn is meant.
+
+    Its rule turns the sign of two of the four derivatives.
+    """
+    true = np.array(
+        [
+            [-0.00842148046150221, 0.012606653078458003],
+            [-0.005052888276901326, 0.007563991847074802],
+        ]
+    )
+    g1, g2 = gradients()
+    chex.assert_trees_all_close(g1, true, atol=1e-15)
+    numeric = np.zeros_like(W1)
+    for at in np.ndindex(2, 2):
+        bump = np.zeros_like(W1)
+        bump[at] = 1e-6
+        numeric[at] = (energy(W1 + bump, W2) - energy(W1 - bump, W2)) / 2e-6
+    chex.assert_trees_all_close(g1, numeric, atol=1e-9)
+
+    hidden, _ = forward(W1, W2)
+    sent_back = np.asarray(g2).sum(1)  # (delta5 + delta6, delta7 + delta8)
+    decks = X[:, None] * (sent_back * np.asarray(hidden * (1 - hidden)))
+    printed = np.array(
+        [[0.014583332266596982, 0.013041100817357862], [0.008749999359958188, 0.007824660490414716]]
+    )
+    chex.assert_trees_all_close(decks, printed, atol=1e-15)
+    assert np.sign(decks[:, 0]).tolist() == [1, 1] and np.sign(true[:, 0]).tolist() == [-1, -1]
+
+    chex.assert_trees_all_close(energy(W1 - g1, W2 - g2), 0.19503259609013654, atol=1e-15)
+    chex.assert_trees_all_close(energy(W1 - decks, W2 - g2), 0.19533592188005747, atol=1e-15)

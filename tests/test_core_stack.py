@@ -1,0 +1,140 @@
+"""`stack`: n copies of a block as one scan, equal to the same copies unrolled by hand."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import nn
+
+N, X = 3, jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
+
+
+def noise():
+    """Adds random numbers in train mode, a stand-in for any random layer."""
+
+    def apply(params, state, x, *, train=False, key=None, **_):
+        return (x + jax.random.normal(key, x.shape, x.dtype) if train else x), state
+
+    return jaxdl.Module(lambda key, x: ({}, {}), apply, "noise")
+
+
+def total():
+    """Adds the running sum of the batches seen, a stand-in for any layer with a state."""
+
+    def apply(params, state, x, *, train=False, **_):
+        new = {"sum": state["sum"] + x.sum(0)} if train else state
+        return x + new["sum"], new
+
+    return jaxdl.Module(
+        lambda key, x: ({}, {"sum": jnp.zeros(x.shape[-1], x.dtype)}), apply, "total"
+    )
+
+
+@pytest.fixture(scope="module")
+def block():
+    return nn.serial(nn.dense(4), jnp.tanh, total(), noise())
+
+
+@pytest.fixture(scope="module")
+def stacked(block):
+    """The stack, its parameters, and a state that differs from copy to copy."""
+    model = nn.stack(block, N)
+    params, state = jaxdl.init(model, jax.random.key(0), X)
+    return model, params, jax.tree.map(lambda s: s + jnp.arange(12.0).reshape(s.shape), state)
+
+
+def by_hand(block, params, state, x, *, train=False, key=None):
+    """The copies one after another, each with its slice and its key."""
+    keys = jax.random.split(key, N) if key is not None else [None] * N
+    states = []
+    for i in range(N):
+        p, s = jax.tree.map(lambda leaf, i=i: leaf[i], (params, state))
+        x, s = block.apply(p, s, x, train=train, key=keys[i])
+        states.append(s)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def test_every_copy_has_parameters_of_its_own(stacked):
+    _, params, state = stacked
+    assert jax.tree.map(jnp.shape, params) == {"dense_0": {"kernel": (N, 4, 4), "bias": (N, 4)}}
+    assert jax.tree.map(jnp.shape, state) == {"total_0": {"sum": (N, 4)}}
+    kernels = params["dense_0"]["kernel"]
+    assert not np.array_equal(kernels[0], kernels[1])
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_scan_tap_and_hand_agree(block, stacked, train):
+    """Values, state, random numbers and gradients."""
+    model, params, state = stacked
+    key = lambda: jax.random.key(5) if train else None
+    tap = lambda path, value: value
+
+    def run(apply, **options):
+        def loss(params, x):
+            y, new = apply(params, state, x, train=train, key=key(), **options)
+            return jnp.sum(jnp.sin(y)), (y, new)
+
+        return jax.grad(loss, (0, 1), has_aux=True)(params, X)
+
+    scanned, unrolled = run(model.apply), run(model.apply, tap=tap)
+    expected = run(lambda *args, **options: by_hand(block, *args, **options))
+    chex.assert_trees_all_close(scanned, expected, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(unrolled, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_copies_draw_different_random_numbers():
+    model = nn.stack(noise(), 2)
+    y, _ = model.apply({}, {}, X, train=True, key=jax.random.key(1))
+    _, seen = jaxdl.capture(model, {}, {}, X, train=True, key=jax.random.key(1))
+    first, second = seen["0"] - X, seen["1"] - seen["0"]
+    assert not np.allclose(first, second)
+    chex.assert_trees_all_close(y, seen["1"], atol=1e-5)
+
+
+def test_paths_begin_with_the_number_of_the_copy(stacked):
+    model, params, state = stacked
+    output, seen = jaxdl.capture(nn.serial(model), {"stack_0": params}, {"stack_0": state}, X)
+    layers = ["dense_0", "tanh_0", "total_0", "noise_0"]
+    copies = [[f"stack_0/{i}/{name}" for name in layers] + [f"stack_0/{i}"] for i in range(N)]
+    assert list(seen) == sum(copies, []) + ["stack_0"]
+    chex.assert_trees_all_equal(seen["stack_0/2"], output)
+
+
+def test_one_trace_however_many_copies():
+    traces = []
+
+    def counted(x):
+        traces.append(x)
+        return x + 1
+
+    deep = nn.stack(counted, 50)
+    chex.assert_trees_all_close(deep.apply({}, {}, X)[0], X + 50)
+    assert len(traces) == 1
+
+
+def test_further_inputs_go_to_every_copy():
+    def forward(call, x, shift):
+        return call("layer", x) + shift
+
+    model = nn.stack(jaxdl.compose("shifted", dict(layer=jnp.negative), forward), 3)
+    assert jaxdl.init(model, jax.random.key(0), X, X) == ({}, {})
+    chex.assert_trees_all_close(model.apply({}, {}, X, 2 * X)[0], X, atol=1e-6)  # -(-(-x+2x)+2x)+2x
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0, True, None])
+def test_the_number_of_copies_is_a_positive_integer(n):
+    with pytest.raises(ValueError, match="stack: n is .*expected a positive integer"):
+        nn.stack(nn.dense(4), n)
+
+
+def test_a_block_that_changes_shape_or_dtype_is_refused(key):
+    wider = nn.stack(nn.dense(5), 2)
+    params, state = jaxdl.init(wider, key, X)
+    with pytest.raises(ValueError, match=r"dense maps float32\[2, 4\] to float32\[2, 5\]"):
+        wider.apply(params, state, X)
+    halved = nn.stack(lambda x: x.astype(jnp.bfloat16), 2)
+    with pytest.raises(ValueError, match=r"to bfloat16\[2, 4\].*put layers that change them"):
+        halved.apply({}, {}, X)
