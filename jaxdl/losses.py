@@ -171,7 +171,7 @@ def loss(spec: str | Loss) -> Loss:
     """
     if callable(spec):
         return spec
-    if spec not in LOSSES:
+    if not isinstance(spec, str) or spec not in LOSSES:
         raise ValueError(f"no loss {spec!r}; {suggest(str(spec), LOSSES, 'losses')}")
     return LOSSES[spec]
 

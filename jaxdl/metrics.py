@@ -146,7 +146,7 @@ def metric(spec: str | Metric) -> Metric:
     """
     if callable(spec):
         return spec
-    if spec not in METRICS:
+    if not isinstance(spec, str) or spec not in METRICS:
         raise ValueError(f"no metric {spec!r}; {suggest(str(spec), METRICS, 'metrics')}")
     return METRICS[spec]
 

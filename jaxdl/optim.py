@@ -192,7 +192,7 @@ def optimizer(
         return spec
     if callable(spec):
         raise ValueError(f"optimizer is the factory {spec!r}; expected it called: optax.sgd(0.1).")
-    if spec not in OPTIMIZERS:
+    if not isinstance(spec, str) or spec not in OPTIMIZERS:
         raise ValueError(f"no optimizer {spec!r}; {suggest(str(spec), OPTIMIZERS, 'optimizers')}")
     return OPTIMIZERS[spec](**options)
 

@@ -34,7 +34,7 @@ def drop(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
 def dropout(rate: float, *, scale_at: Literal["train", "test"] = "train") -> Module:
     """Drops each value with probability `rate` while training; `rate` is not what is kept.
 
-    So that the next layer sees the same expectation in both modes, the values are scaled in one:
+    So that the next layer sees the same expectation in both modes, the values are scaled in one::
 
         scale_at="train"   train: m x / (1 - rate)   test: x              "inverted", the usual
         scale_at="test"    train: m x                test: (1 - rate) x   as the lecture has it

@@ -49,7 +49,7 @@ def initializer(spec: str | Initializer) -> Initializer:
     """
     if callable(spec):
         return spec
-    if spec not in INITIALIZERS:
+    if not isinstance(spec, str) or spec not in INITIALIZERS:
         raise ValueError(
             f"no initializer {spec!r}; {suggest(str(spec), INITIALIZERS, 'initializers')}"
         )
@@ -78,7 +78,7 @@ def lsuv(
       *inputs: a batch of data, as for `model.apply`.
       key: a PRNG key, to begin from orthonormal kernels as the paper does; None to keep `params`.
       tol: how far from 1 a variance may be.
-      max_iterations: how often a kernel is scaled at most; twice is enough without biases.
+      max_iterations: how often a kernel is scaled at most; without biases once is enough.
 
     Returns:
       The parameters, with other kernels.
