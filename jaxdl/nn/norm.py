@@ -193,7 +193,7 @@ def instance_norm(*, eps: float = 1e-6, use_scale: bool = True, use_bias: bool =
       use_scale, use_bias: whether to scale and shift.
 
     Returns:
-      A `Module` from (N, *space, C) to the same.
+      A `Module` from `(N, *space, C)` to the same.
 
     Raises:
       ValueError: `eps` is not positive; at init, the input is not floating-point or has no axis of
