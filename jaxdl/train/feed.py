@@ -11,17 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.data.batches import permutation
 from jaxdl.train.loop import Rows
 
 RESIDENT_BYTES = 2**31
 """Data up to this size are put on the device as a whole, unless the caller says otherwise."""
 CHUNK_BYTES = 2**26
 """How much data a call is fed at once where all of it is too much for the device."""
-
-
-def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The permutation of `rows` rows for an epoch, from a counter-based generator."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
 
 
 def epoch_batches(
@@ -32,7 +28,7 @@ def epoch_batches(
     The last batch is filled up with the epoch's first rows, which the mask leaves out. Without a
     seed the rows stay as they stand.
     """
-    order = np.arange(rows) if seed is None else epoch_order(rows, seed, epoch)
+    order = np.arange(rows) if seed is None else permutation(rows, seed=seed, epoch=epoch)
     steps = -(-rows // batch_size)
     size = steps * batch_size
     order = np.resize(order, size).astype(np.int32).reshape(steps, batch_size)

@@ -187,19 +187,21 @@ def _runs(
             step = make_train_step(
                 model, loss, _make(optimizer, setting), metrics=dict(measures), augment=augment
             )
-            return loop(step, None, state, Rows(data, order, mask), 0, count)[:2]
+            return loop(jax.jit(step, inline=True), None, state, Rows(data, order, mask), 0, count)[
+                :2
+            ]
 
         return over_runs(one, states, settings, orders)
 
     @jax.jit
     def evaluate(states, rows):
-        step = make_eval_step(model, loss, metrics=dict(measures))
+        step = jax.jit(make_eval_step(model, loss, metrics=dict(measures)), inline=True)
         return over_runs(lambda state: eval_loop(step, state, rows, rows.order.shape[0]), states)
 
     return {"init": init, "train": train, "evaluate": evaluate}
 
 
-def _make(optimizer: Optimizer, setting: Mapping[str, Any]) -> optax.GradientTransformation:
+def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransformation:
     """The optimizer of a setting."""
     options = {name: value for name, value in setting.items() if name != "initial_scale"}
     if not options:

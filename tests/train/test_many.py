@@ -1,0 +1,119 @@
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxdl import Module, train
+from tests.train import toy
+
+MODEL, DATA, OTHER = toy.noisy(), toy.data(), toy.data(rows=31, seed=1)
+OPTIONS = {"loss": "cross_entropy", "batch_size": 8, "epochs": 2, "eval_data": OTHER, "verbose": 0}
+
+
+def momentum(learning_rate, momentum=0.9):
+    return optax.sgd(learning_rate, momentum=momentum)
+
+
+FIRST, SECOND = momentum(0.1, 0.5), momentum(0.01, 0.9)
+
+
+@pytest.mark.parametrize("batching", ["map", "vmap"])
+def test_every_run_is_the_fit_of_its_seed_and_setting(batching):
+    states, history = train.train_many(
+        MODEL,
+        DATA,
+        seeds=[5, 2],
+        optimizer=momentum,
+        hyper={"learning_rate": [0.1, 0.01], "momentum": [0.5, 0.9]},
+        batching=batching,
+        **OPTIONS,
+    )
+    np.testing.assert_array_equal(history["seed"], [5, 5, 2, 2])
+    np.testing.assert_allclose(history["learning_rate"], [0.1, 0.01, 0.1, 0.01])
+    np.testing.assert_allclose(history["momentum"], [0.5, 0.9, 0.5, 0.9])
+    assert set(history) == {
+        "loss",
+        "accuracy",
+        "eval_loss",
+        "eval_accuracy",
+        "seed",
+        "learning_rate",
+        "momentum",
+    }
+    for run, seed, optimizer in ((0, 5, FIRST), (3, 2, SECOND)):
+        state, alone = train.fit(MODEL, DATA, optimizer=optimizer, seed=seed, **OPTIONS)
+        for name in ("loss", "accuracy", "eval_loss", "eval_accuracy"):
+            np.testing.assert_allclose(history[name][run], alone[name], rtol=1e-4)
+        ours = jax.tree.map(lambda a, run=run: a[run], toy.plain(states))
+        chex.assert_trees_all_close(ours, toy.plain(state), rtol=1e-3, atol=1e-5)
+
+
+def test_one_trace_for_all_runs_and_epochs():
+    traces = {True: 0, False: 0}
+
+    def apply(params, state, x, *, train=False, key=None, tap=None):
+        traces[train] += 1
+        return MODEL.apply(params, state, x, train=train, key=key, tap=tap)
+
+    model = Module(MODEL.init, apply)
+    options = OPTIONS | {"epochs": 3, "check": False}
+    train.train_many(model, DATA, seeds=range(4), optimizer=optax.sgd(0.1), **options)
+    assert traces == {True: 1, False: 1}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", optax.sgd(0.1)])
+def test_initial_scales_multiply_the_kernels(optimizer):
+    options = OPTIONS | {"epochs": 1, "eval_data": None, "optimizer": optimizer}
+    states, history = train.train_many(
+        toy.mlp(), DATA, seeds=[0], hyper={"initial_scale": [0.0, 1.0]}, **options
+    )
+    assert history["loss"].shape == (2, 1)
+    assert states.params["dense_0"]["bias"].shape == (2, 8)
+    # From kernels of zeros no gradient reaches the first layer, nor the last one's kernel.
+    assert not states.params["dense_0"]["kernel"][0].any()
+    assert states.params["dense_1"]["bias"][0].any()
+    assert states.params["dense_0"]["kernel"][1].any()
+
+
+def test_a_run_that_diverges_leaves_the_others_alone():
+    _, history = train.train_many(
+        MODEL, DATA, seeds=[0], optimizer=optax.sgd, hyper={"learning_rate": [1e38, 0.1]}, **OPTIONS
+    )
+    assert np.isnan(history["loss"][0, 1]) and np.isfinite(history["loss"][1]).all()
+
+
+def test_a_line_an_epoch(capsys):
+    train.train_many(MODEL, DATA, seeds=[0], optimizer=optax.sgd(0.1), **OPTIONS | {"verbose": 2})
+    compiled, first, _ = capsys.readouterr().out.splitlines()
+    assert compiled.startswith("compiled in ") and first.startswith("epoch 1/2 ")
+
+
+BAD = {
+    "no seeds": ({"seeds": []}, "0 seeds"),
+    "a bad seed": ({"seeds": [0, -1]}, "seed is -1"),
+    "lengths": ({"hyper": {"learning_rate": [1, 2], "momentum": [1]}}, "sequences of one length"),
+    "no setting": ({"hyper": {"learning_rate": []}}, "sequences of one length"),
+    "wrong name": ({"hyper": {"rate": [1]}}, "hyper has rate, which the optimizer does not take"),
+    "built": ({"hyper": {"rate": [1]}, "optimizer": optax.sgd(1)}, "expected a function of them"),
+    "a factory alone": ({"hyper": None}, "expected it called"),
+    "batching": ({"batching": "scan"}, "batching is 'scan'"),
+    "batch size": ({"batch_size": 51}, "at most 50"),
+    "labels": ({"data": (DATA[0], DATA[1] + 1)}, "labels from 1 to 3"),
+}
+
+
+@pytest.mark.parametrize("options, words", BAD.values(), ids=BAD)
+def test_bad_arguments(options, words):
+    options = (
+        {
+            "data": DATA,
+            "seeds": [0],
+            "optimizer": optax.sgd,
+            "hyper": {"learning_rate": [0.1]},
+        }
+        | OPTIONS
+        | options
+    )
+    with pytest.raises(ValueError, match=words):
+        train.train_many(MODEL, **options)
