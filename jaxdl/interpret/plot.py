@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["heat_map", "image_grid", "overlay"]
 
+RED, BLUE = "#c8102e", "#1f5fae"
+
 
 def image_grid(
     images: Any,
@@ -46,13 +48,13 @@ def image_grid(
     Raises:
       ValueError: another shape; or not one title for each image.
     """
-    images = _squeezed("image_grid", images, channels=(1, 3))
+    images = _images("image_grid", images)
     low, high = (float(images.min()), float(images.max())) if limits is None else limits
     figure, axes = _panels("image_grid", len(images), titles, columns, size)
-    for ax, image in zip(axes, images, strict=True):
+    for (ax,), image in zip(axes, images, strict=True):
         shown = ax.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     if label is not None:
-        figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
+        _colour_bar(figure, shown, axes, label)
     return figure
 
 
@@ -100,16 +102,20 @@ def overlay(
     titles: Sequence[str] | None = None,
     columns: int | None = None,
     limit: float | None = None,
+    cmap: str = "gray",
     label: str | None = None,
     size: float = 1.1,
+    originals: bool = False,
 ) -> Figure:
-    """Attributions over pale grey images: the colour is the value, and nothing is drawn at 0.
+    """Attributions in red, and below zero in blue, over pale images; the stronger, the denser.
 
     Args:
       images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
       maps: (N, H, W) or (N, H, W, C); channels are added up.
       titles, columns, label, size: as for `image_grid`.
       limit: as for `heat_map`.
+      cmap: of the images, as for `image_grid`.
+      originals: whether to show each image alone too, above.
 
     Returns:
       The figure.
@@ -117,39 +123,43 @@ def overlay(
     Raises:
       ValueError: images and maps differ in number or size; and as for `image_grid`.
     """
-    images = _squeezed("overlay", images, channels=(1, 3))
-    maps = _summed("overlay", maps)
+    images, maps = _images("overlay", images), _summed("overlay", maps)
     if images.shape[:3] != maps.shape:
         raise ValueError(
             f"overlay: images are {images.shape} and maps {maps.shape}; expected one map of the "
             "same height and width for each image."
         )
     signed, limit = _scale(maps, limit)
-    grey = images.mean(-1) if images.ndim == 4 else images
-    figure, axes = _panels("overlay", len(images), titles, columns, size)
-    for ax, image, values in zip(axes, grey, maps, strict=True):
-        ax.imshow(image, cmap="gray_r", vmin=0, vmax=2.5 * max(float(grey.max()), 1e-12))
-        shown = ax.imshow(
-            values,
-            cmap="RdBu_r" if signed else "YlOrRd",
-            vmin=-limit if signed else 0.0,
-            vmax=limit,
-            alpha=np.clip(np.abs(values) / limit, 0, 1) ** 0.7,
-            interpolation="nearest",
-        )
+    figure, axes = _panels("overlay", len(images), titles, columns, size, 2 if originals else 1)
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    colours = [BLUE, "white", RED] if signed else ["white", RED]
+    scale = LinearSegmentedColormap.from_list("density", colours)
+    ends = LinearSegmentedColormap.from_list("ends", [BLUE, RED], N=2)
+    shade = Normalize(float(images.min()), float(images.max()))
+    for panels, image, values in zip(axes, images, maps, strict=True):
+        plain = image if image.ndim == 3 else colormaps[cmap](shade(image))[..., :3]
+        if originals:
+            panels[0].imshow(plain, interpolation="nearest")
+        panels[-1].imshow(1 - 0.4 * (1 - plain), interpolation="nearest")
+        alpha = np.clip(np.abs(values) / limit, 0, 1)
+        panels[-1].imshow(values >= 0, ends, vmin=0, vmax=1, alpha=alpha, interpolation="nearest")
     if label is not None:
-        figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
+        shown = ScalarMappable(Normalize(-limit if signed else 0.0, limit), scale)
+        _colour_bar(figure, shown, axes, label)
     return figure
 
 
-def _squeezed(caller, images, channels):
+def _images(caller, images):
     images = np.asarray(images, np.float32)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] in channels):
+    if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
         raise ValueError(
-            f"{caller}: images are {images.shape}; expected (N, H, W) or (N, H, W, C) with C in "
-            f"{channels}: add a batch axis with image[None]."
+            f"{caller}: images are {images.shape}; expected (N, H, W) or (N, H, W, C) with C = 1 "
+            "or 3: add a batch axis with image[None]."
         )
     return images
 
@@ -166,18 +176,37 @@ def _scale(maps, limit):
     return bool((maps < 0).any()), limit or float(np.abs(maps).max()) or 1.0
 
 
-def _panels(caller, n, titles, columns, size):
+def _panels(caller, n, titles, columns, size, tall=1):
+    """A figure, and for each image its axes: `tall` of them, one below the other."""
     from matplotlib.figure import Figure
 
     if titles is not None and len(titles) != n:
         raise ValueError(f"{caller}: {len(titles)} titles for {n} images; expected one for each.")
     columns = min(n, columns or 10)
     rows = math.ceil(n / columns)
-    height = size * (1.25 if titles else 1.05)
-    figure = Figure(figsize=(columns * size + 0.8, rows * height), layout="constrained", dpi=150)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in axes:
-        ax.set_axis_off()
-    for ax, title in zip(axes, titles or [], strict=False):
-        ax.set_title(title, fontsize=8, pad=3)
-    return figure, axes[:n]
+    lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
+    height = rows * (tall * (size + 0.04) + 0.17 * lines)
+    figure = Figure(figsize=(columns * size + 0.8, height), layout="constrained", dpi=150)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    grid = figure.subplots(rows * tall, columns, squeeze=False)
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.spines[:].set(visible=True, color="#d0d0d0", linewidth=0.6)
+    panels = [
+        grid[row * tall : (row + 1) * tall, column]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    for unused in panels[n:]:
+        for ax in unused:
+            ax.set_axis_off()
+    for (top, *_), title in zip(panels, titles or [], strict=False):
+        top.set_title(title, loc="center", fontsize=8, pad=2)
+    return figure, panels[:n]
+
+
+def _colour_bar(figure, shown, panels, label):
+    axes = [ax for panel in panels for ax in panel]
+    bar = figure.colorbar(shown, ax=axes, label=label, shrink=0.85, aspect=35, pad=0.02)
+    bar.outline.set_visible(False)

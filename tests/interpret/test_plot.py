@@ -46,12 +46,19 @@ def test_maps_of_zeros_can_be_drawn():
     drawn(plot.overlay(IMAGES, np.zeros((3, 4, 4))))
 
 
-def test_overlay_shows_nothing_where_the_map_is_zero():
+def test_overlay_is_as_dense_as_the_map_is_strong():
     maps = np.zeros((1, 4, 4))
-    maps[0, 1, 2] = -1
+    maps[0, 1, 2], maps[0, 3, 3] = -1, 0.5
     figure = plot.overlay(IMAGES[:1], maps)
-    alpha = figure.axes[0].images[1].get_alpha()
-    assert alpha[1, 2] == 1 and alpha.sum() == 1
+    above = figure.axes[0].images[1]
+    np.testing.assert_array_equal(above.get_alpha(), np.abs(maps[0]))
+    colour = above.cmap(above.norm(above.get_array()))
+    assert colour[1, 2, 2] > colour[1, 2, 0] and colour[3, 3, 0] > colour[3, 3, 2]
+
+
+def test_overlay_can_show_the_image_alone_too():
+    figure = plot.overlay(IMAGES, IMAGES, originals=True, columns=2, titles=["a", "b", "c"])
+    assert [len(ax.images) for ax in figure.axes] == [1, 1, 2, 2, 1, 0, 2, 0]
 
 
 @pytest.mark.parametrize(
