@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,7 +18,7 @@ def mlp():
     return nn.serial(*(nn.dense(500), jax.nn.sigmoid, nn.dense(500), jax.nn.sigmoid), nn.dense(10))
 
 
-def network(kind, channels=None):
+def network(kind: str, channels: int) -> Any:
     """`lenet`: two convolutions and two dense layers; `stack`: four 3x3 convolutions."""
     if kind == "stack":
         return nn.serial(*(layer for _ in range(4) for layer in (nn.conv(channels), jax.nn.relu)))
@@ -30,7 +32,9 @@ def network(kind, channels=None):
 def epoch(x, y):
     """A call trains one epoch more by `fit`, on data that it has on the device."""
     model, optimizer = mlp(), optax.sgd(0.1)
-    options = dict(loss="cross_entropy", optimizer=optimizer, batch_size=100, metrics=())
+    options: dict[str, Any] = dict(
+        loss="cross_entropy", optimizer=optimizer, batch_size=100, metrics=()
+    )
     state, _ = train.fit(model, (x, y), epochs=1, verbose=0, **options)
     held = {"state": state}
 

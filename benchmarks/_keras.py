@@ -31,7 +31,7 @@ def _network(kind, channels, shape):
 def epoch(x, y):
     """A call trains one epoch."""
     model = _network("mlp", None, x.shape[1:])
-    return lambda: model.fit(x, y, batch_size=100, epochs=1, verbose=0)
+    return lambda: model.fit(x, y, batch_size=100, epochs=1, verbose=0)  # pyright: ignore
 
 
 def step(kind, x, y):

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,9 +36,9 @@ def run(config) -> list[Row]:
     return [line for work in chosen for line in work(config)]
 
 
-def _peers(make) -> dict[str, object]:
+def _peers(make) -> dict[str, Any]:
     """`make(module)` for every peer that is installed; for another, the reason it is not."""
-    made: dict[str, object] = {}
+    made: dict[str, Any] = {}
     for name, module in PEERS.items():
         try:
             made[name] = make(importlib.import_module(f"benchmarks.{module}"))
@@ -104,7 +105,7 @@ def scan(config) -> Iterator[Row]:
     n = 2 if config.smoke else 10
     x, y = _images(64, 28, 1)
     one, many = _jaxdl.step("lenet", x, y), _jaxdl.scanned("lenet", x, y, n)
-    peers: dict[str, object] = {"the same steps alone": lambda: [one() for _ in range(n)]}
+    peers: dict[str, Any] = {"the same steps alone": lambda: [one() for _ in range(n)]}
     try:
         peers["Flax Linen, scanned"] = importlib.import_module("benchmarks._nnx").scanned(x, y, n)
     except ImportError as error:
@@ -125,13 +126,11 @@ def seeds(config) -> Iterator[Row]:
     def model():
         return nn.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
 
-    options = dict(loss="cross_entropy", batch_size=100, epochs=epochs, verbose=0)
+    options: dict[str, Any] = dict(loss="cross_entropy", batch_size=100, epochs=epochs, verbose=0)
 
     def many():
         jax.clear_caches()
-        train.train_many(
-            model(), split, seeds=range(n), optimizer=lambda: optax.sgd(0.1), **options
-        )
+        train.train_many(model(), split, seeds=range(n), optimizer=optax.sgd(0.1), **options)
 
     def separate():
         for seed in range(n):

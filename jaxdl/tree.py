@@ -149,8 +149,6 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
             else:
                 depth = math.prod(rhs) // rhs[numbers.rhs_spec[0]]
             flops[at] = flops.get(at, 0) + 2 * times * math.prod(out) * depth
-        elif name == "linear_call":  # its transpose is a parameter too, and does not run
-            _count_flops(eqn.params["callee"].jaxpr, at, times, flops)
         else:
             inner = times * (eqn.params["length"] if name == "scan" else 1)
             for sub in jex.jaxprs_in_params(eqn.params):

@@ -78,7 +78,7 @@ def shift(key: jax.Array, images: jax.Array, pixels: int = 1) -> jax.Array:
       (N, H, W, C).
     """
     _check_images("shift", images)
-    return crop(key, images, images.shape[1:3], padding=pixels)
+    return crop(key, images, (images.shape[1], images.shape[2]), padding=pixels)
 
 
 def flip(key: jax.Array, images: jax.Array) -> jax.Array:

@@ -71,7 +71,8 @@ def _load(dataset, base, checksums, classes, root) -> Dataset:
                 "(N, 28, 28) and (N,) in 0 .. 9: are the files of one data set?"
             )
         parts.append(images(pixels, labels, 255))
-    return Dataset(*parts, classes)
+    train, test = parts
+    return Dataset(train, test, classes)
 
 
 def mnist(root: str | os.PathLike | None = None) -> Dataset:

@@ -42,27 +42,26 @@ def from_linen(module: linen.Module, *, rngs: Collection[str] = ("dropout",)) ->
     """
     if not isinstance(module, linen.Module):
         raise ValueError(
-            f"from_linen: got a {type(module).__name__}; expected an instance of flax.linen.Module (for "
-            "flax.nnx there is from_nnx)."
+            f"from_linen: got a {type(module).__name__}; expected an instance of "
+            "flax.linen.Module (for flax.nnx there is from_nnx)."
         )
     signature = inspect.signature(type(module).__call__).parameters
 
-    def mode(train):
+    def mode(train) -> dict[str, Any]:
         named = {name: train for name in TRAIN} | {name: not train for name in NOT_TRAIN}
         return {name: value for name, value in named.items() if name in signature}
 
     def init(key, *inputs):
-        streams = {name: named_key(key, name) for name in ("params", *rngs)}
+        streams: Any = {name: named_key(key, name) for name in ("params", *rngs)}
         state = dict(module.init(streams, *inputs, **mode(False)))
         params = state.pop("params", {})
         state.pop("intermediates", None)
         return params, state
 
     def apply(params, state, *inputs, train=False, key=None, tap=None):
+        streams: Any = {}
         if train and key is not None:
             streams = {name: named_key(key, name) for name in rngs}
-        else:
-            streams = {}
         with linen.intercept_methods(_tapped(tap)) if tap else contextlib.nullcontext():
             output, changed = module.apply(
                 {"params": params, **state},
@@ -114,7 +113,8 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
             raise ValueError(f"from_nnx: make(rngs) gave {network!r}; expected a flax.nnx.Module.")
     else:
         raise ValueError(
-            f"from_nnx: got a {type(make).__name__}; expected a flax.nnx.Module or a function rngs -> module."
+            f"from_nnx: got a {type(make).__name__}; expected a flax.nnx.Module or a "
+            "function rngs -> module."
         )
     graph, params, streams, rest = nnx.split(network, nnx.Param, nnx.RngState, ...)
     values = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)

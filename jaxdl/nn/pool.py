@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -41,12 +42,15 @@ def max_pooling(
 
     Returns:
       (N, *positions, C); along each axis floor((n + 2p - k) / s) + 1 positions. Cells beyond the
-      last whole window are left out.
+      last whole window are left out. Of cells that tie for the maximum, either the first takes the
+      gradient or they share it; a window's gradient is passed on whole.
 
     Raises:
       ValueError: the window does not fit into the input, or is no wider than the padding.
     """
     window, stride, pads = _geometry("max_pooling", x, window, stride, padding)
+    if _apart(window, stride, pads):
+        return _reduce_apart(x, window, jnp.maximum)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     return lax.reduce_window(
         x, np.asarray(lowest, x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), pads
@@ -76,6 +80,9 @@ def average_pooling(
     """
     window, stride, pads = _geometry("average_pooling", x, window, stride, padding)
 
+    if _apart(window, stride, pads):
+        return _reduce_apart(x, window, jnp.add) / math.prod(window)
+
     def total(a):
         zero = np.zeros((), a.dtype)
         return lax.reduce_window(a, zero, lax.add, (1, *window, 1), (1, *stride, 1), pads)
@@ -83,6 +90,23 @@ def average_pooling(
     if count_padding:
         return total(x) / math.prod(window)
     return total(x) / total(jnp.ones((1, *x.shape[1:-1], 1), x.dtype))
+
+
+def _apart(window, stride, pads) -> bool:
+    """Whether the windows touch without overlap, padding or gaps."""
+    return tuple(window) == tuple(stride) and not any(map(any, pads))
+
+
+def _reduce_apart(x, window, operation):
+    """Reduces windows that do not overlap, axis by axis, over strided slices.
+
+    On a CPU several times as fast as `lax.reduce_window`, and so is the gradient.
+    """
+    for axis, k in enumerate(window, start=1):
+        whole = x.shape[axis] // k * k
+        cells = [lax.slice_in_dim(x, i, whole, k, axis) for i in range(k)]
+        x = functools.reduce(operation, cells)
+    return x
 
 
 def _geometry(what, x, window, stride, padding):

@@ -25,7 +25,33 @@ def part(params, channels):
     return {name: value[channels] for name, value in params.items()}
 
 
+IMAGE = ((2, 6, 5, 3),)
+
 SPECS = [
+    LayerSpec("conv", lambda: nn.conv(4, 3), IMAGE, bad=((INTEGERS, "conv: input is int32"),)),
+    LayerSpec("conv, strided", lambda: nn.conv(4, 3, stride=2, padding=1, flip=True), IMAGE),
+    LayerSpec("conv, by XLA", lambda: nn.conv(3, 2, form="xla", use_bias=False), ((2, 5, 3),)),
+    LayerSpec("conv_transpose", lambda: nn.conv_transpose(4, 3, stride=2), IMAGE),
+    LayerSpec(
+        "max_pool", lambda: nn.max_pool(2), IMAGE, bad=((INTEGERS, "max_pooling: input is int32"),)
+    ),
+    LayerSpec("max_pool, overlapping", lambda: nn.max_pool(3, stride=2, padding=1), IMAGE),
+    LayerSpec("avg_pool", lambda: nn.avg_pool(2), IMAGE),
+    LayerSpec(
+        "global_avg_pool",
+        lambda: nn.global_avg_pool(),
+        IMAGE,
+        reference=lambda p, s, x: x.mean((1, 2)),
+    ),
+    LayerSpec(
+        "global_max_pool",
+        lambda: nn.global_max_pool(),
+        IMAGE,
+        reference=lambda p, s, x: x.max((1, 2)),
+    ),
+    LayerSpec(
+        "flatten", lambda: nn.flatten(), IMAGE, reference=lambda p, s, x: x.reshape(len(x), -1)
+    ),
     LayerSpec(
         "dense",
         lambda: nn.dense(3),

@@ -1,0 +1,192 @@
+"""The decks' convolutions and poolings. Lecture rows F01-F12, S07-S11, S15-S18."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import nn
+
+IMAGE = np.array(
+    [
+        [1, 0, 0, 0, 0, 1],
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 1, 1, 0, 0],
+        [1, 0, 0, 0, 1, 0],
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 1, 0, 1, 0],
+    ]
+)
+KERNEL_1 = np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+KERNEL_2 = np.array([[-1, 1, -1], [-1, 1, -1], [-1, 1, -1]])
+MAP_1 = np.array([[3, -1, -3, -1], [-3, 1, 0, -3], [-3, -3, 0, 1], [3, -2, -2, -1]])
+MAP_2 = np.array([[-1, -1, -1, -1], [-1, -1, -2, 1], [-1, -1, -2, 1], [-1, 0, -4, 3]])
+
+
+def convolve(image, kernel, **options):
+    """One channel in, one kernel."""
+    x, k = (jnp.asarray(a, jnp.float32) for a in (image, kernel))
+    options = {"padding": "VALID"} | options
+    return nn.convolution(x[None, ..., None], k[..., None, None], **options)[0, ..., 0]
+
+
+@pytest.mark.row("S07")
+def test_the_first_feature_map():
+    """Misprint: the fifth deck prints -3, -1 and -3 at (0, 0), (1, 1) and (3, 0)."""
+    ours = convolve(IMAGE, KERNEL_1)
+    chex.assert_trees_all_equal(ours, MAP_1.astype(np.float32))
+    printed = MAP_1.copy()
+    printed[0, 0], printed[1, 1], printed[3, 0] = -3, -1, -3
+    assert np.argwhere(np.asarray(ours) != printed).tolist() == [[0, 0], [1, 1], [3, 0]]
+
+
+@pytest.mark.row("S08", "F04")
+def test_stride_two_leaves_the_last_row_and_column():
+    chex.assert_trees_all_equal(
+        convolve(IMAGE, KERNEL_1, stride=2), jnp.array([[3.0, -3], [-3, 0]])
+    )
+
+
+@pytest.mark.row("S09")
+def test_the_second_feature_map():
+    chex.assert_trees_all_equal(convolve(IMAGE, KERNEL_2), MAP_2.astype(np.float32))
+    chex.assert_trees_all_equal(
+        convolve(IMAGE, KERNEL_2, stride=2), jnp.array([[-1.0, -1], [-1, -2]])
+    )
+
+
+@pytest.mark.row("S10", "F11", "F12")
+def test_pooling_both_maps():
+    maps = jnp.stack([convolve(IMAGE, KERNEL_1), convolve(IMAGE, KERNEL_2)], -1)[None]
+    pooled = nn.max_pooling(maps, 2)[0]
+    chex.assert_trees_all_equal(pooled[..., 0], jnp.array([[3.0, 0], [3, 1]]))
+    chex.assert_trees_all_equal(pooled[..., 1], jnp.array([[-1.0, 1], [0, 3]]))
+    chex.assert_trees_all_equal(
+        jax.nn.relu(maps)[0, ..., 0], np.maximum(MAP_1, 0).astype(np.float32)
+    )
+
+
+FIVE = np.array(
+    [[3, 3, 2, 1, 0], [0, 0, 1, 3, 1], [3, 1, 2, 2, 3], [2, 0, 0, 2, 2], [2, 0, 0, 0, 1]]
+)
+THREE = np.array([[0, 1, 2], [2, 2, 0], [0, 1, 2]])
+
+
+@pytest.mark.row("S11", "F01", "F05")
+def test_the_five_by_five_example():
+    """Misprint: the deck defines convolution with a turned kernel, and does not turn it here."""
+    printed = [[12, 12, 17], [10, 17, 19], [9, 6, 14]]
+    turned = [[18, 20, 19], [10, 9, 17], [11, 8, 14]]
+    padded = [
+        *([6, 14, 17, 11, 3], [14, 12, 12, 17, 11], [8, 10, 17, 19, 13]),
+        *([11, 9, 6, 14, 12], [6, 4, 4, 6, 4]),
+    ]
+    equal = lambda a, b: chex.assert_trees_all_equal(a, np.array(b, np.float32))
+    equal(convolve(FIVE, THREE), printed)
+    equal(convolve(FIVE, THREE, flip=True), turned)
+    equal(convolve(FIVE, THREE, stride=2), [[12, 17], [9, 14]])
+    equal(convolve(FIVE, THREE, padding=1), padded)
+    equal(convolve(FIVE, THREE, padding="SAME"), padded)
+    equal(convolve(FIVE, THREE, padding=1, stride=2), [[6, 17, 3], [8, 17, 13], [6, 4, 4]])
+
+
+def shape(x, layer):
+    return jax.eval_shape(lambda x: layer.apply(layer.init(jax.random.key(0), x)[0], {}, x)[0], x)
+
+
+@pytest.mark.row("S15", "F04")
+def test_sizes_of_seven_by_seven():
+    x = jnp.ones((1, 7, 7, 1))
+    for stride, size in ((1, 5), (2, 3)):
+        layer = nn.conv(1, 3, stride=stride, padding="VALID")
+        assert shape(x, layer).shape == (1, size, size, 1)
+
+
+@pytest.mark.row("S16", "F03")
+def test_six_kernels_on_a_colour_image(key):
+    x, layer = jnp.ones((1, 32, 32, 3)), nn.conv(6, 5, padding="VALID")
+    assert shape(x, layer).shape == (1, 28, 28, 6)
+    params, _ = jaxdl.init(layer, key, x)
+    assert params["kernel"].shape == (5, 5, 3, 6)
+    assert params["kernel"].size == 450 and jaxdl.tree.count(params) == 456
+    assert 32 * 32 * 3 * 28 * 28 * 6 == 14_450_688
+
+
+@pytest.mark.row("S17", "F09")
+def test_pooling_a_table():
+    """Misprint: the printed averages 3, 2, 3, 6 are cut off, not rounded."""
+    table = jnp.array([[1.0, 5, 4, 3], [2, 6, 4, 0], [3, 1, 7, 9], [2, 8, 6, 5]])[None, ..., None]
+    chex.assert_trees_all_equal(nn.max_pooling(table)[0, ..., 0], jnp.array([[6.0, 4], [8, 9]]))
+    mean = nn.average_pooling(table)[0, ..., 0]
+    chex.assert_trees_all_equal(mean, jnp.array([[3.5, 2.75], [3.5, 6.75]]))
+    chex.assert_trees_all_equal(jnp.floor(mean), jnp.array([[3.0, 2], [3, 6]]))
+
+
+@pytest.mark.row("S18", "F09")
+def test_pooling_another_table():
+    table = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])[None, ..., None]
+    chex.assert_trees_all_equal(nn.max_pooling(table)[0, ..., 0], jnp.array([[6.0, 8], [3, 4]]))
+    chex.assert_trees_all_equal(
+        nn.average_pooling(table)[0, ..., 0], jnp.array([[3.25, 5.25], [2.0, 2.0]])
+    )
+
+
+@pytest.mark.row("F01")
+def test_convolution_commutes_and_is_numpys():
+    f, g = np.array([1.0, 2, -1, 3], np.float32), np.array([0.5, -1, 2], np.float32)
+
+    def full(f, g):
+        edge = len(g) - 1
+        x = jnp.asarray(f)[None, :, None]
+        return nn.convolution(x, jnp.asarray(g)[:, None, None], padding=edge, flip=True)[0, :, 0]
+
+    chex.assert_trees_all_close(full(f, g), np.convolve(f, g), atol=1e-6)
+    chex.assert_trees_all_close(full(f, g), full(g, f), atol=1e-6)
+
+
+@pytest.mark.row("F02")
+def test_the_edge_kernel():
+    kernel = np.array([[1, 0, -1], [0, 0, 0], [-1, 0, 1]])
+    i, j = np.mgrid[:6, :6]
+    for flat in (np.ones((6, 6)), i, j):
+        assert not np.any(convolve(flat, kernel))
+    chex.assert_trees_all_equal(convolve(i * j, kernel), jnp.full((4, 4), 4.0))
+    chex.assert_trees_all_equal(convolve(IMAGE, kernel), convolve(IMAGE, kernel, flip=True))
+
+
+def as_matrix(kernel):
+    """Row by output cell, column by input cell: the convolution of a 6x6 image as a dense layer."""
+    cells = np.eye(36).reshape(36, 6, 6)
+    return np.stack([np.asarray(convolve(cell, kernel)).ravel() for cell in cells], 1)
+
+
+@pytest.mark.row("F06")
+def test_convolution_is_a_sparse_dense_layer_of_shared_weights():
+    matrix = as_matrix(np.arange(1, 10).reshape(3, 3))
+    assert matrix.shape == (16, 36) and matrix.size == 576
+    assert np.all((matrix != 0).sum(1) == 9) and len(np.unique(matrix)) == 1 + 9
+    chex.assert_trees_all_equal(
+        as_matrix(KERNEL_1) @ IMAGE.ravel(), MAP_1.ravel().astype(np.float64)
+    )
+
+
+@pytest.mark.row("F07")
+def test_the_gradient_of_a_shared_weight_is_the_sum_over_its_ties():
+    kernel = jnp.asarray(KERNEL_1, jnp.float32)
+    shared = jax.grad(lambda k: jnp.sum(convolve(IMAGE, k) ** 2))(kernel)
+    image = IMAGE.ravel().astype(np.float32)
+    free = jax.grad(lambda m: jnp.sum((m @ image) ** 2))(jnp.asarray(as_matrix(KERNEL_1)))
+    ties = as_matrix(np.arange(1, 10).reshape(3, 3))
+    sums = [np.asarray(free)[ties == weight].sum() for weight in range(1, 10)]
+    chex.assert_trees_all_close(shared.ravel(), np.array(sums), atol=1e-4)
+
+
+@pytest.mark.row("F08")
+def test_a_shifted_image_has_a_shifted_map():
+    image = np.zeros((10, 10))
+    image[2:5, 3:6] = KERNEL_2
+    moved = np.roll(image, (3, 2), (0, 1))
+    maps = [np.asarray(convolve(picture, KERNEL_1)) for picture in (image, moved)]
+    np.testing.assert_allclose(maps[1], np.roll(maps[0], (3, 2), (0, 1)))

@@ -1,0 +1,179 @@
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxdl
+from jaxdl import nn
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def by_loops(x, kernel, stride, pads, dilation):
+    """A two-dimensional convolution, cell by cell."""
+    x = np.pad(x, ((0, 0), *pads, (0, 0)))
+    window = kernel.shape[:2]
+    sizes = [
+        (x.shape[1 + a] - (window[a] - 1) * dilation[a] - 1) // stride[a] + 1 for a in range(2)
+    ]
+    y = np.zeros((len(x), *sizes, kernel.shape[-1]))
+    for i, j in np.ndindex(*sizes):
+        for m, n in np.ndindex(*window):
+            cell = x[:, i * stride[0] + m * dilation[0], j * stride[1] + n * dilation[1]]
+            y[:, i, j] += cell @ kernel[m, n]
+    return y
+
+
+@pytest.mark.row("F03", "F04", "F05")
+@given(
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    st.sampled_from([((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (2, 0))]),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+)
+def test_stride_padding_and_dilation_are_the_loops(stride, pads, dilation):
+    x, kernel = normal(0, 2, 6, 7, 2), normal(1, 3, 2, 2, 3)
+    y = nn.convolution(x, kernel, stride=stride, padding=pads, dilation=dilation)
+    expected = by_loops(np.asarray(x), np.asarray(kernel), stride, pads, dilation)
+    chex.assert_trees_all_close(y, expected.astype(np.float32), atol=1e-5)
+
+
+@pytest.mark.row("F04")
+@pytest.mark.parametrize("n, k, p, s", list(itertools.product([7, 8], [1, 3], [0, 1], [1, 2, 3])))
+def test_the_size_formula(n, k, p, s):
+    if p >= k:
+        return
+    y = jax.eval_shape(
+        lambda x, w: nn.convolution(x, w, stride=s, padding=p),
+        normal(0, 1, n, 1),
+        normal(1, k, 1, 1),
+    )
+    assert y.shape[1] == (n + 2 * p - k) // s + 1
+
+
+def test_groups_do_not_see_each_other():
+    x, kernel = normal(0, 2, 5, 5, 4), normal(1, 3, 3, 2, 6)
+    halves = [
+        nn.convolution(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3]) for g in (0, 1)
+    ]
+    y = nn.convolution(x, kernel, groups=2)
+    chex.assert_trees_all_close(y, jnp.concatenate(halves, -1), atol=1e-5)
+
+
+def test_circular_padding_is_a_roll():
+    x, kernel = normal(0, 1, 5, 1), normal(1, 3, 1, 1)
+    y = nn.convolution(x, kernel, padding="CIRCULAR")
+    expected = sum(jnp.roll(x, 1 - i, 1) * kernel[i, 0, 0] for i in range(3))
+    chex.assert_trees_all_close(y, expected, atol=1e-5)
+
+
+@pytest.mark.row("F01")
+def test_flipped_it_is_scipys_convolution():
+    x, kernel = normal(0, 6, 7), normal(1, 3, 4)
+    y = nn.convolution(x[None, ..., None], kernel[..., None, None], padding="VALID", flip=True)
+    expected = scipy.signal.convolve2d(x, kernel, mode="valid")
+    chex.assert_trees_all_close(y[0, ..., 0], expected, atol=1e-5)
+
+
+SHAPES = {
+    "one channel": ((2, 6, 6, 1), (3, 3, 1, 4), ((0, 0), (0, 0))),
+    "many channels": ((2, 6, 5, 9), (3, 2, 9, 4), ((1, 1), (0, 1))),
+    "one by one": ((2, 4, 4, 3), (1, 1, 3, 2), ((0, 0), (0, 0))),
+    "wide padding": ((1, 3, 3, 2), (2, 2, 2, 2), ((3, 2), (0, 4))),
+    "1-d": ((2, 7, 9), (3, 9, 2), ((1, 1),)),
+    "3-d": ((1, 4, 4, 4, 9), (2, 2, 2, 9, 2), ((0, 0), (1, 0), (0, 0))),
+}
+
+
+@pytest.mark.parametrize("x, kernel, pads", SHAPES.values(), ids=SHAPES)
+def test_the_forms_agree_in_every_derivative(x, kernel, pads):
+    x, kernel = normal(0, *x), normal(1, *kernel)
+    tangents = normal(2, *x.shape), normal(3, *kernel.shape)
+
+    def of(form):
+        f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=pads, form=form)))
+        grad = jax.grad(f, (0, 1))
+        return {
+            "value": f(x, kernel),
+            "reverse": jax.jit(grad)(x, kernel),
+            "forward": jax.jvp(f, (x, kernel), tangents),
+            "forward over reverse": jax.jvp(grad, (x, kernel), tangents),
+            "reverse over reverse": jax.grad(lambda *a: jnp.sum(grad(*a)[1] ** 2), (0, 1))(
+                x, kernel
+            ),
+            "mapped": jax.vmap(grad)(jnp.stack([x, 2 * x]), jnp.stack([kernel, kernel])),
+            "mapped kernels": jax.vmap(grad, (None, 0))(x, jnp.stack([kernel, -kernel])),
+        }
+
+    products, xla = of("products"), of("xla")
+    for name, value in xla.items():
+        chex.assert_trees_all_close(products[name], value, atol=2e-3, rtol=2e-4)
+
+
+def test_the_forms_agree_inside_a_loop():
+    x, kernel = normal(0, 2, 5, 5, 3), 0.1 * normal(1, 3, 3, 3, 3)
+
+    def loss(kernel, form):
+        body = lambda x, _: (jnp.tanh(nn.convolution(x, kernel, form=form)), None)
+        return jnp.sum(jax.lax.scan(body, x, length=3)[0])
+
+    grads = [
+        jax.jit(jax.grad(loss), static_argnums=1)(kernel, form) for form in ("products", "xla")
+    ]
+    chex.assert_trees_all_close(*grads, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.row("F14")
+@pytest.mark.parametrize("stride, padding", [(1, 0), (2, 0), (2, 1), (1, 1), (3, 2)])
+def test_the_transpose_is_the_adjoint(stride, padding):
+    kernel = normal(1, 3, 3, 2, 4)
+    options = dict(stride=stride, padding=padding)
+    n = 5
+    out = (n - 1) * stride - 2 * padding + 3
+    x, y = normal(0, 1, out, out, 2), normal(2, 1, n, n, 4)
+    forth = nn.convolution(x, kernel, **options)
+    back = nn.transposed_convolution(y, kernel.swapaxes(2, 3), flip=True, **options)
+    assert forth.shape == y.shape and back.shape == x.shape
+    chex.assert_trees_all_close(jnp.vdot(forth, y), jnp.vdot(x, back), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.row("F14")
+@pytest.mark.parametrize("i, s, p, size", [(2, 1, 0, 4), (2, 2, 0, 5), (3, 2, 1, 5)])
+def test_the_transposes_sizes_of_the_animations(i, s, p, size):
+    y = nn.transposed_convolution(
+        jnp.ones((1, i, i, 1)), jnp.ones((3, 3, 1, 1)), stride=s, padding=p
+    )
+    assert y.shape == (1, size, size, 1)
+
+
+def test_bad_arguments(key):
+    x, kernel = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
+    cases = [
+        (dict(form="fast"), "form is 'fast'"),
+        (dict(form="products", stride=2), "form is 'products'"),
+        (dict(padding="HALF"), "no padding 'HALF'"),
+        (dict(padding=-1), "padding is -1"),
+        (dict(stride=0), r"stride\[0\] is 0"),
+        (dict(groups=2), "3 channels .* in 2 groups"),
+        (dict(padding="VALID", dilation=3), "convolution"),
+    ]
+    for options, words in cases:
+        with pytest.raises(ValueError, match=words):
+            nn.convolution(x, kernel, **options)
+    with pytest.raises(ValueError, match=r"add a batch axis"):
+        nn.convolution(x[0], kernel)
+    with pytest.raises(ValueError, match="padding .* for a window"):
+        nn.transposed_convolution(x, kernel, padding=3)
+    with pytest.raises(ValueError, match="kernel_size"):
+        nn.conv(3, 0)
+    with pytest.raises(ValueError, match="features"):
+        nn.conv(0)
+    with pytest.raises(ValueError, match="kernel_size is .3, 3."):
+        jaxdl.init(nn.conv(3, (3, 3)), key, jnp.ones((1, 5, 2)))

@@ -1,0 +1,96 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxdl
+from jaxdl import nn
+
+
+def by_loops(x, window, stride, pad, reduce, fill):
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=fill)
+    sizes = [(n - window) // stride + 1 for n in x.shape[1:3]]
+    y = np.zeros((len(x), *sizes, x.shape[-1]), np.float32)
+    for i, j in np.ndindex(*sizes):
+        at = x[:, i * stride : i * stride + window, j * stride : j * stride + window]
+        y[:, i, j] = reduce(at, (1, 2))
+    return y
+
+
+@pytest.mark.row("F09")
+@given(st.integers(2, 3), st.integers(1, 3), st.integers(0, 1))
+def test_windows_overlapping_or_not_are_the_loops(window, stride, pad):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    options = dict(stride=stride, padding=pad)
+    largest = by_loops(x, window, stride, pad, np.max, -np.inf)
+    mean = by_loops(x, window, stride, pad, np.mean, 0)
+    chex.assert_trees_all_close(nn.max_pooling(x, window, **options), largest)
+    chex.assert_trees_all_close(nn.average_pooling(x, window, **options), mean, atol=1e-6)
+
+
+def test_padding_need_not_count():
+    y = nn.average_pooling(jnp.ones((1, 4, 1)), 2, padding=1, count_padding=False)
+    chex.assert_trees_all_close(y, jnp.ones((1, 3, 1)))
+    y = nn.average_pooling(jnp.ones((1, 4, 1)), 2, padding=1)
+    chex.assert_trees_all_close(y[0, :, 0], jnp.array([0.5, 1.0, 0.5]))
+
+
+@pytest.mark.parametrize("window, stride", [(2, 2), (3, 3), (2, 1)])
+def test_the_gradient_goes_to_the_maximum_whole_even_in_a_tie(window, stride, variant):
+    total = lambda x: jnp.sum(nn.max_pooling(x, window, stride=stride))
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 1))
+    windows = ((6 - window) // stride + 1) ** 2
+    gradient = variant(jax.grad(total))(x)
+    chex.assert_trees_all_close(gradient.sum(), jnp.float32(windows), rtol=1e-6)
+    chex.assert_trees_all_close(jnp.vdot(gradient, x), total(x), rtol=1e-5)
+    tied = variant(jax.grad(total))(jnp.zeros((1, 6, 6, 1)))
+    chex.assert_trees_all_close(tied.sum(), jnp.float32(windows), rtol=1e-6)
+    assert tied.min() >= 0
+
+
+def test_windows_apart_and_reduce_window_agree():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 9, 3))
+    for operation in (nn.max_pooling, nn.average_pooling):
+        f = lambda x, operation=operation: jnp.sum(jnp.sin(operation(x, (2, 3))))
+        padded = lambda x, operation=operation: jnp.sum(
+            jnp.sin(operation(x, (2, 3), stride=(2, 3), padding=((0, 1), (0, 0)))[:, :3])
+        )
+        chex.assert_trees_all_close(jax.grad(f)(x), jax.grad(padded)(x), atol=1e-6)
+
+
+def test_global_pooling():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    chex.assert_trees_all_close(nn.global_avg_pool().apply({}, {}, x)[0], x.mean((1, 2)))
+    chex.assert_trees_all_close(nn.global_max_pool().apply({}, {}, x)[0], x.max((1, 2)))
+
+
+@pytest.mark.row("F13")
+def test_subsampling_keeps_the_object():
+    """A cross, enlarged twice, is the cross again after pooling."""
+    cross = np.eye(5, dtype=np.float32)
+    cross = np.maximum(cross, cross[::-1])
+    large = np.kron(cross, np.ones((2, 2), np.float32))[None, ..., None]
+    chex.assert_trees_all_equal(nn.max_pooling(large, 2)[0, ..., 0], cross)
+    chex.assert_trees_all_equal(nn.average_pooling(large, 2)[0, ..., 0], cross)
+
+
+@pytest.mark.row("F10")
+def test_flatten_is_row_major():
+    x = jnp.arange(24.0).reshape(2, 2, 3, 2)
+    y, _ = nn.flatten().apply({}, {}, x)
+    chex.assert_trees_all_equal(y, jnp.stack([jnp.arange(12.0), jnp.arange(12.0, 24.0)]))
+
+
+def test_bad_arguments(key):
+    x = jnp.ones((1, 4, 4, 1))
+    with pytest.raises(ValueError, match=r"window\[0\] is 0"):
+        nn.max_pooling(x, 0)
+    with pytest.raises(ValueError, match="nothing but padding"):
+        nn.max_pooling(x, 2, padding=2)
+    with pytest.raises(ValueError, match="max_pooling"):
+        jaxdl.init(nn.max_pool(5), key, x)
+    with pytest.raises(ValueError, match="global_avg_pool: input has shape"):
+        jaxdl.init(nn.global_avg_pool(), key, jnp.ones((2, 3)))
