@@ -165,6 +165,9 @@ def _sums_over_batch(jaxpr: jex.Jaxpr) -> bool:
             batch_axis = eqn.params["dimension_numbers"].lhs_spec[0]
             if batch_axis != 0:
                 return True
-        if any(_sums_over_batch(sub) for sub in jex.jaxprs_in_params(eqn.params)):
+        # The transpose of a linear_call is a parameter too, and does not run.
+        linear = eqn.primitive.name == "linear_call"
+        params = {"callee": eqn.params["callee"]} if linear else eqn.params
+        if any(_sums_over_batch(sub) for sub in jex.jaxprs_in_params(params)):
             return True
     return False

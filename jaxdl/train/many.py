@@ -110,6 +110,7 @@ def train_many(
     evaluation = None if eval_data is None else _eval_rows(eval_data, batch_size)
     history: dict[str, list[np.ndarray]] = {}
     with progress(verbose, epochs) as report:
+        report.say(f"{len(chosen)} runs; the lines show their means")
         for epoch in range(epochs):
             batches = [epoch_batches(n, batch_size, int(seed), epoch) for seed in chosen]
             orders = jnp.asarray(np.stack([order for order, _ in batches]))

@@ -34,7 +34,6 @@ def test_the_losses_are_those_of_the_growing_steps():
     assert found.suggestion == pytest.approx(rates[average.argmin()] / 10)
 
 
-@pytest.mark.row("D05")
 @pytest.mark.parametrize("curvature", [0.5, 50.0])
 def test_the_suggestion_follows_the_curvature(curvature):
     data, loss = quadratic(curvature)
@@ -45,12 +44,12 @@ def test_the_suggestion_follows_the_curvature(curvature):
 
 def test_nothing_given_is_changed():
     model, data = toy.mlp(), toy.data()
-    state = train.init_state(model, optax.adam(1e-3), jax.random.key(0), data[0])
+    state = train.init_state(model, optax.sgd(1e-3), jax.random.key(0), data[0])
     kept = toy.plain(jax.tree.map(jnp.copy, state))
     options = {"loss": "cross_entropy", "batch_size": 8, "steps": 12}
-    found = train.lr_find(model, data, optimizer=optax.adam, state=state, **options)
+    found = train.lr_find(model, data, optimizer=optax.rmsprop, state=state, **options)
     chex.assert_trees_all_equal(toy.plain(state), kept)
-    again = train.lr_find(model, data, optimizer=optax.adam, state=state, **options)
+    again = train.lr_find(model, data, optimizer=optax.rmsprop, state=state, **options)
     np.testing.assert_array_equal(found.losses, again.losses)
     assert np.isfinite(found.losses).all() and found.losses.shape == (12,)
 

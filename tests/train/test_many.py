@@ -85,8 +85,12 @@ def test_a_run_that_diverges_leaves_the_others_alone():
 
 def test_a_line_an_epoch(capsys):
     train.train_many(MODEL, DATA, seeds=[0], optimizer=optax.sgd(0.1), **OPTIONS | {"verbose": 2})
-    compiled, first, _ = capsys.readouterr().out.splitlines()
-    assert compiled.startswith("compiled in ") and first.startswith("epoch 1/2 ")
+    runs, compiled, first, _ = capsys.readouterr().out.splitlines()
+    assert (
+        runs.startswith("1 runs")
+        and compiled.startswith("compiled in ")
+        and first.startswith("epoch 1/2 ")
+    )
 
 
 BAD = {
