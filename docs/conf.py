@@ -1,5 +1,7 @@
 """Sphinx: MyST pages, and the reference from docstrings."""
 
+import re
+
 import jaxdl
 
 project = "jaxdl"
@@ -18,3 +20,18 @@ add_module_names = False
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 default_role = "code"
+
+
+def as_rest(app, what, name, obj, options, lines):
+    """Docstrings are written as plain text with `code` in backticks; this is how Sphinx reads them."""
+    for i, line in enumerate(lines):
+        pieces = re.split(r"(`[^`]+`)", line)
+        for j, piece in enumerate(pieces):
+            code = piece.startswith("`") and piece.endswith("`") and len(piece) > 2
+            pieces[j] = f"`{piece}`\\ " if code else re.sub(r"([*|_])", r"\\\1", piece)
+        lines[i] = "".join(pieces).rstrip()
+
+
+def setup(app):
+    """Before napoleon, which then reads Args, Returns and Raises."""
+    app.connect("autodoc-process-docstring", as_rest, priority=100)

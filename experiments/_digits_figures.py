@@ -8,12 +8,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxdl.interpret import plot
 
 WIDTH = 4.2
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -99,7 +100,7 @@ def confusion(matrix: np.ndarray) -> Figure:
     for i, row in enumerate(matrix):
         for j, count in enumerate(row):
             if i == j:
-                ax.add_patch(matplotlib.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, fc="#eceff2"))
+                ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="#eceff2"))
             if count:
                 ax.text(
                     j, i, count, ha="center", va="center", weight="normal" if i == j else "bold"

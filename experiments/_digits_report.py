@@ -16,7 +16,7 @@ from jaxdl.data import Dataset
 
 NETWORKS = {
     "MLP": "A multi-layer perceptron: 64 pixels, 128 hidden units, 10 scores",
-    "CNN": "A convolutional network: 3x3 kernels, 16 and then 32 of them, 2x2 max pooling, 64 "
+    "CNN": "A convolutional network: 3×3 kernels, 16 and then 32 of them, 2×2 max pooling, 64 "
     "hidden units, 10 scores",
 }
 Draw = Callable[[str, Any, str, str], Picture]
@@ -77,7 +77,7 @@ def facts(config, digits, results, seconds) -> list[tuple[str, str]]:
     return [
         (
             "Task",
-            "Say which digit an 8x8 image shows. The images are scans of 13 people's writing (UCI "
+            "Say which digit an 8×8 image shows. The images are scans of 13 people's writing (UCI "
             "optical digits, Alpaydin and Kaynak 1998, CC BY 4.0).",
         ),
         (
@@ -165,14 +165,14 @@ def filters(found, draw: Draw) -> Section:
         draw(
             "filters_mlp",
             figures.filters(weights[largest], columns=8),
-            "First-layer weights of 40 units of the MLP as 8x8 images",
+            "First-layer weights of 40 units of the MLP as 8×8 images",
             f"MLP: the 40 of its {len(weights)} units with the largest weights, one weight for "
-            "each of the 8x8 pixels.",
+            "each of the 8×8 pixels.",
         ),
         draw(
             "filters_cnn",
-            figures.filters(found["CNN"].filters, columns=4),
-            "The 16 kernels of the CNN's first layer as 3x3 images",
+            figures.filters(found["CNN"].filters, columns=8),
+            "The 16 kernels of the CNN's first layer as 3×3 images",
             "CNN: all 16 kernels. Each slides over the image, and so measures the same thing at "
             "every place.",
         ),
@@ -211,7 +211,7 @@ def reasons(digits, found, draw: Draw) -> Section:
     return Section(
         "Why they decide: right decisions",
         """Saliency asks of one image: which pixels does the decision hang on? It is the size of
-        the derivative, |dy/dx|, where y is the score of the digit decided for, before the softmax,
+        the derivative, |∂y/∂x|, where y is the score of the digit decided for, before the softmax,
         and x the ink of one pixel, from 0 to 1.""",
         pictures,
         """How to read it: each image stands above the same image with its saliency in red. The
@@ -309,14 +309,14 @@ def ideals(digits, found, draw: Draw) -> Section:
     return Section(
         "What they take for the purest example",
         """Here no image is given. From an almost empty one, the ink is changed step by step so
-        that the score of one digit rises: the picture found is the I for which f(I) - L |I|^2 is
+        that the score of one digit rises: the picture found is the I for which f(I) − λ‖I‖² is
         largest, where f is the score before the softmax and every pixel stays between no ink and
-        full ink. The penalty, with L = 1 for the MLP and 2 for the CNN, removes ink that hardly
+        full ink. The penalty, with λ = 1 for the MLP and 2 for the CNN, removes ink that hardly
         helps.""",
         pictures,
         """How to read it: dark is where ink speaks for the digit; white is where it speaks
         against it, or does not matter. What sets a digit apart from the others is there; what it
         shares with them may be missing. A person would call some of these poor digits, and yet
-        their scores are as high as those of real ones or higher: the networks were asked to tell
-        ten digits apart, not to draw them.""",
+        their scores rival those of real ones: the networks were asked to tell ten digits apart,
+        not to draw them.""",
     )

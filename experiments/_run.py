@@ -106,7 +106,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "versions": {"python": platform.python_version()} | versions,
-        "device": f"{device.platform} {device.device_kind} x {jax.device_count()}",
+        "device": f"{jax.device_count()} x {device.device_kind}",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "commit": commit(),
     }

@@ -85,7 +85,7 @@ def _read(body: list[ast.stmt], where: str, inherited: set[str], tests: Marks) -
 def _ids(expressions: list[ast.expr]) -> set[str]:
     """The rows of every `pytest.mark.row(...)` in some expressions, `pytest.param`s included."""
     return {
-        argument.value
+        str(argument.value)
         for expression in expressions
         for call in ast.walk(expression)
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.row"

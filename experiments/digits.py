@@ -216,11 +216,11 @@ def explain(
     shape = (8, 8, -1) if first.ndim == 2 else (3, 3, -1)
     found = Findings(
         scores=logits,
-        probabilities=jax.nn.softmax(logits),
-        correct=metrics.accuracy(logits, y) == 1,
-        confusion=metrics.confusion(logits, y, 10),
+        probabilities=np.asarray(jax.nn.softmax(logits)),
+        correct=np.asarray(metrics.accuracy(logits, y) == 1),
+        confusion=np.asarray(metrics.confusion(logits, y, 10)),
         saliency=saliency(x)[..., 0],
         ideals=ideals,
-        filters=jnp.moveaxis(first.reshape(shape), -1, 0),
+        filters=np.moveaxis(np.asarray(first).reshape(shape), -1, 0),
     )
     return jax.tree.map(np.asarray, found)

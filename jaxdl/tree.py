@@ -47,7 +47,15 @@ def count(tree: Any) -> int:
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """The tree with its floating-point leaves in another dtype; integers and keys stay."""
+    """The tree with its floating-point leaves in another dtype; integers and keys stay.
+
+    Args:
+      tree: any tree of arrays.
+      dtype: a floating-point dtype, e.g. `jnp.bfloat16`.
+
+    Returns:
+      A tree like it.
+    """
 
     def one(leaf):
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

@@ -26,7 +26,9 @@ PUBLIC = [
 def documented() -> set[str]:
     """The last part of every name that a page documents."""
     text = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
-    names = re.findall(r"auto(?:function|class|exception|data)::\s+([\w.]+)", text)
+    names = set(re.findall(r"auto(?:function|class|exception|data)::\s+([\w.]+)", text))
+    for module in re.findall(r"automodule::\s+([\w.]+)\n\s*:members:", text):
+        names |= set(importlib.import_module(module).__all__)
     return {name.rsplit(".", 1)[-1] for name in names}
 
 

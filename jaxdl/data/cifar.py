@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 
 from jaxdl.data.dataset import Dataset, images
-from jaxdl.data.files import data_file
+from jaxdl.data._files import data_file
 
 __all__ = ["cifar10", "cifar10_png"]
 

@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 
 from jaxdl.data.dataset import DIGITS, Dataset, images
-from jaxdl.data.files import data_file, read_gzip
+from jaxdl.data._files import data_file, read_gzip
 
 __all__ = ["fashion_mnist", "mnist", "read_idx"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from jaxdl.data.dataset import DIGITS, Dataset, images
-from jaxdl.data.files import data_file, read_npz
+from jaxdl.data._files import data_file, read_npz
 
 __all__ = ["usps"]
 

@@ -186,8 +186,8 @@ def _panels(caller, n, titles, columns, size, tall=1):
     rows = math.ceil(n / columns)
     lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
     height = rows * (tall * (size + 0.04) + 0.17 * lines)
-    figure = Figure(figsize=(columns * size + 0.8, height), layout="constrained", dpi=150)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(columns * size + 0.8, height), dpi=150)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     grid = figure.subplots(rows * tall, columns, squeeze=False)
     for ax in grid.flat:
         ax.set(xticks=[], yticks=[])

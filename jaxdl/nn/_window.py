@@ -43,13 +43,13 @@ def pads(
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
     each = [padding] * len(sizes) if isinstance(padding, int) else list(padding)
-    pairs = tuple([(p, p) if isinstance(p, int) else tuple(p) for p in each])
+    pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in each)
     if len(pairs) != len(sizes) or any(len(p) != 2 or min(p) < 0 for p in pairs):
         raise ValueError(
             f"{layer}: padding is {padding!r}; expected one of {', '.join(names)}, an integer >= 0,"
             f" or for each of the {len(sizes)} axes an integer or a pair (before, after)."
         )
-    return pairs
+    return tuple((p[0], p[1]) for p in pairs)
 
 
 def extent(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:

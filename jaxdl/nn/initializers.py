@@ -13,7 +13,7 @@ from jax.nn import initializers
 from jaxdl._precision import widen
 from jaxdl.core import Module, Tree, capture, serial, suggest
 
-__all__ = ["INITIALIZERS", "Initializer", "initializer", "lsuv"]
+__all__ = ["INITIALIZERS", "initializer", "lsuv"]
 
 Initializer = Callable[..., object]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdl import data
-from jaxdl.data.files import data_file, read_gzip, read_npz
+from jaxdl.data._files import data_file, read_gzip, read_npz
 
 VALID = b"\0\0\x08\x02" + (2).to_bytes(4, "big") + (3).to_bytes(4, "big") + bytes(range(6))
 
