@@ -21,7 +21,8 @@ def alternate(
     A pause before each lets the thread pool of the one before fall asleep.
     """
     for run in runs.values():
-        run(), run()
+        for _ in range(2):
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():

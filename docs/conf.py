@@ -23,7 +23,7 @@ default_role = "code"
 
 
 def as_rest(app, what, name, obj, options, lines):
-    """Docstrings are written as plain text with `code` in backticks; this is how Sphinx reads them."""
+    """Docstrings are plain text with `code` in backticks; this is how Sphinx reads them."""
     for i, line in enumerate(lines):
         pieces = re.split(r"(`[^`]+`)", line)
         for j, piece in enumerate(pieces):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -137,17 +138,22 @@ def _resolve(model: Module, params: Tree, path: str) -> tuple[Module, Tree, int]
     copies = 1
     for step in path.split("/"):
         name = step.split("#")[0]
-        if model.kind == "stack":
-            model, copies = model.children["block"], copies * model.config["n"]
-        else:
+        if name in model.children:
             model, params = model.children[name], params.get(name, {})
+        else:  # the number of a copy in a stack
+            model, copies = model.children["block"], copies * model.config["n"]
     return model, params, copies
+
+
+_TRANSFORM = re.compile(r"\w+\(|\)")
+"""What `vmap(dense_0)`, the scope of a child called inside of `jax.vmap`, has around the name."""
 
 
 def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]) -> None:
     """Adds the FLOPs of a jaxpr to `flops`, keyed by named scope."""
     for eqn in jaxpr.eqns:
-        at = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
+        stack = _TRANSFORM.sub("", str(eqn.source_info.name_stack))
+        at = "/".join(filter(None, (scope, stack)))
         name = eqn.primitive.name
         if name in ("dot_general", "conv_general_dilated"):
             lhs, rhs, out = (_shape(v) for v in (*eqn.invars[:2], eqn.outvars[0]))

@@ -9,8 +9,8 @@ import zlib
 
 import numpy as np
 
-from jaxdl.data.dataset import Dataset, images
 from jaxdl.data._files import data_file
+from jaxdl.data.dataset import Dataset, images
 
 __all__ = ["cifar10", "cifar10_png"]
 

@@ -12,8 +12,8 @@ import pathlib
 
 import numpy as np
 
-from jaxdl.data.dataset import DIGITS, Dataset, images
 from jaxdl.data._files import data_file, read_gzip
+from jaxdl.data.dataset import DIGITS, Dataset, images
 
 __all__ = ["fashion_mnist", "mnist", "read_idx"]
 

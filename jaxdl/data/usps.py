@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from jaxdl.data.dataset import DIGITS, Dataset, images
 from jaxdl.data._files import data_file, read_npz
+from jaxdl.data.dataset import DIGITS, Dataset, images
 
 __all__ = ["usps"]
 
