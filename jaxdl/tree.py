@@ -65,13 +65,16 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 class Row(NamedTuple):
-    """A line of a `Summary`: one named child, composites included."""
+    """A line of a `Summary`: one named child, composites included.
+
+    Inside of a network that Flax made, kind is empty and flops None: its parts are not told apart.
+    """
 
     path: str
     kind: str
     shape: str
     params: int
-    flops: int
+    flops: int | None
 
 
 class Summary(NamedTuple):
@@ -83,15 +86,19 @@ class Summary(NamedTuple):
 
     def __str__(self) -> str:
         header = ("path", "kind", "output", "parameters", "FLOPs")
-        body = [(r.path, r.kind, r.shape, f"{r.params:,}", f"{r.flops:,}") for r in self.rows]
-        total = ("total", "", "", f"{self.params:,}", f"{self.flops:,}")
+
+        def number(n):
+            return "" if n is None else f"{n:,}"
+
+        body = [(*row[:3], *map(number, row[3:])) for row in self.rows]
+        total = ("total", "", "", number(self.params), number(self.flops))
         widths = [max(len(line[i]) for line in (header, *body, total)) for i in range(5)]
         rule = "  ".join("-" * width for width in widths)
 
         def line(cells):
             left = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
             right = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
-            return "  ".join(left + right)
+            return "  ".join(left + right).rstrip()
 
         return "\n".join([line(header), rule, *map(line, body), rule, line(total)])
 
@@ -116,7 +123,7 @@ def summary(model: Module, *inputs: Any) -> Summary:
         part, sub, copies = _resolve(model, params, path)
         shapes = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(value)]
         number = 0 if "#" in path else count(sub) // copies
-        rows.append(Row(path, part.kind, " ".join(shapes), number, 0))
+        rows.append(Row(path, part.kind if part else "", " ".join(shapes), number, None))
         return value
 
     flops: dict[str, int] = {}
@@ -127,22 +134,27 @@ def summary(model: Module, *inputs: Any) -> Summary:
         return sum(n for at, n in flops.items() if at == path or at.startswith(path + "/"))
 
     return Summary(
-        tuple(row._replace(flops=below(row.path)) for row in rows),
+        tuple(row._replace(flops=below(row.path)) if row.kind else row for row in rows),
         count(params),
         sum(flops.values()),
     )
 
 
-def _resolve(model: Module, params: Tree, path: str) -> tuple[Module, Tree, int]:
-    """The part at a tap's path, its parameters, and how many copies these hold."""
+def _resolve(model: Module, params: Tree, path: str) -> tuple[Module | None, Tree, int]:
+    """The part at a tap's path, its parameters, and how many copies these hold.
+
+    The parts of a network that Flax made have paths and parameters, but are no `Module`s.
+    """
+    part: Module | None = model
     copies = 1
     for step in path.split("/"):
         name = step.split("#")[0]
-        if name in model.children:
-            model, params = model.children[name], params.get(name, {})
-        else:  # the number of a copy in a stack
-            model, copies = model.children["block"], copies * model.config["n"]
-    return model, params, copies
+        if part and part.kind == "stack" and name not in part.children:
+            part, copies = part.children["block"], copies * part.config["n"]
+        else:
+            part = part.children.get(name) if part else None
+            params = {str(key): value for key, value in params.items()}.get(name, {})
+    return part, params, copies
 
 
 _TRANSFORM = re.compile(r"\w+\(|\)")

@@ -58,3 +58,12 @@ def test_init_wants_a_key(key):
 def test_what_is_no_layer():
     with pytest.raises(ValueError, match="a layer is a Module or a function of arrays; got 3"):
         nn.serial(nn.dense(3), 3)
+
+
+def test_dropout_in_train_mode_needs_a_key(key):
+    model = nn.serial(nn.dense(3), nn.residual(nn.dropout(0.5)))
+    params, state = jaxdl.init(model, key, X)
+    assert model.apply(params, state, X)[0].shape == (2, 3)
+    with pytest.raises(ValueError, match="dropout.*key"):
+        model.apply(params, state, X, train=True)
+    assert model.apply(params, state, X, train=True, key=key)[0].shape == (2, 3)

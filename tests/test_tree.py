@@ -1,4 +1,5 @@
 import chex
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn, tree
+from jaxdl.interop.flax import from_linen
 
 NAMES = st.text("abc_0", min_size=1, max_size=3)
 TREES = st.recursive(
@@ -29,8 +31,9 @@ def test_unflatten_refuses_a_leaf_that_is_a_folder():
 def test_count_and_cast():
     leaves = {"a": jnp.ones((2, 3)), "b": {"n": jnp.arange(4)}}
     assert tree.count(leaves) == 10
-    half = tree.cast(leaves, jnp.bfloat16)
+    half = tree.cast(leaves | {"key": jax.random.key(0)}, jnp.bfloat16)
     assert half["a"].dtype == jnp.bfloat16 and half["b"]["n"].dtype == jnp.int32
+    assert jnp.issubdtype(half["key"].dtype, jax.dtypes.prng_key)
 
 
 def test_the_table_of_a_small_net():
@@ -60,6 +63,28 @@ def test_flops_of_convolutions_by_hand(layer, shape, flops):
     assert jaxdl.summary(layer, jnp.ones(shape)).flops == flops
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        jax.vmap,
+        jax.jit,
+        jax.checkpoint,
+        lambda f: lambda x: jax.lax.scan(lambda carry, row: (carry, f(row)), None, x)[1],
+        lambda f: jax.vmap(jax.vmap(f)),
+    ],
+    ids=["vmap", "jit", "checkpoint", "scan", "vmap twice"],
+)
+def test_flops_of_a_child_inside_of_a_transformation(around):
+    child = nn.dense(4, use_bias=False)
+    model = jaxdl.compose("m", {"a": child}, lambda call, x: around(lambda x: call("a", x))(x))
+    x = jnp.ones((5, 3, 2, 4))
+    table = jaxdl.summary(nn.serial(model), x)
+    assert [(row.path, row.flops) for row in table.rows] == [
+        ("m_0/a", 2 * 5 * 3 * 2 * 4 * 4),
+        ("m_0", 2 * 5 * 3 * 2 * 4 * 4),
+    ]
+
+
 def test_flops_agree_with_the_compilers_count():
     model = nn.serial(nn.dense(64, use_bias=False), nn.dense(32, use_bias=False))
     x = jnp.ones((16, 128))
@@ -77,6 +102,33 @@ def test_a_stack_counts_every_copy():
     assert table.params == rows["stack_0"].params == 60
     assert rows["stack_0/1/dense_0"].params == 20
     assert table.flops == 3 * rows["stack_0/2"].flops == 3 * 2 * 2 * 16
+
+
+def test_convolutions_in_a_stack():
+    table = jaxdl.summary(nn.stack(nn.conv(4, 3), 5), jnp.ones((2, 8, 8, 4)))
+    assert [row.flops for row in table.rows] == 5 * [2 * (2 * 8 * 8 * 4) * 9 * 4]
+    assert table.params == 5 * (9 * 4 * 4 + 4) == 5 * table.rows[0].params
+
+
+def test_a_composite_may_be_called_stack():
+    model = jaxdl.compose("stack", {"a": nn.dense(3)}, lambda call, x: call("a", x))
+    assert jaxdl.summary(nn.serial(model), jnp.ones((1, 2))).rows[0].params == 9
+
+
+def test_inside_a_flax_network_flops_are_told_for_the_whole_only():
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(3)(x)
+
+    model = nn.serial(nn.dense(4), from_linen(Net()))
+    table = jaxdl.summary(model, jnp.ones((1, 2)))
+    assert [(row.path, row.kind, row.params, row.flops) for row in table.rows] == [
+        ("dense_0", "dense", 12, 16),
+        ("linen_0/Dense_0", "", 15, None),
+        ("linen_0", "linen", 15, 24),
+    ]
+    assert str(table).splitlines()[3] == "linen_0/Dense_0         float32[1, 3]          15"
 
 
 def test_a_shared_child_has_flops_twice_and_parameters_once():
