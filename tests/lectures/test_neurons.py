@@ -57,6 +57,16 @@ def test_a_perceptron_learns_and_or_but_not_xor():
     assert perceptron(CORNERS, np.asarray(XOR)) <= 0.75
 
 
+@pytest.mark.row("A05", "A08")
+def test_no_line_parts_xor():
+    """Of all weights and thresholds on a grid, the best has three corners of four right."""
+    w1, w2, b = np.meshgrid(*3 * [np.linspace(-2, 2, 17)])
+    out = np.stack([w1 * p + w2 * q + b > 0 for p, q in np.asarray(CORNERS)])
+    right = lambda y: (out == np.array(y)[:, None, None, None]).mean(0).max()
+    assert right([0, 0, 0, 1]) == right([0, 1, 1, 1]) == 1.0
+    assert right(XOR) == 0.75
+
+
 def trained_on_xor(model, steps=800):
     optimizer = optax.sgd(1.0, momentum=0.9)
     state = train.init_state(model, optimizer, jax.random.key(3), CORNERS)
