@@ -34,7 +34,7 @@ def run(config: Config) -> None:
 def table() -> str:
     """Topic, file, experiment and result, from `experiments/results` and `benchmarks/results`."""
     rows = [
-        ("a model is two functions", "core.py tree.py", "", ""),
+        ("a model is two functions", "core.py combine.py tap.py tree.py", "", ""),
         ("layers", "nn/dense.py nn/conv.py nn/pool.py nn/norm.py nn/dropout.py", "", ""),
         (
             "training: a step, a loop, many runs",

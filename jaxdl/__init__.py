@@ -1,19 +1,9 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
 from jaxdl import data, interpret, losses, metrics, nn, optim, train, tree
-from jaxdl.core import (
-    Call,
-    Module,
-    as_module,
-    capture,
-    compose,
-    init,
-    intervene,
-    named_key,
-    residual,
-    serial,
-    stack,
-)
+from jaxdl.combine import residual, serial, stack
+from jaxdl.core import Call, Module, as_module, compose, init, named_key
+from jaxdl.tap import capture, intervene
 from jaxdl.tree import summary
 
 __version__ = "0.1.0"

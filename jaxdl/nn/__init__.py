@@ -1,6 +1,7 @@
 """Layers: one file a kind, the mathematics as a plain array function beside its factory."""
 
-from jaxdl.core import compose, residual, serial, stack
+from jaxdl.combine import residual, serial, stack
+from jaxdl.core import compose
 from jaxdl.nn.activation import step
 from jaxdl.nn.conv import conv, conv_transpose, convolution, transposed_convolution
 from jaxdl.nn.dense import affine, dense

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from jaxdl._precision import widen
-from jaxdl.core import Module, Tree, capture, serial, suggest
+from jaxdl.combine import serial
+from jaxdl.core import Module, Tree, suggest
+from jaxdl.tap import capture
 
 __all__ = ["INITIALIZERS", "initializer", "lsuv"]
 

@@ -1,0 +1,121 @@
+"""Composites that everybody needs: one after another, around a shortcut, many of a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.core import Module, as_module, below, compose
+
+__all__ = ["residual", "serial", "stack"]
+
+
+def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
+    """Layers one after another: y = f_n(... f_1(x)).
+
+    Args:
+      *layers: children named by kind and a count, as Flax numbers them: `conv_0`, `relu_0`,
+        `conv_1`. The first may take several inputs.
+      **named: instead, children by keyword, in order.
+
+    Raises:
+      ValueError: both positional and named layers are given, or none.
+    """
+    if bool(layers) == bool(named):
+        raise ValueError(
+            f"serial takes layers either by position or by keyword; got {len(layers)} and "
+            f"{len(named)}: name all of them or none."
+        )
+    children: dict[str, Module | Callable] = dict(named)
+    counts: dict[str, int] = {}
+    for layer in map(as_module, layers):
+        count = counts.get(layer.kind, 0)
+        counts[layer.kind] = count + 1
+        children[f"{layer.kind}_{count}"] = layer
+    first, *rest = children
+
+    def forward(call, *inputs):
+        x = call(first, *inputs)
+        for name in rest:
+            x = call(name, x)
+        return x
+
+    return compose("serial", children, forward)
+
+
+def residual(block: Module | Callable, shortcut: Module | Callable | None = None) -> Module:
+    """y = x + block(x), or shortcut(x) + block(x). He et al. 2016 (arXiv 1512.03385), eq. 1 and 2.
+
+    Args:
+      block: the residual function F; with no `shortcut` it must keep its input's shape.
+      shortcut: a projection of x to block's output shape, e.g. `conv(features, 1, stride=2)`.
+
+    Raises:
+      ValueError: the two terms differ in shape.
+    """
+    children = {"block": block} | ({} if shortcut is None else {"shortcut": shortcut})
+
+    def forward(call, x):
+        y = call("block", x)
+        skip = x if shortcut is None else call("shortcut", x)
+        if skip.shape != y.shape:
+            raise ValueError(
+                f"residual: block gives {y.shape}, the shortcut {skip.shape}; expected equal "
+                "shapes: give shortcut= a projection, e.g. conv(features, 1, stride=...)."
+            )
+        return skip + y
+
+    return compose("residual", children, forward)
+
+
+def stack(block: Module, n: int) -> Module:
+    """`n` copies of a shape-preserving block, each with parameters of its own, as one scan.
+
+    Parameters and state have a leading axis of length n. Compile time does not grow with n. When
+    tapped, the copies are unrolled and their paths begin with the copy's number: `3/dense_0`.
+
+    Args:
+      block: `(x, *rest) -> x` of the same shape and dtype; `rest` is given to every copy.
+      n: the number of copies, >= 1.
+
+    Raises:
+      ValueError: n is no positive integer, or the block changes its input's shape or dtype.
+    """
+    block = as_module(block)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"stack: n is {n!r}; expected a positive integer.")
+
+    def init(key, x, *rest):
+        params, state = jax.vmap(lambda k: block.init(k, x, *rest))(jax.random.split(key, n))
+        return params, state
+
+    def step(x, rest, params, state, **options):
+        y, state = block.apply(params, state, x, *rest, **options)
+        if jnp.shape(y) != jnp.shape(x) or y.dtype != x.dtype:
+            raise ValueError(
+                f"stack: {block.kind} maps {x.dtype}{list(x.shape)} to {y.dtype}{list(y.shape)}; "
+                "expected a block that keeps shape and dtype: put layers that change them outside."
+            )
+        return y, state
+
+    def apply(params, state, x, *rest, train=False, key=None, tap=None):
+        keys = None if key is None else jax.random.split(key, n)
+        if tap is None:
+
+            def body(x, copy):
+                params, state, key = copy
+                return step(x, rest, params, state, train=train, key=key)
+
+            return jax.lax.scan(body, x, (params, state, keys), length=n)
+        states = []
+        for i in range(n):
+            p, s, k = jax.tree.map(lambda leaf, i=i: leaf[i], (params, state, keys))
+            with jax.named_scope(str(i)):
+                x, s = step(x, rest, p, s, train=train, key=k, tap=below(tap, str(i)))
+            x = tap(str(i), x)
+            states.append(s)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    return Module(init, apply, "stack", {"n": n}, {"block": block})
