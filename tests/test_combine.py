@@ -1,4 +1,4 @@
-"""`stack`: n copies of a block as one scan, equal to the same copies unrolled by hand."""
+"""`serial`, `residual` and `stack` against the same networks evaluated by hand."""
 
 import chex
 import jax
@@ -10,6 +10,46 @@ import jaxdl
 from jaxdl import nn
 
 N, X = 3, jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
+
+
+def test_serial_names_children_by_kind_and_count_or_by_keyword(key):
+    model = nn.serial(nn.dense(3), jax.nn.relu, nn.dense(3), lambda x: 2 * x, jnp.tanh)
+    assert list(model.children) == ["dense_0", "relu_0", "dense_1", "lambda_0", "tanh_0"]
+    named = nn.serial(inner=nn.dense(3), act=jax.nn.relu)
+    assert list(named.children) == ["inner", "act"]
+    assert list(jaxdl.init(named, key, X)[0]) == ["inner"]
+
+
+def test_serial_is_the_nested_composition(key):
+    model = nn.serial(nn.dense(3), jax.nn.relu, nn.dense(2))
+    params, state = jaxdl.init(model, key, X)
+    p0, p1 = params["dense_0"], params["dense_1"]
+    expected = nn.affine(jax.nn.relu(nn.affine(X, **p0)), **p1)
+    chex.assert_trees_all_equal(model.apply(params, state, X)[0], expected)
+
+
+def test_serial_takes_layers_by_position_or_by_keyword():
+    with pytest.raises(ValueError, match="got 1 and 1: name all of them or none"):
+        nn.serial(nn.dense(3), act=jax.nn.relu)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        nn.serial()
+
+
+@pytest.mark.parametrize("shortcut", [None, nn.dense(4)], ids=["identity", "projection"])
+def test_residual_adds_its_input_or_a_projection(key, shortcut):
+    model = nn.residual(nn.dense(4), shortcut)
+    params, state = jaxdl.init(model, key, X)
+    skip = X if shortcut is None else nn.affine(X, **params["shortcut"])
+    expected = skip + nn.affine(X, **params["block"])
+    chex.assert_trees_all_close(model.apply(params, state, X)[0], expected)
+
+
+def test_residual_refuses_terms_of_different_shapes(key):
+    with pytest.raises(ValueError, match=r"block gives \(2, 5\), the shortcut \(2, 4\).*shortcut="):
+        jaxdl.init(nn.residual(nn.dense(5)), key, X)
+
+
+# stack: n copies of a block as one scan
 
 
 def noise():
