@@ -55,7 +55,7 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> 
         (lower, "eval_accuracy", "Held-out accuracy"),
     ):
         ends = []
-        for colour, (name, runs) in zip(COLOURS, histories.items(), strict=True):
+        for colour, (name, runs) in zip(COLOURS, histories.items(), strict=False):
             values = np.array([run[key] for run in runs])
             epochs = np.arange(1, values.shape[1] + 1)
             ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
