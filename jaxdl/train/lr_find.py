@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxdl import losses as losses_by_name
+from jaxdl import losses
 from jaxdl.core import Module
 from jaxdl.train import validate
 from jaxdl.train.feed import epoch_batches
@@ -49,6 +49,7 @@ def lr_find(
     smoothing: float = 0.9,
     seed: int = 0,
     state: TrainState | None = None,
+    check: bool = True,
 ) -> RangeTest:
     """Trains while the learning rate grows from step to step, to see where the loss falls.
 
@@ -63,6 +64,7 @@ def lr_find(
       smoothing: s in [0, 1).
       seed: of the parameters and of the data's order.
       state: whose parameters to begin with; new ones if None.
+      check: as for `fit`.
 
     Returns:
       A `RangeTest`. At the rate of the lowest loss training is about to diverge; a tenth of it is
@@ -92,7 +94,9 @@ def lr_find(
             model_state=state.model_state,
             opt_state=transformation.init(state.params),
         )
-    validate.batch(model, fresh.params, fresh.model_state, data, losses_by_name.loss(loss), "data")
+    loss = losses.loss(loss)
+    if check:
+        validate.batch(model, fresh.params, fresh.model_state, data, loss, "data")
     step = make_train_step(model, loss, transformation)
     _, log, _ = jax.jit(lambda s, r: loop(step, None, s, r, 0, steps))(
         fresh, _rows(data, n, batch_size, steps, seed)
@@ -114,9 +118,9 @@ def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> Rows:
     return Rows(picked, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
 
 
-def _found(rates: np.ndarray, losses: np.ndarray, smoothing: float) -> RangeTest:
-    smoothed, average = np.full_like(losses, np.nan), 0.0
-    for t, value in enumerate(losses):
+def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:
+    smoothed, average = np.full_like(values, np.nan), 0.0
+    for t, value in enumerate(values):
         average = smoothing * average + (1 - smoothing) * value
         smoothed[t] = average / (1 - smoothing ** (t + 1))
     if not np.isfinite(smoothed).any():
@@ -125,4 +129,4 @@ def _found(rates: np.ndarray, losses: np.ndarray, smoothing: float) -> RangeTest
             "finite at the initial parameters."
         )
     lowest = np.nanargmin(np.where(np.isfinite(smoothed), smoothed, np.nan))
-    return RangeTest(rates, losses, smoothed, float(rates[lowest] / 10))
+    return RangeTest(rates, values, smoothed, float(rates[lowest] / 10))

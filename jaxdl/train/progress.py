@@ -31,7 +31,8 @@ class Lines(Silent):
         self.last = last
 
     def compiled(self, seconds):
-        self.say(f"compiled in {seconds:.1f} s")
+        if seconds >= 0.1:  # otherwise it was compiled before
+            self.say(f"compiled in {seconds:.1f} s")
 
     def epoch(self, epoch, row):
         values = "  ".join(

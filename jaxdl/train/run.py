@@ -30,8 +30,10 @@ class Run:
       evaluate: a state's `eval_` metrics, or None.
       on_nonfinite: as for `fit`.
       calls: steps in a call, or None to settle it by the clock.
+      report, interrupted: whom to tell, and whom to ask.
       history: one number an epoch.
       stopped: why the run ends early, or None.
+      pace: steps in the next call, or None before the first.
     """
 
     model: Module
@@ -73,8 +75,7 @@ class Run:
         return Context(self.model, self.state, history, -(-self.step // steps), steps)
 
     def _epoch(self, end: int) -> None:
-        row, seconds = {}, {"seconds": 0.0, "compile_seconds": 0.0}
-        logs = []
+        logs, seconds = [], {"seconds": 0.0, "compile_seconds": 0.0}
         number = self.step // self.feed.steps + 1
         while self.step < end and self.stopped is None:
             logs.append(self._call(end, seconds))
@@ -93,7 +94,7 @@ class Run:
         """One call of the program, of as many steps as keep the pace."""
         compiling = self.pace is None
         # A loop of no steps compiles like any other.
-        wanted = int(not self.program.looped) if self.pace is None else self.pace
+        wanted = self.pace if self.pace is not None else int(not self.program.looped)
         began = time.perf_counter()
         rows, first, count = self.feed.at(self.step, min(wanted, end - self.step))
         self.state, wait = self.program.run(self.state, rows, first, count)

@@ -114,7 +114,7 @@ def batch(
         ),
     )
     if hasattr(output, "shape") and hasattr(y, "dtype"):
-        _targets(output, y, f"{name}: y")
+        _classes(output, y, f"{name}: y")
     if loss is None:
         return
     try:
@@ -125,30 +125,16 @@ def batch(
         ) from error
 
 
-def _targets(output: Any, y: Any, name: str) -> None:
-    """Labels are in 0 .. C - 1; one-hot targets have C columns."""
-    if not output.ndim:
+def _classes(output: Any, y: Any, name: str) -> None:
+    """Integer labels are in 0 .. C - 1; the rest of what y may be is the loss's to refuse."""
+    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != output.shape[:-1]:
         return
-    classes = output.shape[-1]
-    labels = jnp.issubdtype(y.dtype, jnp.integer)
-    if labels and y.shape == output.shape[:-1] and y.size:
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"{name} holds labels from {low} to {high}, and the model has {classes} outputs; "
-                f"expected labels in 0 .. {classes - 1}: number the classes from 0, drop the rows "
-                "without a label, or give the model more outputs."
-            )
-    elif not labels and y.ndim == output.ndim and y.shape != output.shape:
+    low, high, classes = int(y.min()), int(y.max()), output.shape[-1]
+    if classes > 1 and (low < 0 or high >= classes):
         raise ValueError(
-            f"{name} is {_show(y)} and the model's output {_show(output)}; expected y in the "
-            "output's shape, or integer labels: has the one-hot code as many columns as there are "
-            "outputs?"
-        )
-    elif y.ndim == output.ndim - 1 and not labels and classes > 1:
-        raise ValueError(
-            f"{name} is {_show(y)} and the model's output {_show(output)}; expected integer labels "
-            f"(y.astype(np.int32)), or y in the output's shape."
+            f"{name} holds labels from {low} to {high}, and the model has {classes} outputs; "
+            f"expected labels in 0 .. {classes - 1}: number the classes from 0, drop the rows "
+            "without a label, or give the model more outputs. If y is no label, pass check=False."
         )
 
 
