@@ -100,6 +100,29 @@ def test_optional_children_have_parameters_only_where_used(key):
         jaxdl.init(make(), key, X[:, :3])
 
 
+def counter():
+    """Counts its calls in train mode, a stand-in for any layer with a state."""
+
+    def apply(params, state, x, *, train=False, **_):
+        return x, {"calls": state["calls"] + 1} if train else state
+
+    return jaxdl.Module(lambda key, x: ({}, {"calls": jnp.zeros((), int)}), apply, "counter")
+
+
+def test_the_state_is_handed_on_and_the_given_one_kept(key):
+    children = dict(a=counter(), b=nn.serial(counter()), c=nn.dense(4))
+    model = jaxdl.compose(
+        "m", children, lambda call, x: call("c", call("b", call("a", call("a", x))))
+    )
+    params, state = jaxdl.init(model, key, X)
+    start = {"a": {"calls": 0}, "b": {"counter_0": {"calls": 0}}}
+    chex.assert_trees_all_equal(state, start)
+    _, after = model.apply(params, state, X, train=True)
+    chex.assert_trees_all_equal(after, {"a": {"calls": 2}, "b": {"counter_0": {"calls": 1}}})
+    chex.assert_trees_all_equal(state, start)
+    chex.assert_trees_all_equal(model.apply(params, after, X)[1], after)
+
+
 # Weight tying
 
 
