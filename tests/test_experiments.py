@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -65,6 +66,23 @@ def test_the_report_is_one_file_with_every_figure(smoked):
     assert not re.search(r"https?:|url\(|@import|<script|<link", page)
     assert page.count("How to read it:") == page.count("<section>") == 6
     assert page.count("<img alt=") == 13 and 'alt=""' not in page
+
+
+def test_shared_data_beside_the_checkout_is_found_unless_told_otherwise(tmp_path, monkeypatch):
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    monkeypatch.setattr(_run, "HERE", tmp_path / "jaxdl" / "experiments")
+    monkeypatch.setenv("JAXDL_DATA", "elsewhere")
+    _run.find_data()
+    assert os.environ["JAXDL_DATA"] == "elsewhere"
+    monkeypatch.delenv("JAXDL_DATA")
+    _run.find_data()
+    assert os.environ["JAXDL_DATA"] == str(tmp_path / "shared" / "data")
+
+
+def test_an_experiment_that_returns_nothing_records_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _run.main(["coverage"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("real", [False, True])
