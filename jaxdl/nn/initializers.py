@@ -41,6 +41,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_uniform": initializers.lecun_uniform(),
     "orthogonal": _orthogonal,
 }
+"""Initializers by name."""
 
 
 def initializer(spec: str | Initializer) -> Initializer:
