@@ -91,8 +91,9 @@ def facts(config, digits, results, seconds) -> list[tuple[str, str]]:
         ),
         (
             "Choices",
-            "All settings come from cross-validation on the training images. The held-out images "
-            "only measure: no run, epoch or seed was picked by them.",
+            "The settings come from cross-validation on the training images, and no run, epoch or "
+            "seed was picked by the held-out images; but two strengths of the turns and moves had "
+            "been tried on those too before these were settled.",
         ),
         ("Seed", f"{config.seed}, for initial values, order of the images, and augmentation"),
         ("Versions", versions),

