@@ -14,14 +14,14 @@ Row = dict[str, Any]
 
 
 def alternate(
-    runs: Mapping[str, Callable[[], Any]], rounds: int, repeat: int = 1
+    runs: Mapping[str, Callable[[], Any]], rounds: int, repeat: int = 1, warm: int = 2
 ) -> dict[str, list[float]]:
-    """Seconds a call for each of `runs`, taken in turn `rounds` times after a warm-up.
+    """Seconds a call for each of `runs`, taken in turn `rounds` times after `warm` calls.
 
     A pause before each lets the thread pool of the one before fall asleep.
     """
     for run in runs.values():
-        for _ in range(2):
+        for _ in range(warm):
             run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):

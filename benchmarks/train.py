@@ -47,9 +47,9 @@ def _peers(make) -> dict[str, Any]:
     return made
 
 
-def _compare(work, ours, peers, targets, rounds, repeat) -> Iterator[Row]:
+def _compare(work, ours, peers, targets, rounds, repeat, warm=2) -> Iterator[Row]:
     runs = {"ours": ours} | {name: peer for name, peer in peers.items() if callable(peer)}
-    seconds = alternate(runs, rounds, repeat)
+    seconds = alternate(runs, rounds, repeat, warm)
     mine = statistics.median(seconds["ours"])
     for name, peer in peers.items():
         if callable(peer):
@@ -146,7 +146,7 @@ def seeds(config) -> Iterator[Row]:
     peers = {f"{n} programs of one run": separate, f"{n} runs in one program": compiled_once}
     targets = dict.fromkeys(peers, 0.8)
     work = f"{n} seeds by train_many, compile included"
-    yield from _compare(work, many, peers, targets, max(1, config.rounds // 4), 1)
+    yield from _compare(work, many, peers, targets, max(1, config.rounds // 4), 1, warm=0)
 
 
 START = """
