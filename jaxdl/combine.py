@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +29,7 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
             f"serial takes layers either by position or by keyword; got {len(layers)} and "
             f"{len(named)}: name all of them or none."
         )
-    children: dict[str, Module | Callable] = dict(named)
-    counts: dict[str, int] = {}
-    for layer in map(as_module, layers):
-        count = counts.get(layer.kind, 0)
-        counts[layer.kind] = count + 1
-        children[f"{layer.kind}_{count}"] = layer
+    children = named or numbered(layers)
     first, *rest = children
 
     def forward(call, *inputs):
@@ -43,6 +39,16 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
         return x
 
     return compose("serial", children, forward)
+
+
+def numbered(layers: Iterable[Module | Callable]) -> dict[str, Module | Callable]:
+    """Layers named by kind and a count: `conv_0`, `relu_0`, `conv_1`."""
+    children: dict[str, Module | Callable] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    for layer in map(as_module, layers):
+        children[f"{layer.kind}_{counts[layer.kind]}"] = layer
+        counts[layer.kind] += 1
+    return children
 
 
 def residual(block: Module | Callable, shortcut: Module | Callable | None = None) -> Module:

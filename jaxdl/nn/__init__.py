@@ -3,12 +3,22 @@
 from jaxdl.combine import residual, serial, stack
 from jaxdl.core import compose
 from jaxdl.nn.activation import step
+from jaxdl.nn.bidirectional import bidirectional, deep_recurrent
 from jaxdl.nn.conv import conv, conv_transpose, convolution, transposed_convolution
 from jaxdl.nn.dense import affine, dense
 from jaxdl.nn.dropout import drop, dropout
 from jaxdl.nn.embedding import embedding, lookup
 from jaxdl.nn.flatten import flatten
+from jaxdl.nn.gru import gru, gru_step
 from jaxdl.nn.initializers import INITIALIZERS, initializer, lsuv
+from jaxdl.nn.lstm import (
+    coupled_lstm,
+    coupled_lstm_step,
+    lstm,
+    lstm_step,
+    peephole_lstm,
+    peephole_lstm_step,
+)
 from jaxdl.nn.norm import (
     batch_norm,
     group_norm,
@@ -25,34 +35,55 @@ from jaxdl.nn.pool import (
     max_pool,
     max_pooling,
 )
+from jaxdl.nn.recurrent import Cell, recurrence, recurrent
+from jaxdl.nn.rnn import elman, elman_step, jordan, jordan_step, lateral, lateral_step
 
 __all__ = [
     "INITIALIZERS",
+    "Cell",
     "affine",
     "average_pooling",
     "avg_pool",
     "batch_norm",
+    "bidirectional",
     "compose",
     "conv",
     "conv_transpose",
     "convolution",
+    "coupled_lstm",
+    "coupled_lstm_step",
+    "deep_recurrent",
     "dense",
     "drop",
     "dropout",
+    "elman",
+    "elman_step",
     "embedding",
     "flatten",
     "global_avg_pool",
     "global_max_pool",
     "group_norm",
+    "gru",
+    "gru_step",
     "initializer",
     "instance_norm",
+    "jordan",
+    "jordan_step",
+    "lateral",
+    "lateral_step",
     "layer_norm",
     "lookup",
+    "lstm",
+    "lstm_step",
     "lsuv",
     "max_pool",
     "max_pooling",
     "moments",
     "normalize",
+    "peephole_lstm",
+    "peephole_lstm_step",
+    "recurrence",
+    "recurrent",
     "residual",
     "serial",
     "stack",

@@ -6,6 +6,7 @@ networks that share their weights, and for a linear unit the scaled network is t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -17,21 +18,31 @@ from jaxdl.nn import _check
 __all__ = ["drop", "dropout"]
 
 
-def drop(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
+def drop(
+    x: jax.Array, key: jax.Array, rate: float, *, shared_axes: Sequence[int] = ()
+) -> jax.Array:
     """y_i = m_i x_i with m_i = 0 with probability `rate`, else 1, each by itself; not scaled.
 
     Args:
       x: an array of any shape.
       key: a PRNG key.
       rate: the probability of being dropped, in [0, 1).
+      shared_axes: axes along which all values are dropped or kept together.
 
     Returns:
       An array of x's shape and dtype.
     """
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, 0)
+    shared = {axis % x.ndim for axis in shared_axes}
+    shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x, 0)
 
 
-def dropout(rate: float, *, scale_at: Literal["train", "test"] = "train") -> Module:
+def dropout(
+    rate: float,
+    *,
+    scale_at: Literal["train", "test"] = "train",
+    shared_axes: Sequence[int] = (),
+) -> Module:
     """Drops each value with probability `rate` while training; `rate` is not what is kept.
 
     So that the next layer sees the same expectation in both modes, the values are scaled in one::
@@ -45,6 +56,9 @@ def dropout(rate: float, *, scale_at: Literal["train", "test"] = "train") -> Mod
     Args:
       rate: the probability of being dropped, in [0, 1).
       scale_at: the mode in which values are scaled.
+      shared_axes: axes along which all values are dropped or kept together: 1 drops a feature of
+        a sequence (N, T, D) at all of its steps, as variational dropout does (Gal and Ghahramani
+        2016, arXiv 1512.05287), and (1, 2) whole channels of an image.
 
     Returns:
       A `Module` without parameters, of any shape; every call with another key draws another mask.
@@ -73,7 +87,7 @@ def dropout(rate: float, *, scale_at: Literal["train", "test"] = "train") -> Mod
                 "dropout: no key with train=True; expected a PRNG key for the mask: "
                 "model.apply(params, state, x, train=True, key=key)."
             )
-        y = drop(x, key, rate)
+        y = drop(x, key, rate, shared_axes=shared_axes)
         return (y / keep if scale_at == "train" else y), state
 
     return Module(init, apply, "dropout", {"rate": rate, "scale_at": scale_at})

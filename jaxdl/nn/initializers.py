@@ -17,7 +17,7 @@ from jaxdl.tap import capture
 
 __all__ = ["INITIALIZERS", "initializer", "lsuv"]
 
-Initializer = Callable[..., object]
+Initializer = Callable[..., Any]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
 
 
