@@ -132,8 +132,8 @@ def gate_kernels(
     make: Initializer, key: Any, shape: tuple[int, int], gates: int, dtype: Any
 ) -> jax.Array:
     """(rows, gates * columns): each gate's matrix drawn by itself, so that each is orthogonal."""
-    blocks = [make(k, shape, dtype) for k in jax.random.split(key, gates)]
-    return jnp.concatenate(blocks, axis=-1)
+    blocks = jax.vmap(lambda k: make(k, shape, dtype))(jax.random.split(key, gates))
+    return jnp.moveaxis(blocks, 0, 1).reshape(shape[0], gates * shape[1])
 
 
 def recurrence(
@@ -147,7 +147,7 @@ def recurrence(
     unroll: int = 1,
     remat: int = 0,
     form: str = "auto",
-    drop: Callable[[jax.Array], jax.Array] | None = None,
+    keep: jax.Array | None = None,
 ) -> tuple[Carry, jax.Array]:
     """A cell run along sequences: carry_t, y_t = step(carry_{t-1}, x_t).
 
@@ -174,8 +174,8 @@ def recurrence(
       remat: keep the carry only after each `remat` steps and compute those in between again in
         the backward pass; 0 keeps what it needs of every step. Plain form only.
       form: "auto", "plain", "fused" or "cudnn".
-      drop: applied at each step to what the recurrent products read of the carry, as variational
-        dropout needs. Plain form only.
+      keep: (N, H), by which what the recurrent products read of the carry is multiplied at every
+        step: the mask of variational dropout. Plain form only.
 
     Returns:
       `(carry, y)`: the carry after the last step of every row, and y (N, T, H).
@@ -185,7 +185,7 @@ def recurrence(
         other shapes than the cell's; the form is unknown or not to be had.
     """
     _sequences(cell.kind, x)
-    batch, steps = x.shape[:2]
+    batch = x.shape[0]
     if lengths is not None and (
         jnp.shape(lengths) != (batch,) or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer)
     ):
@@ -194,45 +194,50 @@ def recurrence(
             f"expected one integer a row, int32[{batch}]: the number of steps before the padding."
         )
     carry = _checked(cell, cell.start(params, x) if carry is None else carry, x)
-    run: Callable[..., Any] = _choose(cell, form, remat, drop)
-    if form == "cudnn":
-        carry, y = run(params, carry, x, lengths, reverse=reverse)
-        return carry, _unpadded(y, lengths)
-    x, mask = jnp.swapaxes(x, 0, 1), None
+    form = _chosen(cell, form, remat, keep)
+    return _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep)
+
+
+@functools.partial(jax.jit, static_argnums=range(5), inline=True)  # compiled once in eager use too
+def _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep):
+    mask = None
     if lengths is not None:
-        mask = (jnp.arange(steps)[:, None] < lengths)[..., None]
+        mask = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]
         x = jnp.where(mask, x, 0)  # a NaN in the padding would reach the kernel's gradient
-    z = cell.project(params, x)
-    carry, y = run(params, carry, z, mask, reverse=reverse, unroll=unroll)
-    return carry, _unpadded(jnp.swapaxes(y, 0, 1), lengths)
+    if form == "cudnn":
+        carry, y = cell.cudnn(params, carry, x, lengths, reverse=reverse)
+    else:
+        run = functools.partial(_plain, cell, remat=remat, keep=keep)
+        if form == "fused":
+            run = cell.fused
+        z = cell.project(params, jnp.swapaxes(x, 0, 1))
+        by_time = None if mask is None else jnp.swapaxes(mask, 0, 1)
+        carry, y = run(params, carry, z, by_time, reverse=reverse, unroll=unroll)
+        y = jnp.swapaxes(y, 0, 1)
+    return carry, y if mask is None else jnp.where(mask, y, 0)
 
 
-def _unpadded(y: jax.Array, lengths: jax.Array | None) -> jax.Array:
-    if lengths is None:
-        return y
-    return jnp.where(jnp.arange(y.shape[1])[:, None] < lengths[:, None, None], y, 0)
-
-
-def _choose(cell, form, remat, drop):
+def _chosen(cell, form, remat, keep):
     if form not in FORMS:
         raise ValueError(f"{cell.kind}: no form {form!r}; {suggest(str(form), FORMS, 'forms')}")
-    plain_only = remat or drop is not None
-    if form in ("fused", "cudnn"):
-        if plain_only or getattr(cell, form) is None:
-            why = "remat and drop need the plain form" if plain_only else "this cell has none"
-            raise ValueError(f"{cell.kind}: form {form!r} is not to be had: {why}; use 'plain'.")
-        return getattr(cell, form)
-    if form == "plain" or plain_only or cell.fused is None:
-        return functools.partial(_plain, cell.recur, remat=remat, drop=drop or (lambda h: h))
-    return cell.fused
+    plain_only = remat or keep is not None
+    if form == "auto":
+        return "plain" if plain_only or cell.fused is None else "fused"
+    if form != "plain" and (plain_only or getattr(cell, form) is None):
+        why = "remat and keep need the plain form" if plain_only else "this cell has none"
+        raise ValueError(f"{cell.kind}: form {form!r} is not to be had: {why}; use 'plain'.")
+    return form
 
 
-def _plain(recur, params, carry, z, mask, *, reverse, unroll, remat, drop):
-    """`lax.scan` of the step as it stands; carry and y where the mask is false are held and 0."""
+def _plain(cell, params, carry, z, mask, *, reverse, unroll, remat, keep):
+    """`lax.scan` of the step as it stands; the carry is held where the mask is false."""
+
+    def drop(h):
+        return h if keep is None else h * keep
 
     def step(carry, at):
         z, mask = at
-        new, y = recur(params, carry, z, drop)
+        new, y = cell.recur(params, carry, z, drop)
         if mask is not None:
             new = jax.tree.map(lambda new, old: jnp.where(mask, new, old), new, carry)
         return new, y
@@ -321,16 +326,16 @@ def recurrent(
             f"recurrent: recurrent_dropout is {recurrent_dropout!r}; expected a probability of "
             "dropping, in [0, 1)."
         )
-    _choose(cell, form, remat, None)
+    _chosen(cell, form, remat, None)
 
     def init(key, x, *rest):
         params, state = cell.init(key, x, *rest)
         return params, state | (_named(cell, cell.start(params, x)) if stateful else {})
 
     def apply(params, state, x, lengths=None, carry=None, *, train=False, key=None, **_):
-        seen = None
+        keep = None
         if recurrent_dropout and train:
-            seen = _one_mask(cell, x, recurrent_dropout, key)
+            keep = _one_mask(cell, x, recurrent_dropout, key)
         if stateful and carry is None:
             carry = tuple(state[name] for name in cell.carry)
             carry = carry[0] if len(carry) == 1 else carry
@@ -343,8 +348,8 @@ def recurrent(
             reverse=reverse,
             unroll=unroll,
             remat=remat,
-            form=form if seen is None else "plain",
-            drop=seen,
+            form=form if keep is None else "plain",
+            keep=keep,
         )
         if stateful:
             state = state | _named(cell, lax.stop_gradient(carry))
@@ -367,8 +372,7 @@ def _one_mask(cell, x, rate, key):
             "model.apply(params, state, x, train=True, key=key)."
         )
     width = next(iter(cell.carry.values()))
-    mask = drop(jnp.ones((x.shape[0], width), x.dtype), key, rate) / (1 - rate)
-    return lambda h: h * mask
+    return drop(jnp.ones((x.shape[0], width), x.dtype), key, rate) / (1 - rate)
 
 
 def _last(y: jax.Array, lengths: jax.Array | None, reverse: bool) -> jax.Array:

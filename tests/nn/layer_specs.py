@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import nn
+from tests.nn import numpy_cells as cells
 from tests.nn.layer_spec import LayerSpec
 
 INTEGERS = (jnp.ones((2, 4), jnp.int32),)
@@ -26,6 +27,7 @@ def part(params, channels):
 
 
 IMAGE = ((2, 6, 5, 3),)
+SEQUENCES = ((3, 4, 2),)
 
 SPECS = [
     LayerSpec("conv", lambda: nn.conv(4, 3), IMAGE, bad=((INTEGERS, "conv: input is int32"),)),
@@ -123,5 +125,60 @@ SPECS = [
         reference=lambda p, s, ids: p["embedding"][ids],
         bad=(((jnp.ones((2, 4)),), "embedding: ids are float32.*astype"),),
         ids=7,
+    ),
+    LayerSpec(
+        "elman",
+        lambda: nn.elman(4),
+        SEQUENCES,
+        reference=cells.over_time(cells.elman, cells.zeros()),
+        bad=(
+            (INTEGERS, "elman: input is int32"),
+            ((jnp.ones((2, 3)),), r"elman: input has shape \(2, 3\); expected \(N, T, D\)"),
+        ),
+    ),
+    LayerSpec(
+        "lstm",
+        lambda: nn.lstm(4),
+        SEQUENCES,
+        reference=cells.over_time(cells.lstm, cells.zeros(parts=2)),
+        bad=(((jnp.ones((2, 3)),), "lstm: input has shape"),),
+    ),
+    LayerSpec(
+        "peephole_lstm, full",
+        lambda: nn.peephole_lstm(4, peepholes="full"),
+        SEQUENCES,
+        reference=cells.over_time(cells.peephole, cells.zeros(parts=2)),
+    ),
+    LayerSpec(
+        "gru",
+        lambda: nn.gru(4),
+        SEQUENCES,
+        reference=cells.over_time(cells.gru_after, cells.zeros()),
+        bad=(((jnp.ones((2, 3)),), "gru: input has shape"),),
+    ),
+    LayerSpec(
+        "gru, reset before",
+        lambda: nn.gru(4, reset="before"),
+        SEQUENCES,
+        reference=cells.over_time(cells.gru_before, cells.zeros()),
+    ),
+    LayerSpec(
+        "recurrent",
+        lambda: nn.recurrent(nn.lstm(3), reverse=True, returns="last", recurrent_dropout=0.5),
+        SEQUENCES,
+        random=True,
+    ),
+    LayerSpec(
+        "bidirectional",
+        lambda: nn.bidirectional(nn.gru(3), merge="project", features=2),
+        SEQUENCES,
+    ),
+    LayerSpec(
+        "deep_recurrent",
+        lambda: nn.deep_recurrent(
+            nn.lstm(3), nn.gru(3), residual=True, dropout=0.5, variational=True
+        ),
+        SEQUENCES,
+        random=True,
     ),
 ]

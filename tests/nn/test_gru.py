@@ -1,0 +1,50 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import nn
+from tests.nn.filled import filled
+
+X = jax.random.normal(jax.random.key(0), (2, 5, 3))
+
+
+@pytest.mark.row("J14")
+def test_the_decks_gru_has_84_parameters():
+    count = lambda cell: jaxdl.tree.count(filled(cell, X)[0])
+    assert count(nn.gru(4, reset="before")) == 3 * 4 * (4 + 3) == 84
+    assert count(nn.gru(4, reset="before", use_bias=True)) == 84 + 12
+    assert count(nn.gru(4)) == 84 + 12 + 4
+    assert count(nn.gru(4, use_bias=False)) == 84
+
+
+@pytest.mark.row("J14")
+def test_the_two_resets_are_two_networks_that_agree_where_the_gate_is_open():
+    """Where r = 1 the forms differ in the update gate's sense only, so z -> -z makes them equal."""
+    params, _ = filled(nn.gru(4, use_bias=False), X)
+    h = jnp.linspace(-1, 1, 8).reshape(2, 4)
+    after = nn.gru_step(params, h, X[:, 0])[1]
+    assert not np.allclose(after, nn.gru_step(params, h, X[:, 0], reset="before")[1], atol=1e-2)
+    bias = jnp.concatenate([jnp.full(4, 1e4), jnp.zeros(8)])  # r = 1
+    turned = jax.tree.map(lambda a: a.at[:, 4:8].multiply(-1), params)
+    chex.assert_trees_all_close(
+        nn.gru_step(params | {"bias": bias}, h, X[:, 0])[1],
+        nn.gru_step(turned | {"bias": bias}, h, X[:, 0], reset="before")[1],
+        atol=1e-6,
+    )
+
+
+@pytest.mark.row("J14")
+@pytest.mark.parametrize("reset, closed", [("after", 1e4), ("before", -1e4)])
+def test_a_closed_update_gate_keeps_the_state(reset, closed):
+    params, _ = filled(nn.gru(4, reset=reset, use_bias=True), X)
+    params["bias"] = jnp.concatenate([jnp.zeros(4), jnp.full(4, closed), jnp.zeros(4)])
+    h = jnp.ones((2, 4)) * 0.7
+    chex.assert_trees_all_equal(nn.gru_step(params, h, X[:, 0], reset=reset)[1], h)
+
+
+def test_reset_must_be_known():
+    with pytest.raises(ValueError, match="reset is 'inside'; expected 'after' or 'before'"):
+        nn.gru(4, reset="inside")

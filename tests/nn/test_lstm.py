@@ -1,0 +1,128 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import nn
+from tests.nn.filled import filled
+
+X = jax.random.normal(jax.random.key(0), (2, 5, 3))
+CARRY = (jnp.full((2, 4), 0.3), jnp.full((2, 4), -0.8))
+
+
+def built(cell):
+    return jaxdl.init(cell, jax.random.key(1), X)[0]
+
+
+@pytest.mark.row("J09", "J10", "J12", "J13")
+@pytest.mark.parametrize(
+    "make, count",
+    [
+        (nn.lstm, 128),
+        (nn.coupled_lstm, 96),
+        (nn.peephole_lstm, 140),
+        (lambda h: nn.peephole_lstm(h, peepholes="full"), 176),
+        (lambda h: nn.peephole_lstm(h, gates="f"), 132),
+    ],
+)
+def test_parameters_of_three_inputs_and_four_units(make, count):
+    """Four times an Elman network's 32: each neuron has four inputs."""
+    assert jaxdl.tree.count(filled(make(4), X)[0]) == count
+
+
+def test_forget_bias_and_orthogonal_gates():
+    params = built(nn.lstm(4, forget_bias=2.0))
+    chex.assert_trees_all_equal(params["bias"], jnp.repeat(jnp.array([0.0, 2, 0, 0]), 4))
+    for gate in jnp.split(params["recurrent_kernel"], 4, axis=1):
+        chex.assert_trees_all_close(gate @ gate.T, jnp.eye(4), atol=1e-5)
+    coupled = built(nn.coupled_lstm(4))
+    chex.assert_trees_all_equal(coupled["bias"], jnp.repeat(jnp.array([1.0, 0, 0]), 4))
+
+
+@pytest.mark.row("J12")
+@pytest.mark.parametrize("form", ["diagonal", "full"])
+def test_zero_peepholes_are_an_lstm(form):
+    cell = nn.peephole_lstm(4, peepholes=form)
+    params = built(cell)
+    plain = {name: params[name] for name in ("kernel", "recurrent_kernel", "bias")}
+    chex.assert_trees_all_close(
+        cell.apply(params, {}, X)[0], nn.lstm(4).apply(plain, {}, X)[0], atol=1e-6
+    )
+
+
+@pytest.mark.row("J11", "J12")
+@pytest.mark.parametrize("gate", "ifo")
+def test_each_peephole_can_be_switched_on_by_itself(gate):
+    """A diagonal is the full matrix with zeros beside it; the deck writes the full one."""
+    diagonal = nn.peephole_lstm(4, gates=gate, peephole_init="normal")
+    params, _ = filled(diagonal, X)
+    name = f"peephole_{gate}"
+    assert [key for key in params if "peephole" in key] == [name]
+    full = params | {name: jnp.diag(params[name])}
+    step = nn.peephole_lstm_step
+    chex.assert_trees_all_close(step(params, CARRY, X[:, 0]), step(full, CARRY, X[:, 0]))
+    off = {key: value for key, value in params.items() if key != name}
+    assert not np.allclose(step(params, CARRY, X[:, 0])[1], step(off, CARRY, X[:, 0])[1])
+
+
+@pytest.mark.row("J12")
+def test_the_output_gate_sees_the_new_cell():
+    params = built(nn.peephole_lstm(4, gates="o", peephole_init="ones"))
+    (h, c), _ = nn.peephole_lstm_step(params, CARRY, X[:, 0])
+    z = X[:, 0] @ params["kernel"] + CARRY[0] @ params["recurrent_kernel"] + params["bias"]
+    chex.assert_trees_all_close(h, jax.nn.sigmoid(z[:, 12:] + c) * jnp.tanh(c), atol=1e-6)
+
+
+@pytest.mark.row("J13")
+def test_a_coupled_gate_that_forgets_nothing_writes_nothing():
+    params = built(nn.coupled_lstm(4, forget_bias=1e4))
+    (_, c), _ = nn.coupled_lstm_step(params, CARRY, X[:, 0])
+    chex.assert_trees_all_equal(c, CARRY[1])
+    params = built(nn.coupled_lstm(4, forget_bias=-1e4))
+    (_, c), _ = nn.coupled_lstm_step(params, CARRY, X[:, 0])
+    g = (X[:, 0] @ params["kernel"] + CARRY[0] @ params["recurrent_kernel"])[:, 4:8]
+    chex.assert_trees_all_close(c, jnp.tanh(g), atol=1e-6)
+
+
+@pytest.mark.row("J08")
+def test_the_notes_equation_with_its_own_activations():
+    """c' = g(z) f(z_i) + c f(z_f), y = h(c') f(z_o), with g and h the identity."""
+    cell = nn.lstm(4, activation=lambda a: a)
+    params, _ = filled(cell, X)
+    z = X[:, 0] @ params["kernel"] + CARRY[0] @ params["recurrent_kernel"] + params["bias"]
+    zi, zf, zg, zo = jnp.split(z, 4, axis=1)
+    c = zg * jax.nn.sigmoid(zi) + CARRY[1] * jax.nn.sigmoid(zf)
+    expected = ((c * jax.nn.sigmoid(zo), c), c * jax.nn.sigmoid(zo))
+    chex.assert_trees_all_close(cell.step(params, CARRY, X[:, 0]), expected, atol=1e-6)
+    chex.assert_trees_all_close(
+        nn.lstm_step(params, CARRY, X[:, 0], activation=lambda a: a), expected, atol=1e-6
+    )
+    assert cell.fused is None  # its tanh is built in
+
+
+@pytest.mark.parametrize("lengths", [None, jnp.array([3, 5]), jnp.array([0, 4])])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_cudnn_is_given_is_this_lstm(monkeypatch, lengths, reverse):
+    """Where no NVIDIA GPU is, JAX's own reference stands in for the library behind the call."""
+    from jax.experimental import rnn
+
+    def reference(x, h, c, weights, lengths, *sizes):
+        parts = rnn.unpack_lstm_weights(weights, *sizes[:3], sizes[4])
+        return rnn.lstm_ref(x, h, c, *parts, lengths, *sizes)
+
+    monkeypatch.setattr(rnn, "lstm", reference)
+    cell = nn.lstm(4)
+    params, _ = filled(cell, X)
+    options = {"lengths": lengths, "reverse": reverse, "carry": CARRY}
+    by_cudnn = nn.recurrence(cell, params, X, form="cudnn", **options)
+    chex.assert_trees_all_close(
+        by_cudnn, nn.recurrence(cell, params, X, form="plain", **options), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("bad", [{"peepholes": "none"}, {"gates": "gi"}])
+def test_bad_peepholes(bad):
+    with pytest.raises(ValueError, match="expected 'diagonal' or 'full', and gates of"):
+        nn.peephole_lstm(3, **bad)
