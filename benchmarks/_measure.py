@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pathlib
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,6 +50,21 @@ def row(work: str, peer: str, value: float | None, target: float | None, note: s
     goal = "" if target is None else f"{target:.2f}"
     print(f"{work:44s} {peer:30s} {shown:>8s} {goal:>7s}  {note}", flush=True)
     return {"work": work, "peer": peer, "ratio": value, "target": target}
+
+
+def python(code: str, *args: str, missing_is_none: bool = False) -> Any:
+    """What `code` prints last, as JSON, when run in a process of its own.
+
+    With `missing_is_none`, None where it imports a package that is not installed.
+    """
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", code, *args]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if missing_is_none and "ModuleNotFoundError" in done.stderr:
+        return None
+    if done.returncode:
+        raise RuntimeError(f"{code}\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def matmul_peak(size: int = 2048, rounds: int = 7) -> float:

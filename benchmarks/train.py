@@ -8,12 +8,7 @@ this one process, in turn with its peers, warm, and shown as the median of ours 
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +18,7 @@ import jax
 import numpy as np
 
 from benchmarks import _jaxdl
-from benchmarks._measure import Row, alternate, matmul_peak, ratio, row
+from benchmarks._measure import Row, alternate, matmul_peak, python, ratio, row
 
 PEERS = {"torch": "_torch", "Keras on JAX": "_keras", "Flax NNX": "_nnx", "Equinox": "_equinox"}
 
@@ -164,26 +159,18 @@ print(json.dumps(sum(history["compile_seconds"])))
 IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
-def _python(code, *args) -> float:
-    root = pathlib.Path(__file__).parent.parent
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", code, *args]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def start(config) -> Iterator[Row]:
     """Starting up: compilation the second time, and the import."""
     ratios = []
     for _ in range(1 if config.smoke else 3):
         with tempfile.TemporaryDirectory() as cache:
-            first, second = _python(START, cache), _python(START, cache)
+            first, second = python(START, cache), python(START, cache)
         ratios.append(second / first)
         time.sleep(0.2)
     work = "compilation at the second start, cached"
     yield row(work, "the first start", statistics.median(ratios), 0.25)
     added = [
-        _python(IMPORT.format("jax, jaxdl")) - _python(IMPORT.format("jax"))
+        python(IMPORT.format("jax, jaxdl")) - python(IMPORT.format("jax"))
         for _ in range(1 if config.smoke else 5)
     ]
     note = "seconds added, not a ratio"

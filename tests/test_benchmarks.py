@@ -14,10 +14,13 @@ def test_the_list_names_every_benchmark(capsys):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("only", ["step", "scan", "start"])
-def test_rows_have_the_agreed_form(tmp_path, only, capsys):
+@pytest.mark.parametrize(
+    "name, only",
+    [("train", "step"), ("train", "scan"), ("train", "start"), ("rnn", "step"), ("rnn", "lengths")],
+)
+def test_rows_have_the_agreed_form(tmp_path, name, only, capsys):
     file = tmp_path / "rows.json"
-    assert main(["train", "--smoke", "--rounds", "1", "--only", only, "--json", str(file)]) == 0
+    assert main([name, "--smoke", "--rounds", "1", "--only", only, "--json", str(file)]) == 0
     rows = json.loads(file.read_text())
     assert rows
     for row in rows:

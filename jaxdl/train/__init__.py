@@ -2,6 +2,7 @@
 
 from jaxdl.train.cache import enable_compilation_cache
 from jaxdl.train.callbacks import Callback, Context, EarlyStopping, LRLogger, Save, Stop
+from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
 from jaxdl.train.evaluate import evaluate, predict, predictor
 from jaxdl.train.fit import fit
@@ -27,10 +28,12 @@ __all__ = [
     "evaluate",
     "fit",
     "init_state",
+    "keep_memory",
     "lr_find",
     "make_eval_step",
     "make_train_step",
     "predict",
     "predictor",
     "train_many",
+    "use_cpu_devices",
 ]

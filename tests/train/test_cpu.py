@@ -1,0 +1,59 @@
+"""Both helpers change the whole process, so each is tried in one of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jaxdl import train
+
+DEVICES = """
+import json, jax, jax.numpy as jnp, jaxdl
+from jaxdl import nn, train
+devices = train.use_cpu_devices(2)
+cell, x = nn.lstm(8), jax.random.normal(jax.random.key(0), (4, 5, 3))
+params, _ = jaxdl.init(cell, jax.random.key(1), x)
+grad = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(cell.apply(p, {}, x)[0]))))
+mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+one, two = grad(params, x), grad(params, jax.device_put(x, rows))
+error = max(float(abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two)))
+print(json.dumps([len(devices), error]))
+"""
+MEMORY = """
+import json, resource
+import numpy as np
+from jaxdl import train
+kept = train.keep_memory() if {keep} else None
+for i in range(25):
+    if i == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.full(6_000_000, 1.0)
+print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
+"""
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_two_devices_share_the_rows_and_agree_with_one():
+    devices, error = python(DEVICES)
+    assert devices == 2 and error < 1e-5
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator only")
+def test_kept_memory_is_not_asked_for_again():
+    kept, faults = python(MEMORY.replace("{keep}", "True"))
+    if not kept:
+        pytest.skip("the C library is not glibc")
+    assert faults < 0.5 * python(MEMORY.replace("{keep}", "False"))[1]
+
+
+def test_devices_must_be_asked_for_first_and_be_a_number(key):
+    with pytest.raises(ValueError, match="use_cpu_devices: count is 0"):
+        train.use_cpu_devices(0)
+    with pytest.raises(ValueError, match="already made its devices.*start of the program"):
+        train.use_cpu_devices(7)
