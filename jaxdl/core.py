@@ -33,7 +33,8 @@ Tree = dict[str, Any]
 Tap = Callable[[str, Any], Any]
 """`tap(path, value) -> value`: sees, and may replace, the output of the child at `path`."""
 
-_under_jit = getattr(jex, "unsafe_am_i_under_a_jit_DO_NOT_USE", lambda: False)
+_NAME = "unsafe_am_i_under_a_jit_DO_NOT_USE"  # moved to jax.extend.core after jax 0.9
+_under_jit = getattr(jex, _NAME, None) or getattr(jax.core, _NAME)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

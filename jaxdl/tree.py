@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
+from jaxdl._jaxpr import inner_jaxprs
 from jaxdl.core import Module, Tree
 
 __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
@@ -177,7 +178,7 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
             flops[at] = flops.get(at, 0) + 2 * times * math.prod(out) * depth
         else:
             inner = times * (eqn.params["length"] if name == "scan" else 1)
-            for sub in jex.jaxprs_in_params(eqn.params):
+            for sub in inner_jaxprs(eqn.params):
                 _count_flops(sub, at, inner, flops)
 
 

@@ -1,7 +1,7 @@
 """The GRU (reset after the product) over all steps, with its derivative as a scan of its own.
 
-As in `lstm_fused`, whose docstring says why. With a_t = [z_r, z_u, c] + h_{t-1} U, where c is the
-recurrent bias, and n = tanh(z_n + r a_n), h' = n + u (h - n), the tangent is
+As in `lstm_fused`, whose docstring says why. With z = x W + b, a_t = [z_r, z_u, c] + h_{t-1} U,
+where c is the recurrent bias, and n = tanh(z_n + r a_n), h' = n + u (h - n), the tangent is
 
     dh_t = w_t + sum of the three parts of K_t da_t + u_t dh_{t-1}
     da_t = [dz_r, dz_u, dc] + h_{t-1} dU + dh_{t-1} U
@@ -22,25 +22,28 @@ from jaxdl.nn.rnn_fused import before
 
 
 def fused_gru(params, h, z, mask, *, reverse, unroll):
-    """`(params, h, z (T, N, 3H), mask) -> (h, hs (T, N, H))`; gates r, u, n."""
+    """`(params, h, x W (T, N, 3H), mask) -> (h, hs (T, N, H))`; gates r, u, n."""
     kernel = params["recurrent_kernel"]
-    bias = params.get("recurrent_bias", jnp.zeros(kernel.shape[0], z.dtype))
-    return _run(kernel, bias, h, z, mask, reverse, unroll)
+    width = kernel.shape[0]
+    bias = params.get("bias", jnp.zeros(3 * width, z.dtype))
+    recurrent_bias = params.get("recurrent_bias", jnp.zeros(width, z.dtype))
+    return _run(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll)
 
 
-def _forward(kernel, bias, h, z, mask, reverse, unroll):
+def _forward(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll):
     """The final h, and of every step h, [r, u] (T, N, 2H), n and a_n."""
     width = kernel.shape[0]
     # Two products a step: the gates' and the candidate's, so that neither is a slice of the other.
     gate_kernel, kernel = kernel[:, : 2 * width] * 0.5, kernel[:, 2 * width :]
-    gate_z, z = z[..., : 2 * width] * 0.5, z[..., 2 * width :]
+    gate_bias, bias = bias[: 2 * width] * 0.5, bias[2 * width :]
+    gate_z, z = z[..., : 2 * width], z[..., 2 * width :]
 
     def step(h, at):
         gate_z, z, mask = at
-        gates = jnp.tanh(gate_z + h @ gate_kernel) * 0.5 + 0.5
+        gates = jnp.tanh(gate_z * 0.5 + (h @ gate_kernel + gate_bias)) * 0.5 + 0.5
         r, u = jnp.split(gates, 2, axis=-1)
-        a = h @ kernel + bias
-        n = jnp.tanh(z + r * a)
+        a = h @ kernel + recurrent_bias
+        n = jnp.tanh(z + bias + r * a)
         new = n + u * (h - n)
         h = new if mask is None else jnp.where(mask, new, h)
         return h, (h, gates, n, a)
@@ -48,18 +51,18 @@ def _forward(kernel, bias, h, z, mask, reverse, unroll):
     return lax.scan(step, h, (gate_z, z, mask), reverse=reverse, unroll=unroll)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
-def _run(kernel, bias, h, z, mask, reverse, unroll):
-    h, (hs, *_) = _forward(kernel, bias, h, z, mask, reverse, unroll)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7))
+def _run(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll):
+    h, (hs, *_) = _forward(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll)
     return h, hs
 
 
 @_run.defjvp
 def _(reverse, unroll, primals, tangents):
-    kernel, bias, h, z, mask = primals
-    dkernel, dbias, dh, dz, _ = tangents
+    kernel, bias, recurrent_bias, h, z, mask = primals
+    dkernel, dbias, drecurrent_bias, dh, dz, _ = tangents
     width = kernel.shape[0]
-    final, (hs, gates, n, a) = _forward(kernel, bias, h, z, mask, reverse, unroll)
+    final, (hs, gates, n, a) = _forward(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll)
     earlier = before(h, hs, reverse)
     r, u = jnp.split(gates, 2, axis=-1)
     s = (1 - u) * (1 - n * n)
@@ -73,7 +76,8 @@ def _(reverse, unroll, primals, tangents):
         dh = w + (parts[0] + parts[1] + parts[2]) + u * dh
         return dh, dh
 
-    of_bias = jnp.broadcast_to(dbias, (*dz.shape[:-1], width))
+    dz = dz + dbias
+    of_bias = jnp.broadcast_to(drecurrent_bias, (*dz.shape[:-1], width))
     da = jnp.concatenate([dz[..., : 2 * width], of_bias], axis=-1) + earlier @ dkernel
     at = (da, slopes, u, s * dz[..., 2 * width :])
     return (final, hs), lax.scan(step, dh, at, reverse=reverse, unroll=unroll)

@@ -5,9 +5,11 @@ recurrent kernel U at every step, an (H, 4H) array each time, and it computes th
 gates, taken from a slice each, inside of the loop. Here
 
 - one tanh over all four gates replaces three sigmoids and a tanh: sigmoid(a) = (1 + tanh(a/2)) / 2;
-- the tangent is a linear scan of its own. With a_t = z_t + h_{t-1} U,
+- the bias is added inside of the loop, where it costs nothing: before it, it is a pass over (T, N,
+  4H);
+- the tangent is a linear scan of its own. With a_t = z_t + b + h_{t-1} U,
 
-      da_t = dz_t + h_{t-1} dU + dh_{t-1} U        u_t = K_t da_t
+      da_t = dz_t + db + h_{t-1} dU + dh_{t-1} U   u_t = K_t da_t
       dc_t = f_t dc_{t-1} + u_i + u_f + u_g        dh_t = q_t dc_t + u_o
 
   where the slopes K = [g i(1-i), c_{t-1} f(1-f), i(1-g^2), tanh(c) o(1-o)] and
@@ -31,21 +33,22 @@ from jaxdl.nn.rnn_fused import before
 
 
 def fused_lstm(params, carry, z, mask, *, reverse, unroll):
-    """`(params, (h, c), z (T, N, 4H), mask) -> ((h, c), hs (T, N, H))`; gates i, f, g, o."""
-    return _run(params["recurrent_kernel"], carry, z, mask, reverse, unroll)
+    """`(params, (h, c), x W (T, N, 4H), mask) -> ((h, c), hs (T, N, H))`; gates i, f, g, o."""
+    return _run(params["recurrent_kernel"], params["bias"], carry, z, mask, reverse, unroll)
 
 
-def _forward(kernel, carry, z, mask, reverse, unroll):
+def _forward(kernel, bias, carry, z, mask, reverse, unroll):
     """The final carry, and of every step h, c and the gates' values (T, N, 4H)."""
     width = kernel.shape[0]
     # sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, of the gates i, f and o; g = tanh(a).
     scale = np.repeat(np.array([0.5, 0.5, 1.0, 0.5]), width).astype(z.dtype)
     shift = (1 - scale).astype(z.dtype)
-    kernel, z = kernel * scale, z * scale
+    kernel = kernel * scale
+    bias = bias * scale
 
     def step(carry, at):
         (h, c), (z, mask) = carry, at
-        gates = jnp.tanh(z + h @ kernel) * scale + shift
+        gates = jnp.tanh(z * scale + (h @ kernel + bias)) * scale + shift
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         new_c = f * c + i * g
         new_h = o * jnp.tanh(new_c)
@@ -56,17 +59,17 @@ def _forward(kernel, carry, z, mask, reverse, unroll):
     return lax.scan(step, carry, (z, mask), reverse=reverse, unroll=unroll)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def _run(kernel, carry, z, mask, reverse, unroll):
-    carry, (hs, _, _) = _forward(kernel, carry, z, mask, reverse, unroll)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+def _run(kernel, bias, carry, z, mask, reverse, unroll):
+    carry, (hs, _, _) = _forward(kernel, bias, carry, z, mask, reverse, unroll)
     return carry, hs
 
 
 @_run.defjvp
 def _(reverse, unroll, primals, tangents):
-    kernel, (h, c), z, mask = primals
-    dkernel, dcarry, dz, _ = tangents
-    final, (hs, cs, gates) = _forward(kernel, (h, c), z, mask, reverse, unroll)
+    kernel, bias, (h, c), z, mask = primals
+    dkernel, dbias, dcarry, dz, _ = tangents
+    final, (hs, cs, gates) = _forward(kernel, bias, (h, c), z, mask, reverse, unroll)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     squashed = jnp.tanh(cs)
     slopes = [
@@ -88,6 +91,6 @@ def _(reverse, unroll, primals, tangents):
         dh = new if held is None else new + dh * held
         return (dh, dc), dh
 
-    da = dz + before(h, hs, reverse) @ dkernel
+    da = dz + dbias + before(h, hs, reverse) @ dkernel
     at = (da, slopes, q, f, held)
     return (final, hs), lax.scan(step, dcarry, at, reverse=reverse, unroll=unroll)

@@ -47,8 +47,8 @@ class Cell(Module):
       project: `(params, x) -> z`, over any leading axes.
       recur: `(params, carry, z, drop) -> (carry, y)`, one step; `drop` is applied to what the
         recurrent products read of the carry.
-      fused: `(params, carry, z, mask, *, reverse, unroll) -> (carry, y)`, the same over all steps,
-        time first, with faster derivatives; or None.
+      fused: `(params, carry, x W, mask, *, reverse, unroll) -> (carry, y)`, the same over all
+        steps, time first, with faster derivatives; or None.
       cudnn: `(params, carry, x, lengths, *, reverse) -> (carry, y)`, the same by NVIDIA's library;
         or None.
     """
@@ -207,10 +207,12 @@ def _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep):
     if form == "cudnn":
         carry, y = cell.cudnn(params, carry, x, lengths, reverse=reverse)
     else:
-        run = functools.partial(_plain, cell, remat=remat, keep=keep)
+        x = jnp.swapaxes(x, 0, 1)
         if form == "fused":
-            run = cell.fused
-        z = cell.project(params, jnp.swapaxes(x, 0, 1))
+            run, z = cell.fused, affine(x, params["kernel"])
+        else:
+            run = functools.partial(_plain, cell, remat=remat, keep=keep)
+            z = cell.project(params, x)
         by_time = None if mask is None else jnp.swapaxes(mask, 0, 1)
         carry, y = run(params, carry, z, by_time, reverse=reverse, unroll=unroll)
         y = jnp.swapaxes(y, 0, 1)

@@ -16,27 +16,27 @@ from jax import lax
 
 
 def fused_elman(activation: Callable[[jax.Array], jax.Array]) -> Callable:
-    """`(params, h, z (T, N, H), mask, *, reverse, unroll) -> (h, hs (T, N, H))`."""
+    """`(params, h, x W (T, N, H), mask, *, reverse, unroll) -> (h, hs (T, N, H))`."""
 
-    def forward(kernel, h, z, mask, reverse, unroll):
+    def forward(kernel, bias, h, z, mask, reverse, unroll):
         def step(h, at):
             z, mask = at
-            a = z + h @ kernel
+            a = z + (h @ kernel + bias)
             h = activation(a) if mask is None else jnp.where(mask, activation(a), h)
             return h, (h, a)
 
         return lax.scan(step, h, (z, mask), reverse=reverse, unroll=unroll)
 
-    @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-    def run(kernel, h, z, mask, reverse, unroll):
-        h, (hs, _) = forward(kernel, h, z, mask, reverse, unroll)
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+    def run(kernel, bias, h, z, mask, reverse, unroll):
+        h, (hs, _) = forward(kernel, bias, h, z, mask, reverse, unroll)
         return h, hs
 
     @run.defjvp
     def _(reverse, unroll, primals, tangents):
-        kernel, h, z, mask = primals
-        dkernel, dh, dz, _ = tangents
-        final, (hs, a) = forward(kernel, h, z, mask, reverse, unroll)
+        kernel, bias, h, z, mask = primals
+        dkernel, dbias, dh, dz, _ = tangents
+        final, (hs, a) = forward(kernel, bias, h, z, mask, reverse, unroll)
         slope = jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
         held = None
         if mask is not None:
@@ -49,11 +49,13 @@ def fused_elman(activation: Callable[[jax.Array], jax.Array]) -> Callable:
             dh = new if held is None else new + dh * held
             return dh, dh
 
-        da = dz + before(h, hs, reverse) @ dkernel
+        da = dz + dbias + before(h, hs, reverse) @ dkernel
         return (final, hs), lax.scan(step, dh, (da, slope, held), reverse=reverse, unroll=unroll)
 
     def fused(params, h, z, mask, *, reverse, unroll):
-        return run(params["recurrent_kernel"], h, z, mask, reverse, unroll)
+        kernel = params["recurrent_kernel"]
+        bias = params.get("bias", jnp.zeros(kernel.shape[0], z.dtype))
+        return run(kernel, bias, h, z, mask, reverse, unroll)
 
     return fused
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
+from jaxdl._jaxpr import inner_jaxprs
 from jaxdl.train.state import TrainState
 
 
@@ -168,6 +169,6 @@ def _sums_over_batch(jaxpr: jex.Jaxpr) -> bool:
         # The transpose of a linear_call is a parameter too, and does not run.
         linear = eqn.primitive.name == "linear_call"
         params = {"callee": eqn.params["callee"]} if linear else eqn.params
-        if any(_sums_over_batch(sub) for sub in jex.jaxprs_in_params(params)):
+        if any(_sums_over_batch(sub) for sub in inner_jaxprs(params)):
             return True
     return False
