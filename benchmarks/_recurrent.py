@@ -29,8 +29,12 @@ def _compiled(loss: Callable[..., Any], params: Any, *inputs: Any):
     start = time.perf_counter()
     compiled = grad.lower(params, *inputs).compile()
     seconds = time.perf_counter() - start
-    memory = compiled.memory_analysis().temp_size_in_bytes
-    return lambda: jax.block_until_ready(compiled(params, *inputs)), seconds, memory
+    memory: Any = compiled.memory_analysis()
+    return (
+        lambda: jax.block_until_ready(compiled(params, *inputs)),
+        seconds,
+        memory.temp_size_in_bytes,
+    )
 
 
 def ours(kind: str, shape: Shape, lengths: Any = None, devices: int = 1, form: str = "auto"):
@@ -104,7 +108,8 @@ def flax(kind: str, shape: Shape):
     cell = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[kind](shape[3])
     layer, x = linen.RNN(cell), jnp.asarray(_input(shape))
     params = layer.init(jax.random.key(0), x)
-    return _compiled(lambda p, x: jnp.mean(jnp.square(layer.apply(p, x))), params, x)
+    apply: Any = layer.apply
+    return _compiled(lambda p, x: jnp.mean(jnp.square(apply(p, x))), params, x)
 
 
 def equinox(kind: str, shape: Shape):

@@ -1,6 +1,6 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
-from jaxdl import data, interpret, losses, metrics, nn, optim, train, tree
+from jaxdl import data, decode, interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.combine import residual, serial, stack
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
 from jaxdl.tap import capture, intervene
@@ -15,6 +15,7 @@ __all__ = [
     "capture",
     "compose",
     "data",
+    "decode",
     "init",
     "interpret",
     "intervene",

@@ -19,6 +19,7 @@ from jaxdl.core import suggest
 __all__ = [
     "LOSSES",
     "cross_entropy",
+    "ctc",
     "half_squared_error",
     "hinge",
     "loss",
@@ -79,6 +80,52 @@ def hinge(scores: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     score = jnp.sum(jnp.where(true, scores, 0), axis=-1, keepdims=True)
     losses = jnp.sum(jnp.where(true, 0, jax.nn.relu(scores - score + margin)), axis=-1)
     return jnp.where(jnp.any(true, axis=-1), losses, jnp.nan)
+
+
+def ctc(
+    logits: jax.Array,
+    labels: jax.Array,
+    lengths: jax.Array,
+    label_lengths: jax.Array,
+    *,
+    blank: int = 0,
+) -> jax.Array:
+    """l = -log of the probability of all paths that collapse to the labels.
+
+    Graves et al. 2006 (doi:10.1145/1143844.1143891), eq. 3, by `optax.losses.ctc_loss`, which takes
+    masks where this takes lengths. Lecture row K05; `decode.ctc_beam` turns logits into labels.
+
+    Args:
+      logits: (N, T, K) scores of the symbols, the blank among them.
+      labels: (N, L) integers, none of them the blank before label_lengths.
+      lengths: (N,) frames of each row before its padding.
+      label_lengths: (N,) labels of each row before its padding.
+      blank: the blank's number.
+
+    Returns:
+      (N,) losses >= 0, in float32 at least. Labels that need more frames than there are, one for
+      each and one between equal neighbours, have probability 0 and a loss of about 1e5, not inf, so
+      that gradients stay finite.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    n = logits.shape[0]
+    shapes = (labels.shape[:1], lengths.shape, label_lengths.shape)
+    if logits.ndim != 3 or labels.ndim != 2 or set(shapes) != {(n,)}:
+        raise ValueError(
+            f"ctc: logits {logits.shape}, labels {labels.shape}, lengths {lengths.shape}, label "
+            f"lengths {label_lengths.shape}; expected (N, T, K), (N, L), (N,) and (N,)."
+        )
+    logits = _scores("ctc", logits)
+    padding = lambda size, lengths: (jnp.arange(size) >= lengths[:, None]).astype(logits.dtype)  # noqa: E731
+    return optax.losses.ctc_loss(
+        logits,
+        padding(logits.shape[1], lengths),
+        labels,
+        padding(labels.shape[1], label_lengths),
+        blank_id=blank,
+    )
 
 
 def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:

@@ -1,25 +1,54 @@
 """Data sets as arrays on the host, mini-batches, and augmentation."""
 
-from jaxdl.data import augment
+from jaxdl.data import augment, numerals, travel
+from jaxdl.data.audio import log_mel, mel_filters, read_wav
 from jaxdl.data.batches import batches, one_hot, permutation
 from jaxdl.data.cifar import cifar10, cifar10_png
+from jaxdl.data.corpora import (
+    Utterances,
+    movie_reviews,
+    multi30k,
+    snips,
+    tiny_shakespeare,
+)
 from jaxdl.data.dataset import Dataset, Split
 from jaxdl.data.digits import digits
 from jaxdl.data.idx import fashion_mnist, mnist, read_idx
+from jaxdl.data.spoken_digits import Recordings, digit_strings, spoken_digits
+from jaxdl.data.text import TRIGRAMS, Vocabulary, bucketed, letter_trigrams, pad, tokenize
 from jaxdl.data.usps import usps
 
 __all__ = [
+    "TRIGRAMS",
     "Dataset",
+    "Recordings",
     "Split",
+    "Utterances",
+    "Vocabulary",
     "augment",
     "batches",
+    "bucketed",
     "cifar10",
     "cifar10_png",
+    "digit_strings",
     "digits",
     "fashion_mnist",
+    "letter_trigrams",
+    "log_mel",
+    "mel_filters",
     "mnist",
+    "movie_reviews",
+    "multi30k",
+    "numerals",
     "one_hot",
+    "pad",
     "permutation",
     "read_idx",
+    "read_wav",
+    "snips",
+    "spoken_digits",
+    "tiny_shakespeare",
+    "tokenize",
+    "travel",
     "usps",
 ]

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["data_file", "read_gzip", "read_npz"]
+__all__ = ["data_file", "data_folder", "read_gzip", "read_npz"]
 
 
 def data_file(
@@ -67,6 +67,29 @@ def data_file(
         raise ValueError(
             f"{dataset}: {name!r} could not be downloaded from {url} ({error}); {mend}"
         ) from error
+
+
+def data_folder(dataset: str, name: str, *, root: str | os.PathLike | None) -> pathlib.Path:
+    """The path of a folder of a data set, looked for where `data_file` looks.
+
+    Raises:
+      ValueError: it is not there; the message says where to put it.
+    """
+    if root is not None:
+        places = [pathlib.Path(root)]
+    else:
+        import pooch
+
+        environment = os.environ.get("JAXDL_DATA")
+        places = [pathlib.Path(environment) / dataset] if environment else []
+        places.append(pathlib.Path(pooch.os_cache("jaxdl")) / dataset)
+    for place in places:
+        if (place / name).is_dir():
+            return place / name
+    raise ValueError(
+        f"{dataset}: no folder {name!r} here; put it into {places[-1]}, or set JAXDL_DATA to the "
+        f"folder above {dataset}/."
+    )
 
 
 def read_gzip(path: str | os.PathLike, limit: int) -> bytes:

@@ -12,7 +12,7 @@ from jaxdl.nn import _check
 __all__ = ["keep_memory", "use_cpu_devices"]
 
 
-def use_cpu_devices(count: int) -> list[jax.Device]:
+def use_cpu_devices(count: int) -> list:
     """Makes the CPU count as several devices, so that a batch can be shared out between its cores.
 
     The many short steps of a recurrent network leave threads that share each product waiting for

@@ -1,0 +1,131 @@
+"""Sound files and log-mel features."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import wave
+
+import numpy as np
+
+__all__ = ["log_mel", "mel_filters", "read_wav"]
+
+
+def read_wav(path: str | os.PathLike, *, limit: int = 64 * 2**20) -> tuple[np.ndarray, int]:
+    """The samples of an uncompressed WAV file of 8, 16, 24 or 32 bits.
+
+    Args:
+      path: the file.
+      limit: the most bytes that the file may have.
+
+    Returns:
+      `(samples, rate)`: float32 in [-1, 1), (T,) or, of several channels, (T, C); rate in Hz.
+
+    Raises:
+      ValueError: the file is larger than `limit`, no such WAV file, or holds fewer samples than its
+        header says.
+    """
+    path = pathlib.Path(path)
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path.name}: more than {limit} bytes; expected a smaller file: cut it.")
+    try:
+        with wave.open(io.BytesIO(content)) as sound:
+            channels, width, rate, frames = sound.getparams()[:4]
+            raw = sound.readframes(min(frames, len(content)))
+    except (wave.Error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{path.name}: not an uncompressed WAV file ({error}); convert it to PCM."
+        ) from error
+    if channels < 1 or width not in (1, 2, 3, 4) or rate < 1:
+        raise ValueError(f"{path.name}: {channels} channels of {width} bytes at {rate} Hz.")
+    if len(raw) != frames * channels * width:
+        raise ValueError(
+            f"{path.name}: {len(raw)} bytes of sound, but its header says {frames} frames of "
+            f"{channels * width}; get it anew."
+        )
+    if width == 1:  # unsigned by custom
+        samples = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
+    else:
+        # Into the upper bytes of 32-bit integers.
+        padded = np.zeros((frames * channels, 4), np.uint8)
+        padded[:, 4 - width :] = np.frombuffer(raw, np.uint8).reshape(-1, width)
+        samples = padded.view("<i4")[:, 0].astype(np.float32) / 2**31
+    return (samples if channels == 1 else samples.reshape(-1, channels)), rate
+
+
+def mel_filters(bands: int, size: int, rate: int, *, low: float = 0.0) -> np.ndarray:
+    """Triangles over frequency, evenly spaced in mel: m = 2595 log10(1 + f / 700).
+
+    O'Shaughnessy 1987; the "HTK" scale. Each triangle rises from its left neighbour's peak to 1 at
+    its own and falls to its right neighbour's.
+
+    Args:
+      bands: M, the number of triangles.
+      size: the length of the Fourier transform.
+      rate: samples a second.
+      low: the lowest frequency in Hz; the highest is rate / 2.
+
+    Returns:
+      (size // 2 + 1, M) float32.
+
+    Raises:
+      ValueError: `bands` is below 1, or `low` is not in [0, rate / 2).
+    """
+    if bands < 1 or not 0 <= low < rate / 2:
+        raise ValueError(
+            f"mel_filters: bands={bands}, low={low}, rate={rate}; expected a band at least and a "
+            "lowest frequency in [0, rate / 2)."
+        )
+    ends = 2595 * np.log10(1 + np.array([low, rate / 2]) / 700)
+    peaks = 700 * (10 ** (np.linspace(ends[0], ends[1], bands + 2) / 2595) - 1)
+    frequencies = np.fft.rfftfreq(size, 1 / rate)[:, None]
+    rising = (frequencies - peaks[:-2]) / (peaks[1:-1] - peaks[:-2])
+    falling = (peaks[2:] - frequencies) / (peaks[2:] - peaks[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def log_mel(
+    samples: np.ndarray,
+    rate: int,
+    *,
+    bands: int = 40,
+    window: float = 0.025,
+    hop: float = 0.010,
+    floor: float = 1e-6,
+) -> np.ndarray:
+    """log(power in mel bands + floor) of short windows, the usual input of speech recognizers.
+
+    Davis and Mermelstein 1980 (doi:10.1109/TASSP.1980.1163420), without their cosine transform.
+    Hann windows of `window` seconds, one every `hop` seconds; the last that fits ends it.
+
+    Args:
+      samples: (T,) in [-1, 1].
+      rate: samples a second.
+      bands: M, the number of mel bands.
+      window, hop: seconds.
+      floor: added to the power, so that silence is finite.
+
+    Returns:
+      (frames, M) float32, natural logarithm; frames is 0 for sounds shorter than a window.
+
+    Raises:
+      ValueError: samples are not (T,) floating-point, or `hop` is not in (0, window].
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating) or not 0 < hop <= window:
+        raise ValueError(
+            f"log_mel: samples are {samples.dtype}{list(samples.shape)}, window {window} and hop "
+            f"{hop} s; expected floating-point (T,), one channel, and a hop in (0, window]."
+        )
+    length, step = round(window * rate), max(1, round(hop * rate))
+    size = 2 ** int(np.ceil(np.log2(length)))
+    filters = mel_filters(bands, size, rate)
+    if len(samples) < length:
+        return np.zeros((0, bands), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, length)[::step]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    power = np.abs(np.fft.rfft(frames * hann, size)) ** 2
+    return np.log(power @ filters + floor).astype(np.float32)

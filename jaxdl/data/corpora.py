@@ -1,0 +1,159 @@
+"""Readers of text corpora in their raw files."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.data._files import data_file, read_gzip
+from jaxdl.data.batches import permutation
+
+__all__ = ["Utterances", "movie_reviews", "multi30k", "snips", "tiny_shakespeare"]
+
+LIMIT = 64 * 2**20
+RAW = "https://raw.githubusercontent.com"
+
+
+def _text(dataset, name, root, url=None, sha256=None, encoding="utf-8") -> str:
+    path = data_file(dataset, name, root=root, url=url, sha256=sha256)
+    content = read_gzip(path, LIMIT)
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not {encoding} text ({error}); get it anew.") from error
+
+
+def tiny_shakespeare(root: str | os.PathLike | None = None) -> str:
+    """1,115,394 characters of Shakespeare's plays, 65 distinct ones; public domain.
+
+    Karpathy 2015, char-rnn; by custom the first 90 % are trained on and the rest validates.
+
+    Args:
+      root: the folder of `input.txt`; None looks in `$JAXDL_DATA/tinyshakespeare`, then in the
+        user's cache, then downloads it.
+
+    Returns:
+      The text.
+
+    Raises:
+      ValueError: the file is missing or damaged.
+    """
+    return _text(
+        "tinyshakespeare",
+        "input.txt",
+        root,
+        f"{RAW}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    )
+
+
+def movie_reviews(
+    root: str | os.PathLike | None = None, *, folds: int = 10, seed: int = 0
+) -> list[tuple[list[str], np.ndarray]]:
+    """10,662 sentences of film reviews, half of them favourable, in folds for cross-validation.
+
+    Pang and Lee 2005 (arXiv cs/0506075); split as Kim 2014 (arXiv 1408.5882) does, at random.
+
+    Args:
+      root: the folder of `rt-polarity.neg` and `.pos`; None looks in `$JAXDL_DATA/rt-polarity`,
+        then in the user's cache.
+      folds: parts of equal size.
+      seed: of the permutation that deals the sentences out.
+
+    Returns:
+      For each fold `(sentences, labels)`; labels are int32, 1 for a favourable one.
+
+    Raises:
+      ValueError: a file is missing or damaged; `folds` is not in 2 .. 5,331.
+    """
+    texts, labels = [], []
+    for label, end in enumerate(("neg", "pos")):
+        lines = _text("rt-polarity", f"rt-polarity.{end}", root, encoding="latin-1").splitlines()
+        lines = [line.strip() for line in lines if line.strip()]
+        texts += lines
+        labels += [label] * len(lines)
+    if not 2 <= folds <= len(texts) // 2:
+        raise ValueError(f"movie_reviews: {folds} folds; expected 2 .. {len(texts) // 2}.")
+    order = permutation(len(texts), seed=seed, epoch=0)
+    parts = np.array_split(order, folds)
+    return [([texts[i] for i in part], np.array(labels, np.int32)[part]) for part in parts]
+
+
+class Utterances(NamedTuple):
+    """Requests with a slot for each word and an intent for each request.
+
+    Attributes:
+      words: for each request its words.
+      slots: for each request as many labels, such as O, B-artist, I-artist.
+      intents: for each request its label.
+    """
+
+    words: list[list[str]]
+    slots: list[list[str]]
+    intents: list[str]
+
+
+def snips(root: str | os.PathLike | None = None) -> dict[str, Utterances]:
+    """SNIPS: 13,084, 700 and 700 spoken requests with 72 slot labels and 7 intents.
+
+    Coucke et al. 2018 (arXiv 1805.10190), as split by Goo et al. 2018 (doi:10.18653/v1/N18-2118).
+
+    Args:
+      root: the folder of `train/`, `valid/` and `test/`, each with `seq.in`, `seq.out` and `label`;
+        None looks in `$JAXDL_DATA/snips`, then in the user's cache.
+
+    Returns:
+      `{"train": ..., "valid": ..., "test": ...}`.
+
+    Raises:
+      ValueError: a file is missing or damaged, or words and slots do not correspond.
+    """
+    parts = {}
+    for part in ("train", "valid", "test"):
+        read = {}
+        for name in ("seq.in", "seq.out", "label"):
+            text = _text("snips", f"{part}/{name}", root)
+            read[name] = [line.split() for line in text.splitlines() if line.strip()]
+        counts = {name: len(lines) for name, lines in read.items()}
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"snips: {part} has lines {counts}; expected as many of each.")
+        for i, (words, slots) in enumerate(zip(read["seq.in"], read["seq.out"], strict=True)):
+            if len(words) != len(slots):
+                raise ValueError(
+                    f"snips: {part}, line {i + 1} has {len(words)} words and {len(slots)} slots; "
+                    "expected as many: get the files anew."
+                )
+        intents = [" ".join(label) for label in read["label"]]
+        parts[part] = Utterances(read["seq.in"], read["seq.out"], intents)
+    return parts
+
+
+def multi30k(root: str | os.PathLike | None = None) -> dict[str, tuple[list[str], list[str]]]:
+    """Multi30k: 29,000, 1,014 and 1,000 image captions in English and German.
+
+    Elliott et al. 2016 (doi:10.18653/v1/W16-3210); for non-commercial use.
+
+    Args:
+      root: the folder of `raw/`; None looks in `$JAXDL_DATA/multi30k`, then in the user's cache.
+
+    Returns:
+      `{"train": (english, german), "valid": ..., "test": ...}`, aligned lists of sentences.
+
+    Raises:
+      ValueError: a file is missing or damaged, or the two languages differ in length.
+    """
+    parts = {}
+    for part, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
+        english, german = (
+            _text("multi30k", f"raw/{name}.{language}.gz", root).strip().splitlines()
+            for language in ("en", "de")
+        )
+        if len(english) != len(german):
+            raise ValueError(
+                f"multi30k: {part} has {len(english)} English and {len(german)} German lines; "
+                "expected as many: get the files anew."
+            )
+        parts[part] = (english, german)
+    return parts

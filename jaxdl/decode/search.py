@@ -1,0 +1,196 @@
+"""Writing a sequence one symbol at a time, each chosen by a network that has read the ones before.
+
+A network is `step(carry, tokens) -> (carry, logits)`: tokens (N,) int32, logits (N, V), and a carry
+of arrays (N, ...) that `step` hands on, such as a recurrent state. The whole loop is one compiled
+program, which ends as soon as every row has stopped. Lecture rows K07, K08, K12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl._precision import widen
+
+__all__ = ["Decoded", "beam", "greedy", "sample"]
+
+Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
+
+
+class Decoded(NamedTuple):
+    """Sequences found.
+
+    Attributes:
+      tokens: (..., L) int32; from the stop symbol on, every one is the stop symbol.
+      lengths: (...) int32, the symbols before the stop symbol.
+      scores: (...) natural logarithm of the sequence's probability, its stop symbol included.
+    """
+
+    tokens: jax.Array
+    lengths: jax.Array
+    scores: jax.Array
+
+
+def greedy(step: Step, carry: Any, start: jax.Array, *, length: int, stop: int = -1) -> Decoded:
+    """The likeliest symbol at each step.
+
+    Args:
+      step: `(carry, tokens (N,)) -> (carry, logits (N, V))`.
+      carry: a tree of arrays (N, ...) before the first step.
+      start: (N,) int32, the symbols that the first step is given.
+      length: L, the most symbols to write.
+      stop: the symbol that ends a sequence; -1 for none.
+
+    Returns:
+      `Decoded` with tokens (N, L).
+
+    Raises:
+      ValueError: `length` is below 1, or `start` is not (N,) integers.
+    """
+    return _write(step, carry, start, length, stop, lambda logits, t: jnp.argmax(logits, -1))
+
+
+def sample(
+    step: Step,
+    carry: Any,
+    start: jax.Array,
+    key: jax.Array,
+    *,
+    length: int,
+    stop: int = -1,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+) -> Decoded:
+    """Each symbol drawn from the network's distribution, p_k ~ exp(s_k / temperature).
+
+    Args:
+      step, carry, start, length, stop: as for `greedy`.
+      key: a PRNG key.
+      temperature: above 0; low ones prefer likely symbols, towards `greedy`.
+      top_k: draw from the k likeliest only.
+
+    Returns:
+      `Decoded` with tokens (N, L); the scores are those at temperature 1.
+
+    Raises:
+      ValueError: as `greedy`; `temperature` is not above 0, or `top_k` below 1.
+    """
+    if not temperature > 0 or (top_k is not None and top_k < 1):
+        raise ValueError(
+            f"sample: temperature is {temperature!r} and top_k {top_k!r}; expected a temperature "
+            "above 0, and None or at least 1."
+        )
+
+    def choose(logits, t):
+        if top_k is not None:
+            least = lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        return jax.random.categorical(jax.random.fold_in(key, t), logits / temperature)
+
+    return _write(step, carry, start, length, stop, choose)
+
+
+def _checked(start: jax.Array, length: int) -> jax.Array:
+    start = jnp.asarray(start)
+    if length < 1 or start.ndim != 1 or not jnp.issubdtype(start.dtype, jnp.integer):
+        raise ValueError(
+            f"decode: length is {length} and start {start.dtype}{list(start.shape)}; expected a "
+            "length of at least 1 and one integer a row (N,)."
+        )
+    return start.astype(jnp.int32)
+
+
+def _write(step, carry, start, length, stop, choose) -> Decoded:
+    start = _checked(start, length)
+    n = start.shape[0]
+
+    def going_on(state):
+        t, _, _, _, done, _ = state
+        return (t < length) & ~jnp.all(done)
+
+    def turn(state):
+        t, carry, last, tokens, done, scores = state
+        carry, logits = step(carry, last)
+        logits = widen(logits)
+        token = jnp.where(done, stop, choose(logits, t)).astype(jnp.int32)
+        gain = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
+        scores = jnp.where(done, scores, scores + gain)
+        return t + 1, carry, token, tokens.at[:, t].set(token), done | (token == stop), scores
+
+    blank = jnp.full((n, length), stop, jnp.int32)
+    state = (0, carry, start, blank, jnp.zeros(n, bool), jnp.zeros(n))
+    _, _, _, tokens, _, scores = lax.while_loop(going_on, turn, state)
+    return Decoded(tokens, _lengths(tokens, stop), scores)
+
+
+def _lengths(tokens: jax.Array, stop: int) -> jax.Array:
+    return jnp.sum(jnp.cumprod(tokens != stop, axis=-1), axis=-1, dtype=jnp.int32)
+
+
+def beam(
+    step: Step,
+    carry: Any,
+    start: jax.Array,
+    *,
+    width: int,
+    length: int,
+    stop: int = -1,
+    alpha: float = 0.0,
+) -> Decoded:
+    """The `width` likeliest beginnings are kept at every step, for each row.
+
+    Exact when `width` is the number of all sequences. A longer sequence has more factors below 1:
+    at the end the kept ones are ordered by score / (symbols, the stop symbol included)^alpha.
+
+    Args:
+      step, carry, start, length, stop: as for `greedy`.
+      width: W, the beginnings kept.
+      alpha: 0 orders by probability, 1 by the mean logarithm a symbol.
+
+    Returns:
+      `Decoded` with tokens (N, W, L), lengths and scores (N, W), the best first. Where there are
+      fewer than W sequences, the rest have score -inf.
+
+    Raises:
+      ValueError: as `greedy`; `width` is below 1.
+    """
+    start = _checked(start, length)
+    if width < 1:
+        raise ValueError(f"beam: width is {width}; expected at least 1.")
+    n = start.shape[0]
+    rows = jnp.arange(n)[:, None]
+
+    def going_on(state):
+        t, _, _, _, done, _ = state
+        return (t < length) & ~jnp.all(done)
+
+    def turn(state):
+        t, carry, last, tokens, done, scores = state
+        carry, logits = step(carry, last.reshape(-1))
+        gains = jax.nn.log_softmax(widen(logits)).reshape(n, width, -1)
+        size = gains.shape[-1]
+        # A finished sequence goes on in one way only, at no cost.
+        only = jnp.where(jnp.arange(size) == max(stop, 0), 0.0, -jnp.inf)
+        total = scores[..., None] + jnp.where(done[..., None], only, gains)
+        scores, flat = lax.top_k(total.reshape(n, -1), width)
+        parent, token = flat // size, (flat % size).astype(jnp.int32)
+        origin = (rows * width + parent).reshape(-1)
+        carry = jax.tree.map(lambda leaf, origin=origin: leaf[origin], carry)
+        tokens = tokens[rows, parent].at[:, :, t].set(token)
+        done = done[rows, parent] | (token == stop)
+        return t + 1, carry, token, tokens, done, scores
+
+    several = jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), carry)
+    last = jnp.repeat(start[:, None], width, axis=1)
+    tokens = jnp.full((n, width, length), stop, jnp.int32)
+    scores = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf) * jnp.ones((n, 1))
+    state = (0, several, last, tokens, jnp.zeros((n, width), bool), scores)
+    _, _, _, tokens, _, scores = lax.while_loop(going_on, turn, state)
+    lengths = _lengths(tokens, stop)
+    symbols = jnp.minimum(lengths + 1, length).astype(scores.dtype)
+    order = jnp.argsort(-scores / symbols**alpha, axis=1)
+    return Decoded(tokens[rows, order], lengths[rows, order], scores[rows, order])

@@ -1,0 +1,138 @@
+"""Attention: a mean of values, weighted by how well their keys fit a query. Lecture row L01."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl._precision import widen
+from jaxdl.core import Module, named_key
+from jaxdl.nn import _check
+from jaxdl.nn.initializers import Initializer, initializer
+
+__all__ = ["additive_attention", "additive_scores", "attend", "dot_attention", "dot_scores"]
+
+
+def dot_scores(queries: jax.Array, keys: jax.Array, *, scale: float | None = None) -> jax.Array:
+    """s_qk = scale q . k. Luong et al. 2015 (arXiv 1508.04025), eq. 8; scaled: Vaswani et al. 2017.
+
+    Args:
+      queries: (..., Q, F).
+      keys: (..., K, F).
+      scale: a factor; None for 1/sqrt(F) (arXiv 1706.03762, eq. 1).
+
+    Returns:
+      (..., Q, K).
+    """
+    factor = keys.shape[-1] ** -0.5 if scale is None else scale
+    return factor * jnp.einsum("...qf,...kf->...qk", queries, keys)
+
+
+def additive_scores(
+    queries: jax.Array, keys: jax.Array, weights: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """s_qk = v . tanh(q + k + b), for projected q and k. Bahdanau et al. 2015 (arXiv 1409.0473).
+
+    Args:
+      queries: (..., Q, A), already multiplied by W_a.
+      keys: (..., K, A), already multiplied by U_a.
+      weights: (A,), v.
+      bias: (A,), b.
+
+    Returns:
+      (..., Q, K).
+    """
+    return jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :] + bias) @ weights
+
+
+def attend(
+    scores: jax.Array, values: jax.Array, *, mask: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """c_q = sum_k a_qk v_k with a = softmax(s) over the keys that the mask leaves.
+
+    Args:
+      scores: (..., Q, K).
+      values: (..., K, F).
+      mask: bools that fit (..., Q, K); false where a key is not to be seen. A query that sees no
+        key has weights and context 0, and gradients 0.
+
+    Returns:
+      `(context (..., Q, F), weights (..., Q, K))`; the softmax is computed in float32 at least.
+    """
+    wide = widen(scores)
+    if mask is None:
+        weights = jax.nn.softmax(wide, axis=-1)
+    else:
+        weights = jax.nn.softmax(wide, axis=-1, where=mask)
+        weights = jnp.where(jnp.any(mask, axis=-1, keepdims=True), weights, 0)
+    weights = weights.astype(scores.dtype)
+    return jnp.einsum("...qk,...kf->...qf", weights, values), weights
+
+
+def _mask(keys: jax.Array, lengths: jax.Array | None) -> jax.Array | None:
+    if lengths is None:
+        return None
+    return (jnp.arange(keys.shape[1]) < lengths[:, None])[:, None]
+
+
+def dot_attention(*, scale: float | None = None) -> Module:
+    """Attention by products, without parameters: queries and keys share one width.
+
+    Args:
+      scale: see `dot_scores`.
+
+    Returns:
+      A `Module` of `(queries (N, Q, F), keys (N, K, F), lengths=None)`, whose values are the keys,
+      to `(context (N, Q, F), weights (N, Q, K))`; keys at and after lengths[n] are not seen.
+    """
+
+    def apply(params, state, queries, keys, lengths=None, **_):
+        scores = dot_scores(queries, keys, scale=scale)
+        return attend(scores, keys, mask=_mask(keys, lengths)), state
+
+    return Module(lambda key, *inputs: ({}, {}), apply, "dot_attention", {"scale": scale})
+
+
+def additive_attention(features: int, *, kernel_init: str | Initializer = "lecun_normal") -> Module:
+    """Attention by a small network: s_qk = v . tanh(q W + k U + b). Bahdanau et al. 2015, A.1.2.
+
+    Parameters: `query_kernel` W (F, A), `key_kernel` U (G, A), `bias` b (A,), `weights` v (A,):
+    A (F + G + 2) in all.
+
+    Args:
+      features: A, the width in which queries and keys meet.
+      kernel_init: of W and U, a name from `nn.INITIALIZERS` or `(key, shape, dtype) -> array`.
+
+    Returns:
+      A `Module` of `(queries (N, Q, F), keys (N, K, G), lengths=None)`, whose values are the keys,
+      to `(context (N, Q, G), weights (N, Q, K))`; keys at and after lengths[n] are not seen.
+
+    Raises:
+      ValueError: `features` is no positive integer; at init, an input is not floating-point.
+    """
+    _check.positive("additive_attention", features=features)
+    make = initializer(kernel_init)
+
+    def init(key, queries, keys, *rest):
+        _check.floating("additive_attention", queries, min_ndim=3)
+        _check.floating("additive_attention", keys, min_ndim=3)
+        own, dtype = functools.partial(named_key, key), keys.dtype
+        return {
+            "query_kernel": make(own("query_kernel"), (queries.shape[-1], features), dtype),
+            "key_kernel": make(own("key_kernel"), (keys.shape[-1], features), dtype),
+            "bias": jnp.zeros(features, dtype),
+            "weights": make(own("weights"), (features, 1), dtype)[:, 0],
+        }, {}
+
+    def apply(params, state, queries, keys, lengths=None, **_):
+        scores = additive_scores(
+            queries @ params["query_kernel"],
+            keys @ params["key_kernel"],
+            params["weights"],
+            params["bias"],
+        )
+        return attend(scores, keys, mask=_mask(keys, lengths)), state
+
+    return Module(init, apply, "additive_attention", {"features": features})

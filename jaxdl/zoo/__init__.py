@@ -1,0 +1,1 @@
+"""Whole networks, one file each; import the module that is wanted."""
