@@ -110,3 +110,44 @@ def test_bad_input():
         metrics.confusion(SCORES, CLASSES, 4)
     with pytest.raises(ValueError, match=r"confusion: target is int32\[3\]"):
         metrics.confusion(SCORES, CLASSES[:3], 3)
+
+
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        ("B-a I-a O B-b", {("a", 0, 2), ("b", 3, 4)}),
+        ("I-a I-a", {("a", 0, 2)}),  # I- after nothing begins a span
+        ("B-a I-b", {("a", 0, 1), ("b", 1, 2)}),  # and so it does after another kind
+        ("B-a B-a", {("a", 0, 1), ("a", 1, 2)}),
+        ("O O", set()),
+        ("", set()),
+        ("B-a-b I-a-b", {("a-b", 0, 2)}),
+    ],
+)
+def test_spans_by_the_conll_rules(labels, expected):
+    assert metrics.spans(labels.split()) == expected
+
+
+def test_span_f1_by_hand():
+    target = ["B-a I-a O B-b".split(), "O B-a".split()]
+    output = ["B-a I-a O B-a".split(), "B-b B-a".split()]
+    score = metrics.span_f1(output, target)
+    assert score[:4] == (pytest.approx(2 / 4), pytest.approx(2 / 3), pytest.approx(4 / 7), 3)
+    assert score.by_kind["a"][:4] == (2 / 3, 1.0, pytest.approx(0.8), 2)
+    assert score.by_kind["b"] == (0.0, 0.0, 0.0, 1, {})
+    assert metrics.span_f1([["O"]], [["O"]])[:4] == (0.0, 0.0, 0.0, 0)
+
+
+@given(st.lists(st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"]), max_size=12))
+def test_spans_cover_what_is_not_outside_once(labels):
+    covered = [i for _, first, end in metrics.spans(labels) for i in range(first, end)]
+    assert sorted(covered) == [i for i, label in enumerate(labels) if label != "O"]
+    found = metrics.span_f1([labels], [labels])
+    assert found.f1 == (1.0 if covered else 0.0)
+
+
+def test_bad_spans():
+    with pytest.raises(ValueError, match="label 'X-a'; expected O"):
+        metrics.spans(["X-a"])
+    with pytest.raises(ValueError, match="row 0 has 1 labels for 2"):
+        metrics.span_f1([["O"]], [["O", "O"]])

@@ -1,6 +1,6 @@
 """Data sets as arrays on the host, mini-batches, and augmentation."""
 
-from jaxdl.data import augment, numerals, travel
+from jaxdl.data import augment, memory_tasks, numerals, travel
 from jaxdl.data.audio import log_mel, mel_filters, read_wav
 from jaxdl.data.batches import batches, one_hot, permutation
 from jaxdl.data.cifar import cifar10, cifar10_png
@@ -36,6 +36,7 @@ __all__ = [
     "letter_trigrams",
     "log_mel",
     "mel_filters",
+    "memory_tasks",
     "mnist",
     "movie_reviews",
     "multi30k",

@@ -100,8 +100,8 @@ def pairs(key: jax.Array, n: int, *, held_out: bool = False) -> list[tuple[list[
     """English phrases and their Chinese: half numbers, in characters, half dates, in digits.
 
     Numbers are of one to six digits, each length alike; dates are "the third of May nineteen ninety
-    eight", 1998年5月3日. A number or date is held out if its own value says so, one in ten,
-    whatever the key: the two sets never share a phrase.
+    eight", 1998年5月3日. A number from 100 on, or a date, is held out if its own value says so,
+    one in ten, whatever the key: the two sets never share a phrase.
 
     Args:
       key: a PRNG key, which alone decides what is drawn.
@@ -128,7 +128,7 @@ def pairs(key: jax.Array, n: int, *, held_out: bool = False) -> list[tuple[list[
             code = (year * 13 + month) * 32 + day
             phrase = f"the {_ordinal(day)} of {MONTHS[month - 1]} {_year(year)}"
             target = f"{year}年{month}月{day}日"
-        if (code * 2_654_435_761 % 2**32 % 10 == 0) == held_out:
+        if (code >= 100 and code * 2_654_435_761 % 2**32 % 10 == 0) == held_out:
             found.append((phrase.split(), target))
     return found
 

@@ -1,0 +1,205 @@
+"""Slot filling: why a tagger needs memory, and one that reads whole requests.
+
+First the lectures' travel requests, from a grammar: a city is the destination after "arrive" and
+the place of departure after "leave", so that a network which sees one word at a time is right half
+of the time, and a recurrent one nearly always. Then, where its files are present, SNIPS: a
+bidirectional LSTM over word and letter-trigram embeddings, learned from nothing, tags the slots and
+names the intent. Lecture rows K01, K09.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _run
+from jaxdl import data, losses, metrics, nn, train, tree
+
+TRIGRAMS, HASHED = 10, 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    requests: int = 2_000
+    """Travel requests trained on, and tested on."""
+    epochs: int = 14
+    """Passes over SNIPS."""
+    features: int = 128
+    """Units of each direction of the tagger for SNIPS."""
+
+
+def run(config: Config) -> dict:
+    if config.smoke:
+        config = dataclasses.replace(config, requests=200, epochs=1, features=16)
+    results = {"travel": travel(config)}
+    try:
+        snips = data.snips()
+    except ValueError as missing:
+        print(f"without SNIPS: {missing}")
+    else:
+        results["snips"] = intents_and_slots(config, snips)
+    return results
+
+
+def travel(config: Config) -> dict:
+    """Accuracy on the cities, of which only the word before tells the slot."""
+    keys = jax.random.split(jax.random.key(config.seed), 2)
+    training, test = (data.travel.requests(key, config.requests) for key in keys)
+    vocabulary = data.Vocabulary([words for words, _ in training])
+    arrays = [tagged(rows, vocabulary) for rows in (training, test)]
+    cells: dict[str, Any] = {"feed-forward": None, "Elman": nn.elman(32), "LSTM": nn.lstm(32)}
+    found = {}
+    for name, cell in cells.items():
+        hidden = nn.serial(nn.dense(32), jnp.tanh) if cell is None else cell
+        model = jaxdl.serial(nn.embedding(len(vocabulary), 16), hidden, nn.dense(4))
+        state, _ = train.fit(
+            model,
+            arrays[0],
+            loss=per_request,
+            optimizer=optax.adam(0.01),
+            batch_size=50,
+            epochs=2 if config.smoke else 8,
+            metrics=(),
+            seed=config.seed,
+            check=False,  # -1 is the padding's slot
+            verbose=0,
+        )
+        words, slots = arrays[1]
+        guesses = np.argmax(train.predict(model, state, words), axis=-1)
+        city = (slots == 1) | (slots == 2)
+        found[name] = {
+            "city_accuracy": float(np.mean(guesses[city] == slots[city])),
+            "accuracy": float(np.mean(guesses[slots >= 0] == slots[slots >= 0])),
+        }
+        print(
+            f"travel requests, {name:12s} right on {found[name]['city_accuracy']:.4f} of cities",
+            flush=True,
+        )
+    return found
+
+
+def tagged(rows, vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """Words and slots; the padding's slot is -1."""
+    words, _ = data.pad([vocabulary.encode(words) for words, _ in rows], length=24)
+    slots, _ = data.pad([np.array(slots, np.int32) for _, slots in rows], length=24, value=-1)
+    return words, slots
+
+
+def per_request(logits: jax.Array, slots: jax.Array) -> jax.Array:
+    """Mean cross-entropy a word, padding apart."""
+    values = losses.cross_entropy(logits, jnp.maximum(slots, 0))
+    return jnp.mean(values, axis=1, where=slots >= 0)
+
+
+def reader(words: int, slots: int, intents: int, features: int) -> jaxdl.Module:
+    """Word and trigram embeddings, two bidirectional LSTMs; scores of every slot and the intent."""
+    parts = dict(
+        words=nn.embedding(words, 100),
+        trigrams=nn.embedding(HASHED, 50),
+        dropout=nn.dropout(0.5),
+        reader=nn.deep_recurrent(
+            nn.bidirectional(nn.lstm(features)), nn.bidirectional(nn.lstm(features)), dropout=0.5
+        ),
+        slots=nn.dense(slots),
+        intents=nn.dense(intents),
+    )
+
+    def forward(call, words, trigrams, lengths):
+        letters = call("trigrams", trigrams)
+        real = (trigrams > 0)[..., None]
+        letters = jnp.sum(jnp.where(real, letters, 0), 2) / jnp.maximum(jnp.sum(real, 2), 1).astype(
+            letters.dtype
+        )
+        x = call("dropout", jnp.concatenate([call("words", words), letters], axis=-1))
+        y = call("dropout", call("reader", x, lengths))
+        step = (jnp.arange(y.shape[1]) < lengths[:, None])[..., None]
+        most = jnp.max(jnp.where(step, y, -1), axis=1)
+        return call("slots", y), call("intents", most)
+
+    return jaxdl.compose("tagger", parts, forward)
+
+
+def joint(output, target) -> jax.Array:
+    slots, intents = output
+    return per_request(slots, target[0]) + 0.5 * losses.cross_entropy(intents, target[1])
+
+
+def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict:
+    """SNIPS: F1 of whole slots by the CoNLL rules, and accuracy of intents, on the test part."""
+    if config.smoke:
+        snips = {part: data.Utterances(*(rows[:200] for rows in snips[part])) for part in snips}
+    training = snips["train"]
+    vocabulary = data.Vocabulary(training.words, min_count=2)
+    slot_names = sorted({slot for row in training.slots for slot in row})
+    intent_names = sorted(set(training.intents))
+    longest = max(len(row) for part in snips.values() for row in part.words)
+    x, y = arrays(training, vocabulary, slot_names, intent_names, longest)
+    model = reader(len(vocabulary), len(slot_names), len(intent_names), config.features)
+    start = time.perf_counter()
+    steps = config.epochs * -(-len(training.words) // 32)
+    state, _ = train.fit(
+        model,
+        (x, y),
+        loss=joint,
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(5.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps))
+        ),
+        batch_size=32,
+        epochs=config.epochs,
+        metrics=(),
+        seed=config.seed,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    measured = {}
+    for part in ("valid", "test"):
+        x, y = arrays(snips[part], vocabulary, slot_names, intent_names, longest)
+        slots, intents = train.predict(model, state, x)
+        guesses = [
+            [slot_names[i] for i in row[: len(words)]]
+            for row, words in zip(np.argmax(slots, -1), snips[part].words, strict=True)
+        ]
+        f1 = metrics.span_f1(guesses, snips[part].slots)
+        right = float(np.mean(np.argmax(intents, -1) == y[1]))
+        measured[part] = {"slot_f1": f1.f1, "intent_accuracy": right}
+        print(f"SNIPS {part:5s}  slot F1 {f1.f1:.4f}  intent accuracy {right:.4f}", flush=True)
+        if part == "test":
+            worst(config, guesses, snips[part].slots)
+    return measured | {
+        "parameters": tree.count(state.params),
+        "training_seconds": round(seconds, 1),
+    }
+
+
+def arrays(part: data.Utterances, vocabulary, slot_names, intent_names, longest):
+    """`((words, trigrams, lengths), (slots, intents))`."""
+    words, lengths = data.pad([vocabulary.encode(row) for row in part.words], length=longest)
+    trigrams = np.zeros((*words.shape, TRIGRAMS), np.int32)
+    for i, row in enumerate(part.words):
+        for j, word in enumerate(row):
+            numbers = data.letter_trigrams(word, boundaries=True)[:TRIGRAMS]
+            trigrams[i, j, : len(numbers)] = 1 + numbers % (HASHED - 1)
+    number = {name: i for i, name in enumerate(slot_names)}
+    rows = [np.array([number.get(slot, 0) for slot in row], np.int32) for row in part.slots]
+    slots, _ = data.pad(rows, length=longest, value=-1)
+    intents = np.array([intent_names.index(name) for name in part.intents], np.int32)
+    return (words, trigrams, lengths), (slots, intents)
+
+
+def worst(config: Config, guesses, truth) -> None:
+    """F1 of the test's most frequent slots."""
+    by_kind = metrics.span_f1(guesses, truth).by_kind
+    rows = sorted(by_kind.items(), key=lambda item: -item[1].support)[:20]
+    pyplot = _figure.pyplot()
+    figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")
+    names = [f"{kind} ({score.support})" for kind, score in rows][::-1]
+    axis.barh(names, [score.f1 for _, score in rows][::-1], color="tab:blue")
+    axis.set(xlabel="F1 on the test part (number of slots in brackets)", xlim=(0, 1))
+    _figure.save(figure, config, "slot_filling", "slots")
