@@ -70,7 +70,7 @@ def movie_reviews(
     """
     texts, labels = [], []
     for label, end in enumerate(("neg", "pos")):
-        lines = _text("rt-polarity", f"rt-polarity.{end}", root, encoding="latin-1").splitlines()
+        lines = _text("rt-polarity", f"rt-polarity.{end}", root, encoding="latin-1").split("\n")
         lines = [line.strip() for line in lines if line.strip()]
         texts += lines
         labels += [label] * len(lines)
@@ -115,7 +115,7 @@ def snips(root: str | os.PathLike | None = None) -> dict[str, Utterances]:
         read = {}
         for name in ("seq.in", "seq.out", "label"):
             text = _text("snips", f"{part}/{name}", root)
-            read[name] = [line.split() for line in text.splitlines() if line.strip()]
+            read[name] = [line.split() for line in text.split("\n") if line.strip()]
         counts = {name: len(lines) for name, lines in read.items()}
         if len(set(counts.values())) != 1:
             raise ValueError(f"snips: {part} has lines {counts}; expected as many of each.")
@@ -147,7 +147,7 @@ def multi30k(root: str | os.PathLike | None = None) -> dict[str, tuple[list[str]
     parts = {}
     for part, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
         english, german = (
-            _text("multi30k", f"raw/{name}.{language}.gz", root).strip().splitlines()
+            _text("multi30k", f"raw/{name}.{language}.gz", root).strip().split("\n")
             for language in ("en", "de")
         )
         if len(english) != len(german):

@@ -2,7 +2,15 @@
 
 from jaxdl.combine import residual, serial, stack
 from jaxdl.core import compose
+from jaxdl.nn import bptt
 from jaxdl.nn.activation import step
+from jaxdl.nn.attention import (
+    additive_attention,
+    additive_scores,
+    attend,
+    dot_attention,
+    dot_scores,
+)
 from jaxdl.nn.bidirectional import bidirectional, deep_recurrent
 from jaxdl.nn.conv import conv, conv_transpose, convolution, transposed_convolution
 from jaxdl.nn.dense import affine, dense
@@ -41,11 +49,15 @@ from jaxdl.nn.rnn import elman, elman_step, jordan, jordan_step, lateral, latera
 __all__ = [
     "INITIALIZERS",
     "Cell",
+    "additive_attention",
+    "additive_scores",
     "affine",
+    "attend",
     "average_pooling",
     "avg_pool",
     "batch_norm",
     "bidirectional",
+    "bptt",
     "compose",
     "conv",
     "conv_transpose",
@@ -54,6 +66,8 @@ __all__ = [
     "coupled_lstm_step",
     "deep_recurrent",
     "dense",
+    "dot_attention",
+    "dot_scores",
     "drop",
     "dropout",
     "elman",

@@ -1,0 +1,191 @@
+import chex
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxdl import data
+
+WORDS = st.lists(st.sampled_from(["apple", "bag", "cat", "dog", "elephant"]), max_size=8)
+
+
+@pytest.mark.row("K02")
+def test_one_of_n_encoding():
+    """The deck's lexicon: each word a row of the identity."""
+    lexicon = ["apple", "bag", "cat", "dog", "elephant"]
+    vocabulary = data.Vocabulary([lexicon])
+    rows = data.one_hot(vocabulary.encode(lexicon) - 2, 5)
+    chex.assert_trees_all_equal(rows, np.eye(5, dtype=np.float32))
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5))
+def test_a_vocabulary_gives_back_what_it_was_made_of(texts):
+    vocabulary = data.Vocabulary(texts)
+    for text in texts:
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@pytest.mark.row("K03")
+def test_what_is_not_known_has_a_number_of_its_own():
+    vocabulary = data.Vocabulary([["a", "b", "a"], ["c", "b", "a"]], min_count=2)
+    assert vocabulary.symbols == ("<pad>", "<unk>", "a", "b")
+    assert vocabulary.encode(["c", "a", "zebra"]).tolist() == [1, 2, 1]
+    assert vocabulary.decode([1, 2, 0]) == ["<unk>", "a"]
+    assert "a" in vocabulary and "c" not in vocabulary and len(vocabulary) == 4
+    assert data.Vocabulary([["a", "b", "a"]], max_size=3).symbols == ("<pad>", "<unk>", "a")
+
+
+@pytest.mark.row("K03")
+def test_word_hashing_by_letter_trigrams():
+    number = lambda t: sum((ord(c) - 97) * 26 ** (2 - i) for i, c in enumerate(t))
+    assert data.letter_trigrams("apple").tolist() == [number(t) for t in ("app", "ppl", "ple")]
+    assert data.TRIGRAMS == 17_576 == number("zzz") + 1
+    assert data.letter_trigrams("Ap-PLE").tolist() == data.letter_trigrams("apple").tolist()
+    assert len(data.letter_trigrams("at")) == 0
+    assert len(data.letter_trigrams("at", boundaries=True)) == 2
+    assert data.letter_trigrams("zzz", boundaries=True).max() < 27**3
+
+
+def test_tokenize():
+    assert data.tokenize("It's GOOD, isn't it?") == [
+        "it",
+        "'s",
+        "good",
+        ",",
+        "isn",
+        "'t",
+        "it",
+        "?",
+    ]
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=6))
+def test_padding_keeps_the_rows(rows):
+    padded, lengths = data.pad(rows, length=7)
+    assert padded.shape == (len(rows), 7)
+    for row, out, length in zip(rows, padded, lengths, strict=True):
+        assert out[:length].tolist() == row and not out[length:].any()
+
+
+def test_padding_of_vectors():
+    padded, lengths = data.pad([np.ones((2, 3)), np.ones((0, 3))], value=-1.0)
+    assert padded.shape == (2, 2, 3) and lengths.tolist() == [2, 0]
+    assert (padded[1] == -1).all()
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(1, 8), st.integers(0, 3))
+def test_buckets_bring_every_row_once_in_few_shapes(lengths, size, epoch):
+    lengths = np.array(lengths)
+    rows = np.arange(len(lengths))
+    x = np.repeat(rows[:, None], 20, axis=1)
+    options = dict(bounds=[5, 10, 20], seed=1, epoch=epoch)
+    batches = list(data.bucketed((x, rows), lengths, size, **options))
+    seen = np.concatenate([own for (_, own), _ in batches])
+    assert sorted(seen) == rows.tolist()
+    for (x_, own), n in batches:
+        assert len(own) <= size and x_.shape[1] in (5, 10, 20)
+        assert (n == lengths[own]).all() and n.max() <= x_.shape[1]
+        assert (n > {5: -1, 10: 5, 20: 10}[x_.shape[1]]).all()
+    again = data.bucketed((x, rows), lengths, size, **options)
+    chex.assert_trees_all_equal(batches, list(again))
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="texts is one string"):
+        data.Vocabulary("abc")
+    with pytest.raises(ValueError, match="min_count=0"):
+        data.Vocabulary([["a"]], min_count=0)
+    with pytest.raises(ValueError, match="hold '<pad>'"):
+        data.Vocabulary([["<pad>"]])
+    with pytest.raises(ValueError, match="9 is not in 0 .. 2"):
+        data.Vocabulary([["a"]]).decode([9])
+    with pytest.raises(ValueError, match="no rows"):
+        data.pad([])
+    with pytest.raises(ValueError, match="length is 1, but a row has 2"):
+        data.pad([[1, 2]], length=1)
+    for bounds in ([], [5, 5], [3]):
+        with pytest.raises(ValueError, match="expected rising lengths"):
+            next(data.bucketed(np.ones((1, 9)), np.array([4]), 1, bounds=bounds, seed=0))
+
+
+@pytest.mark.row("K01")
+def test_a_city_alone_does_not_tell_its_slot():
+    rows = data.travel.requests(jax.random.key(0), 2000)
+    assert rows == data.travel.requests(jax.random.key(0), 2000)
+    assert rows[:50] != data.travel.requests(jax.random.key(1), 50)
+    counts = {city: [0, 0] for city in data.travel.CITIES}
+    for words, slots in rows:
+        assert len(words) == len(slots) and set(slots) <= {0, 1, 2, 3}
+        (at,) = [i for i, slot in enumerate(slots) if slot in (1, 2)]
+        counts[words[at]][slots[at] - 1] += 1
+        before = words[at - 1] if words[at - 1] not in ("in", "at", "from") else words[at - 2]
+        assert before == {1: "arrive", 2: "leave"}[slots[at]] or before == "depart"
+    share = np.array(list(counts.values()))
+    assert np.abs(share[:, 0] / share.sum(1) - 0.5).max() < 5 * 0.5 / np.sqrt(share.sum(1).min())
+    with pytest.raises(ValueError, match="n is 0"):
+        data.travel.requests(jax.random.key(0), 0)
+
+
+def value(text):
+    """The number that Chinese characters write, read back by their place values."""
+    total = section = digit = 0
+    for c in text:
+        if c in "零一二三四五六七八九":
+            digit = "零一二三四五六七八九".index(c)
+        elif c == "两":
+            digit = 2
+        elif c == "万":
+            total, section, digit = (section + digit) * 10_000, 0, 0
+        else:
+            section += (digit or 1) * {"十": 10, "百": 100, "千": 1000}[c]
+            digit = 0
+    return total + section + digit
+
+
+def spoken(words):
+    """The number that English words say."""
+    numerals = data.numerals
+    total = now = 0
+    for word in words:
+        if word in numerals.ONES:
+            now += numerals.ONES.index(word)
+        elif word in numerals.TENS:
+            now += 10 * numerals.TENS.index(word) + 20
+        elif word == "hundred":
+            now *= 100
+        elif word == "thousand":
+            total, now = total + now * 1000, 0
+        else:
+            assert word == "and"
+    return total + now
+
+
+@pytest.mark.row("K07")
+@given(st.integers(0, 999_999))
+def test_numbers_are_read_back_from_both_languages(n):
+    assert value(data.numerals.chinese(n)) == n
+    assert spoken(data.numerals.english(n).split()) == n
+
+
+@pytest.mark.parametrize(
+    "n, expected",
+    [(10, "十"), (12, "十二"), (101, "一百零一"), (110, "一百一十"), (2019, "两千零一十九"),
+     (10_010, "一万零一十"), (20_000, "两万"), (120_000, "十二万"), (0, "零"), (222, "两百二十二")],
+)  # fmt: skip
+def test_chinese_numbers_by_hand(n, expected):
+    assert data.numerals.chinese(n) == expected
+
+
+@pytest.mark.row("K07")
+def test_held_out_pairs_are_never_trained_on():
+    training = data.numerals.pairs(jax.random.key(0), 3000)
+    test = data.numerals.pairs(jax.random.key(1), 500, held_out=True)
+    assert not {t for _, t in training} & {t for _, t in test}
+    assert training[:20] == data.numerals.pairs(jax.random.key(0), 20)
+    dates = [pair for pair in training if "年" in pair[1]]
+    assert 0.4 < len(dates) / 3000 < 0.6
+    with pytest.raises(ValueError, match="n is 0"):
+        data.numerals.pairs(jax.random.key(0), 0)
+    with pytest.raises(ValueError, match="expected an integer in 0 .. 999999"):
+        data.numerals.chinese(1_000_000)

@@ -1,0 +1,146 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxdl
+from jaxdl import data, decode, losses, nn, train
+from jaxdl.zoo.sequence.captioner import captioner
+from jaxdl.zoo.sequence.encoder_decoder import encoder_decoder
+from tests.nn.filled import filled
+
+SOURCE = jax.random.randint(jax.random.key(0), (3, 5), 1, 7)
+LENGTHS = jnp.array([5, 3, 0])
+BEFORE = jax.random.randint(jax.random.key(1), (3, 4), 0, 9)
+
+
+@pytest.mark.row("K07")
+@pytest.mark.parametrize("attention", ["additive", "dot", None])
+@pytest.mark.parametrize("cell", [nn.gru, nn.lstm])
+def test_one_word_at_a_time_is_teacher_forcing(attention, cell):
+    model = encoder_decoder(7, 9, 8, attention=attention, cell=cell)
+    params, state = filled(model, SOURCE, LENGTHS, BEFORE)
+    logits, _ = model.apply(params, state, SOURCE, LENGTHS, BEFORE)
+    assert logits.shape == (3, 4, 9) and np.all(np.isfinite(logits))
+    carry = model.start(params, SOURCE, LENGTHS)
+    for t in range(4):
+        carry, now = model.step(params, carry, BEFORE[:, t])
+        chex.assert_trees_all_close(now, logits[:, t], atol=1e-5)
+    _, _, weights = model.look(params, carry, BEFORE[:, 0])
+    if attention is None:
+        assert weights is None
+    else:
+        chex.assert_trees_all_close(weights.sum(-1), jnp.array([1.0, 1.0, 0.0]), atol=1e-6)
+
+
+@pytest.mark.row("K07")
+def test_the_padding_of_the_source_changes_nothing():
+    model = encoder_decoder(7, 9, 8)
+    params, state = filled(model, SOURCE, LENGTHS, BEFORE)
+    whole, _ = model.apply(params, state, SOURCE, LENGTHS, BEFORE)
+    cut, _ = model.apply(params, state, SOURCE[1:2, :3], LENGTHS[1:2], BEFORE[1:2])
+    chex.assert_trees_all_close(whole[1:2], cut, atol=1e-5)
+
+
+@pytest.mark.row("K07")
+@pytest.mark.slow
+def test_it_learns_to_turn_a_word_around_and_when_to_stop():
+    """Symbols 2 .. 6 in reverse; 0 is the padding, 1 starts and stops."""
+    rng = np.random.default_rng(0)
+
+    def draw(n):
+        rows = [rng.integers(2, 7, rng.integers(1, 5)) for _ in range(n)]
+        source, lengths = data.pad(rows, length=4)
+        after, _ = data.pad([[*row[::-1], 1] for row in rows], length=5)
+        before = np.concatenate([np.ones((n, 1), after.dtype), after[:, :-1]], 1)
+        as_int = lambda a: a.astype(np.int32)
+        return (as_int(source), lengths, as_int(before)), as_int(after)
+
+    def loss(logits, after):
+        return jnp.mean(losses.cross_entropy(logits, after), axis=1, where=after > 0)
+
+    model = encoder_decoder(7, 7, 32)
+    state, _ = train.fit(
+        model, draw(2000), loss=loss, optimizer=optax.adam(1e-2), batch_size=100, epochs=12,
+        metrics=(), verbose=0,
+    )  # fmt: skip
+    (source, lengths, _), after = draw(300)
+    for search in (decode.greedy, decode.beam):
+        options = {} if search is decode.greedy else {"width": 3}
+        found = search(
+            lambda carry, tokens: model.step(state.params, carry, tokens),
+            model.start(state.params, jnp.asarray(source), jnp.asarray(lengths)),
+            jnp.ones(300, jnp.int32),
+            length=5,
+            stop=1,
+            **options,
+        )
+        tokens = found.tokens if search is decode.greedy else found.tokens[:, 0]
+        right = np.all((np.asarray(tokens) == after) | (after == 0), axis=1)
+        assert right.mean() >= 0.99
+
+
+@pytest.mark.row("K08")
+@pytest.mark.slow
+def test_the_captioner_spells_what_it_sees():
+    names = "zero one two three four five six seven eight nine".split()
+    letters = data.Vocabulary([[".", *"".join(names)]])
+    digits = data.digits()
+    stop = int(letters.encode(["."])[0])
+    spelled, _ = data.pad([letters.encode([*name, "."]) for name in names])
+    model = captioner(nn.serial(nn.flatten(), nn.dense(64), jax.nn.relu), len(letters), 32)
+
+    def rows(split):
+        after = spelled[split.y]
+        before = np.concatenate([np.full((len(after), 1), stop, np.int32), after[:, :-1]], 1)
+        return (split.x, before), after
+
+    def loss(logits, after):
+        return jnp.mean(losses.cross_entropy(logits, after), axis=1, where=after > 0)
+
+    state, _ = train.fit(
+        model, rows(digits.train), loss=loss, optimizer=optax.adam(5e-3), batch_size=64, epochs=12,
+        metrics=(), verbose=0,
+    )  # fmt: skip
+    images = jnp.asarray(digits.test.x)
+    found = decode.greedy(
+        lambda carry, tokens: model.step(state.params, carry, tokens),
+        model.start(state.params, state.model_state, images),
+        jnp.full(len(images), stop, jnp.int32),
+        length=6,
+        stop=stop,
+    )
+    texts = [
+        "".join(letters.decode(row[:n]))
+        for row, n in zip(np.asarray(found.tokens), np.asarray(found.lengths), strict=True)
+    ]
+    assert np.mean([text == names[y] for text, y in zip(texts, digits.test.y, strict=True)]) > 0.9
+
+
+@pytest.mark.row("K08")
+def test_the_captioner_writes_as_it_is_taught():
+    model = captioner(nn.flatten(), 9, 8)
+    images = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
+    params, state = filled(model, images, BEFORE)
+    logits, _ = model.apply(params, state, images, BEFORE)
+    carry = model.start(params, state, images)
+    for t in range(4):
+        carry, now = model.step(params, carry, BEFORE[:, t])
+        chex.assert_trees_all_close(now, logits[:, t], atol=1e-5)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="attention='both'"):
+        encoder_decoder(3, 3, 4, attention="both")
+    with pytest.raises(ValueError, match="features=5"):
+        encoder_decoder(3, 3, 5)
+    with pytest.raises(ValueError, match="expected integers"):
+        jaxdl.init(
+            encoder_decoder(3, 3, 4),
+            jax.random.key(0),
+            jnp.ones((1, 2)),
+            jnp.array([2]),
+            BEFORE[:1],
+        )
