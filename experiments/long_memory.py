@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -26,11 +27,13 @@ BATCH = 50
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    lengths: tuple[int, ...] = (10, 50, 200)
-    """Lengths of the sequences for recalling and copying."""
-    adding: tuple[int, ...] = (10, 50, 200)
+    recall: tuple[int, ...] = (10, 100, 400)
+    """Lengths of the sequences for recalling."""
+    copying: tuple[int, ...] = (11, 100)
+    """Lengths of the sequences for copying."""
+    adding: tuple[int, ...] = (10, 100, 200)
     """Lengths of the sequences for adding."""
-    updates: int = 2_000
+    updates: int = 1_500
     """Steps of training for recalling and copying."""
     adding_updates: int = 3_000
     """Steps of training for adding."""
@@ -38,16 +41,20 @@ class Config(_run.Config):
     """Units of each cell."""
 
 
-def cells(features: int) -> dict[str, Any]:
-    """The LSTM begins by remembering, its forget gate open at 0.99; so does the GRU."""
+def cells(features: int, length: int) -> dict[str, Any]:
+    """LSTM and GRU begin with gates that forget over about `length` steps: a bias of ln(length).
+
+    Tallec and Ollivier 2018 (arXiv 1804.11188), sec. 2, with one time for all units.
+    """
+    keep = math.log(length)
 
     def slow(key, shape, dtype):
-        kept = jnp.concatenate([jnp.zeros(features), jnp.full(features, 3.0), jnp.zeros(features)])
-        return (kept if shape[0] == 3 * features else jnp.zeros(shape)).astype(dtype)
+        biases = jnp.zeros(shape, dtype)
+        return biases.at[features : 2 * features].set(keep) if shape[0] > features else biases
 
     return {
         "Elman": nn.elman(features),
-        "LSTM": nn.lstm(features, forget_bias=4.0),
+        "LSTM": nn.lstm(features, forget_bias=keep),
         "GRU": nn.gru(features, bias_init=slow),
     }
 
@@ -97,16 +104,22 @@ def learn(cell, name: str, length: int, updates: int, seed: int) -> tuple[float,
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(
-            config, lengths=(11,), adding=(10,), updates=3, adding_updates=3, features=8
+            config,
+            recall=(10,),
+            copying=(11,),
+            adding=(10,),
+            updates=3,
+            adding_updates=3,
+            features=8,
         )
-    plan = [("recall", n, config.updates) for n in config.lengths]
-    plan += [("copying", max(n, 11), config.updates) for n in config.lengths]
+    plan = [("recall", n, config.updates) for n in config.recall]
+    plan += [("copying", n, config.updates) for n in config.copying]
     plan += [("adding", n, config.adding_updates) for n in config.adding]
     results: dict[str, dict] = {name: {} for name in ("recall", "copying", "adding")}
     curves = {}
     for name, length, updates in plan:
         row = {}
-        for cell_name, cell in cells(config.features).items():
+        for cell_name, cell in cells(config.features, length).items():
             row[cell_name], values = learn(cell, name, length, updates, config.seed)
             if name == "adding" and length == config.adding[-1]:
                 curves[cell_name] = values
@@ -126,7 +139,7 @@ def felt(config: Config, steps: int = 60) -> dict[str, np.ndarray]:
     """|| dE_t / ds_k || of untrained networks on noise, E_t = |y_t|^2 / 2."""
     x = jax.random.normal(jax.random.key(config.seed), (steps, 2))
     found = {}
-    for name, cell in cells(config.features).items():
+    for name, cell in cells(config.features, steps).items():
         params, _ = jaxdl.init(cell, jax.random.key(config.seed), x[None])
         loss = lambda y, t: 0.5 * jnp.sum(y**2)  # noqa: E731
         norms = jax.jit(functools.partial(bptt.sensitivity, cell, loss=loss))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from experiments import _run
@@ -39,7 +40,24 @@ def table() -> str:
         (
             "training: a step, a loop, many runs",
             "train/step.py train/fit.py train/many.py",
-            *speed(),
+            *speed("train"),
+        ),
+        (
+            "recurrent networks: every cell, any length",
+            "nn/rnn.py nn/lstm.py nn/gru.py nn/recurrent.py nn/bidirectional.py",
+            *speed("rnn"),
+        ),
+        ("what BPTT does", "nn/bptt.py", "long_memory", found("long_memory", memory)),
+        ("the cliff, and clipping", "nn/bptt.py", "rough_surface", found("rough_surface", cliff)),
+        ("slot filling", "nn/bidirectional.py", "slot_filling", found("slot_filling", slots)),
+        ("a language model", "nn/lstm.py", "char_lm", found("char_lm", nats)),
+        ("sentiment", "nn/gru.py", "sentiment", found("sentiment", sentiment)),
+        ("speech by CTC", "decode/ctc.py", "spoken_digits", found("spoken_digits", speech)),
+        (
+            "translation with attention",
+            "zoo/sequence/encoder_decoder.py nn/attention.py decode/search.py",
+            "translate",
+            found("translate", translation),
         ),
         ("data", "data/digits.py data/idx.py data/cifar.py data/augment.py", "", ""),
         ("why a network decides", "interpret/gradient.py", "digits", accuracy("digits")),
@@ -73,22 +91,75 @@ def accuracy(name: str) -> str:
     return "held-out accuracy " + ", ".join(networks)
 
 
-def speed() -> tuple[str, str]:
-    """The benchmark's command and its ratios against torch."""
-    path = ROOT / "benchmarks" / "results" / "train.json"
+def found(name: str, say: Callable[[dict[str, Any]], str]) -> str:
+    """What an experiment recorded, in words, or nothing where it has not been run."""
+    result = loaded(name)
+    return "" if result is None else say(result["metrics"])
+
+
+def memory(metrics: dict[str, Any]) -> str:
+    length, row = max(metrics["adding"].items(), key=lambda item: int(item[0]))
+    cells = ", ".join(f"{cell} {error:.4f}" for cell, error in row.items())
+    return f"squared error of adding over {length} steps: {cells}"
+
+
+def cliff(metrics: dict[str, Any]) -> str:
+    plain, clipped = (metrics[name]["final_loss"] for name in ("plain", "clipped"))
+    return f"loss after descent: plain {plain:.3f}, clipped {clipped:.3f}"
+
+
+def slots(metrics: dict[str, Any]) -> str:
+    cities = ", ".join(f"{k} {v['city_accuracy']:.3f}" for k, v in metrics["travel"].items())
+    if "snips" not in metrics:
+        return f"cities: {cities}"
+    test = metrics["snips"]["test"]
+    return (
+        f"cities: {cities}; SNIPS slot F1 {test['slot_f1']:.4f}, "
+        f"intents {test['intent_accuracy']:.4f}"
+    )
+
+
+def nats(metrics: dict[str, Any]) -> str:
+    return f"{metrics['nats_per_character']:.3f} nats a character, {metrics['source']}"
+
+
+def sentiment(metrics: dict[str, Any]) -> str:
+    return f"accuracy {metrics['accuracy']:.4f}, {metrics['source']}"
+
+
+def speech(metrics: dict[str, Any]) -> str:
+    rates = metrics["digit_error_rate"]
+    return "digit error rate " + ", ".join(f"{name} {rate:.4f}" for name, rate in rates.items())
+
+
+def translation(metrics: dict[str, Any]) -> str:
+    rows = ", ".join(f"{name} {row['exact_match']:.4f}" for name, row in metrics.items())
+    return f"exact match by attention: {rows}"
+
+
+def speed(name: str) -> tuple[str, str]:
+    """A benchmark's command and its ratios against torch."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
     if not path.is_file():
         return "", ""
     rows = json.loads(path.read_text("utf-8"))
-    found = [
-        f"{row['work'].split(',')[0]} {row['ratio']:.2f}" for row in rows if row["peer"] == "torch"
+    ratios = [
+        f"{short(row['work'])} {row['ratio']:.2f}"
+        for row in rows
+        if row["peer"] == "torch" and row["ratio"] is not None
     ]
-    return "python -m benchmarks train", "time / torch's: " + ", ".join(found)
+    return f"python -m benchmarks {name}", "time / torch's: " + ", ".join(ratios)
+
+
+def short(work: str) -> str:
+    """A work's name up to its shape's end, or its first comma."""
+    return work if ")" in work else work.split(",")[0]
 
 
 def sources() -> str:
     """What the numbers come from."""
     lines = []
-    for name in ("digits", "mnist"):
+    for name in _run.names():
         result = loaded(name)
         if result is not None:
             versions = result["versions"]

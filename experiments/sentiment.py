@@ -174,10 +174,12 @@ def draw(config: Config, explained: list[dict]) -> None:
             answer = ("against", "for")[entry["label"]]
             style = dict(va="center", fontsize=8)
             axis.text(-0.5, y, f"{answer}, {kind}", ha="right", color="0.4", **style)
-            for i, (word, value) in enumerate(zip(entry["words"], values, strict=True)):
+            x = 0.0
+            for word, value in zip(entry["words"], values, strict=True):
                 colour = pyplot.cm.RdBu_r(0.5 + 0.4 * value)
                 box = dict(boxstyle="round,pad=0.2", facecolor=colour, edgecolor="none")
-                axis.text(i, y, word, ha="center", bbox=box, **style)
+                axis.text(x, y, word, ha="left", bbox=box, **style)
+                x += 0.14 * len(word) + 0.3
     axis.set(xlim=(-3, 16), ylim=(-rows, 0.8))
     axis.axis("off")
     _figure.save(figure, config, "sentiment", "words")

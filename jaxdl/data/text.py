@@ -95,7 +95,14 @@ class Vocabulary:
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-case words, numbers and single punctuation marks; "don't" becomes "don" "'t"."""
+    """Lower-case words, numbers and single punctuation marks.
+
+    Args:
+      text: any string.
+
+    Returns:
+      The tokens; "It's GOOD!" gives it, 's, good and !.
+    """
     return re.findall(r"'\w+|\w+|[^\w\s]", text.lower())
 
 

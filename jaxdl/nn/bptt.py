@@ -6,7 +6,8 @@ With s_j the carry after step j and E = E_1 + ... + E_T a loss of the outputs,
 
 where d+ keeps s_{k-1} fixed. Werbos 1990 (doi:10.1109/5.58337); Pascanu, Mikolov and Bengio 2013
 (arXiv 1211.5063), eq. 3-5; lecture rows D12-D14, D16. `jax.grad` computes the same without ever
-forming a Jacobian; here they are formed, to be looked at. One sequence at a time, (T, D).
+forming a Jacobian; here they are formed, to be looked at. One sequence at a time, (T, D), and cells
+whose output is the first part of their carry, as it is in all of this library.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -46,7 +48,7 @@ def states(cell: Cell, params: Tree, x: jax.Array) -> jax.Array:
     Raises:
       ValueError: x is not (T, D).
     """
-    start = ravel_pytree(cell.start(params, _sequence(x)[:1]))[0]
+    start = _start(cell, params, _sequence(x))
 
     def step(s, x):
         s = _step(cell, params, s, x)
@@ -91,10 +93,10 @@ def sensitivity(
         def step(s, at):
             x, nudge, t = at
             s = _step(cell, params, s, x) + nudge
-            return s, loss(_output(cell, params, s), t)
+            return s, loss(_output(cell, params, s, x[None]), t)
 
-        start = ravel_pytree(cell.start(params, x[:1]))[0]
-        return lax.scan(step, start, (x, nudges, jnp.arange(steps)))[1]
+        along = x, nudges, jnp.arange(steps)
+        return lax.scan(step, _start(cell, params, x), along)[1]
 
     return jnp.linalg.norm(jax.jacrev(errors)(nudges), axis=-1)
 
@@ -109,8 +111,9 @@ def explicit_gradient(
 ) -> Tree:
     """The gradient of E by the sum over k of Jacobian products, as the lectures write it.
 
-    Equal to `jax.grad` through the scan, at the price of forming every Jacobian: for looking, and
-    for checking. The deck repeats ds_3 / dW in the sum where ds_k / dW is meant. Row D12.
+    Equal to `jax.grad` through the scan, at the price of forming ds_k / dW, one step's at a time:
+    for looking, and for checking. The deck repeats ds_3 / dW in the sum where ds_k / dW is meant.
+    Lecture row D12.
 
     Args:
       cell, params, x: as for `states`; a learned carry's own gradient is part of the sum.
@@ -126,28 +129,27 @@ def explicit_gradient(
     if back is not None and back < 1:
         raise ValueError(f"explicit_gradient: back is {back}; expected at least 1, or None.")
     steps = len(_sequence(x))
-    s = states(cell, params, x)
-    jacobians = step_jacobians(cell, params, x)
-    of_state = jax.vmap(jax.grad(lambda s, t: loss(_output(cell, params, s), t)))(
-        s[1:], jnp.arange(steps)
-    )
-    immediate = [
-        jax.jacrev(lambda p, k=k: _step(cell, p, s[k], x[k]))(params) for k in range(steps)
-    ]
-    at_start = jax.jacrev(lambda p: ravel_pytree(cell.start(p, x[:1]))[0])(params)
-    total = jax.tree.map(jnp.zeros_like, params)
-    for t in range(steps):
-        error = of_state[t]  # dE_t / ds_k, for k = t, t - 1, ...
-        for k in range(t, max(-1, t - (back or steps)), -1):
-            total = _add(total, error, immediate[k])
-            error = error @ jacobians[k]
-        if t - (back or steps) < 0 and (back is None or t + 1 < back):
-            total = _add(total, error, at_start)
-    return total
+    reach = steps + 1 if back is None else back  # the carry before the first step is one more back
+    s, t = states(cell, params, x), jnp.arange(steps)
+    own = jax.vmap(jax.grad(lambda s, t: loss(_output(cell, params, s, x), t)))(s[1:], t)
+
+    def back_one(carry, at):
+        """Adds the terms of one k for all t; row t of `errors` goes from dE_t/ds_k to s_{k-1}."""
+        errors, total = carry
+        k, own, jacobian, before, x = at
+        errors = jnp.where((t - k < reach)[:, None], errors.at[k].set(own), 0)
+        immediate = jax.jacrev(lambda p: _step(cell, p, before, x))(params)
+        return (errors @ jacobian, _add(total, errors, immediate)), None
+
+    begin = jnp.zeros_like(own), jax.tree.map(jnp.zeros_like, params)
+    along = t, own, step_jacobians(cell, params, x), s[:-1], x
+    (errors, total), _ = lax.scan(back_one, begin, along, reverse=True)
+    errors = jnp.where((t + 1 < reach)[:, None], errors, 0)
+    return _add(total, errors, jax.jacrev(lambda p: _start(cell, p, x))(params))
 
 
-def _add(total: Tree, error: jax.Array, jacobian: Tree) -> Tree:
-    return jax.tree.map(lambda sum, j: sum + jnp.tensordot(error, j, 1), total, jacobian)
+def _add(total: Tree, errors: jax.Array, jacobian: Tree) -> Tree:
+    return jax.tree.map(lambda sum, j: sum + jnp.tensordot(errors.sum(0), j, 1), total, jacobian)
 
 
 def loss_surface(
@@ -172,7 +174,10 @@ def loss_surface(
     u, v = directions
 
     def at(a, b):
-        return loss(jax.tree.map(lambda p, u, v: p + a * u + b * v, params, u, v))
+        def moved(p, u, v):
+            return p + a.astype(p.dtype) * u + b.astype(p.dtype) * v
+
+        return loss(jax.tree.map(moved, params, u, v))
 
     a, b = (jnp.asarray(values) for values in steps)
     return jax.vmap(jax.vmap(at, (None, 0)), (0, None))(a, b)
@@ -187,10 +192,7 @@ def gradient_norms(gradient: Tree) -> dict[str, jax.Array]:
     Returns:
       A norm for each first-level part, in the tree's order.
     """
-    return {
-        name: jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(part)))
-        for name, part in gradient.items()
-    }
+    return {name: optax.tree.norm(part) for name, part in gradient.items()}
 
 
 def _sequence(x: jax.Array) -> jax.Array:
@@ -199,23 +201,18 @@ def _sequence(x: jax.Array) -> jax.Array:
     return x
 
 
-def _carry(cell: Cell, s: jax.Array) -> Any:
-    parts = jnp.split(s, list(_ends(cell))[:-1])
-    parts = [part[None] for part in parts]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+def _start(cell: Cell, params: Tree, x: jax.Array) -> jax.Array:
+    return ravel_pytree(cell.start(params, x[:1]))[0]
 
 
-def _ends(cell: Cell):
-    end = 0
-    for size in cell.carry.values():
-        end += size
-        yield end
+def _carry(cell: Cell, params: Tree, s: jax.Array, x: jax.Array) -> Any:
+    return ravel_pytree(cell.start(params, x[:1]))[1](s)
 
 
 def _step(cell: Cell, params: Tree, s: jax.Array, x: jax.Array) -> jax.Array:
-    return ravel_pytree(cell.step(params, _carry(cell, s), x[None])[0])[0]
+    x = x[None]
+    return ravel_pytree(cell.step(params, _carry(cell, params, s, x), x)[0])[0]
 
 
-def _output(cell: Cell, params: Tree, s: jax.Array) -> jax.Array:
-    """y from the carry: the cells' outputs are the carry's first part."""
-    return s[: next(iter(cell.carry.values()))]
+def _output(cell: Cell, params: Tree, s: jax.Array, x: jax.Array) -> jax.Array:
+    return jax.tree.leaves(_carry(cell, params, s, x))[0][0]
