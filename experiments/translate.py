@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,8 @@ def run(config: Config) -> dict:
         )
         models[label] = (model, state.params)
     shown = [pair for pair in test if len(pair[0]) > 5][:2] or test[:2]
-    draw(config, *models["additive"], shown, source, target)
+    model, params = models["additive"]
+    draw(config, model, params, shown, source, target)
     return results
 
 
@@ -138,7 +140,7 @@ def draw(config, model: EncoderDecoder, params, pairs, source, target) -> None:
     _figure.save(figure, config, "translate", "alignment")
 
 
-def labels() -> dict[str, str]:
+def labels() -> Mapping[str, str]:
     """Nothing where a font has Chinese characters, which is then used; else their sounds."""
     from matplotlib import font_manager, rcParams
 

@@ -1,5 +1,8 @@
 """Parts of the experiments on sequences; whole smoke runs are made by `.ci/run`."""
 
+import pathlib
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import (
+    _run,
     char_lm,
     long_memory,
     rough_surface,
@@ -131,3 +135,15 @@ def test_targets_are_moved_by_one_and_padding_costs_nothing():
 def test_long_memory_learns_a_short_task_and_measures_it():
     right, losses = long_memory.learn(nn.gru(16), "recall", 5, 150, 0)
     assert right > 0.95 and losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.row("J19", "K10")
+def test_the_tasks_that_the_lectures_name_are_indexed():
+    """Each has an experiment that is there, or an honest word."""
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "lectures.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| ([a-z].+?) \| (.+?) \|$", page, re.MULTILINE))
+    words = "document classification,opinion,machine translation,reading,chatbot,assistant,summaris"
+    for word in (*words.split(","), "language model"):
+        (place,) = [place for task, place in table.items() if word in task]
+        named = re.search(r"experiments (\w+)", place)
+        assert place == "not here yet" if named is None else named[1] in _run.names()

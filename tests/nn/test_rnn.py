@@ -49,7 +49,7 @@ def test_a_lateral_unit_does_not_see_itself():
     assert jnp.all(own[:, 0][~jnp.eye(4, dtype=bool)] != 0)
 
 
-@pytest.mark.row("A23")
+@pytest.mark.row("A23", "J18")
 def test_a_network_without_input_is_an_iterated_map():
     cell = nn.elman(3, use_bias=False)
     params, _ = filled(cell, X)
