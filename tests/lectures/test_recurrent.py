@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import rough_surface
 from jaxdl import losses, nn
 
 
@@ -122,6 +123,18 @@ def test_a_thousand_steps_of_one_weight(w, y, slope):
         found = jax.value_and_grad(last)(jnp.float64(w))
         assert float(found[0]) == pytest.approx(y, rel=1e-6, abs=1e-300)
         assert float(found[1]) == pytest.approx(slope, rel=1e-6, abs=1e-300)
+
+
+@pytest.mark.row("D16", "T15")
+def test_clipping_bounds_each_step_from_the_edge_of_the_cliff():
+    """Plain descent is thrown over the wall at once from some starts, and not from most."""
+    config = rough_surface.Config(updates=20)
+    starts = rough_surface.edge(41)
+    assert (jax.vmap(rough_surface.loss)(starts) < 0.1).all()
+    counts = rough_surface.from_the_edge(config, starts)
+    assert counts["plain"]["starts"] == counts["clipped"]["starts"] == len(starts) > 50
+    assert 0 < counts["plain"]["has_a_step_above_1"] < len(starts) / 2
+    assert counts["clipped"]["has_a_step_above_1"] == 0
 
 
 @pytest.mark.row("C08", "K09")
