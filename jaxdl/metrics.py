@@ -230,8 +230,10 @@ def span_f1(output: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) ->
       A `SpanScore` over all sequences, and by kind.
 
     Raises:
-      ValueError: the two differ in length somewhere; a label is no IOB label.
+      ValueError: the two differ in number of rows or of labels; a label is no IOB label.
     """
+    if len(output) != len(target):
+        raise ValueError(f"span_f1: {len(output)} rows of output for {len(target)} of target.")
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for i, (guess, true) in enumerate(zip(output, target, strict=True)):
         if len(guess) != len(true):

@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pooch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,9 +74,14 @@ def test_one_word_alone_cannot_be_tagged_and_a_sequence_can():
     assert found["LSTM"]["city_accuracy"] > 0.95 < found["Elman"]["city_accuracy"]
 
 
+def no_network(*_, **__):
+    raise OSError("no network")
+
+
 def test_made_up_data_take_the_place_of_missing_files(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("JAXDL_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(pooch, "retrieve", no_network)
     recordings, name = spoken_digits.corpus()
     assert name == "tones" and len(recordings["train"].sounds) == 50
     folds, name = sentiment.corpus(sentiment.Config())

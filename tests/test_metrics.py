@@ -146,8 +146,42 @@ def test_spans_cover_what_is_not_outside_once(labels):
     assert found.f1 == (1.0 if covered else 0.0)
 
 
+LABELS = st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"])
+
+
+@given(st.lists(st.tuples(LABELS, LABELS), max_size=12))
+def test_span_f1_counts_as_the_scorer_does(pairs):
+    """The scorer's own way: one pass that asks of each word whether a span begins or ends there."""
+
+    def begins(labels, i):
+        before = labels[i - 1] if i else "O"
+        return labels[i] != "O" and (labels[i][0] == "B" or before[1:] != labels[i][1:])
+
+    def ends(labels, i):
+        after = labels[i + 1] if i + 1 < len(labels) else "O"
+        return labels[i] != "O" and (after[0] != "I" or after[1:] != labels[i][1:])
+
+    output, target = [row[0] for row in pairs], [row[1] for row in pairs]
+    found, wanted, right, agreed = 0, 0, 0, False
+    for i, (guess, true) in enumerate(pairs):
+        found += begins(output, i)
+        wanted += begins(target, i)
+        if begins(output, i) or begins(target, i):
+            agreed = begins(output, i) and begins(target, i) and guess[1:] == true[1:]
+        if ends(output, i) or ends(target, i):
+            right += agreed and ends(output, i) and ends(target, i)
+            agreed = False
+    score = metrics.span_f1([output], [target])
+    assert score.support == wanted
+    assert score.precision == (right / found if found else 0)
+    assert score.recall == (right / wanted if wanted else 0)
+    assert score.f1 == pytest.approx(2 * right / (found + wanted) if right else 0)
+
+
 def test_bad_spans():
     with pytest.raises(ValueError, match="label 'X-a'; expected O"):
         metrics.spans(["X-a"])
     with pytest.raises(ValueError, match="row 0 has 1 labels for 2"):
         metrics.span_f1([["O"]], [["O", "O"]])
+    with pytest.raises(ValueError, match="2 rows of output for 1 of target"):
+        metrics.span_f1([["O"], ["O"]], [["O"]])

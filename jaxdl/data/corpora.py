@@ -20,9 +20,17 @@ def _text(dataset, name, root, url=None, sha256=None, encoding="utf-8") -> str:
     path = data_file(dataset, name, root=root, url=url, sha256=sha256)
     content = read_gzip(path, LIMIT)
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: not {encoding} text ({error}); get it anew.") from error
+    if not text.strip():
+        raise ValueError(f"{dataset}: {name!r} is empty; get it anew.")
+    return text
+
+
+def _lines(dataset, name, root, **options) -> list[str]:
+    """Lines end in a line feed alone: what else Unicode parts lines by may stand in a sentence."""
+    return _text(dataset, name, root, **options).rstrip("\n").split("\n")
 
 
 def tiny_shakespeare(root: str | os.PathLike | None = None) -> str:
@@ -44,7 +52,7 @@ def tiny_shakespeare(root: str | os.PathLike | None = None) -> str:
         "tinyshakespeare",
         "input.txt",
         root,
-        f"{RAW}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        f"{RAW}/karpathy/char-rnn/{CHAR_RNN}/data/tinyshakespeare/input.txt",
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     )
 
@@ -58,7 +66,7 @@ def movie_reviews(
 
     Args:
       root: the folder of `rt-polarity.neg` and `.pos`; None looks in `$JAXDL_DATA/rt-polarity`,
-        then in the user's cache.
+        then in the user's cache, then downloads them.
       folds: parts of equal size.
       seed: of the permutation that deals the sentences out.
 
@@ -69,10 +77,10 @@ def movie_reviews(
       ValueError: a file is missing or damaged; `folds` is not in 2 .. 5,331.
     """
     texts, labels = [], []
-    for label, end in enumerate(("neg", "pos")):
-        lines = _text("rt-polarity", f"rt-polarity.{end}", root, encoding="latin-1").split("\n")
-        lines = [line.strip() for line in lines if line.strip()]
-        texts += lines
+    for label, (name, sha256) in enumerate(POLARITY_SHA256.items()):
+        url = f"{RAW}/yoonkim/CNN_sentence/{CNN_SENTENCE}/{name}"
+        lines = _lines("rt-polarity", name, root, url=url, sha256=sha256, encoding="latin-1")
+        texts += [line.strip() for line in lines]
         labels += [label] * len(lines)
     if not 2 <= folds <= len(texts) // 2:
         raise ValueError(f"movie_reviews: {folds} folds; expected 2 .. {len(texts) // 2}.")
@@ -114,16 +122,15 @@ def snips(root: str | os.PathLike | None = None) -> dict[str, Utterances]:
     for part in ("train", "valid", "test"):
         read = {}
         for name in ("seq.in", "seq.out", "label"):
-            text = _text("snips", f"{part}/{name}", root)
-            read[name] = [line.split() for line in text.split("\n") if line.strip()]
+            read[name] = [line.split() for line in _lines("snips", f"{part}/{name}", root)]
         counts = {name: len(lines) for name, lines in read.items()}
         if len(set(counts.values())) != 1:
             raise ValueError(f"snips: {part} has lines {counts}; expected as many of each.")
         for i, (words, slots) in enumerate(zip(read["seq.in"], read["seq.out"], strict=True)):
-            if len(words) != len(slots):
+            if not words or len(words) != len(slots):
                 raise ValueError(
                     f"snips: {part}, line {i + 1} has {len(words)} words and {len(slots)} slots; "
-                    "expected as many: get the files anew."
+                    "expected as many, and one at least: get the files anew."
                 )
         intents = [" ".join(label) for label in read["label"]]
         parts[part] = Utterances(read["seq.in"], read["seq.out"], intents)
@@ -147,8 +154,7 @@ def multi30k(root: str | os.PathLike | None = None) -> dict[str, tuple[list[str]
     parts = {}
     for part, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
         english, german = (
-            _text("multi30k", f"raw/{name}.{language}.gz", root).strip().split("\n")
-            for language in ("en", "de")
+            _lines("multi30k", f"raw/{name}.{language}.gz", root) for language in ("en", "de")
         )
         if len(english) != len(german):
             raise ValueError(
@@ -157,3 +163,11 @@ def multi30k(root: str | os.PathLike | None = None) -> dict[str, tuple[list[str]
             )
         parts[part] = (english, german)
     return parts
+
+
+CHAR_RNN = "d1d7aa34fdb3626174bce1d753e6cc6845ce7087"
+CNN_SENTENCE = "4abc8df1de694999ff54826854d3ebc53e3e9c20"
+POLARITY_SHA256 = {
+    "rt-polarity.neg": "4ace77d558c3714723843f1d65b60c01e3417b208180f0728808d76ad0eeeaca",
+    "rt-polarity.pos": "2da124ec187a9d5a29c9f04e91c540e02baed5af8868f550a26bd6fd4dbf8bf0",
+}

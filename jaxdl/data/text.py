@@ -138,10 +138,11 @@ def pad(
       value: what the padding is filled with.
 
     Returns:
-      `(array (N, T, ...), lengths (N,) int32)`.
+      `(array (N, T, ...), lengths (N,) int32)`; the array is of the dtype that holds every row.
 
     Raises:
-      ValueError: there are no rows, or one is longer than `length`.
+      ValueError: there are no rows, one is longer than `length`, their steps differ in shape, or
+        their dtype cannot hold `value`.
     """
     arrays = [np.asarray(row) for row in rows]
     if not arrays:
@@ -150,9 +151,15 @@ def pad(
     longest = int(lengths.max())
     if length is not None and length < longest:
         raise ValueError(f"pad: length is {length}, but a row has {longest} steps.")
-    filled = next((row for row in arrays if len(row)), arrays[0])
-    shape = (len(arrays), longest if length is None else length, *filled.shape[1:])
-    padded = np.full(shape, value, filled.dtype)
+    filled = [row for row in arrays if len(row)] or arrays[:1]  # an empty list is one of floats
+    steps = {row.shape[1:] for row in filled}
+    if len(steps) != 1:
+        raise ValueError(f"pad: steps of shapes {sorted(steps)}; expected one shape in all rows.")
+    dtype = np.result_type(*filled)
+    shape = (len(arrays), longest if length is None else length, *steps.pop())
+    padded = np.full(shape, value, dtype)
+    if padded.size and value == value and padded.flat[0] != value:  # NaN is no number's equal
+        raise ValueError(f"pad: value is {value!r} for rows of {dtype}, which cannot hold it.")
     for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
     return padded, lengths
@@ -173,7 +180,8 @@ def bucketed(
     of `bounds`, so that there are few compilations.
 
     Args:
-      data: a tree of arrays (N, T, ...) to cut along their second axis; arrays (N,) are kept.
+      data: a tree of arrays (N, T, ...) to cut along their second axis, with T at least the last
+        bound; arrays (N,) are kept.
       lengths: (N,) steps before the padding.
       batch_size: rows in a batch; a bucket's last one may have fewer.
       bounds: the buckets' lengths, rising; the last at least the longest row's.
@@ -183,23 +191,31 @@ def bucketed(
       `(batch, lengths)`, a tree like `data` with arrays (n, bound, ...), and its rows' lengths.
 
     Raises:
-      ValueError: `bounds` do not rise, or a row is longer than the last.
+      ValueError: `bounds` do not rise, or a row is longer than the last; the arrays of `data` are
+        not N rows, or shorter than the last bound; `batch_size` is below 1.
     """
     lengths, bounds = np.asarray(lengths), list(bounds)
+    if batch_size < 1:
+        raise ValueError(f"bucketed: batch_size is {batch_size}; expected at least 1.")
     if not bounds or bounds != sorted(set(bounds)) or lengths.max(initial=0) > bounds[-1]:
         raise ValueError(
             f"bucketed: bounds {bounds} for rows of up to {lengths.max(initial=0)} steps; expected "
             "rising lengths, the last no shorter than the longest row."
         )
+    for leaf in jax.tree.leaves(data):
+        if len(leaf) != len(lengths) or (leaf.ndim > 1 and leaf.shape[1] < bounds[-1]):
+            raise ValueError(
+                f"bucketed: an array of shape {leaf.shape}; expected {len(lengths)} rows, one for "
+                f"each length, of at least {bounds[-1]} steps: pad them to the last bound."
+            )
     order = permutation(len(lengths), seed=seed, epoch=epoch)
     bucket = np.searchsorted(bounds, lengths[order])
     groups = []
     for b, bound in enumerate(bounds):
         rows = order[bucket == b]
-        groups += [(bound, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-    for i in permutation(len(groups), seed=seed, epoch=epoch):
-        bound, rows = groups[i]
-        yield _cut(data, rows, bound), lengths[rows]
+        groups += [(rows[i : i + batch_size], bound) for i in range(0, len(rows), batch_size)]
+    turns = permutation(len(groups), seed=seed, epoch=epoch)
+    return ((_cut(data, *groups[i]), lengths[groups[i][0]]) for i in turns)
 
 
 def _cut(data: Any, rows: np.ndarray, bound: int) -> Any:

@@ -1,8 +1,11 @@
 """Readers of text: the real files where they are at hand, and files that lie."""
 
 import gzip
+import hashlib
+import re
 
 import numpy as np
+import pooch
 import pytest
 
 from jaxdl import data
@@ -47,6 +50,27 @@ def test_multi30k(data_root):
     assert parts["train"][1][0].startswith("Zwei junge")
 
 
+def test_published_checksums_are_those_of_the_files(data_root, monkeypatch, tmp_path):
+    """What a download would be compared with; the addresses name a commit, not a branch."""
+    asked = {}
+
+    def retrieve(url, known_hash, fname, **_):
+        asked[fname] = (url, known_hash)
+        return folders[fname] / fname
+
+    folders = {name: data_root("rt-polarity") for name in ("rt-polarity.neg", "rt-polarity.pos")}
+    folders["input.txt"] = data_root("tinyshakespeare")
+    monkeypatch.delenv("JAXDL_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    assert len(data.movie_reviews()) == 10 and len(data.tiny_shakespeare()) == 1_115_394
+    assert set(asked) == set(folders)
+    for name, (url, known_hash) in asked.items():
+        content = (folders[name] / name).read_bytes()
+        assert known_hash == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert re.fullmatch(rf"https://\S+/[0-9a-f]{{40}}/\S*{name}", url)
+
+
 def write(folder, files):
     for name, content in files.items():
         path = folder / name
@@ -66,6 +90,42 @@ def test_files_that_do_not_fit_together(tmp_path):
     write(tmp_path, {"valid/seq.out": b"O O\nO\n"})
     with pytest.raises(ValueError, match="valid has lines"):
         data.snips(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files, read",
+    [
+        ({"input.txt": b""}, data.tiny_shakespeare),
+        ({"rt-polarity.neg": b"bad\n", "rt-polarity.pos": b"\n"}, data.movie_reviews),
+        ({"train/seq.in": b"\n\n"}, data.snips),
+        ({"raw/train.en.gz": gzip.compress(b"")}, data.multi30k),
+    ],
+    ids=["tiny_shakespeare", "movie_reviews", "snips", "multi30k"],
+)
+def test_empty_files(tmp_path, files, read):
+    with pytest.raises(ValueError, match="is empty; get it anew"):
+        read(write(tmp_path, files))
+
+
+def test_a_blank_line_is_named_and_not_skipped(tmp_path):
+    lines = {"train/seq.in": b"a\n\nb\n", "train/seq.out": b"O\n\nO\n", "train/label": b"x\nx\nx"}
+    with pytest.raises(ValueError, match="train, line 2 has 0 words"):
+        data.snips(write(tmp_path, lines))
+
+
+def test_a_sentence_may_hold_what_unicode_calls_a_line_break(tmp_path):
+    lines = "so\x85 so\none \u2028 two\n".encode()
+    files = {f"raw/{part}.{language}.gz": gzip.compress(lines) for part in
+             ("train", "val", "test_2016_flickr") for language in ("en", "de")}  # fmt: skip
+    parts = data.multi30k(write(tmp_path, files))
+    assert parts["test"][1] == ["so\x85 so", "one \u2028 two"]
+
+
+def test_movie_reviews_are_latin_1(tmp_path):
+    files = {"rt-polarity.neg": b"not my caf\xe9 \ndull \n", "rt-polarity.pos": b"good\nfine"}
+    folds = data.movie_reviews(write(tmp_path, files), folds=2)
+    pairs = [pair for texts, labels in folds for pair in zip(texts, labels.tolist(), strict=True)]
+    assert sorted(pairs) == [("dull", 0), ("fine", 1), ("good", 1), ("not my caf\xe9", 0)]
 
 
 def test_files_that_are_damaged(tmp_path):

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import numpy as np
@@ -47,6 +49,14 @@ def test_word_hashing_by_letter_trigrams():
     assert data.letter_trigrams("zzz", boundaries=True).max() < 27**3
 
 
+@pytest.mark.row("K03")
+def test_one_of_n_encoding_has_a_dimension_for_other_words():
+    """The deck's "Sauron" and "Gandalf" share the dimension "other"."""
+    vocabulary = data.Vocabulary([["apple", "bag", "cat"]])
+    rows = data.one_hot(vocabulary.encode(["Sauron", "bag", "Gandalf"]), len(vocabulary))
+    assert rows.tolist() == [[0, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 0]]
+
+
 def test_tokenize():
     assert data.tokenize("It's GOOD, isn't it?") == [
         "it",
@@ -72,6 +82,18 @@ def test_padding_of_vectors():
     padded, lengths = data.pad([np.ones((2, 3)), np.ones((0, 3))], value=-1.0)
     assert padded.shape == (2, 2, 3) and lengths.tolist() == [2, 0]
     assert (padded[1] == -1).all()
+
+
+def test_padding_loses_nothing():
+    """Neither fractions below whole numbers nor a value that the rows' dtype cannot hold."""
+    assert data.pad([[1], [2.5, 3]])[0].tolist() == [[1, 0], [2.5, 3]]
+    ints = np.array([1, 2], np.int32)
+    assert data.pad([[], ints])[0].dtype == np.int32
+    assert np.isnan(data.pad([[1.0]], length=2, value=np.nan)[0][0, 1])
+    with pytest.raises(ValueError, match="value is 0.5 for rows of int32"):
+        data.pad([ints], value=0.5)
+    with pytest.raises(ValueError, match=r"steps of shapes \[\(1,\), \(3,\)\]"):
+        data.pad([np.ones((2, 3)), np.ones((1, 1))])
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(1, 8), st.integers(0, 3))
@@ -104,9 +126,15 @@ def test_bad_input():
         data.pad([])
     with pytest.raises(ValueError, match="length is 1, but a row has 2"):
         data.pad([[1, 2]], length=1)
+    bucketed = functools.partial(data.bucketed, lengths=np.array([4]), seed=0)
     for bounds in ([], [5, 5], [3]):
         with pytest.raises(ValueError, match="expected rising lengths"):
-            next(data.bucketed(np.ones((1, 9)), np.array([4]), 1, bounds=bounds, seed=0))
+            bucketed(np.ones((1, 9)), batch_size=1, bounds=bounds)
+    for shape in ((2, 9), (1, 8)):
+        with pytest.raises(ValueError, match="expected 1 rows, one for each length, of at least 9"):
+            bucketed(np.ones(shape), batch_size=1, bounds=[9])
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        bucketed(np.ones((1, 9)), batch_size=0, bounds=[9])
 
 
 @pytest.mark.row("K01")
