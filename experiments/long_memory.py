@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -42,20 +41,28 @@ class Config(_run.Config):
 
 
 def cells(features: int, length: int) -> dict[str, Any]:
-    """LSTM and GRU begin with gates that forget over about `length` steps: a bias of ln(length).
+    """LSTM and GRU begin with units that forget over 1 to `length` steps.
 
-    Tallec and Ollivier 2018 (arXiv 1804.11188), sec. 2, with one time for all units.
+    Tallec and Ollivier 2018 (arXiv 1804.11188), eq. 16: where a gate keeps, its bias is the
+    logarithm of a time drawn up to the sequences' length, and minus that where the LSTM lets in.
     """
-    keep = math.log(length)
 
-    def slow(key, shape, dtype):
+    def times(key, dtype):
+        return jnp.log(jax.random.uniform(key, (features,), dtype, 1, max(length - 1, 2)))
+
+    def lstm_biases(key, shape, dtype):
+        keep = times(key, dtype)
+        return jnp.zeros(shape, dtype).at[: 2 * features].set(jnp.concatenate([-keep, keep]))
+
+    def gru_biases(key, shape, dtype):
         biases = jnp.zeros(shape, dtype)
-        return biases.at[features : 2 * features].set(keep) if shape[0] > features else biases
+        gates = shape[0] > features  # beside the gates' biases the GRU has one of the state
+        return biases.at[features : 2 * features].set(times(key, dtype)) if gates else biases
 
     return {
         "Elman": nn.elman(features),
-        "LSTM": nn.lstm(features, forget_bias=keep),
-        "GRU": nn.gru(features, bias_init=slow),
+        "LSTM": nn.lstm(features, forget_bias=0.0, bias_init=lstm_biases),
+        "GRU": nn.gru(features, bias_init=gru_biases),
     }
 
 

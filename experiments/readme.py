@@ -60,7 +60,12 @@ def table() -> str:
             found("translate", translation),
         ),
         ("data", "data/digits.py data/idx.py data/cifar.py data/augment.py", "", ""),
-        ("why a network decides", "interpret/gradient.py", "digits", accuracy("digits")),
+        (
+            "why a network decides",
+            "interpret/gradient.py interpret/path.py interpret/perturbation.py",
+            "digits",
+            accuracy("digits"),
+        ),
         ("what it believes", "interpret/feature_vis/activation_maximization.py", "digits", ""),
         ("the lectures' network and a CNN", "train/fit.py", "mnist", accuracy("mnist")),
         ("Flax networks, weights in files", "interop/flax.py interop/safetensors.py", "", ""),
@@ -105,7 +110,7 @@ def memory(metrics: dict[str, Any]) -> str:
 
 def cliff(metrics: dict[str, Any]) -> str:
     plain, clipped = (metrics[name]["final_loss"] for name in ("plain", "clipped"))
-    return f"loss after descent: plain {plain:.3f}, clipped {clipped:.3f}"
+    return f"loss after descent from a start at the cliff: plain {plain:.3f}, clipped {clipped:.3f}"
 
 
 def slots(metrics: dict[str, Any]) -> str:

@@ -143,7 +143,7 @@ def explain(model, state, vocabulary, sentences, labels) -> list[dict]:
         rows += [numbers] * (17 - len(rows))  # one shape for all sentences
         padded, lengths = data.pad(rows, length=16)
         scores = np.asarray(margin(padded, lengths, label))
-        if scores[0] <= 0 and len(vocabulary) > 100:
+        if scores[0] <= 0:
             continue
         removal = scores[0] - scores[1 : 1 + len(words)]
         embedded = table[padded[:1]]
@@ -172,14 +172,16 @@ def draw(config: Config, explained: list[dict]) -> None:
             values = entry[kind] / max(np.abs(entry[kind]).max(), 1e-9)
             y = -2 * row - 0.8 * line
             answer = ("against", "for")[entry["label"]]
-            style = dict(va="center", fontsize=8)
+            style = dict(va="center", fontsize=8, family="monospace")
             axis.text(-0.5, y, f"{answer}, {kind}", ha="right", color="0.4", **style)
             x = 0.0
             for word, value in zip(entry["words"], values, strict=True):
                 colour = pyplot.cm.RdBu_r(0.5 + 0.4 * value)
                 box = dict(boxstyle="round,pad=0.2", facecolor=colour, edgecolor="none")
-                axis.text(x, y, word, ha="left", bbox=box, **style)
-                x += 0.14 * len(word) + 0.3
-    axis.set(xlim=(-3, 16), ylim=(-rows, 0.8))
+                ink = "white" if abs(value) > 0.6 else "black"
+                axis.text(x, y, word, ha="left", bbox=box, color=ink, **style)
+                x += 0.13 * len(word) + 0.22
+    axis.set(xlim=(-3, 16), ylim=(0.8 - rows, 0.8))
+    axis.set_title("red: speaks for the true answer; blue: against it", fontsize=9, color="0.4")
     axis.axis("off")
     _figure.save(figure, config, "sentiment", "words")

@@ -23,6 +23,7 @@ from experiments import _figure, _run
 from jaxdl import data, losses, metrics, nn, train, tree
 
 TRIGRAMS, HASHED = 10, 4096
+REQUESTS = ("arrive Taipei on November 2nd", "leave Taipei on November 2nd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,8 @@ def travel(config: Config) -> dict:
     vocabulary = data.Vocabulary([words for words, _ in training])
     arrays = [tagged(rows, vocabulary) for rows in (training, test)]
     cells: dict[str, Any] = {"feed-forward": None, "Elman": nn.elman(32), "LSTM": nn.lstm(32)}
-    found = {}
+    shown, _ = data.pad([vocabulary.encode(text.split()) for text in REQUESTS], length=24)
+    found, shares = {}, {}
     for name, cell in cells.items():
         hidden = nn.serial(nn.dense(32), jnp.tanh) if cell is None else cell
         model = jaxdl.serial(nn.embedding(len(vocabulary), 16), hidden, nn.dense(4))
@@ -78,11 +80,28 @@ def travel(config: Config) -> dict:
             "city_accuracy": float(np.mean(guesses[city] == slots[city])),
             "accuracy": float(np.mean(guesses[slots >= 0] == slots[slots >= 0])),
         }
+        shares[name] = jax.nn.softmax(train.predict(model, state, shown))
         print(
             f"travel requests, {name:12s} right on {found[name]['city_accuracy']:.4f} of cities",
             flush=True,
         )
+    draw_requests(config, shares)
     return found
+
+
+def draw_requests(config: Config, shares: dict[str, jax.Array]) -> None:
+    """Each word's probabilities of the slots, by network and request. Lecture row K09."""
+    pyplot = _figure.pyplot()
+    figure, axes = pyplot.subplots(2, len(shares), figsize=(10, 4.2), layout="constrained")
+    for column, (name, share) in zip(axes.T, shares.items(), strict=True):
+        column[0].set_title(name)
+        for axis, text, rows in zip(column, REQUESTS, share, strict=True):
+            words, slots = text.split(), data.travel.SLOTS
+            image = axis.imshow(rows[: len(words)].T, vmin=0, vmax=1, cmap="Blues")
+            axis.set_xticks(range(len(words)), words, rotation=30, ha="right")
+            axis.set_yticks(range(len(slots)), slots)
+    figure.colorbar(image, ax=axes, label="probability of the slot", shrink=0.7)
+    _figure.save(figure, config, "slot_filling", "requests")
 
 
 def tagged(rows, vocabulary) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +191,7 @@ def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict
         measured[part] = {"slot_f1": f1.f1, "intent_accuracy": right}
         print(f"SNIPS {part:5s}  slot F1 {f1.f1:.4f}  intent accuracy {right:.4f}", flush=True)
         if part == "test":
-            worst(config, guesses, snips[part].slots)
+            draw_slots(config, f1)
     return measured | {
         "parameters": tree.count(state.params),
         "training_seconds": round(seconds, 1),
@@ -188,19 +207,19 @@ def arrays(part: data.Utterances, vocabulary, slot_names, intent_names, longest)
             numbers = data.letter_trigrams(word, boundaries=True)[:TRIGRAMS]
             trigrams[i, j, : len(numbers)] = 1 + numbers % (HASHED - 1)
     number = {name: i for i, name in enumerate(slot_names)}
-    rows = [np.array([number.get(slot, 0) for slot in row], np.int32) for row in part.slots]
+    rows = [np.array([number.get(slot, -1) for slot in row], np.int32) for row in part.slots]
     slots, _ = data.pad(rows, length=longest, value=-1)
     intents = np.array([intent_names.index(name) for name in part.intents], np.int32)
     return (words, trigrams, lengths), (slots, intents)
 
 
-def worst(config: Config, guesses, truth) -> None:
-    """F1 of the test's most frequent slots."""
-    by_kind = metrics.span_f1(guesses, truth).by_kind
-    rows = sorted(by_kind.items(), key=lambda item: -item[1].support)[:20]
+def draw_slots(config: Config, score: metrics.SpanScore) -> None:
+    """F1 of the most frequent slots."""
+    rows = sorted(score.by_kind.items(), key=lambda item: -item[1].support)[:20]
     pyplot = _figure.pyplot()
     figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")
     names = [f"{kind} ({score.support})" for kind, score in rows][::-1]
     axis.barh(names, [score.f1 for _, score in rows][::-1], color="tab:blue")
     axis.set(xlabel="F1 on the test part (number of slots in brackets)", xlim=(0, 1))
+    axis.margins(y=0.01)
     _figure.save(figure, config, "slot_filling", "slots")

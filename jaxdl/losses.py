@@ -96,7 +96,7 @@ def ctc(
     masks where this takes lengths. Lecture row K05; `decode.ctc_beam` turns logits into labels.
 
     Args:
-      logits: (N, T, K) scores of the symbols, the blank among them.
+      logits: (N, T, K) finite scores of the symbols, the blank among them; T at least 1.
       labels: (N, L) integers, none of them the blank before label_lengths.
       lengths: (N,) frames of each row before its padding.
       label_lengths: (N,) labels of each row before its padding.
@@ -105,27 +105,39 @@ def ctc(
     Returns:
       (N,) losses >= 0, in float32 at least. Labels that need more frames than there are, one for
       each and one between equal neighbours, have probability 0 and a loss of about 1e5, not inf, so
-      that gradients stay finite.
+      that gradients stay finite. A label or a length out of range gives NaN, a blank among the
+      labels too. What stands in the padding does not matter.
 
     Raises:
-      ValueError: the shapes do not fit.
+      ValueError: the shapes do not fit, the labels are no integers, or `blank` is not in
+        0 .. K - 1.
     """
-    n = logits.shape[0]
-    shapes = (labels.shape[:1], lengths.shape, label_lengths.shape)
-    if logits.ndim != 3 or labels.ndim != 2 or set(shapes) != {(n,)}:
+    logits = _scores("ctc", logits)
+    shapes = {labels.shape[:1], lengths.shape, label_lengths.shape}
+    if logits.ndim != 3 or labels.ndim != 2 or shapes != {logits.shape[:1]} or not logits.shape[1]:
         raise ValueError(
             f"ctc: logits {logits.shape}, labels {labels.shape}, lengths {lengths.shape}, label "
-            f"lengths {label_lengths.shape}; expected (N, T, K), (N, L), (N,) and (N,)."
+            f"lengths {label_lengths.shape}; expected (N, T, K), (N, L), (N,) and (N,), T above 0."
         )
-    logits = _scores("ctc", logits)
-    padding = lambda size, lengths: (jnp.arange(size) >= lengths[:, None]).astype(logits.dtype)  # noqa: E731
-    return optax.losses.ctc_loss(
-        logits,
-        padding(logits.shape[1], lengths),
+    steps, symbols = logits.shape[1:]
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or not 0 <= blank < symbols:
+        raise ValueError(
+            f"ctc: labels are {labels.dtype} and the blank is {blank}; expected integers and a "
+            f"blank in 0 .. {symbols - 1}."
+        )
+    frames = jnp.arange(steps) < lengths[:, None]
+    spelt = jnp.arange(labels.shape[1]) < label_lengths[:, None]
+    values = optax.losses.ctc_loss(
+        jnp.where(frames[..., None], logits, 0),
+        (~frames).astype(logits.dtype),
         labels,
-        padding(labels.shape[1], label_lengths),
+        (~spelt).astype(logits.dtype),
         blank_id=blank,
     )
+    symbol = (labels >= 0) & (labels < symbols) & (labels != blank)
+    valid = jnp.all(symbol | ~spelt, axis=1) & (lengths >= 0) & (lengths <= steps)
+    valid &= (label_lengths >= 0) & (label_lengths <= labels.shape[1])
+    return jnp.where(valid, values, jnp.nan)
 
 
 def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:

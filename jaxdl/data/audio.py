@@ -72,19 +72,26 @@ def mel_filters(bands: int, size: int, rate: int, *, low: float = 0.0) -> np.nda
       (size // 2 + 1, M) float32.
 
     Raises:
-      ValueError: `bands` is below 1, or `low` is not in [0, rate / 2).
+      ValueError: `bands` or `size` is below 1, `low` is not in [0, rate / 2), or a triangle lies
+        between two frequencies of the transform and would always be empty.
     """
-    if bands < 1 or not 0 <= low < rate / 2:
+    if bands < 1 or size < 1 or not 0 <= low < rate / 2:
         raise ValueError(
-            f"mel_filters: bands={bands}, low={low}, rate={rate}; expected a band at least and a "
-            "lowest frequency in [0, rate / 2)."
+            f"mel_filters: bands={bands}, size={size}, low={low}, rate={rate}; expected a band and "
+            "a sample at least, and a lowest frequency in [0, rate / 2)."
         )
     ends = 2595 * np.log10(1 + np.array([low, rate / 2]) / 700)
     peaks = 700 * (10 ** (np.linspace(ends[0], ends[1], bands + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(size, 1 / rate)[:, None]
     rising = (frequencies - peaks[:-2]) / (peaks[1:-1] - peaks[:-2])
     falling = (peaks[2:] - frequencies) / (peaks[2:] - peaks[1:-1])
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    filters = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    if not np.all(np.any(filters, axis=0)):
+        raise ValueError(
+            f"mel_filters: of {bands} bands some lie between two of the frequencies {rate / size} "
+            "Hz apart; take fewer bands or longer windows."
+        )
+    return filters
 
 
 def log_mel(
@@ -112,7 +119,8 @@ def log_mel(
       (frames, M) float32, natural logarithm; frames is 0 for sounds shorter than a window.
 
     Raises:
-      ValueError: samples are not (T,) floating-point, or `hop` is not in (0, window].
+      ValueError: samples are not (T,) floating-point, `hop` is not in (0, window], the window is
+        shorter than a sample, `floor` is not above 0, or as `mel_filters`.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating) or not 0 < hop <= window:
@@ -121,6 +129,11 @@ def log_mel(
             f"{hop} s; expected floating-point (T,), one channel, and a hop in (0, window]."
         )
     length, step = round(window * rate), max(1, round(hop * rate))
+    if length < 1 or not floor > 0:
+        raise ValueError(
+            f"log_mel: windows of {length} samples at rate {rate} and floor {floor}; expected a "
+            "sample at least, and a floor above 0, since silence has no logarithm."
+        )
     size = 2 ** int(np.ceil(np.log2(length)))
     filters = mel_filters(bands, size, rate)
     if len(samples) < length:

@@ -52,7 +52,8 @@ def ctc_greedy(logits: jax.Array, lengths: jax.Array | None = None, *, blank: in
       `Decoded`: tokens (N, T), filled with the blank; the scores are the path's.
 
     Raises:
-      ValueError: logits are not (N, T, K), or `blank` is not in 0 .. K - 1.
+      ValueError: logits are not floating-point (N, T, K), lengths not (N,), or `blank` is not in
+        0 .. K - 1.
     """
     logp, real = _frames(logits, lengths, blank)
     path = jnp.where(real, jnp.argmax(logp, -1), blank)
@@ -134,11 +135,14 @@ def _beam(logp, real, width, blank):
 
 
 def _frames(logits, lengths, blank):
-    if logits.ndim != 3 or not 0 <= blank < logits.shape[-1]:
+    floating = jnp.issubdtype(logits.dtype, jnp.floating)
+    if logits.ndim != 3 or not floating or not 0 <= blank < logits.shape[-1]:
         raise ValueError(
-            f"ctc: logits have shape {logits.shape} and the blank is {blank}; expected (N, T, K) "
-            "and a blank in 0 .. K - 1."
+            f"ctc: logits are {logits.dtype}{list(logits.shape)} and the blank is {blank}; "
+            "expected floating-point (N, T, K) and a blank in 0 .. K - 1."
         )
     steps = logits.shape[1]
     lengths = jnp.full(logits.shape[0], steps) if lengths is None else lengths
+    if lengths.shape != logits.shape[:1]:
+        raise ValueError(f"ctc: lengths are {lengths.shape}; expected {logits.shape[:1]}.")
     return jax.nn.log_softmax(widen(logits)), jnp.arange(steps) < lengths[:, None]

@@ -49,7 +49,7 @@ def greedy(step: Step, carry: Any, start: jax.Array, *, length: int, stop: int =
       `Decoded` with tokens (N, L).
 
     Raises:
-      ValueError: `length` is below 1, or `start` is not (N,) integers.
+      ValueError: `length` is below 1, `start` is not (N,) integers, or `stop` is no symbol.
     """
     return _write(step, carry, start, length, stop, lambda logits, t: jnp.argmax(logits, -1))
 
@@ -94,18 +94,28 @@ def sample(
     return _write(step, carry, start, length, stop, choose)
 
 
-def _checked(start: jax.Array, length: int) -> jax.Array:
+def _begin(
+    step: Step, carry: Any, start: jax.Array, length: int, stop: int
+) -> tuple[jax.Array, jax.Array]:
+    """The first symbols, and scores of 0 in the dtype that they are summed in, both (N,)."""
     start = jnp.asarray(start)
     if length < 1 or start.ndim != 1 or not jnp.issubdtype(start.dtype, jnp.integer):
         raise ValueError(
             f"decode: length is {length} and start {start.dtype}{list(start.shape)}; expected a "
             "length of at least 1 and one integer a row (N,)."
         )
-    return start.astype(jnp.int32)
+    start = start.astype(jnp.int32)
+    logits = jax.eval_shape(lambda carry, start: widen(step(carry, start)[1]), carry, start)
+    if logits.ndim != 2 or not -1 <= stop < logits.shape[1]:
+        raise ValueError(
+            f"decode: the step gives logits {logits.shape}, and stop is {stop}; expected (N, V) "
+            "and a symbol in 0 .. V - 1, or -1 for none."
+        )
+    return start, jnp.zeros(start.shape, logits.dtype)
 
 
 def _write(step, carry, start, length, stop, choose) -> Decoded:
-    start = _checked(start, length)
+    start, zeros = _begin(step, carry, start, length, stop)
     n = start.shape[0]
 
     def going_on(state):
@@ -122,7 +132,7 @@ def _write(step, carry, start, length, stop, choose) -> Decoded:
         return t + 1, carry, token, tokens.at[:, t].set(token), done | (token == stop), scores
 
     blank = jnp.full((n, length), stop, jnp.int32)
-    state = (0, carry, start, blank, jnp.zeros(n, bool), jnp.zeros(n))
+    state = (0, carry, start, blank, jnp.zeros(n, bool), zeros)
     _, _, _, tokens, _, scores = lax.while_loop(going_on, turn, state)
     return Decoded(tokens, _lengths(tokens, stop), scores)
 
@@ -158,11 +168,11 @@ def beam(
     Raises:
       ValueError: as `greedy`; `width` is below 1.
     """
-    start = _checked(start, length)
     if width < 1:
         raise ValueError(f"beam: width is {width}; expected at least 1.")
+    start, zeros = _begin(step, carry, start, length, stop)
     n = start.shape[0]
-    rows = jnp.arange(n)[:, None]
+    rows = jnp.arange(n, dtype=jnp.int32)[:, None]
 
     def going_on(state):
         t, _, _, _, done, _ = state
@@ -187,7 +197,7 @@ def beam(
     several = jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), carry)
     last = jnp.repeat(start[:, None], width, axis=1)
     tokens = jnp.full((n, width, length), stop, jnp.int32)
-    scores = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf) * jnp.ones((n, 1))
+    scores = jnp.where(jnp.arange(width) == 0, zeros[:, None], -jnp.inf)
     state = (0, several, last, tokens, jnp.zeros((n, width), bool), scores)
     _, _, _, tokens, _, scores = lax.while_loop(going_on, turn, state)
     lengths = _lengths(tokens, stop)

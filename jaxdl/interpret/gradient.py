@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _target
+from jaxdl.interpret import _input, _target
 
-__all__ = ["saliency"]
+__all__ = ["input_x_gradient", "saliency"]
 
 
 def saliency(
@@ -44,12 +44,26 @@ def saliency(
       >>> interpret.saliency(f, images, target="argmax")                     # (N, H, W, C)
       >>> jax.vmap(lambda k: interpret.saliency(f, images, target=k))(jnp.arange(10))
     """
-    for leaf in jax.tree.leaves(x):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating) or jnp.ndim(leaf) == 0:
-            raise ValueError(
-                f"saliency: x holds {jnp.result_type(leaf)}{list(jnp.shape(leaf))}; expected "
-                "floating-point arrays with a batch axis: cast pixels with x.astype(jnp.float32); "
-                "explain token ids through their embeddings."
-            )
+    x = _input.checked("saliency", x)
     gradient = jax.grad(lambda x: jnp.sum(_target.score("saliency", f(x), target)))(x)
     return jax.tree.map(jnp.abs, gradient) if absolute else gradient
+
+
+def input_x_gradient(f: Callable[[Any], Any], x: Any, *, target: _target.Target = None) -> Any:
+    """x_n d y_k / d x_n: the first-order share of each input in the score.
+
+    Shrikumar et al. 2016 (arXiv 1605.01713), sec. 3. Of a linear function without bias the
+    attributions of an example add up to the score; of a bias-free ReLU network too, where it equals
+    layer-wise relevance propagation by the basic rule.
+
+    Args:
+      f, x, target: as for `saliency`.
+
+    Returns:
+      Arrays like x, in units of the score.
+
+    Raises:
+      ValueError: as `saliency`.
+    """
+    slope = saliency(f, x, target=target, absolute=False)
+    return jax.tree.map(jnp.multiply, jax.tree.map(jnp.asarray, x), slope)

@@ -24,10 +24,19 @@ def dot_scores(queries: jax.Array, keys: jax.Array, *, scale: float | None = Non
       scale: a factor; None for 1/sqrt(F) (arXiv 1706.03762, eq. 1).
 
     Returns:
-      (..., Q, K).
+      (..., Q, K), in float32 at least: products of float16 overflow.
+
+    Raises:
+      ValueError: queries and keys differ in width.
     """
+    if queries.shape[-1] != keys.shape[-1]:
+        raise ValueError(
+            f"dot_scores: queries {queries.shape} and keys {keys.shape}; expected one width F: "
+            "project one of them with nn.dense, or use nn.additive_attention."
+        )
     factor = keys.shape[-1] ** -0.5 if scale is None else scale
-    return factor * jnp.einsum("...qf,...kf->...qk", queries, keys)
+    wide = widen(keys).dtype
+    return factor * jnp.einsum("...qf,...kf->...qk", queries, keys, preferred_element_type=wide)
 
 
 def additive_scores(
@@ -42,9 +51,10 @@ def additive_scores(
       bias: (A,), b.
 
     Returns:
-      (..., Q, K).
+      (..., Q, K), in float32 at least.
     """
-    return jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :] + bias) @ weights
+    hidden = jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :] + bias)
+    return jnp.matmul(hidden, weights, preferred_element_type=widen(weights).dtype)
 
 
 def attend(
@@ -56,10 +66,11 @@ def attend(
       scores: (..., Q, K).
       values: (..., K, F).
       mask: bools that fit (..., Q, K); false where a key is not to be seen. A query that sees no
-        key has weights and context 0, and gradients 0.
+        key has weights and context 0, and gradients 0. Values that are not seen must be finite.
 
     Returns:
-      `(context (..., Q, F), weights (..., Q, K))`; the softmax is computed in float32 at least.
+      `(context (..., Q, F), weights (..., Q, K))`, in the values' dtype; the softmax is computed in
+      float32 at least.
     """
     wide = widen(scores)
     if mask is None:
@@ -67,14 +78,25 @@ def attend(
     else:
         weights = jax.nn.softmax(wide, axis=-1, where=mask)
         weights = jnp.where(jnp.any(mask, axis=-1, keepdims=True), weights, 0)
-    weights = weights.astype(scores.dtype)
+    weights = weights.astype(values.dtype)
     return jnp.einsum("...qk,...kf->...qf", weights, values), weights
 
 
-def _mask(keys: jax.Array, lengths: jax.Array | None) -> jax.Array | None:
+def _seen(
+    kind: str, queries: jax.Array, keys: jax.Array, lengths: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """The keys with their padding emptied, and a mask of those before it."""
+    counts = None if lengths is None else lengths.shape
+    fit = queries.ndim == keys.ndim == 3 and len(queries) == len(keys)
+    if not fit or counts not in (None, (len(keys),)):
+        raise ValueError(
+            f"{kind}: queries {queries.shape}, keys {keys.shape}, lengths {counts}; expected "
+            "(N, Q, F), (N, K, G) and (N,) or None, of one N."
+        )
     if lengths is None:
-        return None
-    return (jnp.arange(keys.shape[1]) < lengths[:, None])[:, None]
+        return keys, None
+    real = jnp.arange(keys.shape[1], dtype=lengths.dtype) < lengths[:, None]
+    return jnp.where(real[..., None], keys, 0), real[:, None]
 
 
 def dot_attention(*, scale: float | None = None) -> Module:
@@ -86,11 +108,14 @@ def dot_attention(*, scale: float | None = None) -> Module:
     Returns:
       A `Module` of `(queries (N, Q, F), keys (N, K, F), lengths=None)`, whose values are the keys,
       to `(context (N, Q, F), weights (N, Q, K))`; keys at and after lengths[n] are not seen.
+
+    Raises:
+      ValueError: in the layer, shapes that do not fit.
     """
 
     def apply(params, state, queries, keys, lengths=None, **_):
-        scores = dot_scores(queries, keys, scale=scale)
-        return attend(scores, keys, mask=_mask(keys, lengths)), state
+        keys, mask = _seen("dot_attention", queries, keys, lengths)
+        return attend(dot_scores(queries, keys, scale=scale), keys, mask=mask), state
 
     return Module(lambda key, *inputs: ({}, {}), apply, "dot_attention", {"scale": scale})
 
@@ -110,7 +135,8 @@ def additive_attention(features: int, *, kernel_init: str | Initializer = "lecun
       to `(context (N, Q, G), weights (N, Q, K))`; keys at and after lengths[n] are not seen.
 
     Raises:
-      ValueError: `features` is no positive integer; at init, an input is not floating-point.
+      ValueError: `features` is no positive integer; at init, an input is not floating-point; in
+        the layer, shapes that do not fit.
     """
     _check.positive("additive_attention", features=features)
     make = initializer(kernel_init)
@@ -127,12 +153,13 @@ def additive_attention(features: int, *, kernel_init: str | Initializer = "lecun
         }, {}
 
     def apply(params, state, queries, keys, lengths=None, **_):
+        keys, mask = _seen("additive_attention", queries, keys, lengths)
         scores = additive_scores(
             queries @ params["query_kernel"],
             keys @ params["key_kernel"],
             params["weights"],
             params["bias"],
         )
-        return attend(scores, keys, mask=_mask(keys, lengths)), state
+        return attend(scores, keys, mask=mask), state
 
     return Module(init, apply, "additive_attention", {"features": features})

@@ -14,6 +14,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.core import Tree, named_key
 from jaxdl.nn import _check
@@ -75,6 +76,7 @@ def lstm(
     forget_bias: float = 1.0,
     kernel_init: str | Initializer = "lecun_normal",
     recurrent_init: str | Initializer = "orthogonal",
+    bias_init: str | Initializer = "zeros",
     initial: str | Initializer = "zeros",
     learn_initial: bool = False,
 ) -> Cell:
@@ -85,10 +87,10 @@ def lstm(
     Args:
       features: H, the number of units.
       activation: of the input and of the output; with another than tanh there is no fused form.
-      forget_bias: initial bias of the forget gate; at 1 the memory lasts from the start
-        (Jozefowicz, Zaremba and Sutskever 2015). The other biases begin at 0.
-      kernel_init, recurrent_init: a name from `nn.INITIALIZERS`, or `(key, shape, dtype) -> array`;
-        the recurrent one draws each gate's (H, H) by itself.
+      forget_bias: added to the forget gate's initial bias; at 1 the memory lasts from the start
+        (Jozefowicz, Zaremba and Sutskever 2015).
+      kernel_init, recurrent_init, bias_init: a name from `nn.INITIALIZERS`, or
+        `(key, shape, dtype) -> array`; the recurrent one draws each gate's (H, H) by itself.
       initial: initial values of a learned carry.
       learn_initial: whether h_0 and c_0 are parameters, `initial_h` and `initial_c` (H,), or 0.
 
@@ -103,7 +105,7 @@ def lstm(
     return make_cell(
         "lstm",
         {"h": features, "c": features},
-        _params("lstm", features, "ifgo", forget_bias, kernel_init, recurrent_init),
+        _params("lstm", features, "ifgo", forget_bias, kernel_init, recurrent_init, bias_init),
         _lstm(activation),
         fused=fused_lstm if tanh else None,
         cudnn=cudnn_lstm if tanh else None,
@@ -113,21 +115,22 @@ def lstm(
     )
 
 
-def _params(kind, features, gates, forget_bias, kernel_init, recurrent_init):
+def _params(kind, features, gates, forget_bias, kernel_init, recurrent_init, bias_init):
     _check.positive(kind, features=features)
-    make_kernel, make_recurrent = initializer(kernel_init), initializer(recurrent_init)
+    make_kernel, make_bias = initializer(kernel_init), initializer(bias_init)
+    make_recurrent = initializer(recurrent_init)
 
     def make(key, width, dtype):
         own = functools.partial(named_key, key)
         columns = len(gates) * features
         square = (features, features)
-        at = gates.index("f") * features
+        forget = np.repeat([forget_bias * (gate == "f") for gate in gates], features)
         return {
             "kernel": make_kernel(own("kernel"), (width, columns), dtype),
             "recurrent_kernel": gate_kernels(
                 make_recurrent, own("recurrent_kernel"), square, len(gates), dtype
             ),
-            "bias": jnp.zeros(columns, dtype).at[at : at + features].set(forget_bias),
+            "bias": make_bias(own("bias"), (columns,), dtype) + forget.astype(dtype),
         }
 
     return make
@@ -166,6 +169,7 @@ def coupled_lstm(
     forget_bias: float = 1.0,
     kernel_init: str | Initializer = "lecun_normal",
     recurrent_init: str | Initializer = "orthogonal",
+    bias_init: str | Initializer = "zeros",
     initial: str | Initializer = "zeros",
     learn_initial: bool = False,
 ) -> Cell:
@@ -181,7 +185,9 @@ def coupled_lstm(
     return make_cell(
         "coupled_lstm",
         {"h": features, "c": features},
-        _params("coupled_lstm", features, "fgo", forget_bias, kernel_init, recurrent_init),
+        _params(
+            "coupled_lstm", features, "fgo", forget_bias, kernel_init, recurrent_init, bias_init
+        ),
         _coupled,
         initial=initial,
         learn_initial=learn_initial,
@@ -233,6 +239,7 @@ def peephole_lstm(
     forget_bias: float = 1.0,
     kernel_init: str | Initializer = "lecun_normal",
     recurrent_init: str | Initializer = "orthogonal",
+    bias_init: str | Initializer = "zeros",
     peephole_init: str | Initializer = "zeros",
     initial: str | Initializer = "zeros",
     learn_initial: bool = False,
@@ -247,7 +254,8 @@ def peephole_lstm(
       peepholes: "diagonal" as in the paper, or "full" as the deck writes it.
       gates: which gates see the cell, of "i", "f" and "o".
       peephole_init: as `kernel_init`, for shape (H,) or (H, H).
-      forget_bias, kernel_init, recurrent_init, initial, learn_initial: as for `lstm`.
+      forget_bias, kernel_init, recurrent_init, bias_init: as for `lstm`.
+      initial, learn_initial: as for `lstm`.
 
     Returns:
       A `Cell` from (N, T, D) to (N, T, H), with carry `(h, c)`.
@@ -260,7 +268,9 @@ def peephole_lstm(
             f"peephole_lstm: peepholes={peepholes!r}, gates={gates!r}; expected 'diagonal' or "
             "'full', and gates of 'i', 'f' and 'o'."
         )
-    make = _params("peephole_lstm", features, "ifgo", forget_bias, kernel_init, recurrent_init)
+    make = _params(
+        "peephole_lstm", features, "ifgo", forget_bias, kernel_init, recurrent_init, bias_init
+    )
     make_peephole = initializer(peephole_init)
     shape = (features,) if peepholes == "diagonal" else (features, features)
 

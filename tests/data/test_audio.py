@@ -114,7 +114,15 @@ def test_bad_sounds():
         data.log_mel(np.ones(9, int), 8000)
     with pytest.raises(ValueError, match="bands=0"):
         data.mel_filters(0, 256, 8000)
+    with pytest.raises(ValueError, match="of 128 bands some lie between two"):
+        data.mel_filters(128, 256, 8000)
+    with pytest.raises(ValueError, match="windows of 0 samples"):
+        data.log_mel(np.ones(9), 8000, window=1e-5, hop=1e-5)
+    with pytest.raises(ValueError, match="floor 0.0; expected"):
+        data.log_mel(np.zeros(400), 8000, floor=0.0)
     assert data.log_mel(np.ones(10), 8000).shape == (0, 40)
+    for rate in (8000, 16000, 22050, 44100, 48000):
+        assert data.log_mel(np.ones(rate), rate).shape == (98, 40)
 
 
 def recordings():

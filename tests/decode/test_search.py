@@ -99,11 +99,41 @@ def test_samples_follow_the_distribution_and_the_temperature():
     chex.assert_trees_all_equal(draw(temperature=1e-4), jnp.full(4000, int(best[0]), jnp.int32))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
+def test_scores_are_summed_in_float32_at_least(dtype):
+    with jax.enable_x64(True):
+        table = TABLE.astype(dtype)
+        step = lambda carry, tokens: (carry, table[tokens])
+        found = decode.greedy(step, (), START, length=4)
+        several = decode.beam(step, (), START, width=2, length=4, stop=0)
+        wide = dtype if dtype == jnp.float64 else jnp.float32
+        assert found.scores.dtype == several.scores.dtype == wide
+        assert found.tokens.dtype == several.lengths.dtype == jnp.int32
+
+
+def test_the_loop_ends_when_every_row_has_stopped():
+    """The third step would be the first with scores that are not finite."""
+
+    def step(carry, tokens):
+        bad = jnp.where(carry[:, None] < 2, 0.0, jnp.nan)
+        return carry + 1, jnp.where(carry[:, None] == 1, 5.0, -5.0) * jnp.array([1.0, 0, 0]) + bad
+
+    for found in (
+        decode.greedy(step, jnp.zeros(2), START, length=9, stop=0),
+        decode.beam(step, jnp.zeros(2), START, width=1, length=9, stop=0),
+    ):
+        assert found.lengths.ravel().tolist() == [1, 1] and np.all(np.isfinite(found.scores))
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="length is 0"):
         decode.greedy(step, jnp.zeros(2), START, length=0)
     with pytest.raises(ValueError, match="one integer a row"):
         decode.greedy(step, jnp.zeros(2), jnp.zeros(2), length=1)
+    with pytest.raises(ValueError, match=r"logits \(2, 4\), and stop is 4; expected"):
+        decode.greedy(step, jnp.zeros(2), START, length=1, stop=4)
+    with pytest.raises(ValueError, match=r"logits \(4,\), and stop is -1; expected"):
+        decode.beam(lambda c, t: (c, TABLE[0]), (), START, width=1, length=1)
     with pytest.raises(ValueError, match="width is 0"):
         decode.beam(step, jnp.zeros(2), START, width=0, length=1)
     with pytest.raises(ValueError, match="temperature is 0"):

@@ -142,3 +142,16 @@ def test_scores_of_every_pixel_need_a_function(x):
 def test_inputs_must_be_batches_of_floats(x):
     with pytest.raises(ValueError, match="expected floating-point arrays with a batch axis"):
         interpret.saliency(lambda x: x, x)
+
+
+def test_input_times_gradient_adds_up_where_the_function_is_homogeneous():
+    """Bias-free ReLU networks, also with a shortcut: the sum is the score."""
+    w, v = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(5, 5), (5, 3)]))
+    f = lambda x: (x + jax.nn.relu(jax.nn.relu(x @ w) @ w)) @ v
+    x = jax.random.normal(jax.random.key(3), (4, 5))
+    found = interpret.input_x_gradient(f, x, target=1)
+    chex.assert_trees_all_close(found.sum(1), f(x)[:, 1], rtol=1e-4)
+    linear = lambda x: x @ v
+    chex.assert_trees_all_close(
+        interpret.input_x_gradient(linear, x, target=2), x * v[:, 2], atol=1e-6
+    )

@@ -14,6 +14,26 @@ def standard(x, mean, var, params, eps=1e-6):
     return (x - mean) / np.sqrt(var + eps) * params["scale"] + params["bias"]
 
 
+def looking(attention):
+    """The context alone, each query seeing three keys."""
+
+    def forward(call, queries, keys):
+        return call("look", queries, keys, jnp.full(len(keys), 3, jnp.int32))[0]
+
+    return nn.compose("looking", {"look": attention}, forward)
+
+
+def softly(scores, keys):
+    weights = np.exp(scores[..., :3])
+    return weights / weights.sum(-1, keepdims=True) @ keys[:, :3]
+
+
+def additive(params, state, queries, keys):
+    p = params["look"]
+    q, k = queries @ p["query_kernel"], keys @ p["key_kernel"]
+    return softly(np.tanh(q[:, :, None] + k[:, None] + p["bias"]) @ p["weights"], keys)
+
+
 def axes_mean(x):
     return x.mean(tuple(range(1, x.ndim)), keepdims=True)
 
@@ -180,5 +200,19 @@ SPECS = [
         ),
         SEQUENCES,
         random=True,
+    ),
+    LayerSpec(
+        "dot_attention",
+        lambda: looking(nn.dot_attention()),
+        ((2, 3, 4), (2, 5, 4)),
+        reference=lambda params, state, q, k: softly(q @ k.swapaxes(1, 2) / 2, k),
+        bad=(((jnp.ones((2, 3, 4)), jnp.ones((2, 5, 3))), "expected one width F"),),
+    ),
+    LayerSpec(
+        "additive_attention",
+        lambda: looking(nn.additive_attention(6)),
+        ((2, 3, 4), (2, 5, 3)),
+        reference=additive,
+        bad=(((jnp.ones((2, 3, 4)), jnp.ones((1, 5, 3))), "additive_attention: queries"),),
     ),
 ]

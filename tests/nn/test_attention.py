@@ -32,12 +32,16 @@ def test_weights_sum_to_one_over_the_keys_that_are_seen(layer):
     chex.assert_trees_all_close(context[1:], alone, atol=1e-6)
 
 
-def test_torch_scaled_dot_product():
-    torch = pytest.importorskip("torch")
-    q, k = (torch.tensor(np.asarray(a)) for a in (Q, K))
-    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, k).numpy()
-    (context, _), _ = nn.dot_attention().apply({}, {}, Q, K)
-    chex.assert_trees_all_close(context, theirs, atol=1e-6)
+@pytest.mark.parametrize("layer", [nn.dot_attention(), nn.additive_attention(6)])
+def test_whatever_stands_in_the_padding_changes_neither_values_nor_gradients(layer):
+    params, state = filled(layer, Q, K)
+
+    def f(params, q, k):
+        (context, _), _ = layer.apply(params, state, q, k, LENGTHS)
+        return jnp.sum(jnp.sin(context)), context
+
+    run = jax.jit(jax.grad(f, (0, 1, 2), has_aux=True))
+    chex.assert_trees_all_equal(run(params, Q, K), run(params, Q, K.at[1, 2:].set(jnp.nan)))
 
 
 def test_additive_scores_by_a_loop():
@@ -47,6 +51,12 @@ def test_additive_scores_by_a_loop():
         [[[np.tanh(q + k + b) @ w for k in ks] for q in qs] for qs, ks in zip(Q, K, strict=True)]
     )
     chex.assert_trees_all_close(scores, loop, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_scale_multiplies_the_products(scale):
+    products = np.einsum("nqf,nkf->nqk", Q, K)
+    chex.assert_trees_all_close(nn.dot_scores(Q, K, scale=scale), scale * products, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [nn.dot_attention(), nn.additive_attention(6)])
@@ -72,8 +82,18 @@ def test_halves_are_summed_in_float32():
     )
 
 
+def test_products_beyond_float16_do_not_overflow():
+    far = jnp.full((1, 1, 512), 20, jnp.float16)  # q . k = 204,800
+    (context, _), _ = nn.dot_attention().apply({}, {}, far, far)
+    chex.assert_trees_all_equal(context, far)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="features is 0"):
         nn.additive_attention(0)
     with pytest.raises(ValueError, match="additive_attention: input is int32"):
         nn.additive_attention(2).init(jax.random.key(0), jnp.ones((2, 3, 4), jnp.int32), K)
+    with pytest.raises(ValueError, match=r"queries \(2, 4\), keys .* of one N"):
+        nn.dot_attention().apply({}, {}, Q[:, 0], K)
+    with pytest.raises(ValueError, match=r"lengths \(2, 1\); expected"):
+        nn.dot_attention().apply({}, {}, Q, K, LENGTHS[:, None])

@@ -37,6 +37,10 @@ def test_forget_bias_and_orthogonal_gates():
     chex.assert_trees_all_equal(params["bias"], jnp.repeat(jnp.array([0.0, 2, 0, 0]), 4))
     for gate in jnp.split(params["recurrent_kernel"], 4, axis=1):
         chex.assert_trees_all_close(gate @ gate.T, jnp.eye(4), atol=1e-5)
+    warm = built(
+        nn.lstm(4, forget_bias=2.0, bias_init=lambda key, shape, dtype: jnp.ones(shape, dtype))
+    )
+    chex.assert_trees_all_equal(warm["bias"], 1 + params["bias"])
     coupled = built(nn.coupled_lstm(4))
     chex.assert_trees_all_equal(coupled["bias"], jnp.repeat(jnp.array([1.0, 0, 0]), 4))
 

@@ -1,0 +1,98 @@
+"""Wrappers that take an attribution and give one: averages over noise and over baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.interpret import _input, _target
+from jaxdl.interpret.path import noisy
+
+__all__ = ["expectation", "smooth"]
+
+Method = Callable[..., Any]
+"""`method(f, x, *, target=None, ...) -> arrays like x`."""
+
+
+def smooth(
+    method: Method,
+    *,
+    sigma: float,
+    samples: int = 25,
+    kind: Literal["mean", "square", "variance"] = "mean",
+) -> Method:
+    """An attribution averaged over noisy copies of the input: SmoothGrad and its kin.
+
+    "mean": Smilkov et al. 2017 (arXiv 1706.03825), lecture row Q03; "square", the mean of squares,
+    and "variance": Adebayo et al. 2018 (arXiv 1810.03307).
+
+    Args:
+      method: `saliency`, `integrated_gradients`, or any other `method(f, x, *, target=, ...)`.
+      sigma: standard deviation of the noise, in units of the input.
+      samples: noisy copies.
+      kind: what is computed over the copies.
+
+    Returns:
+      `method(f, x, *, key, target=None, chunk=None, ...)`, which needs a PRNG key and passes other
+      arguments on; `chunk` is how many copies are explained side by side. "argmax" is the class
+      that x itself is given.
+
+    Raises:
+      ValueError: `samples` is below 1, `sigma` below 0, or `kind` another word.
+
+    Example:
+      >>> smoothgrad = interpret.smooth(interpret.saliency, sigma=0.1, samples=50)
+      >>> smoothgrad(f, x, target="argmax", key=jax.random.key(0), chunk=10)
+    """
+    if samples < 1 or sigma < 0 or kind not in ("mean", "square", "variance"):
+        raise ValueError(
+            f"smooth: samples={samples}, sigma={sigma}, kind={kind!r}; expected at least one "
+            "sample, sigma of 0 or more, and 'mean', 'square' or 'variance'."
+        )
+
+    def smoothed(f, x, *, key, target=None, chunk=None, **options):
+        x = _input.checked("smooth", x)
+        target = _target.settled("smooth", f, x, target)
+
+        def sample(i):
+            a = method(f, noisy(jax.random.fold_in(key, i), x, sigma), target=target, **options)
+            return a, jax.tree.map(jnp.square, a)
+
+        weights = jnp.full(samples, 1 / samples)
+        mean, square = _input.weighted_sum("smooth", sample, weights, chunk)
+        if kind == "mean":
+            return mean
+        if kind == "square":
+            return square
+        return jax.tree.map(lambda m, s: jnp.maximum(s - m * m, 0), mean, square)
+
+    return smoothed
+
+
+def expectation(method: Method, baselines: Any) -> Method:
+    """An attribution averaged over several baselines.
+
+    Args:
+      method: `integrated_gradients`, `ablation`, or any other that takes `baseline=`.
+      baselines: (M, ...) baselines, each of an example's shape, or a tree of them like x.
+
+    Returns:
+      `method(f, x, *, target=None, chunk=None, ...)`, without `baseline=`; `chunk` is how many
+      baselines are taken side by side.
+    """
+    count = jax.tree.leaves(baselines)[0].shape[0]
+
+    def averaged(f, x, *, target=None, chunk=None, **options):
+        x = _input.checked("expectation", x)
+        target = _target.settled("expectation", f, x, target)
+
+        def one(i):
+            base = jax.tree.map(lambda b: jnp.asarray(b)[i][None], baselines)
+            return method(f, x, target=target, baseline=base, **options)
+
+        return _input.weighted_sum("expectation", one, jnp.full(count, 1 / count), chunk)
+
+    return averaged

@@ -1,0 +1,161 @@
+"""Attributions by gradients along a path from a baseline to the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.core import suggest
+from jaxdl.interpret import _input, _target
+
+__all__ = ["expected_gradients", "integrated_gradients"]
+
+RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
+
+
+def integrated_gradients(
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    target: _target.Target = None,
+    baseline: Any = 0.0,
+    steps: int = 50,
+    rule: str = "gauss_legendre",
+    multiply: bool = True,
+    chunk: int | None = None,
+) -> Any:
+    """(x_n - x'_n) times the mean of d y_k / d x_n along the line from the baseline x' to x.
+
+    Sundararajan, Taly and Yan 2017 (arXiv 1703.01365), eq. 1. The attributions of an example add up
+    to y_k(x) - y_k(x'), exactly where the rule is exact: Gauss-Legendre with n nodes for
+    polynomials of degree 2n along the line.
+
+    Args:
+      f, x, target: as for `saliency`; "argmax" is the class that x itself is given.
+      baseline: x', a number, an array that broadcasts to x, or a tree like x.
+      steps: nodes of the quadrature.
+      rule: "gauss_legendre", "riemann_left", "riemann_middle", "riemann_right" or "trapezoid".
+      multiply: False gives the mean gradient alone, in units of score per unit of input.
+      chunk: nodes computed side by side, which bounds the memory; None for all.
+
+    Returns:
+      Arrays like x, in units of the score.
+
+    Raises:
+      ValueError: as `saliency`; the baseline does not broadcast to x; `steps` is below 1 (below 2
+        for the trapezoid); the rule is unknown; `chunk` is below 1.
+    """
+    name = "integrated_gradients"
+    x = _input.checked(name, x)
+    base = _input.baselines(name, x, baseline)
+    target = _target.settled(name, f, x, target)
+    at, weights = _quadrature(rule, steps)
+    nodes = jnp.asarray(at)
+
+    def gradient(i):
+        point = jax.tree.map(lambda b, x: b + nodes[i].astype(x.dtype) * (x - b), base, x)
+        return jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
+
+    mean = _input.weighted_sum(name, gradient, jnp.asarray(weights), chunk)
+    if not multiply:
+        return mean
+    return jax.tree.map(lambda x, b, g: (x - b) * g, x, base, mean)
+
+
+def _quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, 1]."""
+    if rule not in RULES:
+        raise ValueError(
+            f"integrated_gradients: no rule {rule!r}; {suggest(str(rule), RULES, 'rules')}"
+        )
+    least = 2 if rule == "trapezoid" else 1
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < least:
+        raise ValueError(
+            f"integrated_gradients: steps is {steps!r}; expected an integer of at least {least}."
+        )
+    if rule == "gauss_legendre":
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        return (nodes + 1) / 2, weights / 2
+    if rule == "trapezoid":
+        weights = np.full(steps, 1 / (steps - 1))
+        weights[[0, -1]] /= 2
+        return np.linspace(0, 1, steps), weights
+    shift = {"riemann_left": 0.0, "riemann_middle": 0.5, "riemann_right": 1.0}[rule]
+    return (np.arange(steps) + shift) / steps, np.full(steps, 1 / steps)
+
+
+def expected_gradients(
+    f: Callable[[Any], Any],
+    x: Any,
+    background: Any,
+    *,
+    key: jax.Array,
+    target: _target.Target = None,
+    samples: int = 50,
+    noise: float = 0.0,
+    chunk: int | None = None,
+) -> Any:
+    """The mean of (x - x') d y / d x at random points between x and random examples x'.
+
+    Erion et al. 2021 (arXiv 1906.10670), eq. 2; with noise added to x it is GradientSHAP (Lundberg
+    and Lee 2017). In expectation the attributions of an example add up to y(x) less the mean of y
+    over the background.
+
+    Args:
+      f, x, target: as for `integrated_gradients`.
+      background: (M, ...) examples to compare with, or a tree of them like x.
+      key: a PRNG key.
+      samples: random points for each example.
+      noise: standard deviation of noise added to x at each point, in units of the input.
+      chunk: points computed side by side; None for all.
+
+    Returns:
+      Arrays like x, in units of the score.
+
+    Raises:
+      ValueError: as `integrated_gradients`; the background's examples are of another shape.
+    """
+    name = "expected_gradients"
+    x = _input.checked(name, x)
+    background = jax.tree.map(jnp.asarray, background)
+    shapes = [jax.tree.map(lambda leaf: leaf.shape[1:], tree) for tree in (x, background)]
+    if shapes[0] != shapes[1] or samples < 1:
+        raise ValueError(
+            f"{name}: background of {shapes[1]} for x of {shapes[0]}, samples={samples}; expected "
+            "examples of x's shape, (M, ...), and at least one sample."
+        )
+    target = _target.settled(name, f, x, target)
+    n, m = (jax.tree.leaves(tree)[0].shape[0] for tree in (x, background))
+
+    def sample(i):
+        which, where, jitter = jax.random.split(jax.random.fold_in(key, i), 3)
+        rows = jax.random.randint(which, (n,), 0, m)
+        base = jax.tree.map(lambda b: b[rows], background)
+        share = jax.random.uniform(where, (n,))
+        moved = noisy(jitter, x, noise) if noise else x
+
+        def between(b, x):
+            return b + share.reshape(n, *[1] * (x.ndim - 1)).astype(x.dtype) * (x - b)
+
+        point = jax.tree.map(between, base, moved)
+        slope = jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
+        return jax.tree.map(lambda x, b, g: (x - b) * g, moved, base, slope)
+
+    return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), chunk)
+
+
+def noisy(key: jax.Array, x: Any, sigma: float) -> Any:
+    """x with normal noise of standard deviation sigma; each leaf has its own."""
+    leaves, tree = jax.tree.flatten(x)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(
+        tree,
+        [
+            leaf + jnp.asarray(sigma, leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ],
+    )

@@ -1,0 +1,166 @@
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxdl import interpret
+from tests.interpret.networks import double, draw, linear, network
+
+METHODS = {
+    "ablation": interpret.ablation,
+    "occlusion": lambda f, x, **o: interpret.occlusion(f, x, (1,), **o),
+    "shapley": interpret.shapley_values,
+    "sampling": lambda f, x, **o: interpret.shapley_sampling(f, x, key=jax.random.key(0), **o),
+}
+
+
+def by_orders(v, n):
+    """Shapley values as the mean over all orders, from the set function v."""
+    values = np.zeros(n)
+    for order in itertools.permutations(range(n)):
+        here = set()
+        for i in order:
+            before = v(frozenset(here))
+            here.add(i)
+            values[i] += v(frozenset(here)) - before
+    return values / math.factorial(n)
+
+
+@pytest.mark.row("Q01")
+@pytest.mark.parametrize("name", METHODS)
+def test_of_a_linear_function_each_is_weight_times_difference(name):
+    with double():
+        f, w = linear()
+        x, base = draw(2, 3, 5), draw(3, 1, 5)
+        found = METHODS[name](f, x, target=1, baseline=base)
+        np.testing.assert_allclose(found, (x - base) * w[:, 1], atol=1e-10)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 30))
+def test_shapley_values_are_the_mean_over_all_orders(seed):
+    with double():
+        f, x, base = network(seed, d=4), draw(seed + 1, 1, 4), draw(seed + 2, 1, 4)
+
+        def v(members):
+            keep = np.array([i in members for i in range(4)])
+            return float(f(jnp.where(keep, x, base))[0, 2])
+
+        found = interpret.shapley_values(f, x, target=2, baseline=base)
+        np.testing.assert_allclose(found[0], by_orders(v, 4), atol=1e-10)
+        total = float((f(x) - f(base))[0, 2])
+        assert float(found.sum()) == pytest.approx(total, abs=1e-12)
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 6), st.integers(0, 20))
+def test_sampled_values_add_up_for_every_number_of_orders(orders, seed):
+    with double():
+        f, x = network(seed), draw(seed + 1, 2, 5)
+        found = interpret.shapley_sampling(
+            f, x, key=jax.random.key(seed), target=0, orders=orders, chunk=2
+        )
+        np.testing.assert_allclose(found.sum(1), (f(x) - f(0 * x))[:, 0], atol=1e-10)
+
+
+def test_sampled_values_approach_the_exact_ones():
+    with double():
+        f, x = network(1), draw(2, 2, 5)
+        exact = interpret.shapley_values(f, x, target=0)
+        errors = [
+            float(
+                jnp.abs(
+                    interpret.shapley_sampling(
+                        f, x, key=jax.random.key(0), target=0, orders=n, chunk=50
+                    )
+                    - exact
+                ).max()
+            )
+            for n in (4, 400)
+        ]
+        assert errors[1] < 0.05 and errors[1] < errors[0]
+
+
+@pytest.mark.row("Q14")
+def test_segments_are_left_out_as_one():
+    with double():
+        f = lambda x: jnp.prod(x.sum(3).reshape(len(x), -1)[:, :2], 1) + x[:, 3, 3, 0]
+        x = draw(0, 2, 4, 4, 1) + 3
+        segments = np.arange(16).reshape(4, 4, 1) // 8  # above and below
+        found = interpret.ablation(f, x, mask=segments)
+        above = f(x) - f(x.at[:, :2].set(0))
+        np.testing.assert_allclose(found[:, 0, 0, 0], above)
+        np.testing.assert_allclose(found[:, 1, 3, 0], above)
+        np.testing.assert_allclose(found[:, 3, 0, 0], f(x) - f(x.at[:, 2:].set(0)))
+
+
+@pytest.mark.row("Q13")
+def test_words_of_a_sentence():
+    """(T, D) embeddings: a word is a step, and its importance is the fall without it."""
+    with double():
+        w = draw(0, 3)
+        f = lambda x: jnp.max(x @ w, axis=1)
+        x = draw(1, 2, 6, 3)
+        found = interpret.ablation(f, x, mask=np.arange(6)[:, None], baseline=-9.0)
+        for t in range(6):
+            fall = f(x) - f(x.at[:, t].set(-9.0))
+            np.testing.assert_allclose(found[:, t], jnp.repeat(fall[:, None], 3, 1))
+
+
+@pytest.mark.row("Q01")
+def test_occlusion_by_a_loop_with_overlap_and_edges():
+    with double():
+        w = draw(0, 7 * 6)
+        f = lambda x: jnp.tanh(x.reshape(len(x), -1) @ w)
+        x = draw(1, 2, 7, 6, 1)
+        total, times = np.zeros_like(x), np.zeros(x.shape[1:])
+        for r, c in itertools.product([0, 2, 4], [0, 2, 3]):  # the last ones end at the edge
+            hidden = x.at[:, r : r + 3, c : c + 3].set(0.5)
+            total[:, r : r + 3, c : c + 3] += (f(x) - f(hidden))[:, None, None, None]
+            times[r : r + 3, c : c + 3] += 1
+        found = interpret.occlusion(f, x, (3, 3, 1), stride=(2, 2, 1), baseline=0.5)
+        np.testing.assert_allclose(found, total / times, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_change_nothing_and_examples_stand_alone(name, chunk):
+    with double():
+        f, x = network(), draw(5, 3, 5)
+        method = METHODS[name]
+        whole = method(f, x, target="argmax")
+        np.testing.assert_allclose(method(f, x, target="argmax", chunk=chunk), whole, atol=1e-12)
+        alone = method(f, x[1:2], target="argmax")
+        np.testing.assert_allclose(alone[0], whole[1], atol=1e-12)
+        compiled = jax.jit(lambda x: method(f, x, target="argmax", chunk=chunk))
+        np.testing.assert_allclose(compiled(x), whole, atol=1e-12)
+
+
+def test_symmetry_dummy_and_additivity_of_shapley_values():
+    with double():
+        f = lambda x: jnp.sin(x[:, 0] * x[:, 1])
+        g = lambda x: x[:, 0] ** 2
+        x = jnp.asarray([[0.7, 0.7, 3.0]])
+        of = lambda h: interpret.shapley_values(h, x)[0]
+        assert of(f)[0] == pytest.approx(float(of(f)[1]), abs=1e-12) and of(f)[2] == 0
+        np.testing.assert_allclose(of(lambda x: f(x) + g(x)), of(f) + of(g), atol=1e-12)
+
+
+def test_bad_arguments():
+    f, x = (lambda x: x.reshape(len(x), -1).sum(1)), jnp.ones((2, 4, 4))
+    with pytest.raises(ValueError, match="the mask is float64; expected integers"):
+        interpret.ablation(f, x, mask=np.ones((4, 4)))
+    with pytest.raises(ValueError, match=r"the mask has shape \(3,\) for examples of \(4, 4\)"):
+        interpret.ablation(f, x, mask=np.arange(3))
+    with pytest.raises(ValueError, match="expected at most 16"):
+        interpret.shapley_values(f, jnp.ones((2, 5, 5)))
+    for window, stride in (((5, 1), 1), ((2,), 1), ((2, 2), 3), ((2, 2), 0)):
+        with pytest.raises(ValueError, match="expected a size for each axis"):
+            interpret.occlusion(f, x, window, stride=stride)
+    with pytest.raises(ValueError, match="orders is 0"):
+        interpret.shapley_sampling(f, x, key=jax.random.key(0), orders=0)
