@@ -62,10 +62,17 @@ def table() -> str:
         ("data", "data/digits.py data/idx.py data/cifar.py data/augment.py", "", ""),
         (
             "why a network decides",
-            "interpret/gradient.py interpret/path.py interpret/perturbation.py",
+            "interpret/gradient.py interpret/path.py interpret/perturbation.py interpret/cam.py",
             "digits",
             accuracy("digits"),
         ),
+        (
+            "relevance through any program",
+            "interpret/relevance/lrp.py interpret/relevance/deep_lift.py",
+            "clever_hans",
+            found("clever_hans", hans),
+        ),
+        ("judging explanations", "interpret/evaluate/__init__.py", "", ""),
         ("what it believes", "interpret/feature_vis/activation_maximization.py", "digits", ""),
         ("the lectures' network and a CNN", "train/fit.py", "mnist", accuracy("mnist")),
         ("Flax networks, weights in files", "interop/flax.py interop/safetensors.py", "", ""),
@@ -111,6 +118,14 @@ def memory(metrics: dict[str, Any]) -> str:
 def cliff(metrics: dict[str, Any]) -> str:
     plain, clipped = (metrics[name]["final_loss"] for name in ("plain", "clipped"))
     return f"loss after descent from a start at the cliff: plain {plain:.3f}, clipped {clipped:.3f}"
+
+
+def hans(metrics: dict[str, Any]) -> str:
+    parts = [
+        f"{name} mending {of['like_training']:.4f} with the mark, {of['clean']:.4f} without"
+        for name, of in ((name, metrics[name]) for name in ("before", "after"))
+    ]
+    return "accuracy " + "; ".join(parts)
 
 
 def slots(metrics: dict[str, Any]) -> str:

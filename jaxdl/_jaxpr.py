@@ -1,12 +1,32 @@
-"""Walking through jaxprs, by what every supported JAX has."""
+"""Walking through jaxprs, by what every supported JAX has.
+
+All that touches the form of JAX's programs stands here: a new JAX that changes it is met here.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.extend import core
+
+Literal = core.Literal
+CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+"""Where equations that only call a function keep it."""
+CALLING = {
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat",
+    "remat2",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+}
 
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
@@ -15,3 +35,55 @@ def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
     for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, kinds)):
         if isinstance(leaf, kinds):
             yield leaf.jaxpr if isinstance(leaf, core.ClosedJaxpr) else leaf
+
+
+def closed(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> core.ClosedJaxpr:
+    return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+
+
+def called(equation: Any, custom: bool = True) -> core.ClosedJaxpr | None:
+    """The function that an equation calls as it is: of `jit`, `checkpoint`, `custom_jvp`, ...
+
+    Args:
+      equation: of a jaxpr.
+      custom: whether functions with a derivative of their own are opened too, and so lose it.
+    """
+    name = equation.primitive.name
+    if name not in CALLING or (name.startswith("custom") and not custom):
+        return None
+    found = [equation.params[name] for name in CALLS if name in equation.params]
+    return closed(found[0]) if found else None
+
+
+def apply(equation: Any, *values: Any) -> list[Any]:
+    """What an equation that calls a function gives for values of its inputs."""
+    pairs = zip(equation.invars, values, strict=True)
+    held = {variable: value for variable, value in pairs if not isinstance(variable, Literal)}
+    (info, *_) = (inner.debug_info for inner in inner_jaxprs(equation.params))
+    names = {"arg_names": ("",) * len(held), "result_paths": ("",) * len(equation.outvars)}
+    jaxpr = core.Jaxpr(
+        (),
+        list(held),
+        equation.outvars,
+        [equation],
+        equation.effects,
+        info._replace(**names),
+    )
+    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*held.values())
+
+
+def scope(equation: Any) -> str:
+    """The names around an equation, "outer/inner", without those of transformations."""
+    name = str(equation.source_info.name_stack)
+    while name != (plain := re.sub(r"\w+\(([^()]*)\)", r"\1", name)):
+        name = plain
+    return name
+
+
+def line(equation: Any) -> str:
+    """The place in the user's source, "file:line (function)"."""
+    traceback = equation.source_info.traceback
+    for frame in traceback.frames if traceback is not None else ():
+        if not re.search(r"[/\\](jax|flax|equinox|jaxdl|haiku)[/\\]", frame.file_name):
+            return f"{frame.file_name}:{frame.line_num} ({frame.function_name})"
+    return "an unknown line"

@@ -7,6 +7,10 @@ import jax
 import pytest
 from hypothesis import settings
 
+# Most of the suite's time is compiling programs that run once.
+FAST = "--xla_backend_optimization_level=0"
+if FAST.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}".strip()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 settings.register_profile("jaxdl", deadline=None, max_examples=20, derandomize=True)

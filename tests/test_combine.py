@@ -121,8 +121,8 @@ def test_scan_tap_and_hand_agree(block, stacked, train):
 
     scanned, unrolled = run(model.apply), run(model.apply, tap=tap)
     expected = run(lambda *args, **options: by_hand(block, *args, **options))
-    chex.assert_trees_all_close(scanned, expected, rtol=1e-5, atol=1e-6)
-    chex.assert_trees_all_close(unrolled, expected, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(scanned, expected, rtol=1e-4, atol=2e-5)
+    chex.assert_trees_all_close(unrolled, expected, rtol=1e-4, atol=2e-5)
 
 
 def test_copies_draw_different_random_numbers():

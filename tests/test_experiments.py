@@ -86,6 +86,7 @@ def test_an_experiment_that_returns_nothing_records_nothing(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", [False, True])
 def test_mnist_runs_on_real_and_on_made_up_images(real, request, tmp_path, monkeypatch, capsys):
     if real:

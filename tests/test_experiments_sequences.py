@@ -66,6 +66,7 @@ def test_the_cliff_and_what_clipping_does():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.row("K01")
 def test_one_word_alone_cannot_be_tagged_and_a_sequence_can():
     config = slot_filling.Config(requests=400)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -90,3 +91,33 @@ def weighted_sum(
     if whole < n:
         total = jax.tree.map(jnp.add, total, several(numbers[whole:], weights[whole:]))
     return total
+
+
+def by_examples(
+    caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, chunk: int | None
+) -> Any:
+    """`explain(x, target)` as one program, for at most `chunk` examples at a time.
+
+    Args:
+      caller: the public function's name, for messages.
+      explain: from a batch and its targets to a tree of arrays with the same batch axis.
+      x: the whole batch.
+      target: of any kind; of an array each example keeps its own.
+      chunk: None for all at once.
+
+    Raises:
+      ValueError: `chunk` is below 1.
+    """
+    n = jax.tree.leaves(x)[0].shape[0]
+    each = isinstance(target, list | np.ndarray | jax.Array) and np.shape(target) == (n,)
+    rows = (x, jnp.asarray(target)) if each else (x, None)
+    run = jax.jit(lambda rows: explain(rows[0], rows[1] if each else target))
+    if chunk is None or chunk >= n > 0:
+        return run(rows)
+    if chunk < 1:
+        raise ValueError(f"{caller}: chunk is {chunk}; expected at least 1, or None for no bound.")
+    return jax.lax.map(
+        lambda row: jax.tree.map(lambda a: a[0], run(jax.tree.map(lambda a: a[None], row))),
+        rows,
+        batch_size=chunk,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,19 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
     known = (classes >= 0) & (classes < shape[1])
     chosen = jnp.take_along_axis(output, jnp.where(known, classes, 0)[:, None], axis=1)[:, 0]
     return chosen * jnp.where(known, 1, jnp.nan).astype(chosen.dtype)
+
+
+def each(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that takes targets (K, N) too: K explanations of every example, (K, N, ...)."""
+
+    @functools.wraps(method)
+    def several(*args, target=None, **options):
+        given = isinstance(target, list | np.ndarray | jax.Array)
+        if not given or np.ndim(target) != 2:
+            return method(*args, target=target, **options)
+        return jax.vmap(lambda one: method(*args, target=one, **options))(jnp.asarray(target))
+
+    return several
 
 
 def settled(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Target:

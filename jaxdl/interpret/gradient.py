@@ -8,13 +8,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _at, _input, _target
 
 __all__ = ["input_x_gradient", "saliency"]
 
 
+@_target.each
 def saliency(
-    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, absolute: bool = True
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    target: _target.Target = None,
+    absolute: bool = True,
+    at: str | None = None,
+    chunk: int | None = None,
 ) -> Any:
     """|d y_k / d x_n|: how much the score y_k answers to a small change of each input x_n.
 
@@ -30,26 +37,49 @@ def saliency(
       x: (N, ...) floating-point inputs, or a tree of such arrays.
       target: which score. None where f gives one per example, (N,) or (N, 1); an int, or ints
         (N,), for scores (N, K); "argmax", the class each example is given; or a function from the
-        output to (N,). A class out of range gives NaN where it is traced.
+        output to (N,). A class out of range gives NaN where it is traced. Ints (K, N) give K
+        explanations, (K, N, ...).
       absolute: the size of the derivative; False keeps its sign.
+      at: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
+        or a `jax.named_scope`. All arguments then speak of that value.
+      chunk: examples explained side by side; None for all.
 
     Returns:
-      Arrays like x, in units of score per unit of input; none below 0 when `absolute`.
+      Arrays like x, in units of score per unit of input; none below 0 when `absolute`. With `at`,
+      like the value there.
 
     Raises:
-      ValueError: x is not floating-point; the target does not fit the output of f.
+      ValueError: x is not floating-point; the target does not fit the output of f; no place is
+        called `at`.
 
     Example:
       >>> f = lambda x: model.apply(params, state, x)[0]
       >>> interpret.saliency(f, images, target="argmax")                     # (N, H, W, C)
-      >>> jax.vmap(lambda k: interpret.saliency(f, images, target=k))(jnp.arange(10))
+      >>> interpret.saliency(f, images, target=[[3] * 16, [8] * 16])     # two classes of 16 images
+      >>> interpret.saliency(f, images, target=3, at="conv_1")            # like that layer's output
     """
-    x = _input.checked("saliency", x)
-    gradient = jax.grad(lambda x: jnp.sum(_target.score("saliency", f(x), target)))(x)
-    return jax.tree.map(jnp.abs, gradient) if absolute else gradient
+    f, x = _at.split("saliency", f, _input.checked("saliency", x), at)
+
+    def explained(x, target):
+        gradient = jax.grad(lambda x: jnp.sum(_target.score("saliency", f(x), target)))(x)
+        return jax.tree.map(jnp.abs, gradient) if absolute else gradient
+
+    return (
+        explained(x, target)
+        if chunk is None
+        else _input.by_examples("saliency", explained, x, target, chunk)
+    )
 
 
-def input_x_gradient(f: Callable[[Any], Any], x: Any, *, target: _target.Target = None) -> Any:
+@_target.each
+def input_x_gradient(
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    target: _target.Target = None,
+    at: str | None = None,
+    chunk: int | None = None,
+) -> Any:
     """x_n d y_k / d x_n: the first-order share of each input in the score.
 
     Shrikumar et al. 2016 (arXiv 1605.01713), sec. 3. Of a linear function without bias the
@@ -57,13 +87,14 @@ def input_x_gradient(f: Callable[[Any], Any], x: Any, *, target: _target.Target 
     layer-wise relevance propagation by the basic rule.
 
     Args:
-      f, x, target: as for `saliency`.
+      f, x, target, at, chunk: as for `saliency`.
 
     Returns:
-      Arrays like x, in units of the score.
+      Arrays like x, or like the value at `at`, in units of the score.
 
     Raises:
       ValueError: as `saliency`.
     """
-    slope = saliency(f, x, target=target, absolute=False)
-    return jax.tree.map(jnp.multiply, jax.tree.map(jnp.asarray, x), slope)
+    f, x = _at.split("input_x_gradient", f, _input.checked("input_x_gradient", x), at)
+    slope = saliency(f, x, target=target, absolute=False, chunk=chunk)
+    return jax.tree.map(jnp.multiply, x, slope)

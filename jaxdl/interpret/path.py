@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.core import suggest
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _at, _input, _target
 
-__all__ = ["expected_gradients", "integrated_gradients"]
+__all__ = ["conductance", "expected_gradients", "integrated_gradients", "internal_influence"]
 
 RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
 
 
+@_target.each
 def integrated_gradients(
     f: Callable[[Any], Any],
     x: Any,
@@ -26,6 +27,7 @@ def integrated_gradients(
     steps: int = 50,
     rule: str = "gauss_legendre",
     multiply: bool = True,
+    at: str | None = None,
     chunk: int | None = None,
 ) -> Any:
     """(x_n - x'_n) times the mean of d y_k / d x_n along the line from the baseline x' to x.
@@ -40,21 +42,23 @@ def integrated_gradients(
       steps: nodes of the quadrature.
       rule: "gauss_legendre", "riemann_left", "riemann_middle", "riemann_right" or "trapezoid".
       multiply: False gives the mean gradient alone, in units of score per unit of input.
+      at: a path; the way is then one of the value there, and the baseline is one of it, e.g.
+        `intermediate(f, x0, at)`.
       chunk: nodes computed side by side, which bounds the memory; None for all.
 
     Returns:
-      Arrays like x, in units of the score.
+      Arrays like x, or like the value at `at`, in units of the score.
 
     Raises:
       ValueError: as `saliency`; the baseline does not broadcast to x; `steps` is below 1 (below 2
         for the trapezoid); the rule is unknown; `chunk` is below 1.
     """
     name = "integrated_gradients"
-    x = _input.checked(name, x)
+    f, x = _at.split(name, f, _input.checked(name, x), at)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
-    at, weights = _quadrature(rule, steps)
-    nodes = jnp.asarray(at)
+    places, weights = _quadrature(name, rule, steps)
+    nodes = jnp.asarray(places)
 
     def gradient(i):
         point = jax.tree.map(lambda b, x: b + nodes[i].astype(x.dtype) * (x - b), base, x)
@@ -66,17 +70,13 @@ def integrated_gradients(
     return jax.tree.map(lambda x, b, g: (x - b) * g, x, base, mean)
 
 
-def _quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on [0, 1]."""
     if rule not in RULES:
-        raise ValueError(
-            f"integrated_gradients: no rule {rule!r}; {suggest(str(rule), RULES, 'rules')}"
-        )
+        raise ValueError(f"{name}: no rule {rule!r}; {suggest(str(rule), RULES, 'rules')}")
     least = 2 if rule == "trapezoid" else 1
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < least:
-        raise ValueError(
-            f"integrated_gradients: steps is {steps!r}; expected an integer of at least {least}."
-        )
+        raise ValueError(f"{name}: steps is {steps!r}; expected an integer of at least {least}.")
     if rule == "gauss_legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         return (nodes + 1) / 2, weights / 2
@@ -88,6 +88,94 @@ def _quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + shift) / steps, np.full(steps, 1 / steps)
 
 
+@_target.each
+def conductance(
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    at: str,
+    target: _target.Target = None,
+    baseline: Any = 0.0,
+    steps: int = 50,
+    rule: str = "gauss_legendre",
+    chunk: int | None = None,
+) -> jax.Array:
+    """How much of integrated gradients flows through each unit of a layer.
+
+    Dhamdhere, Sundararajan and Yan 2018 (arXiv 1805.12233), eq. 2: the mean along the line from the
+    baseline to x of d y / d h times the rate at which h moves. Over the units of a layer that all
+    paths go through they add up to y(x) - y(x').
+
+    Args:
+      f, x, target, baseline, steps, rule, chunk: as for `integrated_gradients`; the baseline is one
+        of x.
+      at: the layer's path.
+
+    Returns:
+      Like the value at `at`, in units of the score.
+
+    Raises:
+      ValueError: as `integrated_gradients`.
+    """
+    name = "conductance"
+    x = _input.checked(name, x)
+    base = _input.baselines(name, x, baseline)
+    target = _target.settled(name, f, x, target)
+    places, weights = _quadrature(name, rule, steps)
+    nodes = jnp.asarray(places)
+    way = jax.tree.map(jnp.subtract, x, base)
+
+    def flow(i):
+        point = jax.tree.map(lambda b, w: b + nodes[i].astype(b.dtype) * w, base, way)
+        rest, _ = _at.split(name, f, point, at)
+        value, rate = jax.jvp(lambda x: _at.split(name, f, x, at)[1], (point,), (way,))
+        slope = jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
+        return slope * rate
+
+    return _input.weighted_sum(name, flow, jnp.asarray(weights), chunk)
+
+
+@_target.each
+def internal_influence(
+    f: Callable[[Any], Any],
+    x: Any,
+    *,
+    at: str,
+    target: _target.Target = None,
+    baseline: Any = 0.0,
+    steps: int = 50,
+    rule: str = "gauss_legendre",
+    chunk: int | None = None,
+) -> jax.Array:
+    """The mean derivative of the score by each unit of a layer, along the line of inputs.
+
+    Leino et al. 2018 (arXiv 1802.03788), def. 1.
+
+    Args:
+      f, x, at, target, baseline, steps, rule, chunk: as for `conductance`.
+
+    Returns:
+      Like the value at `at`, in units of score per unit of the value.
+
+    Raises:
+      ValueError: as `conductance`.
+    """
+    name = "internal_influence"
+    x = _input.checked(name, x)
+    base = _input.baselines(name, x, baseline)
+    target = _target.settled(name, f, x, target)
+    places, weights = _quadrature(name, rule, steps)
+    nodes = jnp.asarray(places)
+
+    def slope(i):
+        point = jax.tree.map(lambda b, x: b + nodes[i].astype(b.dtype) * (x - b), base, x)
+        rest, value = _at.split(name, f, point, at)
+        return jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
+
+    return _input.weighted_sum(name, slope, jnp.asarray(weights), chunk)
+
+
+@_target.each
 def expected_gradients(
     f: Callable[[Any], Any],
     x: Any,

@@ -16,14 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _at, _input, _target
 
-__all__ = ["ablation", "occlusion", "shapley_sampling", "shapley_values"]
-
-MOST = 16
-"""Features for which all coalitions are run: 65,536."""
+__all__ = ["ablation", "occlusion", "permutation"]
 
 
+@_target.each
 def ablation(
     f: Callable[[jax.Array], Any],
     x: jax.Array,
@@ -31,6 +29,7 @@ def ablation(
     target: _target.Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
+    at: str | None = None,
     chunk: int | None = None,
 ) -> jax.Array:
     """y(x) - y(x without the feature), for each feature. Lecture rows Q01, Q13, Q14.
@@ -42,6 +41,7 @@ def ablation(
       mask: integers that broadcast to an example's shape, the same number for all that belongs to
         one feature: segments, or words of (T, D) by `arange(T)[:, None]`; None for every value by
         itself.
+      at: a path; features are then those of the value there, and so is all else.
       chunk: features left out side by side; None for all.
 
     Returns:
@@ -51,7 +51,8 @@ def ablation(
       ValueError: as `saliency`; the mask is no integers, or does not broadcast.
     """
     name = "ablation"
-    x, base, ids, count = _features(name, x, baseline, mask)
+    f, x = _at.split(name, f, _input.checked(name, x), at)
+    base, ids, count = features(name, x, baseline, mask)
     target = _target.settled(name, f, x, target)
     whole = _target.score(name, f(x), target)
 
@@ -63,6 +64,7 @@ def ablation(
     return _input.weighted_sum(name, without, jnp.ones(count), chunk).astype(x.dtype)
 
 
+@_target.each
 def occlusion(
     f: Callable[[jax.Array], Any],
     x: jax.Array,
@@ -71,6 +73,7 @@ def occlusion(
     stride: int | Sequence[int] = 1,
     target: _target.Target = None,
     baseline: Any = 0.0,
+    at: str | None = None,
     chunk: int | None = None,
 ) -> jax.Array:
     """The mean fall of the score over all windows that cover a value, when they are covered.
@@ -78,10 +81,10 @@ def occlusion(
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 4.2; lecture row Q01.
 
     Args:
-      f, target, baseline: as for `ablation`.
+      f, target, baseline, at: as for `ablation`.
       x: (N, ...).
       window: its size along each axis of an example, e.g. (4, 4, 1) or (4, 4, 3).
-      stride: steps from one window to the next; the last one ends at the edge.
+      stride: steps from one window to the next; the last one may reach over the edge.
       chunk: windows covered side by side; None for all.
 
     Returns:
@@ -92,7 +95,7 @@ def occlusion(
         leaves gaps between windows.
     """
     name = "occlusion"
-    x = _input.checked(name, x)
+    f, x = _at.split(name, f, _input.checked(name, x), at)
     base = _input.baselines(name, x, baseline)
     shape = x.shape[1:]
     steps = (stride,) * len(shape) if isinstance(stride, int) else tuple(stride)
@@ -105,10 +108,7 @@ def occlusion(
             f"{name}: window {window} and stride {stride} for examples of {shape}; expected a size "
             "for each axis, no larger than it, and strides of 1 up to the window."
         )
-    axes = [
-        sorted({*range(0, size - w, s), size - w})
-        for size, w, s in zip(shape, window, steps, strict=True)
-    ]
+    axes = [range(0, size - w + s, s) for size, w, s in zip(shape, window, steps, strict=True)]
     corners = jnp.asarray(list(itertools.product(*axes)), jnp.int32)
     target = _target.settled(name, f, x, target)
     whole = _target.score(name, f(x), target)
@@ -127,110 +127,53 @@ def occlusion(
     return (total / times).astype(x.dtype)
 
 
-def shapley_values(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    *,
-    target: _target.Target = None,
-    baseline: Any = 0.0,
-    mask: Any = None,
-    chunk: int | None = None,
-) -> jax.Array:
-    """Each feature's mean gain over all orders in which the features may come in, exactly.
-
-    Shapley 1953; Lundberg and Lee 2017 (arXiv 1705.07874), eq. 4. All 2^M coalitions are run; their
-    values add up to y(x) - y(baseline).
-
-    Args:
-      f, x, target, baseline, mask: as for `ablation`, of at most 16 features.
-      chunk: coalitions run side by side; None for all.
-
-    Returns:
-      Like x; all that belongs to a feature has its value, in units of the score.
-
-    Raises:
-      ValueError: as `ablation`; there are more than 16 features: use `shapley_sampling`.
-    """
-    name = "shapley_values"
-    x, base, ids, count = _features(name, x, baseline, mask)
-    if count > MOST:
-        raise ValueError(
-            f"{name}: {count} features make 2^{count} coalitions; expected at most {MOST}: join "
-            "features by mask=, or use shapley_sampling."
-        )
-    target = _target.settled(name, f, x, target)
-    members = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-    size = members.sum(1)
-    weight = lambda s: 1 / (count * math.comb(count - 1, s))  # noqa: E731
-    entering = np.array([weight(s - 1) if s else 0.0 for s in size])
-    leaving = np.array([weight(s) if s < count else 0.0 for s in size])
-    shares = jnp.asarray(np.where(members == 1, entering[:, None], -leaving[:, None]))
-    present = jnp.asarray(members, bool)
-
-    def coalition(i):
-        score = _target.score(name, f(jnp.where(present[i][ids], x, base)), target)
-        return score[:, None] * shares[i].astype(score.dtype)
-
-    values = _input.weighted_sum(name, coalition, jnp.ones(2**count), chunk)
-    return jnp.take(values, ids, axis=1).astype(x.dtype)
-
-
-def shapley_sampling(
+@_target.each
+def permutation(
     f: Callable[[jax.Array], Any],
     x: jax.Array,
     *,
     key: jax.Array,
     target: _target.Target = None,
-    baseline: Any = 0.0,
     mask: Any = None,
-    orders: int = 25,
+    at: str | None = None,
     chunk: int | None = None,
 ) -> jax.Array:
-    """Shapley values estimated from random orders, each run forwards and backwards.
+    """The fall of the score when a feature is that of another example of the batch.
 
-    Castro, Gomez, Tejada 2009 (doi:10.1016/j.cor.2008.04.004); orders and their reverse in pairs:
-    Mitchell et al. 2022 (arXiv 2104.12199). For every number of orders the values add up to
-    y(x) - y(baseline).
+    Breiman 2001 (doi:10.1023/A:1010933404324), sec. 10, for each example; the mean over the batch
+    is the importance of the feature.
 
     Args:
-      f, x, target, baseline, mask: as for `ablation`.
-      key: a PRNG key.
-      orders: random orders; each takes two runs of f for each feature.
-      chunk: orders run side by side; None for all.
+      f, target, mask, at: as for `ablation`.
+      x: (N, ...), N of two or more.
+      key: a PRNG key, for the order in which examples exchange a feature.
+      chunk: features exchanged side by side; None for all.
 
     Returns:
-      Like x, in units of the score.
+      Like x; all that belongs to a feature has its value, in units of the score.
 
     Raises:
-      ValueError: as `ablation`; `orders` is below 1.
+      ValueError: as `ablation`; there is one example alone.
     """
-    name = "shapley_sampling"
-    x, base, ids, count = _features(name, x, baseline, mask)
-    if orders < 1:
-        raise ValueError(f"{name}: orders is {orders}; expected at least 1.")
+    name = "permutation"
+    f, x = _at.split(name, f, _input.checked(name, x), at)
+    _, ids, count = features(name, x, 0.0, mask)
+    if len(x) < 2:
+        raise ValueError(f"{name}: x has {len(x)} example; expected others to exchange with.")
     target = _target.settled(name, f, x, target)
+    whole = _target.score(name, f(x), target)
 
-    def gains(order):
-        """What each feature adds when they come in by this order, (N, M)."""
-        rank = jnp.argsort(order)
+    def exchanged(i):
+        own = ids == i
+        others = x[jax.random.permutation(jax.random.fold_in(key, i), len(x))]
+        fall = whole - _target.score(name, f(jnp.where(own, others, x)), target)
+        return fall.reshape(-1, *[1] * (x.ndim - 1)) * own.astype(fall.dtype)
 
-        def upto(t):
-            return _target.score(name, f(jnp.where((rank < t)[ids], x, base)), target)
-
-        scores = jax.lax.map(upto, jnp.arange(count + 1))
-        return jnp.diff(scores, axis=0)[rank].T
-
-    def both_ways(i):
-        order = jax.random.permutation(jax.random.fold_in(key, i), count)
-        return (gains(order) + gains(order[::-1])) / 2
-
-    values = _input.weighted_sum(name, both_ways, jnp.full(orders, 1 / orders), chunk)
-    return jnp.take(values, ids, axis=1).astype(x.dtype)
+    return _input.weighted_sum(name, exchanged, jnp.ones(count), chunk).astype(x.dtype)
 
 
-def _features(name, x, baseline, mask):
-    """x, its baseline, the number of each value's feature from 0, and how many there are."""
-    x = _input.checked(name, x)
+def features(name, x, baseline, mask):
+    """The baseline, the number of each value's feature from 0, and how many there are."""
     base = _input.baselines(name, x, baseline)
     shape = x.shape[1:]
     ids = np.arange(math.prod(shape)).reshape(shape) if mask is None else np.asarray(mask)
@@ -244,4 +187,4 @@ def _features(name, x, baseline, mask):
             "broadcasts to an example, without the batch axis."
         ) from error
     known, numbers = np.unique(ids, return_inverse=True)
-    return x, base, jnp.asarray(numbers.reshape(shape)), len(known)
+    return base, jnp.asarray(numbers.reshape(shape)), len(known)

@@ -183,6 +183,7 @@ def phones(key, n):
     return jnp.asarray(x, jnp.float32), *map(jnp.asarray, (lengths, labels, counts))
 
 
+@pytest.mark.slow
 @pytest.mark.row("K05", "K06")
 def test_a_bidirectional_network_learns_to_spell_without_an_alignment():
     parts = dict(reader=nn.bidirectional(nn.lstm(12)), scores=nn.dense(4))

@@ -119,7 +119,7 @@ def test_occlusion_by_a_loop_with_overlap_and_edges():
         f = lambda x: jnp.tanh(x.reshape(len(x), -1) @ w)
         x = draw(1, 2, 7, 6, 1)
         total, times = np.zeros_like(x), np.zeros(x.shape[1:])
-        for r, c in itertools.product([0, 2, 4], [0, 2, 3]):  # the last ones end at the edge
+        for r, c in itertools.product([0, 2, 4], [0, 2, 4]):  # the last one reaches over the edge
             hidden = x.at[:, r : r + 3, c : c + 3].set(0.5)
             total[:, r : r + 3, c : c + 3] += (f(x) - f(hidden))[:, None, None, None]
             times[r : r + 3, c : c + 3] += 1

@@ -92,6 +92,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x, kernel, pads", SHAPES.values(), ids=SHAPES)
 def test_the_forms_agree_in_every_derivative(x, kernel, pads):
     x, kernel = normal(0, *x), normal(1, *kernel)

@@ -2,6 +2,7 @@ import chex
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
+import pytest
 
 import jaxdl
 from jaxdl import nn
@@ -24,6 +25,7 @@ def net():
     return jaxdl.compose("net", children, forward)
 
 
+@pytest.mark.slow
 def test_a_net_of_the_same_names_is_flaxs_net():
     x = jax.random.normal(jax.random.key(1), (5, 8, 8, 2))
     model, flax = net(), Net()

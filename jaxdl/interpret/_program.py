@@ -1,0 +1,156 @@
+"""A function as the list of its operations: to find a value in it by name, or walk it backwards.
+
+`trace` reads what JAX recorded of a function, with every inner call (`jit`, `checkpoint`,
+`custom_jvp`) written out. Loops and conditions stay as they are, and keep their bodies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from jaxdl import _jaxpr
+
+Value = int
+"""The number of a value in its program."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """A number written into the program."""
+
+    value: Any
+
+
+Atom = Value | Constant
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+    """One application of a primitive."""
+
+    equation: Any
+    inputs: tuple[Atom, ...]
+    outputs: tuple[Value, ...]
+    scope: str
+    line: str
+
+    @property
+    def name(self) -> str:
+        return self.equation.primitive.name
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self.equation.params
+
+    def __call__(self, *values: Any) -> Sequence[Any]:
+        if self.name.startswith("custom"):
+            return _jaxpr.apply(self.equation, *values)
+        found = self.equation.primitive.bind(*values, **self.params)
+        return found if self.equation.primitive.multiple_results else [found]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """Operations in order, from inputs to outputs."""
+
+    inputs: tuple[Value, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[Atom, ...]
+    constants: dict[Value, Any]
+    shapes: dict[Value, jax.ShapeDtypeStruct]
+
+    def run(self, values: Sequence[Any]) -> dict[Value, Any]:
+        """All values, from those of the inputs."""
+        env = dict(self.constants) | dict(zip(self.inputs, values, strict=True))
+        for operation in self.operations:
+            found = operation(*(read(env, atom) for atom in operation.inputs))
+            env |= zip(operation.outputs, found, strict=True)
+        return env
+
+    def floating(self, atom: Atom) -> bool:
+        return isinstance(atom, Value) and jnp.issubdtype(self.shapes[atom].dtype, jnp.floating)
+
+    def reached(self, start: Iterable[Value], stopped: bool = False) -> set[Value]:
+        """The values that depend on some of `start`, and those themselves.
+
+        Args:
+          start: values.
+          stopped: whether `jax.lax.stop_gradient` ends the dependence.
+        """
+        found = set(start)
+        for operation in self.operations:
+            if stopped and operation.name == "stop_gradient":
+                continue
+            if any(isinstance(atom, Value) and atom in found for atom in operation.inputs):
+                found |= set(operation.outputs)
+        return found
+
+
+def known(value: Any) -> bool:
+    """Whether a constant has its value already while the program is read."""
+    return not isinstance(value, Tracer)
+
+
+def read(env: dict[Value, Any], atom: Atom) -> Any:
+    return atom.value if isinstance(atom, Constant) else env[atom]
+
+
+def trace(f: Callable[..., Any], *args: Any, custom: bool = True) -> tuple[Program, Any]:
+    """The program of `f(*args)`, over the leaves of the arguments, and the outputs' tree."""
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    return program(closed, custom), jax.tree.structure(shape)
+
+
+def program(closed: Any, custom: bool = True) -> Program:
+    """The program of a closed jaxpr, with its inner calls written out.
+
+    Args:
+      closed: a closed jaxpr.
+      custom: whether calls with a derivative of their own are written out too; a program that will
+        be differentiated keeps them.
+    """
+    fresh = itertools.count()
+    operations: list[Operation] = []
+    constants: dict[Value, Any] = {}
+    shapes: dict[Value, jax.ShapeDtypeStruct] = {}
+
+    def new(var) -> Value:
+        number = next(fresh)
+        if hasattr(var.aval, "shape"):  # tokens have none
+            shapes[number] = jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype)
+        return number
+
+    def write(closed, arguments: Sequence[Atom], scope: str, line: str) -> list[Atom]:
+        jaxpr = closed.jaxpr
+        env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
+        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
+            env[var] = number = new(var)
+            constants[number] = value
+
+        def atom(of) -> Atom:
+            return Constant(of.val) if isinstance(of, _jaxpr.Literal) else env[of]
+
+        for equation in jaxpr.eqns:
+            inputs = [atom(var) for var in equation.invars]
+            here = "/".join(filter(None, (scope, _jaxpr.scope(equation))))
+            inner = _jaxpr.called(equation, custom)
+            place = _jaxpr.line(equation)
+            if inner is not None:
+                place = line or place
+                env |= zip(equation.outvars, write(inner, inputs, here, place), strict=True)
+                continue
+            outputs = tuple(new(var) for var in equation.outvars)
+            env |= zip(equation.outvars, outputs, strict=True)
+            operations.append(Operation(equation, tuple(inputs), outputs, here, line or place))
+        return [atom(var) for var in jaxpr.outvars]
+
+    inputs = tuple(new(var) for var in closed.jaxpr.invars)
+    outputs = write(closed, inputs, "", "")
+    return Program(inputs, tuple(operations), tuple(outputs), constants, shapes)

@@ -1,0 +1,108 @@
+"""What an attribution ought to satisfy exactly, and by how much it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.interpret import _input, _target
+
+__all__ = ["completeness", "input_invariance", "non_sensitivity"]
+
+
+def completeness(
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
+    *,
+    target: _target.Target = None,
+    baseline: Any = None,
+) -> jax.Array:
+    """The sum of the attributions less what it should be: y(x), or y(x) - y(baseline).
+
+    Args:
+      f, x, target: as for `saliency`; "argmax" is the class that x itself is given.
+      attributions: arrays like x, not scaled.
+      baseline: for methods that compare with one; None for those that hand on the score (`lrp`).
+
+    Returns:
+      (N,), in units of the score.
+
+    Raises:
+      ValueError: the attributions' shapes are not x's; as `saliency`.
+    """
+    name = "completeness"
+    x = _input.checked(name, x)
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (x, attributions)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{name}: attributions of {shapes[1]} for x of {shapes[0]}.")
+    target = _target.settled(name, f, x, target)
+    due = _target.score(name, f(x), target)
+    if baseline is not None:
+        due = due - _target.score(name, f(_input.baselines(name, x, baseline)), target)
+    leaves = jax.tree.leaves(attributions)
+    return sum(jnp.sum(leaf.reshape(len(leaf), -1), axis=1) for leaf in leaves) - due
+
+
+def non_sensitivity(
+    f: Callable[[jax.Array], Any],
+    x: jax.Array,
+    attributions: jax.Array,
+    *,
+    target: _target.Target = None,
+    tolerance: float = 1e-6,
+) -> jax.Array:
+    """The share of features that have an attribution though the score does not answer to them.
+
+    Nguyen and Martinez 2020 (arXiv 2007.07584), sec. 3.2, with "does not answer" for a derivative
+    below the tolerance.
+
+    Args:
+      f, x, target: as for `saliency`.
+      attributions: like x.
+      tolerance: of both, relative to the greatest of each example.
+
+    Returns:
+      (N,), from 0 to 1; 0 is best.
+    """
+    from jaxdl.interpret.gradient import saliency
+
+    slope, given = (
+        jnp.abs(a).reshape(len(x), -1) for a in (saliency(f, x, target=target), attributions)
+    )
+    near = lambda a: a <= tolerance * jnp.max(a, axis=1, keepdims=True)  # noqa: E731
+    return jnp.mean((near(slope) & ~near(given)).astype(x.dtype), axis=1)
+
+
+def input_invariance(
+    method: Callable[..., jax.Array],
+    f: Callable[[jax.Array], Any],
+    x: jax.Array,
+    shift: Any,
+    *,
+    target: _target.Target = None,
+    **options,
+) -> jax.Array:
+    """How far the attribution moves when input and network are shifted against each other.
+
+    Kindermans et al. 2019 (arXiv 1711.00867): f(x) and g(x + shift) = f(x) are the same; a method
+    with a fixed baseline explains them differently.
+
+    Args:
+      method: any attribution.
+      f, x, target: as for `saliency`.
+      shift: a number, or what broadcasts to x.
+      **options: passed to the method.
+
+    Returns:
+      (N,), the greatest difference, in units of the attribution; 0 is best.
+    """
+    x = _input.checked("input_invariance", x)
+    target = _target.settled("input_invariance", f, x, target)
+    shift = jnp.broadcast_to(jnp.asarray(shift, x.dtype), x.shape[1:])
+    first = method(f, x, target=target, **options)
+    second = method(lambda x: f(x - shift), x + shift, target=target, **options)
+    return jnp.max(jnp.abs(first - second).reshape(len(x), -1), axis=1)

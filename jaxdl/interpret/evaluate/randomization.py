@@ -1,0 +1,109 @@
+"""Sanity checks: does an explanation change with the network that it explains?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.interpret import _target
+
+__all__ = ["agreement", "random_label", "random_parameters"]
+
+
+def random_parameters(
+    explain: Callable[[Any], jax.Array],
+    params: Any,
+    redraw: Callable[[jax.Array], Any],
+    *,
+    key: jax.Array,
+    models: int = 10,
+) -> jax.Array:
+    """How much explanations of random networks resemble the trained one's.
+
+    Adebayo et al. 2018 (arXiv 1810.03292), sec. 3: a method whose pictures stay when the weights
+    are drawn anew does not explain the network. All random networks run in one program.
+
+    Args:
+      explain: `params -> attributions (N, ...)`.
+      params: the trained parameters.
+      redraw: `key -> params`, all of them new or some of them: `lambda key: jaxdl.init(model, key,
+        x)[0]`, or with the trained ones merged in.
+      key: a PRNG key.
+      models: how many networks.
+
+    Returns:
+      (models, N), the rank correlation of the attributions' sizes, from -1 to 1; near 0 is best.
+
+    Example:
+      >>> explain = lambda params: interpret.lrp(apply(params), images, target=labels)
+      >>> redraw = lambda key: jaxdl.init(model, key, images)[0]
+      >>> evaluate.random_parameters(explain, params, redraw, key=key, models=100).mean()
+    """
+    given = explain(params)
+    keys = jax.random.split(key, models)
+
+    @jax.jit
+    @jax.vmap
+    def one(key):
+        return agreement(explain(redraw(key)), given)
+
+    return one(keys)
+
+
+def random_label(
+    method: Callable[..., jax.Array],
+    f: Callable[[jax.Array], Any],
+    x: jax.Array,
+    *,
+    key: jax.Array,
+    target: _target.Target,
+    classes: int,
+    **options,
+) -> jax.Array:
+    """How much the explanation of another class resembles that of the target.
+
+    Sixt, Granz and Landgraf 2020 (arXiv 1912.09818), sec. 3.
+
+    Args:
+      method: any attribution.
+      f, x: as for `saliency`; f gives scores (N, K).
+      key: a PRNG key, which draws another class for each example.
+      target: an int, ints (N,) or "argmax".
+      classes: K, 2 or more.
+      **options: passed to the method.
+
+    Returns:
+      (N,), the rank correlation of the attributions' sizes, from -1 to 1; near 0 is best.
+
+    Raises:
+      ValueError: there are fewer than 2 classes.
+    """
+    if classes < 2:
+        raise ValueError(f"random_label: classes is {classes}; expected at least 2.")
+    target = _target.settled("random_label", f, x, target)
+    own = jnp.broadcast_to(jnp.asarray(target), (len(x),))
+    other = (own + jax.random.randint(key, own.shape, 1, classes)) % classes
+    first, second = (method(f, x, target=t, **options) for t in (own, other))
+    return agreement(first, second)
+
+
+def agreement(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The rank correlation (Spearman's) of two attributions' sizes.
+
+    Args:
+      first, second: (N, ...) of one shape.
+
+    Returns:
+      (N,), from -1 to 1. Of equal sizes the ranks are those of their places.
+    """
+
+    def ranks(a):
+        sizes = jnp.abs(a).reshape(len(a), -1)
+        order = jnp.argsort(jnp.argsort(sizes, axis=1), axis=1).astype(first.dtype)
+        return order - jnp.mean(order, axis=1, keepdims=True)
+
+    a, b = ranks(first), ranks(second)
+    return jnp.sum(a * b, 1) / jnp.sqrt(jnp.sum(a * a, 1) * jnp.sum(b * b, 1))

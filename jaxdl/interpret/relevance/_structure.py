@@ -1,0 +1,310 @@
+"""What a program's operations amount to: weighted sums, elementwise functions, softmax, gates.
+
+JAX records `gelu` as eight multiplications and a `tanh`, a dense layer as a product and an
+addition, batch norm as four operations with constants. Rules of relevance speak of layers and
+activations; here these are found again, from the flow of the data alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value, read
+from jaxdl.interpret.relevance._bounds import ELEMENTWISE, STRUCTURAL, Bounds
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Product:
+    """A product with constants, and what of scale and bias follows it: y = c * (x . w) + d.
+
+    Batch norm with stored statistics after a convolution is a part of it and folds into the
+    weights, so that positive weights are those that a network without the batch norm would have.
+    """
+
+    operation: Operation
+    slot: int
+    """Which operand, 0 or 1, depends on the input."""
+    after: tuple[tuple[Operation, int], ...]
+    """The operations of scale and bias, and which operand of each is the product's."""
+    first: bool
+    """Whether no other product comes before it."""
+
+    @property
+    def kind(self) -> str:
+        return "dense" if self.operation.name == "dot_general" else "conv"
+
+    @property
+    def path(self) -> str:
+        return self.operation.scope
+
+    @property
+    def x(self) -> Value:
+        return self.operation.inputs[self.slot]  # pyright: ignore[reportReturnType]
+
+    @property
+    def y(self) -> Value:
+        return (self.after[-1][0] if self.after else self.operation).outputs[0]
+
+    def apply(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        """x . w"""
+        return self.operation(*((x, w) if self.slot == 0 else (w, x)))[0]
+
+    def back(self, s: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
+        """w^T s, like x."""
+        return jax.linear_transpose(lambda x: self.apply(x, w), x)(s)[0]
+
+    def weights(self, env: dict[Value, Any]) -> tuple[jax.Array, jax.Array | float]:
+        """c * w, and d as what is added to the product."""
+        w = read(env, self.operation.inputs[1 - self.slot])
+        scale: Any = None
+        shift: Any = 0.0
+        for operation, mine in self.after:
+            if operation.name == "neg":
+                scale, shift = -1 if scale is None else -scale, -shift
+                continue
+            other = read(env, operation.inputs[1 - mine])
+            if operation.name in ("add", "add_any"):
+                shift = shift + other
+            elif operation.name == "sub" and mine == 0:
+                shift = shift - other
+            elif operation.name == "sub":
+                scale, shift = -1 if scale is None else -scale, other - shift
+            else:
+                by = 1 / other if operation.name == "div" else other
+                scale, shift = by if scale is None else scale * by, shift * by
+        return w if scale is None else w * self._like_weights(scale, w), shift
+
+    def _like_weights(self, scale: Any, w: jax.Array) -> jax.Array:
+        scale = jnp.asarray(scale, w.dtype)
+        if scale.ndim == 0:
+            return scale
+        axes = feature_axes(self.operation, self.slot)
+        for axis in range(scale.ndim):
+            if axis not in axes.values():
+                scale = jax.lax.slice_in_dim(scale, 0, 1, axis=axis)
+        shape = [1] * w.ndim
+        for own, out in axes.items():
+            shape[own] = scale.shape[out]
+        order = [out for _, out in sorted(axes.items())]
+        rest = [axis for axis in range(scale.ndim) if axis not in order]
+        return scale.transpose(rest + order).reshape(shape)
+
+
+def feature_axes(operation: Operation, slot: int) -> dict[int, int]:
+    """Axes of the weights, and the axes of the output that they become."""
+    if operation.name == "conv_general_dilated":
+        numbers = operation.params["dimension_numbers"]
+        return {numbers.rhs_spec[0]: numbers.out_spec[1]}
+    (contract, batch) = operation.params["dimension_numbers"]
+    own = 1 - slot
+    shapes = [variable.aval.shape for variable in operation.equation.invars]
+    free = [
+        [a for a in range(len(shape)) if a not in contract[i] and a not in batch[i]]
+        for i, shape in enumerate(shapes)
+    ]
+    start = len(batch[0]) + (len(free[0]) if own == 1 else 0)
+    axes = {axis: i for i, axis in enumerate(batch[own])}
+    return axes | {axis: start + i for i, axis in enumerate(free[own])}
+
+
+class Structure:
+    """The analysis of one program, given which inputs matter.
+
+    Attributes:
+      program: the program.
+      active: values that depend on these inputs, of floating point.
+      depends: `active`, and the integers and truth values made of them.
+      products: those with constants, by the operation of the product.
+      inside: operations that are a part of a product, its bias for example.
+      root: of which value each is an elementwise function, possibly of itself.
+      softmax: operations that give a softmax, of what, and along which axes.
+      sums: values that are weighted sums, to which a constant may be added as a bias.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        active: set[Value],
+        known: dict[Value, Any] | None = None,
+        fresh: set[Value] | None = None,
+        stopped: bool = True,
+        layers: bool = True,
+    ):
+        self.program, self.active, self.layers = program, active, layers
+        self.known = program.constants | (known or {})
+        self.depends = program.reached((v for v in program.inputs if v in active), stopped)
+        self.maker = {value: op for op in program.operations for value in op.outputs}
+        self.users: dict[Value, list[Operation]] = {}
+        for operation in program.operations:
+            for value in {a for a in operation.inputs if isinstance(a, Value)}:
+                self.users.setdefault(value, []).append(operation)
+        self.products: dict[Operation, Product] = {}
+        self.inside: dict[Operation, Product] = {}
+        self.sums: set[Value] = set()
+        self.root: dict[Value, Value] = {v: v for v in self.depends}
+        self.softmax: dict[Operation, tuple[Value, tuple[int, ...]]] = {}
+        # The values that no product has made: what it makes of these is the first layer.
+        self.fresh = set(program.inputs) & active if fresh is None else fresh
+        for operation in program.operations:
+            self._read(operation)
+        self.bounds = Bounds(program, self.maker, self.depends, set(self.softmax), self.known)
+
+    def live(self, operation: Operation) -> list[bool]:
+        """Which operands depend on the input."""
+        return [isinstance(atom, Value) and atom in self.active for atom in operation.inputs]
+
+    def _read(self, operation: Operation) -> None:
+        live = self.live(operation)
+        if operation in self.inside:
+            product = self.inside[operation]
+            if operation.outputs[0] == product.y:
+                self.sums.add(product.y)
+            return
+        linear = operation.name in ("dot_general", "conv_general_dilated")
+        if (
+            self.layers
+            and linear
+            and sum(live) == 1
+            and (operation.name == "dot_general" or live[0])
+        ):
+            self._product(operation, live.index(True))
+            return
+        name = operation.name
+        depending = [a for a in operation.inputs if isinstance(a, Value) and a in self.depends]
+        if not depending or not self.depends.issuperset(operation.outputs):
+            return
+        loops = ("scan", "cond")
+        if not linear and name not in loops and all(value in self.fresh for value in depending):
+            self.fresh |= set(operation.outputs)
+        self._softmax(operation)
+        out = operation.outputs[0]
+        summed = [value in self.sums for value in depending]
+        if (name in ("add", "add_any", "sub") and sum(live) == 2 and any(summed)) or (
+            name in STRUCTURAL and all(summed)
+        ):
+            self.sums |= set(operation.outputs)
+            if sum(live) == 2:
+                return
+        elif self.layers and self.is_bias(operation):
+            self.sums.add(out)
+            return
+        if name in ELEMENTWISE and operation not in self.softmax:
+            shapes = self.program.shapes
+            roots = {self.root[value] for value in depending}
+            same = all(shapes[v].shape == shapes[out].shape for v in (*depending, *roots))
+            if len(roots) == 1 and same:
+                self.root[out] = roots.pop()
+
+    def is_bias(self, operation: Operation) -> bool:
+        """Whether a constant is added to a weighted sum."""
+        live = self.live(operation)
+        return (
+            operation.name in ("add", "add_any", "sub")
+            and sum(live) == 1
+            and operation.inputs[live.index(True)] in self.sums
+        )
+
+    def _product(self, operation: Operation, slot: int) -> None:
+        first = operation.inputs[slot] in self.fresh
+        axes = set(feature_axes(operation, slot).values())
+        after: list[tuple[Operation, int]] = []
+        value = operation.outputs[0]
+        while (step := self._single_user(value)) is not None:
+            mine = step.inputs.index(value)
+            if step.name not in ("add", "add_any", "sub", "mul", "div", "neg"):
+                break
+            if step.name != "neg":
+                other = step.inputs[1 - mine]
+                if isinstance(other, Value) and other in self.depends:
+                    break
+                if step.name in ("mul", "div"):
+                    if step.name == "div" and mine == 1:
+                        break
+                    if not self._varies(other) <= axes:
+                        break
+            if self.program.shapes[step.outputs[0]].shape != self.program.shapes[value].shape:
+                break
+            after.append((step, mine))
+            value = step.outputs[0]
+        while (
+            after
+            and after[-1][0].name in ("mul", "div", "neg")
+            and not any(step.name in ("add", "add_any", "sub") for step, _ in after)
+        ):
+            after.pop()  # a scale without a bias is no part of a layer: a mean, a temperature
+        product = Product(operation, slot, tuple(after), first)
+        self.products[operation] = product
+        self.inside |= {step: product for step, _ in after}
+        if not after:
+            self.sums.add(operation.outputs[0])
+
+    def _single_user(self, value: Value) -> Operation | None:
+        users = self.users.get(value, [])
+        if len(users) != 1 or value in self.program.outputs:
+            return None
+        return users[0] if users[0].inputs.count(value) == 1 else None
+
+    def _varies(self, atom: Atom) -> set[int]:
+        """The axes along which a constant's values differ, as far as its making tells."""
+        if isinstance(atom, Constant):
+            return {a for a, size in enumerate(np.shape(atom.value)) if size > 1}
+        shape = self.program.shapes[atom].shape
+        every = {axis for axis, size in enumerate(shape) if size > 1}
+        operation = self.maker.get(atom)
+        if operation is None or not every:
+            return every
+        if operation.name == "broadcast_in_dim":
+            source = operation.inputs[0]
+            along = operation.params["broadcast_dimensions"]
+            if isinstance(source, Constant):
+                return set()
+            inner = self._varies(source)
+            return {along[axis] for axis in inner}
+        if operation.name in ELEMENTWISE:
+            return set().union(*(self._varies(a) for a in operation.inputs)) & every
+        return every
+
+    def _softmax(self, operation: Operation) -> None:
+        """exp(x - m) / sum(exp(x - m)), m the maximum or not there."""
+        if operation.name != "div":
+            return
+        top = self._made_by(operation.inputs[0], ())
+        total = self._made_by(operation.inputs[1], ("broadcast_in_dim", "reshape"))
+        if top is None or top.name != "exp" or total is None or total.name != "reduce_sum":
+            return
+        if total.inputs[0] != operation.inputs[0]:
+            return
+        inner = self._made_by(top.inputs[0], ())
+        highest = (
+            inner
+            and inner.name == "sub"
+            and self._made_by(
+                inner.inputs[1], ("broadcast_in_dim", "reshape", "stop_gradient", "max")
+            )
+        )
+        x = inner.inputs[0] if inner and highest and highest.name == "reduce_max" else top.inputs[0]
+        if isinstance(x, Value):
+            self.softmax[operation] = x, total.params["axes"]
+
+    def _made_by(self, atom: Atom, through: tuple[str, ...]) -> Operation | None:
+        operation = self.maker.get(atom) if isinstance(atom, Value) else None
+        while operation is not None and operation.name in through:
+            made = [a for a in operation.inputs if isinstance(a, Value)]
+            made.sort(key=lambda a: a not in self.depends)
+            operation = self.maker.get(made[0]) if made else None
+        return operation
+
+    def is_gate(self, atom: Atom) -> bool:
+        """Whether a value scales others and carries no signal: from 0 to 1, or 1 / sqrt(...)."""
+        if not isinstance(atom, Value):
+            return False
+        operation = self._made_by(atom, ("broadcast_in_dim", "reshape", "mul", "expand_dims"))
+        if operation is not None and operation.name in ("rsqrt", "sqrt"):
+            return True
+        low, high = self.bounds.of(atom)
+        return bool(np.all(low >= 0) and np.all(high <= 1 + 1e-6))

@@ -1,0 +1,132 @@
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxdl
+from jaxdl import interpret, nn
+from tests.interpret.networks import double, draw, linear, network
+from tests.interpret.relevance import models
+
+
+def adds_up(f, x, base, atol=1e-9):
+    found = interpret.deep_lift(f, x, target=1, baseline=base)
+    base = jnp.broadcast_to(jnp.asarray(base, x.dtype), x.shape)
+    expected = f(x)[:, 1] - f(base)[:, 1]
+    np.testing.assert_allclose(found.reshape(len(x), -1).sum(1), expected, atol=atol)
+    return found
+
+
+class Everything(linen.Module):
+    """GELU, SiLU, softplus, batch and layer norm, overlapping maxima, means, softmax."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.gelu(linen.Conv(3, (3, 3), **models.WIDE)(x))
+        x = linen.BatchNorm(use_running_average=True, **models.WIDE)(x)
+        x = x + linen.silu(linen.Conv(3, (3, 3), **models.WIDE)(x))
+        x = linen.max_pool(x, (3, 3), (2, 2))
+        x = linen.LayerNorm(**models.WIDE)(linen.Dense(6, **models.WIDE)(x.reshape(len(x), -1)))
+        return linen.softmax(linen.Dense(3, **models.WIDE)(linen.softplus(x)))
+
+
+def test_a_flax_network_of_everything_adds_up():
+    """Captum's delta is large with exp, products, softmax and LayerNorm (1085, 519, 351, 1357)."""
+    with double():
+        adds_up(models.flax(Everything(), models.IMAGES), models.IMAGES, 0.3, 1e-8)
+
+
+class Attention(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = x + linen.MultiHeadDotProductAttention(2, qkv_features=4, **models.WIDE)(x)
+        x = linen.RMSNorm(**models.WIDE)(x)
+        return linen.log_softmax(linen.Dense(2, **models.WIDE)(x.mean(1)))
+
+
+def test_attention_adds_up():
+    with double():
+        x = np.asarray(draw(0, 2, 4, 4))
+        adds_up(models.flax(Attention(), x), x, 0.1)
+
+
+@pytest.mark.parametrize("model", ["flax", "gru"])
+def test_recurrent_networks_add_up(model):
+    with double():
+        x = models.SEQUENCES
+        gru = jaxdl.serial(nn.bidirectional(nn.gru(4)), lambda x: x.mean(1), nn.dense(2))
+        f = models.flax(models.FlaxLSTM(), x) if model == "flax" else models.built(gru, x)
+        adds_up(f, x, 0.1)
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 99), st.sampled_from([jnp.tanh, jax.nn.relu, jax.nn.elu]))
+def test_random_networks_add_up(seed, activation):
+    with double():
+        adds_up(network(seed, activation=activation), draw(seed + 5, 3, 5), draw(seed + 6, 1, 5))
+
+
+def test_of_a_linear_function_it_is_weight_times_difference():
+    with double():
+        f, w = linear()
+        x, base = draw(4, 3, 5), draw(5, 1, 5)
+        found = interpret.deep_lift(f, x, target=2, baseline=base)
+        np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
+        slope = interpret.deep_lift(f, x, target=2, multiply=False)
+        np.testing.assert_allclose(slope, jnp.broadcast_to(w[:, 2], x.shape), atol=1e-12)
+
+
+def test_the_rule_of_the_paper_by_hand():
+    """min(i1, i2) = i1 - relu(i1 - i2): Shrikumar et al. 2017, sec. 3.1: the smaller has all."""
+    f = lambda x: x[:, 0] - jax.nn.relu(x[:, 0] - x[:, 1])
+    found = interpret.deep_lift(f, jnp.array([[6.0, 2.0], [1.0, 5.0]]))
+    np.testing.assert_allclose(found, [[0, 2], [1, 0]], atol=1e-6)
+
+
+def test_without_biases_it_is_lrp_from_zero():
+    with double():
+        f = network(2, activation=jax.nn.relu, bias=False)
+        x = draw(3, 3, 5)
+        lifted = interpret.deep_lift(f, x, target=0)
+        np.testing.assert_allclose(interpret.lrp(f, x, target=0), lifted, atol=1e-4)
+
+
+def test_where_input_and_baseline_are_one_it_takes_the_derivative():
+    with double():
+        f, x = network(1), draw(2, 3, 5)
+        slope = interpret.deep_lift(f, x, target=0, baseline=x, multiply=False)
+        expected = interpret.saliency(f, x, target=0, absolute=False)
+        np.testing.assert_allclose(slope, expected, atol=1e-10)
+
+
+def test_examples_stand_alone_and_chunks_change_nothing():
+    """Captum's softmax takes a mean over the batch."""
+    with double():
+        g = network(3)
+        f = lambda x: jax.nn.softmax(g(x))
+        x, base = draw(2, 4, 5), draw(5, 1, 5)
+        whole = interpret.deep_lift(f, x, target=1, baseline=base)
+        alone = interpret.deep_lift(f, x[2:3], target=1, baseline=base)
+        np.testing.assert_allclose(alone[0], whole[2], atol=1e-12)
+        cut = interpret.deep_lift(f, x, target=1, baseline=base, chunk=2)
+        np.testing.assert_allclose(cut, whole, atol=1e-12)
+
+
+def test_several_baselines_by_expectation():
+    with double():
+        f, x, bases = network(3), draw(2, 2, 5), draw(7, 4, 5)
+        shap = interpret.expectation(interpret.deep_lift, bases)
+        expected = f(x)[:, 1] - f(bases)[:, 1].mean()
+        np.testing.assert_allclose(shap(f, x, target=1, chunk=2).sum(1), expected, atol=1e-9)
+
+
+def test_what_it_cannot_do():
+    x = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match="no rule for the operation 'cumprod'"):
+        interpret.deep_lift(lambda x: jnp.cumprod(x, 1), x, target=0)
+    chooses = lambda x: jnp.where(x[:, :1] > 0, x, 2 * x)
+    with pytest.raises(ValueError, match="'select_n', at .*chooses by a value that depends on x"):
+        interpret.deep_lift(chooses, x, target=0)

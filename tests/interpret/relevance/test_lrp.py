@@ -1,0 +1,346 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxdl
+from jaxdl import interpret, nn
+from jaxdl.interpret.relevance import COMPOSITES, epsilon_gamma_box, rules
+from jaxdl.interpret.relevance.lrp import REGISTERED
+from tests.interpret.networks import double, draw
+from tests.interpret.relevance import models
+
+TINY = 1e-10
+SMALL = {"composite": {"*": rules.epsilon(TINY)}, "eps": TINY}
+
+
+def total(r):
+    return r.reshape(len(r), -1).sum(1)
+
+
+def test_residual_network_of_flax_adds_up_and_is_input_times_gradient():
+    """Captum and Zennit: a `+` is no module, a ReLU used twice one module (captum 546, 1082,
+    zennit 236). Here each is an operation of its own."""
+    with double():
+        f = models.flax(models.ResidualCNN(), models.IMAGES)
+        r = interpret.lrp(f, models.IMAGES, target=1, **SMALL)
+        np.testing.assert_allclose(total(r), f(models.IMAGES)[:, 1], atol=1e-7)
+        slope = interpret.input_x_gradient(f, models.IMAGES, target=1)
+        np.testing.assert_allclose(r, slope, atol=1e-6)
+        inside = jax.jit(jax.vmap(lambda x: interpret.lrp(f, x[None], target=1, **SMALL)))
+        np.testing.assert_allclose(inside(models.IMAGES)[:, 0], r, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "gamma", "epsilon_plus_flat"])
+def test_composites_hand_on_all_the_relevance(name):
+    with double():
+        f = models.flax(models.ResidualCNN(), models.IMAGES)
+        r = interpret.lrp(f, models.IMAGES, target=1, composite=name)
+        np.testing.assert_allclose(total(r), f(models.IMAGES)[:, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("library", ["equinox", "nnx"])
+def test_networks_of_equinox_and_nnx_add_up(library):
+    with double():
+        f = models.equinox_mlp() if library == "equinox" else models.nnx_mlp()
+        x = draw(0, 3, 5)
+        r = interpret.lrp(f, x, target="argmax", **SMALL)
+        np.testing.assert_allclose(r.sum(1), f(x).max(1), atol=1e-8)
+
+
+def test_flax_lstm_has_a_relevance_for_every_step():
+    with double():
+        f = models.flax(models.FlaxLSTM(), models.SEQUENCES)
+        r = interpret.lrp(f, models.SEQUENCES, target=0)
+        np.testing.assert_allclose(total(r), f(models.SEQUENCES)[:, 0], atol=1e-4)
+        assert np.all(np.abs(r).sum(2) > 0)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+def test_a_loop_and_the_same_written_out(cell):
+    """All steps by one scan, and step after step by Python; the fused forms' gates are gates."""
+    with double():
+        layer = getattr(nn, cell)(4)
+        model = jaxdl.serial(layer, lambda x: x[:, -1], nn.dense(3, use_bias=False))
+        f = models.built(model, models.SEQUENCES)
+        plain = jaxdl.serial(
+            nn.recurrent(getattr(nn, cell)(4), form="plain", unroll=5),
+            lambda x: x[:, -1],
+            nn.dense(3, use_bias=False),
+        )
+        params, state = jax.tree.map(lambda a: a, model.init(jax.random.key(1), models.SEQUENCES))
+        other = plain.init(jax.random.key(1), models.SEQUENCES)[0]
+        params = jax.tree.unflatten(jax.tree.structure(other), jax.tree.leaves(params))
+        g = lambda x: plain.apply(params, state, x)[0]
+        np.testing.assert_allclose(f(models.SEQUENCES), g(models.SEQUENCES), atol=1e-12)
+        found = [interpret.lrp(h, models.SEQUENCES, target=2) for h in (f, g)]
+        np.testing.assert_allclose(*found, atol=1e-5)  # the sums of a GRU are written otherwise
+        np.testing.assert_allclose(total(found[0]), f(models.SEQUENCES)[:, 2], atol=1e-4)
+
+
+def lstm_by_hand(w, u, v, x, target, eps=1e-10):
+    """Arras et al. 2017, sec. 2: the signal takes all of a gate's product, sums are shared."""
+    size = len(u)
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))
+    stab = lambda a: a + np.where(a >= 0, eps, -eps)
+    h = c = np.zeros(size)
+    past = []
+    for step in x:
+        z = step @ w + h @ u
+        i, f, g, o = (
+            sigmoid(z[:size]),
+            sigmoid(z[size : 2 * size]),
+            np.tanh(z[2 * size : 3 * size]),
+            0,
+        )
+        o = sigmoid(z[3 * size :])
+        past.append((h, c, i, f, g, z[2 * size : 3 * size]))
+        c = f * c + i * g
+        h = o * np.tanh(c)
+    of_h = h * v[:, target] * 1.0
+    of_c, out = np.zeros(size), np.zeros_like(x)
+    for t in reversed(range(len(x))):
+        h, old, i, f, g, z = past[t]
+        of_c = of_c + of_h
+        now = f * old + i * g
+        of_g = of_c * i * g / stab(now)
+        of_c = of_c * f * old / stab(now)
+        share = of_g / stab(z)
+        out[t] = x[t] * (w[:, 2 * size : 3 * size] @ share)
+        of_h = h * (u[:, 2 * size : 3 * size] @ share)
+    return out
+
+
+def test_lstm_against_the_equations():
+    with double():
+        w, u, v = draw(0, 3, 16), draw(1, 4, 16), draw(2, 4, 2)
+        x = draw(3, 2, 5, 3)
+
+        def f(x):
+            def step(carry, x):
+                h, c = carry
+                i, f, g, o = jnp.split(x @ w + h @ u, 4, axis=-1)
+                c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+                h = jax.nn.sigmoid(o) * jnp.tanh(c)
+                return (h, c), h
+
+            zero = jnp.zeros((len(x), 4))
+            (h, _), _ = jax.lax.scan(step, (zero, zero), x.swapaxes(0, 1))
+            return h @ v
+
+        found = interpret.lrp(f, x, target=1, **SMALL)
+        expected = [lstm_by_hand(*map(np.asarray, (w, u, v, one)), 1) for one in x]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def by_matrix(name, w, b, x, r, eps=1e-6):
+    """Each rule for one layer, term by term."""
+    z = x[:, None] * w
+    stab = lambda a: a + (eps if a >= 0 else -eps)
+    out = np.zeros(len(x))
+    for k in range(w.shape[1]):
+        terms = {
+            "epsilon": z[:, k],
+            "z_plus": np.maximum(z[:, k], 0),
+            "w_square": w[:, k] ** 2,
+            "flat": np.ones(len(x)),
+            "box": z[:, k] - np.where(w[:, k] > 0, -2.0, 3.0) * w[:, k],
+        }[name]
+        bias = {"epsilon": b[k], "z_plus": max(b[k], 0), "w_square": b[k] ** 2}.get(name, 0.0)
+        out += terms * r[k] / stab(terms.sum() + bias)
+    return out
+
+
+@pytest.mark.parametrize("name", ["epsilon", "z_plus", "w_square", "flat", "box"])
+def test_rules_term_by_term(name):
+    with double():
+        w, b, x = draw(0, 4, 3), draw(1, 3), draw(2, 1, 4)
+        rule = rules.box(-2.0, 3.0) if name == "box" else getattr(rules, name)()
+        r = interpret.lrp(
+            lambda x: x @ w + b, x, target=lambda y: y.sum(1), composite=lambda layer: rule
+        )
+        y = np.asarray(x @ w + b)[0]
+        share = y * y.sum() / (y.sum() + 1e-6 * np.sign(y.sum()))
+        expected = by_matrix(name, np.asarray(w), np.asarray(b), np.asarray(x)[0], share)
+        np.testing.assert_allclose(r[0], expected, rtol=1e-5, atol=1e-9)
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 50))
+def test_limits_of_the_rules(seed):
+    """alpha 1, beta 0 is z+; gamma 0 is epsilon; gamma of infinity is z+ where y is positive."""
+    with double():
+        w, x = draw(seed, 4, 3), jnp.abs(draw(seed + 1, 2, 4))
+        f = lambda x: x @ w
+
+        def by(*several):
+            return jax.jit(
+                lambda: [
+                    interpret.lrp(f, x, target=0, composite=lambda layer, r=r: r) for r in several
+                ]
+            )()
+
+        plus, alpha, none, eps, much, zero_box, bare = by(
+            rules.z_plus(TINY),
+            rules.alpha_beta(1, 0, TINY),
+            rules.gamma(0.0, TINY),
+            rules.epsilon(TINY),
+            rules.gamma(1e9, TINY),
+            rules.box(0.0, 0.0, TINY),
+            rules.epsilon(TINY),
+        )
+        chex.assert_trees_all_equal(plus, alpha)
+        np.testing.assert_allclose(none, eps, atol=1e-8)
+        np.testing.assert_allclose(zero_box, bare, atol=1e-8)
+        positive = np.asarray(f(x)[:, 0] > 0)
+        np.testing.assert_allclose(much[positive], plus[positive], atol=1e-6)
+
+
+def test_batch_norm_folds_into_the_convolution_before_it():
+    """The same function with the batch norm worked into the weights, under a rule of signs."""
+    with double():
+        w, b, w2 = draw(0, 3, 3, 1, 4), draw(1, 4), draw(2, 144, 3)
+        mean, var, scale, offset = draw(3, 4), jnp.abs(draw(4, 4)) + 0.5, draw(5, 4), draw(6, 4)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        conv = lambda x, w: jax.lax.conv_general_dilated(
+            x, w, (1, 1), "SAME", dimension_numbers=numbers
+        )
+        rest = lambda y: jax.nn.relu(y).reshape(len(y), -1) @ w2
+        apart = lambda x: rest((conv(x, w) + b - mean) / jnp.sqrt(var + 1e-5) * scale + offset)
+        by = scale / jnp.sqrt(var + 1e-5)
+        folded = lambda x: rest(conv(x, w * by) + (b - mean) * by + offset)
+        found = [
+            interpret.lrp(f, models.IMAGES, target=0, composite="epsilon_alpha2_beta1")
+            for f in (apart, folded)
+        ]
+        np.testing.assert_allclose(*found, atol=1e-9)
+
+
+def test_relevance_between_layers():
+    with double():
+        f = models.normed(models.IMAGES)
+        score = f(models.IMAGES)[:, 0]
+        places = ["conv_0", "batch_norm_0", "relu_0", "max_pool_0", "dense_0", "gelu_0"]
+        found = {at: interpret.lrp(f, models.IMAGES, target=0, at=at) for at in places}
+        assert found["conv_0"].shape == (2, 6, 6, 4) and found["dense_0"].shape == (2, 5)
+        below = [total(found[at]) for at in ("conv_0", "relu_0", "max_pool_0")]
+        chex.assert_trees_all_close(*below, atol=1e-5)
+        without_bias = total(found["gelu_0"])
+        assert np.all(np.abs(without_bias - score) < np.abs(score) + 1)
+
+
+def test_relevances_are_differentiable_in_the_parameters():
+    """Zennit cannot (183); against finite differences."""
+    with double():
+        w, v, x = draw(0, 4, 5), draw(1, 5, 2), draw(2, 3, 4)
+
+        def size(w):
+            f = lambda x: jax.nn.relu(x @ w + 0.1) @ v
+            return jnp.sum(interpret.lrp(f, x, target=0) ** 2)
+
+        gradient = jax.jit(jax.grad(size))(w)
+        way = draw(3, 4, 5)
+        step = 1e-5
+        slope = jax.jit(lambda: (size(w + step * way) - size(w - step * way)) / (2 * step))()
+        np.testing.assert_allclose(jnp.sum(gradient * way), slope, rtol=1e-5)
+
+
+def test_chunks_examples_and_targets():
+    with double():
+        w, v, x = draw(0, 4, 5), draw(1, 5, 3), draw(2, 5, 4)
+        f = lambda x: jnp.tanh(x @ w) @ v
+        of = lambda x, t, **o: interpret.lrp(f, x, target=t, **o)
+        labels = jnp.array([0, 1, 2, 1, 0])
+        whole = of(x, labels)
+        np.testing.assert_allclose(of(x, labels, chunk=2), whole, atol=1e-12)
+        np.testing.assert_allclose(of(x[3:4], 1)[0], whole[3], atol=1e-12)
+        both = of(x, jnp.stack([labels, labels * 0]))
+        assert both.shape == (2, 5, 4)
+        np.testing.assert_allclose(both[0], whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("products", ["gate", "half"])
+def test_attention(products):
+    """Weights that softmax gives let through, or take half; a mask leaves everything finite."""
+    with double():
+        x, v = draw(0, 2, 4, 3), draw(1, 3, 2)
+
+        def f(x):
+            scores = jnp.where(jnp.arange(4) < 3, jnp.einsum("nqd,nkd->nqk", x, x), -jnp.inf)
+            return jnp.einsum("nqk,nkd->nqd", jax.nn.softmax(scores), x)[:, 0] @ v
+
+        r = interpret.lrp(f, x, target=0, products=products)
+        assert np.all(np.isfinite(r))
+        assert not np.any(r[:, 3]) and np.any(r[:, 1])
+        if products == "gate":
+            np.testing.assert_allclose(total(r), f(x)[:, 0], atol=1e-4)
+            weights = jax.nn.softmax(jnp.einsum("nd,nkd->nk", x[:, 0], x[:, :3]))
+            expected = weights[..., None] * x[:, :3] * v[:, 0]
+            np.testing.assert_allclose(r[:, :3], expected, atol=1e-4)
+
+
+def test_layer_norm_by_the_rule_for_it():
+    """x * (s - mean(s)) with s = r / (x - mean(x)): Ali et al. 2022, sec. 3."""
+    with double():
+        x, v = draw(0, 2, 6), draw(1, 6)
+        f = lambda x: (x - x.mean(1, keepdims=True)) * jax.lax.rsqrt(x.var(1, keepdims=True)) @ v
+        r = interpret.lrp(f, x, **SMALL)
+        centred = x - x.mean(1, keepdims=True)
+        s = centred * jax.lax.rsqrt(x.var(1, keepdims=True)) * v / centred
+        np.testing.assert_allclose(r, x * (s - s.mean(1, keepdims=True)), atol=1e-4)
+
+
+def test_a_condition_takes_its_branch():
+    with double():
+        w, x = draw(0, 4, 2), draw(1, 3, 4)
+        f = lambda flag: lambda x: jax.lax.cond(flag, lambda x: x @ w, lambda x: (2 * x) @ w, x)
+        for flag in (True, False):
+            g = f(jnp.asarray(flag))
+            np.testing.assert_allclose(interpret.lrp(g, x, target=0).sum(1), g(x)[:, 0], atol=1e-5)
+
+
+def test_operations_without_a_rule_are_told_with_their_line():
+    x = jnp.ones((2, 3))
+    f = lambda x: jnp.cumprod(x, axis=1)
+    with pytest.raises(ValueError, match=r"no rule for the operation 'cumprod', at .*test_lrp.py:"):
+        interpret.lrp(f, x, target=0)
+    interpret.register_rule("cumprod", lambda inputs, outputs, relevances, params: relevances)
+    try:
+        assert interpret.lrp(f, x, target=0)[0].tolist() == [1, 0, 0]
+    finally:
+        REGISTERED.pop("cumprod")
+
+
+def test_bad_arguments():
+    f, x = (lambda x: x @ jnp.ones((3, 2))), jnp.ones((2, 3))
+    bad = [
+        (
+            {"composite": "epsilon_pluss"},
+            "no composite 'epsilon_pluss'; did you mean 'epsilon_plus'",
+        ),
+        ({"composite": 3}, "composite is 3; expected a name"),
+        ({"products": "all"}, "products='all'"),
+        ({"start": 2}, "start=2"),
+        ({"at": "nowhere"}, "no place 'nowhere'"),
+        ({"chunk": 0}, "chunk is 0"),
+    ]
+    for options, words in bad:
+        with pytest.raises(ValueError, match=words):
+            interpret.lrp(f, x, target=0, **options)
+    with pytest.raises(ValueError, match="alpha - beta = 1"):
+        rules.alpha_beta(2, 2)
+    with pytest.raises(ValueError, match="expected 0 or more"):
+        rules.gamma(-1)
+    assert callable(epsilon_gamma_box(0, 1)) and "epsilon" in COMPOSITES
+
+
+def test_rules_by_path():
+    with double():
+        f = models.normed(models.IMAGES)
+        table = {"conv_*": rules.z_plus(), "dense_*": "epsilon"}
+        by_path = interpret.lrp(f, models.IMAGES, target=0, composite=table)
+        by_name = interpret.lrp(f, models.IMAGES, target=0, composite="epsilon_plus")
+        np.testing.assert_allclose(by_path, by_name, atol=1e-12)

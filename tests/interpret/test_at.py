@@ -1,0 +1,123 @@
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import interpret, nn
+from tests.interpret.networks import double, draw
+
+W, V, U = (np.random.default_rng(i).normal(size=s) for i, s in enumerate([(4, 6), (6, 5), (5, 3)]))
+
+
+def f(x):
+    with jax.named_scope("first"):
+        x = jnp.tanh(x @ W)
+    with jax.named_scope("block"):
+        with jax.named_scope("second"):
+            x = jnp.tanh(x @ V)
+    return x @ U
+
+
+def test_explained_by_a_layer():
+    with double():
+        x = draw(3, 3, 4)
+        h = jnp.tanh(x @ W)
+        rest = lambda h: jnp.tanh(h @ V) @ U
+        for at, value, after in (("first", h, rest), ("second", jnp.tanh(h @ V), lambda h: h @ U)):
+            np.testing.assert_allclose(interpret.intermediate(f, x, at), value, atol=1e-12)
+            for method in (
+                interpret.saliency,
+                interpret.input_x_gradient,
+                interpret.integrated_gradients,
+                interpret.ablation,
+                interpret.shapley_values,
+                interpret.deep_lift,
+            ):
+                found = method(f, x, target="argmax", at=at)
+                np.testing.assert_allclose(found, method(after, value, target="argmax"), atol=1e-10)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_inside_of_a_transformation(transform):
+    with double():
+        x = draw(3, 3, 4)
+        found = interpret.saliency(transform(f), x, target=0, at="block/second")
+        assert found.shape == (3, 5)
+        np.testing.assert_allclose(found, np.broadcast_to(np.abs(U[:, 0]), (3, 5)))
+
+
+def test_paths_of_flax_and_of_jaxdl():
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.relu(linen.Dense(6, name="hidden")(x))
+            return linen.Dense(3, name="out")(x)
+
+    x = jax.random.normal(jax.random.key(0), (2, 4))
+    net = Net()
+    variables = net.init(jax.random.key(1), x)
+    hidden = x @ variables["params"]["hidden"]["kernel"] + variables["params"]["hidden"]["bias"]
+    g = lambda x: net.apply(variables, x)
+    np.testing.assert_allclose(interpret.intermediate(g, x, "hidden"), hidden, rtol=1e-5)
+    model = jaxdl.serial(nn.dense(6), jax.nn.relu, nn.dense(3))
+    params, state = jaxdl.init(model, jax.random.key(1), x)
+    ours = lambda x: model.apply(params, state, x)[0]
+    _, seen = jaxdl.capture(model, params, state, x)
+    for path in ("dense_0", "relu_0"):
+        np.testing.assert_allclose(interpret.intermediate(ours, x, path), seen[path], rtol=1e-5)
+    # ReLU's derivative at 0 stays 0 on the way: jax.nn.relu's own.
+    dead = interpret.saliency(ours, x * 0, target=0, at="dense_0")
+    np.testing.assert_array_equal(dead, 0)
+
+
+def test_a_shortcut_keeps_what_x_gives_it():
+    with double():
+        x = draw(3, 3, 4)
+        w = W[:, :4]
+
+        def g(x):
+            with jax.named_scope("inside"):
+                y = x @ w
+            return jnp.sum(y * x, 1)
+
+        np.testing.assert_allclose(interpret.saliency(g, x, at="inside"), jnp.abs(x), atol=1e-12)
+
+
+def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope():
+    with double():
+        x, base = draw(3, 3, 4), draw(4, 1, 4)
+        options = {"at": "first", "target": 1, "baseline": base, "steps": 60}
+        found = interpret.conductance(f, x, chunk=7, **options)
+        np.testing.assert_allclose(found.sum(1), f(x)[:, 1] - f(base)[:, 1], atol=1e-6)
+        nodes, weights = np.polynomial.legendre.leggauss(60)
+        mean = 0.0
+        for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            h = jnp.tanh((base + node * (x - base)) @ W)
+            mean += weight * ((1 - jnp.tanh(h @ V) ** 2) * U[:, 1]) @ V.T
+        influence = interpret.internal_influence(f, x, **options)
+        np.testing.assert_allclose(influence, mean, atol=1e-9)
+
+
+def test_names_that_name_no_value():
+    x = jnp.ones((2, 4), jnp.float32)
+    g = lambda x: jax.jit(linear)(x, W) + jax.jit(linear)(2 * x, W)
+
+    def linear(x, w):
+        with jax.named_scope("twice"):
+            return x @ jnp.asarray(w, x.dtype)
+
+    with pytest.raises(ValueError, match="no place 'frist'"):
+        interpret.saliency(g, x, target=0, at="frist")
+    with pytest.raises(ValueError, match="at='twice' gives 2 arrays"):
+        interpret.saliency(g, x, target=0, at="twice")
+
+    def h(x):
+        for name in ("a", "b"):
+            with jax.named_scope(name), jax.named_scope("same"):
+                x = jnp.sin(x)
+        return x
+
+    with pytest.raises(ValueError, match="may be a/same or b/same"):
+        interpret.saliency(h, x, target=0, at="same")
