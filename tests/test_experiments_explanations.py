@@ -1,17 +1,22 @@
 """The experiments on explanations, on little work."""
 
-import jax
-import pytest
+import json
+import os
+import subprocess
+import sys
 
-from experiments import clever_hans
+import pytest
 
 
 @pytest.mark.slow
 @pytest.mark.row("Q11")
 def test_the_mark_is_found_and_mended(tmp_path):
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes its counter with floats
-        config = clever_hans.Config(steps=400, seeds=1, results=tmp_path)
-        found = clever_hans.run(config)
+    """In a process of its own: programs that run for thousands of steps are worth optimizing."""
+    options = ["--steps", "400", "--seeds", "1", "--results", str(tmp_path)]
+    plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-m", "experiments", "clever_hans", *options]
+    subprocess.run(command, check=True, env=plain)
+    found = json.loads((tmp_path / "clever_hans" / "result.json").read_text())["metrics"]
     before, after = found["before"], found["after"]
     assert before["like_training"] > 0.97 and after["like_training"] > 0.95
     assert before["clean_of_the_digit"] < 0.5 < after["clean_of_the_digit"]
