@@ -1,6 +1,6 @@
 """Why a network decides, and what it believes: explanations of any function of an input."""
 
-from jaxdl.interpret import evaluate, plot, relevance
+from jaxdl.interpret import evaluate, plot, relevance, text
 from jaxdl.interpret._at import intermediate
 from jaxdl.interpret.averaging import expectation, smooth
 from jaxdl.interpret.cam import (
@@ -67,4 +67,5 @@ __all__ = [
     "shapley_sampling",
     "shapley_values",
     "smooth",
+    "text",
 ]

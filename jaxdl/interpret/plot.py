@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["heat_map", "image_grid", "overlay"]
+__all__ = ["heat_map", "image_grid", "overlay", "reveal", "signals"]
 
 RED, BLUE = "#c8102e", "#1f5fae"
 
@@ -64,6 +64,7 @@ def heat_map(
     titles: Sequence[str] | None = None,
     columns: int | None = None,
     limit: float | None = None,
+    own: bool = False,
     label: str | None = None,
     size: float = 1.1,
 ) -> Figure:
@@ -75,6 +76,8 @@ def heat_map(
       maps: (N, H, W) or (N, H, W, C); channels are added up.
       titles, columns, label, size: as for `image_grid`.
       limit: the size of value at the end of the scale; the greatest of all by default.
+      own: whether each map is divided by its own greatest size first; then colours say nothing of
+        one map against another.
 
     Returns:
       The figure.
@@ -83,6 +86,9 @@ def heat_map(
       ValueError: as for `image_grid`.
     """
     maps = _summed("heat_map", maps)
+    if own:
+        greatest = np.abs(maps).max((1, 2), keepdims=True)
+        maps = maps / np.where(greatest == 0, 1, greatest)
     signed, limit = _scale(maps, limit)
     return image_grid(
         maps,
@@ -149,6 +155,110 @@ def overlay(
     if label is not None:
         shown = ScalarMappable(Normalize(-limit if signed else 0.0, limit), scale)
         _colour_bar(figure, shown, axes, label)
+    return figure
+
+
+def reveal(
+    images: Any,
+    maps: Any,
+    *,
+    share: float | None = None,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    cmap: str = "gray",
+    size: float = 1.1,
+) -> Figure:
+    """Images that are seen where the attribution is strong, and grey elsewhere.
+
+    Args:
+      images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+      maps: (N, H, W) or (N, H, W, C); channels are added up, and of their sizes each map is scaled
+        by its own greatest.
+      share: of the pixels, those with the strongest attribution, that are seen, in (0, 1]; None
+        lets each be seen as much as it is strong.
+      titles, columns, cmap, size: as for `image_grid`.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: as for `overlay`; the share is not in (0, 1].
+    """
+    images, maps = _images("reveal", images), np.abs(_summed("reveal", maps))
+    if images.shape[:3] != maps.shape or (share is not None and not 0 < share <= 1):
+        raise ValueError(
+            f"reveal: images are {images.shape}, maps {maps.shape} and share is {share}; expected "
+            "one map of the same height and width for each image, and a share in (0, 1]."
+        )
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    if share is None:
+        greatest = maps.max((1, 2), keepdims=True)
+        seen = maps / np.where(greatest == 0, 1, greatest)
+    else:
+        count = max(1, round(share * maps[0].size))
+        least = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -count]
+        seen = (maps >= least[:, None, None]).astype(np.float32)
+    shade = Normalize(float(images.min()), float(images.max()))
+    colours = images if images.ndim == 4 else colormaps[cmap](shade(images))[..., :3]
+    mixed = 0.5 + seen[..., None] * (colours - 0.5)
+    return image_grid(mixed, titles=titles, columns=columns, size=size)
+
+
+def signals(
+    values: Any,
+    maps: Any,
+    *,
+    titles: Sequence[str] | None = None,
+    limit: float | None = None,
+    label: str = "attribution",
+    size: tuple[float, float] = (7.0, 1.2),
+) -> Figure:
+    """Curves over time, one below the other, above the colours of their attributions.
+
+    Args:
+      values: (N, T).
+      maps: (N, T), or (N, T, C) of which channels are added up.
+      titles: N short texts, one beside each.
+      limit: as for `heat_map`.
+      label: what the attributions are, with their unit.
+      size: width and height of one curve in inches.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: the shapes do not fit; or not one title for each curve.
+    """
+    values, maps = np.asarray(values, np.float32), np.asarray(maps, np.float32)
+    maps = maps.sum(-1) if maps.ndim == 3 else maps
+    if values.ndim != 2 or maps.shape != values.shape or len(titles or values) != len(values):
+        raise ValueError(
+            f"signals: values are {values.shape}, maps {maps.shape}, titles "
+            f"{None if titles is None else len(titles)}; expected (N, T) of both, and N titles."
+        )
+    from matplotlib.figure import Figure
+
+    signed, limit = _scale(maps, limit)
+    figure = Figure(figsize=(size[0], size[1] * len(values)), dpi=150, layout="constrained")
+    axes = figure.subplots(len(values), 1, squeeze=False, sharex=True)[:, 0]
+    steps = values.shape[1]
+    for ax, curve, strip, title in zip(axes, values, maps, titles or [""] * len(axes), strict=True):
+        low, high = float(curve.min()), float(curve.max())
+        shown = ax.imshow(
+            strip[None],
+            extent=(-0.5, steps - 0.5, low, high if high > low else low + 1),
+            aspect="auto",
+            cmap="RdBu_r" if signed else "magma",
+            vmin=-limit if signed else 0.0,
+            vmax=limit,
+            interpolation="nearest",
+        )
+        ax.plot(curve, color="black" if signed else "white", linewidth=1)
+        ax.set_ylabel(title, rotation=0, ha="right", va="center")
+    bar = figure.colorbar(shown, ax=list(axes), label=label, aspect=35, pad=0.02)
+    bar.outline.set_visible(False)
     return figure
 
 

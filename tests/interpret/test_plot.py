@@ -41,7 +41,29 @@ def test_colour_images():
     assert len(drawn(plot.overlay(colours, IMAGES, label="score"))) == 6
 
 
+def test_maps_by_their_own_greatest():
+    shown = drawn(plot.heat_map(np.stack([IMAGES[0], 0 * IMAGES[1], -4 * IMAGES[2]]), own=True))
+    assert [np.abs(array).max() for array, _ in shown] == [1, 0, 1]
+
+
+def test_the_strongest_pixels_are_revealed():
+    maps = np.arange(16.0).reshape(1, 4, 4) - 20  # the strongest are the most negative
+    ((array, _),) = drawn(plot.reveal(np.zeros((1, 4, 4)) + np.eye(4), maps, share=0.25))
+    assert np.all(array[1:] == 0.5) and array[0, 0].tolist() == [1, 1, 1]
+    ((array, _),) = drawn(plot.reveal(np.stack([np.eye(4)] * 3, -1)[None], np.abs(maps)))
+    assert array[0, 0, 0] == 1 and 0.5 < array[3, 3, 0] < 0.7
+
+
+def test_signals_over_their_attributions():
+    values, maps = np.sin(np.arange(20.0)).reshape(2, 10), np.ones((2, 10, 3))
+    figure = plot.signals(values, maps, titles=["a", "b"])
+    assert [limits for _, limits in drawn(figure)][:2] == [(0, 3)] * 2
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), values[1].astype(np.float32))
+    drawn(plot.signals(np.zeros((1, 5)), np.zeros((1, 5))))
+
+
 def test_maps_of_zeros_can_be_drawn():
+    drawn(plot.reveal(IMAGES, np.zeros((3, 4, 4))))
     drawn(plot.heat_map(np.zeros((2, 4, 4))))
     drawn(plot.overlay(IMAGES, np.zeros((3, 4, 4))))
 
@@ -68,6 +90,8 @@ def test_overlay_can_show_the_image_alone_too():
         (lambda: plot.image_grid(np.ones((1, 4, 4, 2))), r"images are \(1, 4, 4, 2\)"),
         (lambda: plot.heat_map(IMAGES[0]), r"heat_map: maps are \(4, 4\)"),
         (lambda: plot.overlay(IMAGES, IMAGES[:2]), r"images are \(3, 4, 4\) and maps \(2, 4, 4\)"),
+        (lambda: plot.reveal(IMAGES, IMAGES, share=0), "a share in .0, 1."),
+        (lambda: plot.signals(IMAGES[0], IMAGES[0, :2]), r"values are \(4, 4\), maps \(2, 4\)"),
         (lambda: plot.image_grid(IMAGES, titles=["a"]), "1 titles for 3 images"),
     ],
 )
