@@ -167,7 +167,7 @@ def methods(config) -> Iterator[Row]:
                 continue
             peer = "Zennit" if name.startswith("LRP") else "Captum"
             if missing:
-                yield row(f"{name}, {size}", peer, None, target, missing)
+                yield row(f"{name} ({size})", peer, None, target, missing)
                 continue
             runs = {"ours": mine[name], "peer": peers[name]}
             rounds = config.rounds if size == "28x28" else max(1, config.rounds // 3)
@@ -176,7 +176,7 @@ def methods(config) -> Iterator[Row]:
             if name.startswith("Shapley"):
                 note += "; ours exact, theirs 25 random orders"
             yield row(
-                f"{name}, {size}", peer, ratio(seconds["ours"], seconds["peer"]), target, note
+                f"{name} ({size})", peer, ratio(seconds["ours"], seconds["peer"]), target, note
             )
 
 

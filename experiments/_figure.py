@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 
 def pyplot() -> Any:
@@ -15,6 +18,19 @@ def pyplot() -> Any:
 
     pyplot.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     return pyplot
+
+
+def words(axis: Any, y: float, label: str, words: Sequence[str], values: Any) -> None:
+    """A line of words on the colours of their parts, red for and blue against, with a label."""
+    style: dict[str, Any] = {"va": "center", "fontsize": 8, "family": "monospace"}
+    axis.text(-0.5, y, label, ha="right", color="0.4", **style)
+    x = 0.0
+    for word, value in zip(words, values / max(np.abs(values).max(), 1e-9), strict=True):
+        colour = pyplot().cm.RdBu_r(0.5 + 0.4 * value)
+        box = {"boxstyle": "round,pad=0.2", "facecolor": colour, "edgecolor": "none"}
+        ink = "white" if abs(value) > 0.6 else "black"
+        axis.text(x, y, word, ha="left", bbox=box, color=ink, **style)
+        x += 0.13 * len(word) + 0.22
 
 
 def save(figure: Any, config: Any, experiment: str, name: str) -> pathlib.Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,9 @@ def run(config: Config) -> None:
     readme = ROOT / "README.md"
     before, rest = readme.read_text("utf-8").split(START)
     readme.write_text(before + START + table() + END + rest.split(END)[1], "utf-8")
+    methods = config.results / "explain_photo" / "methods.png"
+    if methods.is_file():
+        shutil.copy(methods, ROOT / "docs" / "_static" / "methods.png")
     figures = [config.results / "digits" / name for name in ("right_cnn.png", "ideals_cnn.png")]
     if all(figure.is_file() for figure in figures):
         picture(figures, ROOT / "docs" / "_static" / "digits.png")
@@ -40,12 +44,12 @@ def table() -> str:
         (
             "training: a step, a loop, many runs",
             "train/step.py train/fit.py train/many.py",
-            *speed("train"),
+            *speed("train", "torch"),
         ),
         (
             "recurrent networks: every cell, any length",
             "nn/rnn.py nn/lstm.py nn/gru.py nn/recurrent.py nn/bidirectional.py",
-            *speed("rnn"),
+            *speed("rnn", "torch"),
         ),
         ("what BPTT does", "nn/bptt.py", "long_memory", found("long_memory", memory)),
         ("the cliff, and clipping", "nn/bptt.py", "rough_surface", found("rough_surface", cliff)),
@@ -72,7 +76,29 @@ def table() -> str:
             "clever_hans",
             found("clever_hans", hans),
         ),
-        ("judging explanations", "interpret/evaluate/__init__.py", "", ""),
+        (
+            "the speed of explanations",
+            "interpret/_input.py interpret/relevance/_walk.py",
+            *speed("attribution", "Captum", "Zennit"),
+        ),
+        (
+            "words that decide an LSTM",
+            "interpret/relevance/lrp.py",
+            "explain_lstm",
+            found("explain_lstm", words),
+        ),
+        (
+            "judging explanations",
+            "interpret/evaluate/__init__.py",
+            "explain_photo",
+            found("explain_photo", judged),
+        ),
+        (
+            "all explanations on digits",
+            "interpret/__init__.py",
+            "explain_digits",
+            found("explain_digits", judged),
+        ),
         ("what it believes", "interpret/feature_vis/activation_maximization.py", "digits", ""),
         ("the lectures' network and a CNN", "train/fit.py", "mnist", accuracy("mnist")),
         ("Flax networks, weights in files", "interop/flax.py interop/safetensors.py", "", ""),
@@ -120,6 +146,16 @@ def cliff(metrics: dict[str, Any]) -> str:
     return f"loss after descent from a start at the cliff: plain {plain:.3f}, clipped {clipped:.3f}"
 
 
+def judged(metrics: dict[str, Any]) -> str:
+    best = ", ".join(f"{measure} {name}" for measure, name in metrics["best"].items())
+    return f"best of {len(metrics['areas'])} by {best}"
+
+
+def words(metrics: dict[str, Any]) -> str:
+    value = metrics["rank_correlation"]["LRP and removal"]
+    return f"rank correlation of relevance and removal {value:.2f}"
+
+
 def hans(metrics: dict[str, Any]) -> str:
     parts = [
         f"{name} mending {of['like_training']:.4f} with the mark, {of['clean']:.4f} without"
@@ -157,8 +193,8 @@ def translation(metrics: dict[str, Any]) -> str:
     return f"exact match by attention: {rows}"
 
 
-def speed(name: str) -> tuple[str, str]:
-    """A benchmark's command and its ratios against torch."""
+def speed(name: str, *peers: str) -> tuple[str, str]:
+    """A benchmark's command and its ratios against some peers."""
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     if not path.is_file():
         return "", ""
@@ -166,9 +202,10 @@ def speed(name: str) -> tuple[str, str]:
     ratios = [
         f"{short(row['work'])} {row['ratio']:.2f}"
         for row in rows
-        if row["peer"] == "torch" and row["ratio"] is not None
+        if row["peer"] in peers and row["ratio"] is not None and "memory" not in row["work"]
     ]
-    return f"python -m benchmarks {name}", "time / torch's: " + ", ".join(ratios)
+    whose = " or ".join(peers)
+    return f"python -m benchmarks {name}", f"time / {whose}'s: " + ", ".join(ratios)
 
 
 def short(work: str) -> str:

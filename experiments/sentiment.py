@@ -169,18 +169,8 @@ def draw(config: Config, explained: list[dict]) -> None:
     figure, axis = pyplot.subplots(figsize=(10, 0.45 * rows + 0.5), layout="constrained")
     for row, entry in enumerate(explained):
         for line, kind in enumerate(("removal", "gradient")):
-            values = entry[kind] / max(np.abs(entry[kind]).max(), 1e-9)
-            y = -2 * row - 0.8 * line
-            answer = ("against", "for")[entry["label"]]
-            style = dict(va="center", fontsize=8, family="monospace")
-            axis.text(-0.5, y, f"{answer}, {kind}", ha="right", color="0.4", **style)
-            x = 0.0
-            for word, value in zip(entry["words"], values, strict=True):
-                colour = pyplot.cm.RdBu_r(0.5 + 0.4 * value)
-                box = dict(boxstyle="round,pad=0.2", facecolor=colour, edgecolor="none")
-                ink = "white" if abs(value) > 0.6 else "black"
-                axis.text(x, y, word, ha="left", bbox=box, color=ink, **style)
-                x += 0.13 * len(word) + 0.22
+            label = f"{('against', 'for')[entry['label']]}, {kind}"
+            _figure.words(axis, -2 * row - 0.8 * line, label, entry["words"], entry[kind])
     axis.set(xlim=(-3, 16), ylim=(0.8 - rows, 0.8))
     axis.set_title("red: speaks for the true answer; blue: against it", fontsize=9, color="0.4")
     axis.axis("off")

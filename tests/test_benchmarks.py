@@ -16,7 +16,15 @@ def test_the_list_names_every_benchmark(capsys):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name, only",
-    [("train", "step"), ("train", "scan"), ("train", "start"), ("rnn", "step"), ("rnn", "lengths")],
+    [
+        ("train", "step"),
+        ("train", "scan"),
+        ("train", "start"),
+        ("rnn", "step"),
+        ("rnn", "lengths"),
+        ("attribution", "sanity"),
+        ("attribution", "methods"),
+    ],
 )
 def test_rows_have_the_agreed_form(tmp_path, name, only, capsys):
     file = tmp_path / "rows.json"

@@ -5,7 +5,38 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from experiments import _explain, explain_lstm, explain_photo
+
+
+def test_squares_share_an_image_evenly():
+    mask = _explain.squares(8, 4)
+    assert mask.shape == (8, 8, 1) and np.bincount(mask.ravel()).tolist() == [4] * 16
+    assert mask[0, 2, 0] == 1 and mask[2, 0, 0] == 4
+
+
+def test_agreement_within_sentences():
+    values = np.array([[1.0, 2, 3, 0], [5.0, 4, 0, 0]])
+    found = {"a": values, "b": values * 2, "c": -values}
+    agreed = explain_lstm.agreement(found, np.array([3, 2]))
+    assert agreed == {"a and b": 1, "a and c": pytest.approx(-1), "b and c": pytest.approx(-1)}
+
+
+def test_the_best_by_each_measure():
+    areas = {
+        "a": {"insertion": [0.9, 0.7], "ROAD": [0.3]},
+        "b": {"insertion": [0.1], "ROAD": [0.2]},
+    }
+    assert [_explain.best(areas, m) for m in ("insertion", "ROAD")] == ["a", "b"]
+
+
+def test_discs_of_five_colours_and_two_sizes():
+    discs = explain_photo.discs(0, 60)
+    assert discs.train.x.shape == (60, 32, 32, 3) and discs.train.x.dtype == np.float32
+    bright = (np.abs(discs.train.x - 0.4) > 0.11).any(-1).sum((1, 2))
+    assert bright[discs.train.y % 2 == 1].min() > bright[discs.train.y % 2 == 0].max()
 
 
 @pytest.mark.slow

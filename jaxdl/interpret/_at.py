@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxdl.core import suggest
+from jaxdl.interpret import _input
 from jaxdl.interpret._program import Program, Value, read, trace
 
 
@@ -43,6 +45,16 @@ def split(
         return jax.tree.unflatten(tree, [read(known, atom) for atom in program.outputs])
 
     return rest, env[value]
+
+
+def located(
+    caller: str, f: Callable[[Any], Any], x: Any, at: str | None
+) -> tuple[Callable[[Any], Any], Any]:
+    """`split`, with x, or the value at the place, checked: ids are explained by an embedding."""
+    if at is None:
+        return f, _input.checked(caller, x)
+    rest, value = split(caller, f, jax.tree.map(jnp.asarray, x), at)
+    return rest, _input.checked(caller, value)
 
 
 def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:

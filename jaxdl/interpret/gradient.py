@@ -58,17 +58,16 @@ def saliency(
       >>> interpret.saliency(f, images, target=[[3] * 16, [8] * 16])     # two classes of 16 images
       >>> interpret.saliency(f, images, target=3, at="conv_1")            # like that layer's output
     """
-    f, x = _at.split("saliency", f, _input.checked("saliency", x), at)
+    name = "saliency"
 
     def explained(x, target):
-        gradient = jax.grad(lambda x: jnp.sum(_target.score("saliency", f(x), target)))(x)
+        g, value = _at.located(name, f, x, at)
+        gradient = jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(value)
         return jax.tree.map(jnp.abs, gradient) if absolute else gradient
 
-    return (
-        explained(x, target)
-        if chunk is None
-        else _input.by_examples("saliency", explained, x, target, chunk)
-    )
+    if chunk is None:
+        return explained(x, target)
+    return _input.by_examples(name, explained, x, target, chunk)
 
 
 @_target.each
@@ -95,6 +94,13 @@ def input_x_gradient(
     Raises:
       ValueError: as `saliency`.
     """
-    f, x = _at.split("input_x_gradient", f, _input.checked("input_x_gradient", x), at)
-    slope = saliency(f, x, target=target, absolute=False, chunk=chunk)
-    return jax.tree.map(jnp.multiply, x, slope)
+    name = "input_x_gradient"
+
+    def explained(x, target):
+        g, value = _at.located(name, f, x, at)
+        slope = saliency(g, value, target=target, absolute=False)
+        return jax.tree.map(jnp.multiply, value, slope)
+
+    if chunk is None:
+        return explained(x, target)
+    return _input.by_examples(name, explained, x, target, chunk)

@@ -54,7 +54,7 @@ def integrated_gradients(
         for the trapezoid); the rule is unknown; `chunk` is below 1.
     """
     name = "integrated_gradients"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
     places, weights = _quadrature(name, rule, steps)

@@ -51,7 +51,7 @@ def ablation(
       ValueError: as `saliency`; the mask is no integers, or does not broadcast.
     """
     name = "ablation"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
     target = _target.settled(name, f, x, target)
     whole = _target.score(name, f(x), target)
@@ -95,7 +95,7 @@ def occlusion(
         leaves gaps between windows.
     """
     name = "occlusion"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base = _input.baselines(name, x, baseline)
     shape = x.shape[1:]
     steps = (stride,) * len(shape) if isinstance(stride, int) else tuple(stride)
@@ -156,7 +156,7 @@ def permutation(
       ValueError: as `ablation`; there is one example alone.
     """
     name = "permutation"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     _, ids, count = features(name, x, 0.0, mask)
     if len(x) < 2:
         raise ValueError(f"{name}: x has {len(x)} example; expected others to exchange with.")

@@ -46,7 +46,7 @@ def shapley_values(
       ValueError: as `ablation`; there are more than 16 features: use `shapley_sampling`.
     """
     name = "shapley_values"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
     if count > MOST:
         raise ValueError(
@@ -102,7 +102,7 @@ def shapley_sampling(
       ValueError: as `ablation`; `orders` is below 1.
     """
     name = "shapley_sampling"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
     if orders < 1:
         raise ValueError(f"{name}: orders is {orders}; expected at least 1.")

@@ -48,7 +48,7 @@ def kernel_shap(
       ValueError: as `ablation`; there are fewer than two samples a feature.
     """
     name = "kernel_shap"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
     if samples < 2 * count:
         raise ValueError(
@@ -129,7 +129,7 @@ def lime(
         the ridge below 0.
     """
     name = "lime"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
+    f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
     if samples <= count or not width > 0 or not ridge >= 0:
         raise ValueError(

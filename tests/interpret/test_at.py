@@ -85,6 +85,45 @@ def test_a_shortcut_keeps_what_x_gives_it():
         np.testing.assert_allclose(interpret.saliency(g, x, at="inside"), jnp.abs(x), atol=1e-12)
 
 
+@pytest.mark.row("Q13")
+def test_token_ids_are_explained_by_their_embedding():
+    with double():
+        table, w = draw(0, 9, 4), draw(1, 4, 2)
+        numbers = jnp.array([[1, 2, 8], [0, 5, 5]])
+
+        def g(numbers):
+            with jax.named_scope("embedding"):
+                x = table[numbers]
+            return jnp.tanh(x).sum(1) @ w
+
+        rest = lambda x: jnp.tanh(x).sum(1) @ w
+        for method in (
+            interpret.saliency,
+            interpret.integrated_gradients,
+            interpret.deep_lift,
+            interpret.lrp,
+        ):
+            found = method(g, numbers, target="argmax", at="embedding")
+            expected = method(rest, table[numbers], target="argmax")
+            np.testing.assert_allclose(found, expected, atol=1e-10)
+    with pytest.raises(ValueError, match="expected floating-point arrays"):
+        interpret.lrp(g, numbers, target=0)
+
+
+def test_chunks_of_examples_at_a_layer():
+    with double():
+        x = draw(3, 5, 4)
+
+        def g(x):
+            with jax.named_scope("inside"):
+                y = x @ W[:, :4]
+            return jnp.tanh(y) * x
+
+        for method in (interpret.saliency, interpret.input_x_gradient, interpret.deep_lift):
+            found = method(g, x, target=2, at="inside", chunk=2)
+            np.testing.assert_allclose(found, method(g, x, target=2, at="inside"), atol=1e-12)
+
+
 def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope():
     with double():
         x, base = draw(3, 3, 4), draw(4, 1, 4)

@@ -55,13 +55,15 @@ def deep_lift(
         condition between values that x and x' may answer differently.
     """
     name = "deep_lift"
-    f, x = _at.split(name, f, _input.checked(name, x), at)
-    base = _input.baselines(name, x, baseline)
+    x = jax.tree.map(jnp.asarray, x)
     target = _target.settled(name, f, x, target)
+    if at is None:  # the baseline may be another for each example, and is cut with them
+        x = _input.checked(name, x)
+        x = (x, _input.baselines(name, x, baseline))
 
-    def explained(both, target):
-        x, base = both
-        program, _ = trace(lambda x: _target.score(name, f(x), target), x)
+    def explained(x, target):
+        g, x, base = (f, *x) if at is None else _placed(name, f, x, at, baseline)
+        program, _ = trace(lambda x: _target.score(name, g(x), target), x)
         steps = plan(program, set(program.inputs), {})
         envs = [program.run(jax.tree.leaves(values)) for values in (x, base)]
         given = _walk.seeds(program, [jnp.ones_like(read(envs[0], program.outputs[0]))])
@@ -70,7 +72,12 @@ def deep_lift(
         slopes = jax.tree.unflatten(jax.tree.structure(x), slopes)
         return jax.tree.map(lambda m, x, b: m * (x - b) if multiply else m, slopes, x, base)
 
-    return _input.by_examples(name, explained, (x, base), target, chunk)
+    return _input.by_examples(name, explained, x, target, chunk)
+
+
+def _placed(name, f, x, at, baseline):
+    rest, value = _at.located(name, f, x, at)
+    return rest, value, _input.baselines(name, value, baseline)
 
 
 def plan(program: Program, inputs: set[Value], known: dict[Value, Any]) -> list[Step]:

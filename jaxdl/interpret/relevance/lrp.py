@@ -67,7 +67,8 @@ def lrp(
         without a rule: the message says which, where, and how to give it one.
     """
     name = "lrp"
-    x = _input.checked(name, x)
+    whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
+    x = _input.checked(name, x) if whole or at is None else jax.tree.map(jnp.asarray, x)
     choose = composites.resolved(name, composite)
     if products not in ("gate", "half") or start not in ("score", "one"):
         raise ValueError(
@@ -76,6 +77,10 @@ def lrp(
         )
 
     def explained(x, target):
+        if not whole:  # token ids have no relevance; their embedding is the input
+            g, value = _at.located(name, f, x, at)
+            options = {"composite": choose, "products": products, "start": start, "eps": eps}
+            return lrp(g, value, target=target, **options)
         program, _ = trace(lambda x: _target.score(name, f(x), target), x)
         steps = planner(choose, products, eps)(program, set(program.inputs), {})
         values = jax.tree.leaves(x)
