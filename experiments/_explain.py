@@ -170,6 +170,8 @@ def draw_maps(
             strip = np.concatenate(list(maps), axis=1)
             axis.imshow(strip if strip.shape[-1] == 3 else strip[..., 0], cmap="gray")
             continue
+        if name == "RISE":  # the mean score is everywhere
+            maps = maps - maps.mean((1, 2), keepdims=True)
         greatest = np.abs(maps).max((1, 2), keepdims=True)
         strip = np.concatenate(list(maps / np.where(greatest == 0, 1, greatest)), axis=1)
         signed = strip.min() < 0
