@@ -147,8 +147,8 @@ def cliff(metrics: dict[str, Any]) -> str:
 
 
 def judged(metrics: dict[str, Any]) -> str:
-    best = ", ".join(f"{measure} {name}" for measure, name in metrics["best"].items())
-    return f"best of {len(metrics['areas'])} by {best}"
+    best = "; ".join(f"by {measure}: {name}" for measure, name in metrics["best"].items())
+    return f"of {len(metrics['areas'])} methods the best {best}"
 
 
 def words(metrics: dict[str, Any]) -> str:

@@ -39,11 +39,14 @@ class Operation:
     inputs: tuple[Atom, ...]
     outputs: tuple[Value, ...]
     scope: str
-    line: str
 
     @property
     def name(self) -> str:
         return self.equation.primitive.name
+
+    @property
+    def line(self) -> str:
+        return _jaxpr.line(self.equation)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def program(closed: Any, custom: bool = True) -> Program:
             shapes[number] = jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype)
         return number
 
-    def write(closed, arguments: Sequence[Atom], scope: str, line: str) -> list[Atom]:
+    def write(closed, arguments: Sequence[Atom], scope: str) -> list[Atom]:
         jaxpr = closed.jaxpr
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
@@ -141,16 +144,14 @@ def program(closed: Any, custom: bool = True) -> Program:
             inputs = [atom(var) for var in equation.invars]
             here = "/".join(filter(None, (scope, _jaxpr.scope(equation))))
             inner = _jaxpr.called(equation, custom)
-            place = _jaxpr.line(equation)
             if inner is not None:
-                place = line or place
-                env |= zip(equation.outvars, write(inner, inputs, here, place), strict=True)
+                env |= zip(equation.outvars, write(inner, inputs, here), strict=True)
                 continue
             outputs = tuple(new(var) for var in equation.outvars)
             env |= zip(equation.outvars, outputs, strict=True)
-            operations.append(Operation(equation, tuple(inputs), outputs, here, line or place))
+            operations.append(Operation(equation, tuple(inputs), outputs, here))
         return [atom(var) for var in jaxpr.outvars]
 
     inputs = tuple(new(var) for var in closed.jaxpr.invars)
-    outputs = write(closed, inputs, "", "")
+    outputs = write(closed, inputs, "")
     return Program(inputs, tuple(operations), tuple(outputs), constants, shapes)

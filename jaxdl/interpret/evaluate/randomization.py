@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ def random_parameters(
     *,
     key: jax.Array,
     models: int = 10,
+    batching: Literal["auto", "vmap", "map"] = "auto",
 ) -> jax.Array:
     """How much explanations of random networks resemble the trained one's.
 
@@ -33,6 +34,8 @@ def random_parameters(
         x)[0]`, or with the trained ones merged in.
       key: a PRNG key.
       models: how many networks.
+      batching: "vmap" runs them side by side, "map" one after the other in the same program; "auto"
+        maps on a CPU, where convolutions by many kernels at once are slow.
 
     Returns:
       (models, N), the rank correlation of the attributions' sizes, from -1 to 1; near 0 is best.
@@ -45,12 +48,12 @@ def random_parameters(
     given = explain(params)
     keys = jax.random.split(key, models)
 
-    @jax.jit
-    @jax.vmap
     def one(key):
         return agreement(explain(redraw(key)), given)
 
-    return one(keys)
+    if batching == "map" or (batching == "auto" and jax.default_backend() == "cpu"):
+        return jax.jit(lambda keys: jax.lax.map(one, keys))(keys)
+    return jax.jit(jax.vmap(one))(keys)
 
 
 def random_label(

@@ -167,6 +167,10 @@ def test_random_networks_have_other_explanations_unless_the_method_ignores_them(
     explain = lambda params: interpret.saliency(lambda x: apply(params, x), x, target=0)
     found = evaluate.random_parameters(explain, params, redraw, key=new_key(), models=50)
     assert found.shape == (50, 4) and abs(float(found.mean())) < 0.3
+    aside = evaluate.random_parameters(
+        explain, params, redraw, key=new_key(), models=50, batching="vmap"
+    )
+    np.testing.assert_allclose(aside, found, atol=1e-5)
     edges = evaluate.random_parameters(lambda params: x, params, redraw, key=new_key(), models=3)
     np.testing.assert_allclose(edges, 1, rtol=1e-6)
     same = evaluate.random_parameters(explain, params, lambda key: params, key=new_key(), models=2)
