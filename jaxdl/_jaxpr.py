@@ -80,10 +80,10 @@ def scope(equation: Any) -> str:
     return name
 
 
-def line(equation: Any) -> str:
-    """The place in the user's source, "file:line (function)"."""
+def line(equation: Any) -> str | None:
+    """The place in the user's source, "file:line (function)", where it is known."""
     traceback = equation.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
         if not re.search(r"[/\\](jax|flax|equinox|jaxdl|haiku)[/\\]", frame.file_name):
             return f"{frame.file_name}:{frame.line_num} ({frame.function_name})"
-    return "an unknown line"
+    return None

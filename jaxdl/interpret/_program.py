@@ -39,6 +39,8 @@ class Operation:
     inputs: tuple[Atom, ...]
     outputs: tuple[Value, ...]
     scope: str
+    calls: tuple[Any, ...]
+    """The equations that called what it stands in, the outermost first."""
 
     @property
     def name(self) -> str:
@@ -46,7 +48,9 @@ class Operation:
 
     @property
     def line(self) -> str:
-        return _jaxpr.line(self.equation)
+        """The place in the user's source: its own, or of the nearest call that has one."""
+        lines = map(_jaxpr.line, (self.equation, *reversed(self.calls)))
+        return next(filter(None, lines), "an unknown line")
 
     @property
     def params(self) -> dict[str, Any]:
@@ -130,7 +134,7 @@ def program(closed: Any, custom: bool = True) -> Program:
             shapes[number] = jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype)
         return number
 
-    def write(closed, arguments: Sequence[Atom], scope: str) -> list[Atom]:
+    def write(closed, arguments: Sequence[Atom], scope: str, calls: tuple) -> list[Atom]:
         jaxpr = closed.jaxpr
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
@@ -145,13 +149,14 @@ def program(closed: Any, custom: bool = True) -> Program:
             here = "/".join(filter(None, (scope, _jaxpr.scope(equation))))
             inner = _jaxpr.called(equation, custom)
             if inner is not None:
-                env |= zip(equation.outvars, write(inner, inputs, here), strict=True)
+                found = write(inner, inputs, here, (*calls, equation))
+                env |= zip(equation.outvars, found, strict=True)
                 continue
             outputs = tuple(new(var) for var in equation.outvars)
             env |= zip(equation.outvars, outputs, strict=True)
-            operations.append(Operation(equation, tuple(inputs), outputs, here))
+            operations.append(Operation(equation, tuple(inputs), outputs, here, calls))
         return [atom(var) for var in jaxpr.outvars]
 
     inputs = tuple(new(var) for var in closed.jaxpr.invars)
-    outputs = write(closed, inputs, "")
+    outputs = write(closed, inputs, "", ())
     return Program(inputs, tuple(operations), tuple(outputs), constants, shapes)

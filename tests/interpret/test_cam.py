@@ -26,6 +26,7 @@ def features(x):
     return interpret.intermediate(f, x, "features")
 
 
+@pytest.mark.row("Q07")
 def test_cam_is_the_weighted_sum_of_features_and_its_mean_the_score():
     with double():
         x = draw(0, 2, 6, 6, 1)

@@ -155,3 +155,20 @@ def test_input_times_gradient_adds_up_where_the_function_is_homogeneous():
     chex.assert_trees_all_close(
         interpret.input_x_gradient(linear, x, target=2), x * v[:, 2], atol=1e-6
     )
+
+
+@pytest.mark.row("Q12")
+def test_a_local_explanation_is_of_one_input_and_a_global_one_of_the_class():
+    """The same class: other inputs have other saliencies; what it would like best is one image."""
+    w = jax.random.normal(jax.random.key(1), (4, 2))
+    f = lambda x: jnp.tanh(x.reshape(len(x), -1) @ w) * 2
+    x = jax.random.normal(jax.random.key(2), (2, 4))
+    first, second = interpret.saliency(f, x, target=0)
+    assert not np.allclose(first, second, rtol=0.01)
+    best = interpret.activation_maximization(
+        f, (4,), target=jnp.array([0, 0]), key=jax.random.key(3), l2=0.1, steps=200
+    )
+    np.testing.assert_allclose(best.image[0], best.image[1], atol=0.02)
+    # In the direction of the weights, whatever any input was.
+    along = np.dot(best.image[0], w[:, 0])
+    assert along / np.linalg.norm(best.image[0]) / np.linalg.norm(w[:, 0]) > 0.99

@@ -50,6 +50,7 @@ def test_every_rule_converges(rule):
         assert errors[2] < 0.03 and errors[2] < max(errors[0] / 8, 1e-9)
 
 
+@pytest.mark.row("Q10")
 def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()

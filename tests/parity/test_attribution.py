@@ -67,6 +67,7 @@ def close(found, name, tolerance=1e-5):
     np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
 
 
+@pytest.mark.row("Q08")
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_zennit_has_the_same_relevances(name):
     with jax.enable_x64(True):

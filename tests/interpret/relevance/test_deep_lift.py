@@ -69,6 +69,7 @@ def test_random_networks_add_up(seed, activation):
         adds_up(network(seed, activation=activation), draw(seed + 5, 3, 5), draw(seed + 6, 1, 5))
 
 
+@pytest.mark.row("Q10")
 def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()

@@ -21,6 +21,7 @@ def total(r):
     return r.reshape(len(r), -1).sum(1)
 
 
+@pytest.mark.row("Q08")
 def test_residual_network_of_flax_adds_up_and_is_input_times_gradient():
     """Captum and Zennit: a `+` is no module, a ReLU used twice one module (captum 546, 1082,
     zennit 236). Here each is an operation of its own."""
