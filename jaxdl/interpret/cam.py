@@ -26,6 +26,7 @@ def cam(
     at: str,
     target: _target.Target = None,
     resize: bool = True,
+    chunk: int | None = None,
 ) -> jax.Array:
     """The features weighted by what the score makes of them: sum_c w_c A_c.
 
@@ -38,6 +39,7 @@ def cam(
       x: (N, ..., D).
       at: the path of the features (N, ..., C).
       resize: whether the map has x's size, or that of the features.
+      chunk: examples explained side by side; None for all.
 
     Returns:
       (N, ...), in units of the score, of either sign.
@@ -45,10 +47,12 @@ def cam(
     Raises:
       ValueError: as `saliency`; the features are not (N, ..., C).
     """
-    features, slope = _features("cam", f, x, at, target)
-    size = features[0, ..., 0].size
-    weights = jnp.mean(slope, axis=_inner(features), keepdims=True) * size
-    return _resized(jnp.sum(weights * features, -1), x, resize)
+
+    def combine(features, slope):
+        weights = jnp.mean(slope, axis=_inner(features), keepdims=True)
+        return jnp.sum(weights * features[0, ..., 0].size * features, -1)
+
+    return _map("cam", f, x, at, target, resize, chunk, combine)
 
 
 @_target.each
@@ -59,13 +63,14 @@ def grad_cam(
     at: str,
     target: _target.Target = None,
     resize: bool = True,
+    chunk: int | None = None,
 ) -> jax.Array:
     """The features weighted by their mean derivative, the positive part.
 
     Selvaraju et al. 2017 (arXiv 1610.02391), eqs. 1-2.
 
     Args:
-      f, x, at, target, resize: as for `cam`.
+      f, x, at, target, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -73,9 +78,12 @@ def grad_cam(
     Raises:
       ValueError: as `cam`.
     """
-    features, slope = _features("grad_cam", f, x, at, target)
-    weights = jnp.mean(slope, axis=_inner(features), keepdims=True)
-    return _resized(jnp.maximum(jnp.sum(weights * features, -1), 0), x, resize)
+
+    def combine(features, slope):
+        weights = jnp.mean(slope, axis=_inner(features), keepdims=True)
+        return jnp.maximum(jnp.sum(weights * features, -1), 0)
+
+    return _map("grad_cam", f, x, at, target, resize, chunk, combine)
 
 
 @_target.each
@@ -86,6 +94,7 @@ def grad_cam_plus_plus(
     at: str,
     target: _target.Target = None,
     resize: bool = True,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Grad-CAM whose weights find several objects of a class in one image.
 
@@ -93,7 +102,7 @@ def grad_cam_plus_plus(
     exponential.
 
     Args:
-      f, x, at, target, resize: as for `cam`.
+      f, x, at, target, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -101,12 +110,15 @@ def grad_cam_plus_plus(
     Raises:
       ValueError: as `cam`.
     """
-    features, slope = _features("grad_cam_plus_plus", f, x, at, target)
-    inner = _inner(features)
-    below = 2 * slope**2 + jnp.sum(features, inner, keepdims=True) * slope**3
-    shares = jnp.where(below == 0, 0, slope**2 / jnp.where(below == 0, 1, below))
-    weights = jnp.sum(shares * jnp.maximum(slope, 0), inner, keepdims=True)
-    return _resized(jnp.maximum(jnp.sum(weights * features, -1), 0), x, resize)
+
+    def combine(features, slope):
+        inner = _inner(features)
+        below = 2 * slope**2 + jnp.sum(features, inner, keepdims=True) * slope**3
+        shares = jnp.where(below == 0, 0, slope**2 / jnp.where(below == 0, 1, below))
+        weights = jnp.sum(shares * jnp.maximum(slope, 0), inner, keepdims=True)
+        return jnp.maximum(jnp.sum(weights * features, -1), 0)
+
+    return _map("grad_cam_plus_plus", f, x, at, target, resize, chunk, combine)
 
 
 @_target.each
@@ -117,13 +129,14 @@ def layer_cam(
     at: str,
     target: _target.Target = None,
     resize: bool = True,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Each feature weighted by its own positive derivative: sharp in early layers too.
 
     Jiang et al. 2021 (doi:10.1109/TIP.2021.3089943), eqs. 5-6.
 
     Args:
-      f, x, at, target, resize: as for `cam`.
+      f, x, at, target, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -131,9 +144,11 @@ def layer_cam(
     Raises:
       ValueError: as `cam`.
     """
-    features, slope = _features("layer_cam", f, x, at, target)
-    found = jnp.sum(jnp.maximum(slope, 0) * features, -1)
-    return _resized(jnp.maximum(found, 0), x, resize)
+
+    def combine(features, slope):
+        return jnp.maximum(jnp.sum(jnp.maximum(slope, 0) * features, -1), 0)
+
+    return _map("layer_cam", f, x, at, target, resize, chunk, combine)
 
 
 @_target.each
@@ -183,14 +198,19 @@ def score_cam(
 
 @_target.each
 def guided_grad_cam(
-    f: Callable[[Any], Any], x: jax.Array, *, at: str, target: _target.Target = None
+    f: Callable[[Any], Any],
+    x: jax.Array,
+    *,
+    at: str,
+    target: _target.Target = None,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Guided backprop where Grad-CAM is: fine, and of one class.
 
     Selvaraju et al. 2017, sec. 3.2.
 
     Args:
-      f, x, at, target: as for `cam`.
+      f, x, at, target, chunk: as for `cam`.
 
     Returns:
       Like x.
@@ -198,16 +218,20 @@ def guided_grad_cam(
     Raises:
       ValueError: as `cam`.
     """
-    where = grad_cam(f, x, at=at, target=target)[..., None]
-    return guided_backprop(f, x, target=target) * where
+    where = grad_cam(f, x, at=at, target=target, chunk=chunk)[..., None]
+    return guided_backprop(f, x, target=target, chunk=chunk) * where
 
 
-def _features(name, f, x, at, target):
-    """The features at a place, and the score's derivative by them."""
-    rest, features = _at.split(name, f, _input.checked(name, x), at)
-    _inner(features)
-    slope = jax.grad(lambda a: jnp.sum(_target.score(name, rest(a), target)))(features)
-    return features, slope
+def _map(name, f, x, at, target, resize, chunk, combine) -> jax.Array:
+    """What `combine` makes of the features and of the score's derivative by them."""
+
+    def explained(x, target):
+        rest, features = _at.split(name, f, x, at)
+        _inner(features)
+        slope = jax.grad(lambda a: jnp.sum(_target.score(name, rest(a), target)))(features)
+        return _resized(combine(features, slope), x, resize)
+
+    return _input.by_examples(name, explained, _input.checked(name, x), target, chunk)
 
 
 def _inner(features: jax.Array) -> tuple[int, ...]:

@@ -57,17 +57,25 @@ def integrated_gradients(
     f, x = _at.located(name, f, x, at)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
-    places, weights = _quadrature(name, rule, steps)
-    nodes = jnp.asarray(places)
 
-    def gradient(i):
-        point = jax.tree.map(lambda b, x: b + nodes[i].astype(x.dtype) * (x - b), base, x)
+    def gradient(point):
         return jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
 
-    mean = _input.weighted_sum(name, gradient, jnp.asarray(weights), chunk)
+    mean = _mean(name, gradient, x, base, rule, steps, chunk)
     if not multiply:
         return mean
     return jax.tree.map(lambda x, b, g: (x - b) * g, x, base, mean)
+
+
+def _mean(name: str, value: Callable, x, base, rule: str, steps: int, chunk: int | None) -> Any:
+    """The mean of `value(point)` along the line from the baseline to x."""
+    places, weights = _quadrature(name, rule, steps)
+    nodes = jnp.asarray(places)
+
+    def at_node(i):
+        return value(jax.tree.map(lambda b, x: b + nodes[i].astype(x.dtype) * (x - b), base, x))
+
+    return _input.weighted_sum(name, at_node, jnp.asarray(weights), chunk)
 
 
 def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,18 +129,15 @@ def conductance(
     x = _input.checked(name, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
-    places, weights = _quadrature(name, rule, steps)
-    nodes = jnp.asarray(places)
     way = jax.tree.map(jnp.subtract, x, base)
 
-    def flow(i):
-        point = jax.tree.map(lambda b, w: b + nodes[i].astype(b.dtype) * w, base, way)
+    def flow(point):
         rest, _ = _at.split(name, f, point, at)
         value, rate = jax.jvp(lambda x: _at.split(name, f, x, at)[1], (point,), (way,))
         slope = jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
         return slope * rate
 
-    return _input.weighted_sum(name, flow, jnp.asarray(weights), chunk)
+    return _mean(name, flow, x, base, rule, steps, chunk)
 
 
 @_target.each
@@ -164,15 +169,12 @@ def internal_influence(
     x = _input.checked(name, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
-    places, weights = _quadrature(name, rule, steps)
-    nodes = jnp.asarray(places)
 
-    def slope(i):
-        point = jax.tree.map(lambda b, x: b + nodes[i].astype(b.dtype) * (x - b), base, x)
+    def slope(point):
         rest, value = _at.split(name, f, point, at)
         return jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
 
-    return _input.weighted_sum(name, slope, jnp.asarray(weights), chunk)
+    return _mean(name, slope, x, base, rule, steps, chunk)
 
 
 @_target.each

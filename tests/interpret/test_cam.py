@@ -72,6 +72,11 @@ def test_maps_have_the_images_size(name):
     method = getattr(interpret, name)
     assert method(half, x, at="features", target=0).shape == (2, 8, 6)
     assert method(half, x, at="features", target=0, resize=False).shape == (2, 4, 3)
+    np.testing.assert_allclose(
+        method(half, x, at="features", target="argmax", chunk=1),
+        method(half, x, at="features", target="argmax"),
+        atol=1e-5,
+    )
     both = method(half, x, at="features", target=jnp.array([[0, 0], [1, 1]]))
     assert both.shape == (2, 2, 8, 6)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.interpret import _input, _target
+from jaxdl.interpret.gradient import saliency
 
 __all__ = ["completeness", "input_invariance", "non_sensitivity"]
 
@@ -68,8 +69,6 @@ def non_sensitivity(
     Returns:
       (N,), from 0 to 1; 0 is best.
     """
-    from jaxdl.interpret.gradient import saliency
-
     slope, given = (
         jnp.abs(a).reshape(len(x), -1) for a in (saliency(f, x, target=target), attributions)
     )

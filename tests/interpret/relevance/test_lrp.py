@@ -78,7 +78,8 @@ def test_a_loop_and_the_same_written_out(cell):
         g = lambda x: plain.apply(params, state, x)[0]
         np.testing.assert_allclose(f(models.SEQUENCES), g(models.SEQUENCES), atol=1e-12)
         found = [interpret.lrp(h, models.SEQUENCES, target=2) for h in (f, g)]
-        np.testing.assert_allclose(*found, atol=1e-5)  # the sums of a GRU are written otherwise
+        # Of a GRU the sums are written otherwise, and epsilon comes in elsewhere.
+        np.testing.assert_allclose(*found, atol=1e-5 if cell == "gru" else 1e-10)
         np.testing.assert_allclose(total(found[0]), f(models.SEQUENCES)[:, 2], atol=1e-4)
 
 
@@ -134,7 +135,7 @@ def test_lstm_against_the_equations():
 
         found = interpret.lrp(f, x, target=1, **SMALL)
         expected = [lstm_by_hand(*map(np.asarray, (w, u, v, one)), 1) for one in x]
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def by_matrix(name, w, b, x, r, eps=1e-6):
