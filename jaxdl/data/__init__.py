@@ -14,6 +14,7 @@ from jaxdl.data.corpora import (
 from jaxdl.data.dataset import Dataset, Split
 from jaxdl.data.digits import digits
 from jaxdl.data.idx import fashion_mnist, mnist, read_idx
+from jaxdl.data.source import Indexed, Stream, from_grain, from_hugging_face, from_iterable
 from jaxdl.data.spoken_digits import Recordings, digit_strings, spoken_digits
 from jaxdl.data.text import TRIGRAMS, Vocabulary, bucketed, letter_trigrams, pad, tokenize
 from jaxdl.data.usps import usps
@@ -21,8 +22,10 @@ from jaxdl.data.usps import usps
 __all__ = [
     "TRIGRAMS",
     "Dataset",
+    "Indexed",
     "Recordings",
     "Split",
+    "Stream",
     "Utterances",
     "Vocabulary",
     "augment",
@@ -33,6 +36,9 @@ __all__ = [
     "digit_strings",
     "digits",
     "fashion_mnist",
+    "from_grain",
+    "from_hugging_face",
+    "from_iterable",
     "letter_trigrams",
     "log_mel",
     "mel_filters",

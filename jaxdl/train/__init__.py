@@ -1,29 +1,44 @@
 """Training: `make_train_step` is the mathematics of it, and `fit` the loop around it."""
 
+from jaxdl.train import distributed
 from jaxdl.train.cache import enable_compilation_cache
 from jaxdl.train.callbacks import Callback, Context, EarlyStopping, LRLogger, Save, Stop
+from jaxdl.train.checkpoint import CheckpointCorrupt, Checkpoints, Saved
 from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
 from jaxdl.train.evaluate import evaluate, predict, predictor
 from jaxdl.train.fit import fit
+from jaxdl.train.logger import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
 from jaxdl.train.lr_find import RangeTest, lr_find
 from jaxdl.train.many import train_many
 from jaxdl.train.nonfinite import NonFiniteError
+from jaxdl.train.precision import LossScale
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_eval_step, make_train_step
 
 __all__ = [
     "Callback",
+    "CheckpointCorrupt",
+    "Checkpoints",
     "Context",
     "Diagnosis",
     "EarlyStopping",
+    "JSONLines",
     "LRLogger",
+    "Logger",
+    "LossScale",
+    "MLflow",
     "NonFiniteError",
     "RangeTest",
     "Save",
+    "Saved",
     "Stop",
+    "TensorBoard",
+    "Trackio",
     "TrainState",
+    "WandB",
     "diagnose",
+    "distributed",
     "enable_compilation_cache",
     "evaluate",
     "fit",

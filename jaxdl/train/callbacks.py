@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.core import Module, suggest
-from jaxdl.train.state import TrainState
+from jaxdl.train.state import TrainState, rebuilt
 
 __all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "Save", "Stop"]
 
@@ -66,6 +66,13 @@ class Callback:
     def on_exception(self, context: Context, error: BaseException) -> None:
         """When the run fails, before the error goes on to the caller."""
 
+    def saved(self) -> Any:
+        """What a checkpoint must hold so that a resumed run goes on alike: a tree of arrays and
+        numbers, or None."""
+
+    def resume(self, saved: Mapping[str, Any], context: Context) -> None:
+        """After `on_fit_begin` of a resumed run: the leaves of `saved()` by their paths."""
+
 
 class EarlyStopping(Callback):
     """Ends a run that has not improved for `patience` epochs. Lecture row E04.
@@ -100,7 +107,7 @@ class EarlyStopping(Callback):
             )
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
         self.restore_best = restore_best
-        self._sign = _sign("EarlyStopping", monitor, mode)
+        self._sign = sign("EarlyStopping", monitor, mode)
 
     def on_fit_begin(self, context):
         self.best, self.best_epoch, self._state = math.nan, 0, None
@@ -121,6 +128,14 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, context):
         return self._state
+
+    def saved(self):
+        return {"best": self.best, "best_epoch": self.best_epoch, "state": self._state}
+
+    def resume(self, saved, context):
+        self.best, self.best_epoch = saved["best"], saved["best_epoch"]
+        if any(path.startswith("state/") for path in saved):
+            self._state = rebuilt(context.state, saved, "state/")
 
 
 class Save(Callback):
@@ -147,7 +162,7 @@ class Save(Callback):
         if when not in ("last", "best"):
             raise ValueError(f"Save: when is {when!r}; expected 'last' or 'best'.")
         self.save, self.when, self.monitor = save, when, monitor
-        self._sign = _sign("Save", monitor, mode)
+        self._sign = sign("Save", monitor, mode)
 
     def on_fit_begin(self, context):
         self.best = math.nan
@@ -159,6 +174,12 @@ class Save(Callback):
                 return
             self.best = value
         self.save(context.state, context)
+
+    def saved(self):
+        return {"best": self.best}
+
+    def resume(self, saved, context):
+        self.best = saved["best"]
 
 
 class LRLogger(Callback):
@@ -199,7 +220,7 @@ def monitored(who: str, name: str, context: Context) -> float:
     return context.history[name][-1]
 
 
-def _sign(who: str, monitor: str, mode: str) -> int:
+def sign(who: str, monitor: str, mode: str) -> int:
     """1 if smaller is better, -1 if larger is."""
     if mode not in ("min", "max", "auto"):
         raise ValueError(f"{who}: mode is {mode!r}; expected 'min', 'max' or 'auto'.")

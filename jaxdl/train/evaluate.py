@@ -13,10 +13,13 @@ import numpy as np
 from jaxdl import losses
 from jaxdl.core import Module
 from jaxdl.train import names, validate
+from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
+from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import inputs, make_eval_step
+from jaxdl.train.totals import Totals
 
 __all__ = ["evaluate", "predict", "predictor"]
 
@@ -37,7 +40,7 @@ def evaluate(
     Args:
       model: any `Module`.
       state: a `TrainState`; its `params` and `model_state` are used.
-      data: `(x, y)`, as for `fit`.
+      data: as for `fit`.
       loss, metrics: as for `fit`; without a loss there are only metrics.
       batch_size: rows at a time; the result does not depend on it, the last batch is masked.
       resident_bytes: data up to this size are put on the device as a whole.
@@ -49,50 +52,39 @@ def evaluate(
     Raises:
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
-    validate.positive("evaluate", batch_size=batch_size)
-    data = validate.unpacked(data, "data")
-    feed = Feed(
-        data,
-        min(batch_size, validate.rows(data, "data")),
-        seed=None,
-        resident_bytes=resident_bytes,
+    feed = make_feed(
+        "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
     )
-    measures = names.measures(metrics, data[1])
+    measures = names.measures(metrics, feed.sample[1])
     loss = None if loss is None else losses.loss(loss)
     if loss is None and not measures:
         raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")
     if check:
-        validate.batch(model, state.params, state.model_state, data, loss, "data")
+        validate.batch(model, state.params, state.model_state, feed.sample, loss, "data")
     return evaluated(eval_run(model, loss, measures), state, feed)
 
 
 @functools.lru_cache(maxsize=32)
-def eval_run(model: Module, loss: Callable | None, measures: names.Measures) -> Callable:
+def eval_run(
+    model: Module,
+    loss: Callable | None,
+    measures: names.Measures,
+    at: Placement | None = None,
+) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
     step = make_eval_step(model, loss, metrics=dict(measures))
-    return eval_program(jax.jit(step, inline=True))  # a compiled function is traced once
+    step = jax.jit(step, inline=True)  # a compiled function is traced once
+    return eval_program(step, at)
 
 
 def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
     """Runs an evaluation program over a feed and means its metrics."""
-    logs, at = [], 0
+    totals, at = Totals(), 0
     while at < feed.steps:
         rows, _, count = feed.at(at, feed.steps)
-        logs.append(run(state, rows, count))  # batches from `count` on weigh nothing
+        totals.add(run(state, rows, count))  # batches from `count` on weigh nothing
         at += count
-    return means(logs)
-
-
-def means(logs: list[dict[str, tuple]]) -> dict[str, float]:
-    """Means of (sum, weight) logs, added up in double precision; NaN where no weight is."""
-    result = {}
-    for name in sorted(logs[0], key=lambda name: name != "loss"):
-        total, weight = (
-            sum(float(np.sum(np.asarray(log[name][i]), dtype=np.float64)) for log in logs)
-            for i in (0, 1)
-        )
-        result[name] = total / weight if weight else float("nan")
-    return result
+    return totals.means()
 
 
 def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) -> Any:

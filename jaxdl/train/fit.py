@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,14 +15,20 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl.core import Module
-from jaxdl.train import names, validate
+from jaxdl.train import distributed, names, validate
 from jaxdl.train.callbacks import Callback
+from jaxdl.train.checkpoint import Checkpoints
+from jaxdl.train.distributed import Placement
 from jaxdl.train.evaluate import eval_run, evaluated
-from jaxdl.train.feed import RESIDENT_BYTES, Feed
+from jaxdl.train.feed import RESIDENT_BYTES
+from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.interrupt import interruptible
+from jaxdl.train.logger import Logger, logging
 from jaxdl.train.loop import Program, looped_program, slow_when_looped, stepwise_program
 from jaxdl.train.nonfinite import HALTS
+from jaxdl.train.precision import DTYPES
 from jaxdl.train.progress import progress
+from jaxdl.train.resume import description, resumed
 from jaxdl.train.run import History, Run
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import Augment, inputs, make_train_step
@@ -33,7 +42,7 @@ def fit(
     *,
     loss: str | Callable,
     optimizer: str | optax.GradientTransformation,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     eval_data: Any = None,
@@ -43,6 +52,12 @@ def fit(
     seed: int = 0,
     state: TrainState | None = None,
     on_nonfinite: str = "raise",
+    precision: str = "float32",
+    checkpoint: Checkpoints | str | os.PathLike | None = None,
+    resume: str | os.PathLike | bool = "auto",
+    logger: Logger | Sequence[Logger] = (),
+    mesh: jax.sharding.Mesh | None = None,
+    param_sharding: Any = None,
     steps_per_call: int | None = None,
     resident_bytes: int = RESIDENT_BYTES,
     check: bool = True,
@@ -58,12 +73,14 @@ def fit(
     Args:
       model: any `Module`.
       data: `(x, y)`: x an array (N, ...) or a tuple of them for a model of several inputs, y what
-        the loss takes as target. NumPy or JAX arrays.
+        the loss takes as target. NumPy or JAX arrays; or rows fetched by number, `data.Indexed`;
+        or a `data.Stream` of batches, taken in its own order.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
-      batch_size: rows a step, at most N.
-      epochs, steps: how long to train, from where `state` stands: one of the two, or one epoch.
-      eval_data: `(x, y)` to evaluate on after every epoch.
+      batch_size: rows a step, of all devices together, at most N; None is 32, or a stream's own.
+      epochs, steps: how long to train, from where `state` stands: one of the two, or one epoch. A
+        resumed run goes on to where the first would have ended.
+      eval_data: data to evaluate on after every epoch.
       metrics: names from `metrics` or functions like the loss, in a sequence or a dict by name;
         None takes the accuracy where y holds integer labels. On the training data they are those
         of the outputs trained on, while the parameters change.
@@ -75,7 +92,19 @@ def fit(
       on_nonfinite: when a loss or a parameter comes out infinite or NaN: "raise" a
         `NonFiniteError`; "skip" the step, counted in the history as `skipped`, the share of the
         epoch's steps; or "stop" and return the state before it. The last two look at every
-        parameter in every step.
+        parameter in every step. float16 skips the steps that overflow, whatever this is.
+      precision: as for `make_train_step`.
+      checkpoint: a directory to save the run in, by default at the end of every epoch, or
+        `Checkpoints`. Ctrl-C and SIGTERM then save before they end the run.
+      resume: "auto" goes on from the newest whole checkpoint in the directory, if there is one;
+        False begins anew, in a directory without one; the path of a checkpoint goes on from that.
+        The run goes on as if it had never stopped, and must be set up alike.
+      logger: where to write the numbers of every epoch, besides the history; with `checkpoint` they
+        are in its log.jsonl too.
+      mesh: the devices to train on, with an axis "data" that batches are split over; None takes all
+        that there are, of every process.
+      param_sharding: `PartitionSpec`s over the mesh for the parameters, a tree prefix; None puts
+        all of them on every device.
       steps_per_call: how many steps make one call of the device; None takes as many as fit in half
         a second, but single steps where a compiled loop would slow down a convolution.
       resident_bytes: data up to this size stay on the device; larger ones are fed in pieces.
@@ -88,8 +117,12 @@ def fit(
       those of the steps taken so far; the epoch begun counts as one.
 
     Raises:
-      ValueError: an argument is not what is expected; the message says how to mend it.
+      ValueError: an argument is not what is expected, or the checkpoints are those of another run;
+        the message says how to mend it.
       NonFiniteError: see `on_nonfinite`.
+      CheckpointCorrupt: there are checkpoints, but none is as it was written.
+      OSError: a checkpoint could not be written.
+      SystemExit: 143, after SIGTERM, where there is a `checkpoint`.
 
     Example:
       >>> state, history = train.fit(
@@ -106,55 +139,94 @@ def fit(
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
-    data = validate.unpacked(data, "data")
-    validate.batch_size("fit", batch_size, validate.rows(data, "data"))
+    validate.choice("fit", "precision", precision, tuple(DTYPES))
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
-    measures = names.measures(metrics, data[1])
+    limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
+    feed = make_feed("data", data, batch_size, seed=seed, **limits)
+    measures = names.measures(metrics, feed.sample[1])
 
-    x = jax.tree.map(lambda a: validate.spec(a, batch_size), data[0])
-    make = functools.partial(init_state, model, optimizer, jax.random.key(seed), *inputs(x))
+    x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
+    make = functools.partial(
+        init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
+    )
     if state is None:
         abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
     else:
         abstract = state = jax.tree.map(jnp.copy, state)
-    sets = {"data": data}
+    at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
+    feeds = {"data": feed}
     if eval_data is not None:
-        sets["eval_data"] = eval_data = validate.unpacked(eval_data, "eval_data")
-        validate.rows(eval_data, "eval_data")
-    if check:
-        for name, part in sets.items():
-            validate.batch(model, abstract.params, abstract.model_state, part, loss, name)
-    state = make() if state is None else state
+        parts = 1 if at is None else at.parts
+        feeds["eval_data"] = make_feed(
+            "eval_data", eval_data, feed.batch_size, seed=None, parts=parts, **limits
+        )
+    for name, part in feeds.items():
+        distributed.check_batch(f"fit: {name}", part.batch_size, at)
+        part.placement = at
+        if check:
+            validate.batch(model, abstract.params, abstract.model_state, part.sample, loss, name)
+    if state is None:
+        state = make() if at is None else jax.jit(make, out_shardings=at.tree(abstract))()
+    elif at is not None:
+        state = jax.device_put(state, at.tree(abstract))
 
-    feed = Feed(
-        data, batch_size, seed=seed, resident_bytes=resident_bytes, steps_per_call=steps_per_call
-    )
-    evaluation = None
-    if eval_data is not None:
-        size = min(batch_size, validate.rows(eval_data, "eval_data"))
-        eval_feed = Feed(eval_data, size, seed=None, resident_bytes=resident_bytes)
-        evaluation = functools.partial(evaluated, eval_run(model, loss, measures), feed=eval_feed)
     guard = on_nonfinite != "raise"
-    step = train_step(model, loss, optimizer, measures, augment, guard)
+    step = train_step(model, loss, optimizer, measures, augment, guard, precision)
     if steps_per_call is None:
         looped = not slow_when_looped(step, state, feed.at(0, 1)[0])
     else:
         looped = steps_per_call > 1
-    start = int(state.step)
-    last = start + (steps or (epochs or 1) * feed.steps)
-    with progress(verbose, -(-last // feed.steps)) as report, interruptible() as interrupted:
+    program = _program(step, HALTS[on_nonfinite], looped, at)
+    evaluation = None
+    if eval_data is not None:
+        run = eval_run(model, loss, measures, at)
+        evaluation = functools.partial(evaluated, run, feed=feeds["eval_data"])
+
+    with contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints.of(checkpoint)
+        setup, saved = {}, None
+        if checkpoints is not None:
+            stack.enter_context(checkpoints.writing())
+            setup = description(
+                model,
+                optimizer,
+                state,
+                loss=loss,
+                metrics=measures,
+                augment=augment,
+                seed=seed,
+                on_nonfinite=on_nonfinite,
+                precision=precision,
+                batch_size=feed.batch_size,
+                rows=feed.rows,
+                steps_per_epoch=feed.steps,
+            )
+            saved = resumed(checkpoints, resume, state, setup)
+        began = int(state.step) if saved is None else saved.record["began"]
+        state = state if saved is None else saved.state
+        last = began + (steps or (epochs or 1) * feed.steps)
+        first = distributed.first_process()
+        report = stack.enter_context(progress(verbose if first else 0, -(-last // feed.steps)))
+        if saved is not None:
+            report.say(f"goes on from step {int(state.step)}, {saved.path}")
+        signals = [signal.SIGINT] if checkpoints is None else [signal.SIGINT, signal.SIGTERM]
         run = Run(
             model=model,
             feed=feed,
-            program=_program(step, HALTS[on_nonfinite], looped),
+            program=program,
             callbacks=callbacks,
             state=state,
-            step=start,
+            step=int(state.step),
+            began=began,
             evaluate=evaluation,
             on_nonfinite=on_nonfinite,
             calls=steps_per_call,
             report=report,
-            interrupted=interrupted,
+            loggers=stack.enter_context(logging(logger, checkpoints)) if first else (),
+            interrupted=stack.enter_context(interruptible(signals)),
+            checkpoints=checkpoints,
+            setup=setup,
+            saved=saved,
         )
         return run.train(last)
 
@@ -167,14 +239,21 @@ def train_step(
     measures: names.Measures,
     augment: Augment | None,
     guard: bool,
+    precision: str,
 ) -> Callable:
     """The step of these parts; asked for again, it is not traced again."""
     step = make_train_step(
-        model, loss, optimizer, metrics=dict(measures), augment=augment, guard=guard
+        model,
+        loss,
+        optimizer,
+        metrics=dict(measures),
+        augment=augment,
+        guard=guard,
+        precision=precision,
     )
     return jax.jit(step, inline=True)  # a compiled function is traced once
 
 
 @functools.lru_cache(maxsize=32)
-def _program(step: Callable, halt: str | None, looped: bool) -> Program:
-    return looped_program(step, halt) if looped else stepwise_program(step, halt)
+def _program(step: Callable, halt: str | None, looped: bool, at: Placement | None) -> Program:
+    return (looped_program if looped else stepwise_program)(step, halt, at)

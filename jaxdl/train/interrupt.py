@@ -1,32 +1,34 @@
-"""Ctrl-C that lets the running call finish."""
+"""Signals that let the running call finish."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether Ctrl-C was pressed; a second one interrupts at once.
+def interruptible(signals: Sequence[int]) -> Iterator[Callable[[], int]]:
+    """Yields a function that says which of the signals has come, or 0.
 
-    Outside of the main thread, where Python takes no signals, it is never true.
+    A second Ctrl-C interrupts at once. At the end the handlers are what they were. Outside of the
+    main thread, where Python takes no signals, it is always 0.
     """
-    pressed = False
+    came = 0
 
     def note(number, frame):
-        nonlocal pressed
-        if pressed:
+        nonlocal came
+        if came == number == signal.SIGINT:
             raise KeyboardInterrupt
-        pressed = True
+        came = number
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: 0
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in signals}
     try:
-        yield lambda: pressed
+        yield lambda: came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

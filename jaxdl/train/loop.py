@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from jaxdl._jaxpr import inner_jaxprs
+from jaxdl.train.distributed import Placement
 from jaxdl.train.state import TrainState
 
 
@@ -23,8 +24,9 @@ class Rows(NamedTuple):
     """The batches of an epoch, or of a piece of one.
 
     Attributes:
-      data: `(x, y)`, a tree of arrays with one leading axis.
-      order: (steps, batch) int32, which rows make which batch.
+      data: `(x, y)`, a tree of arrays with one leading axis, over the rows.
+      order: (steps, batch) int32, which rows make which batch; None where the data come as
+        batches, with the leading axes (steps, batch).
       mask: (steps, batch) bool, true at the real rows; None where all are.
     """
 
@@ -34,9 +36,14 @@ class Rows(NamedTuple):
 
     def batch(self, i: Any) -> tuple:
         """Batch i: `(x, y, mask)`."""
-        rows = self.order[i]
+        rows = i if self.order is None else self.order[i]
         x, y = jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), self.data)
         return x, y, None if self.mask is None else self.mask[i]
+
+    @property
+    def steps(self) -> int:
+        """How many batches there are."""
+        return jax.tree.leaves(self.data if self.order is None else self.order)[0].shape[0]
 
 
 Log = dict[str, tuple[Any, Any]]
@@ -56,15 +63,16 @@ class Program(NamedTuple):
     looped: bool
 
 
-def looped_program(step: Callable, halt: str | None) -> Program:
+def looped_program(step: Callable, halt: str | None, at: Placement | None = None) -> Program:
     """All steps of a call in one loop of the device.
 
     Args:
       step: from `make_train_step`.
       halt: the metric to watch: "loss" ends the call after the first step whose loss is not finite,
         "skipped" after the first that was skipped; None never ends it early.
+      at: where the state and the log lie; None for one device.
     """
-    compiled = jax.jit(lambda *args: loop(step, halt, *args), donate_argnums=0)
+    compiled = placed(lambda *args: loop(step, halt, *args), at)
 
     def run(state, rows, first, count):
         state, log, taken = compiled(state, rows, np.int32(first), np.int32(count))
@@ -76,6 +84,20 @@ def looped_program(step: Callable, halt: str | None) -> Program:
         return state, wait
 
     return Program(run, looped=True)
+
+
+def placed(program: Callable, at: Placement | None) -> Callable:
+    """`program(state, ...) -> (state, ...)`, compiled; it consumes the state and places the next
+    one alike, so that the program after it is the same."""
+
+    def run(state, *args):
+        new, *rest = program(state, *args)
+        if at is not None:
+            new = jax.lax.with_sharding_constraint(new, at.tree(new))
+            rest = jax.lax.with_sharding_constraint(rest, at.everywhere)
+        return new, *rest
+
+    return jax.jit(run, donate_argnums=0)
 
 
 def loop(
@@ -106,18 +128,17 @@ def _goes_on(pairs: dict, halt: str | None) -> jax.Array:
 
 
 def _empty(pairs: Any, rows: Rows) -> Any:
-    steps = rows.order.shape[0]
-    return jax.tree.map(lambda a: jnp.zeros((steps, *a.shape), a.dtype), pairs)
+    return jax.tree.map(lambda a: jnp.zeros((rows.steps, *a.shape), a.dtype), pairs)
 
 
-def stepwise_program(step: Callable, halt: str | None) -> Program:
+def stepwise_program(step: Callable, halt: str | None, at: Placement | None = None) -> Program:
     """Every step a call of the device; for what is `slow_when_looped`.
 
     Args:
-      step, halt: as for `looped_program`. Only for "skipped" does it wait for every step; a loss
+      step, halt, at: as for `looped_program`. Only for "skipped" does it wait for every step; a loss
         that is not finite is for the caller to find in the log.
     """
-    compiled = jax.jit(lambda state, rows, i: step(state, rows.batch(i)), donate_argnums=0)
+    compiled = placed(lambda state, rows, i: step(state, rows.batch(i)), at)
 
     def run(state, rows, first, count):
         log = []
@@ -131,9 +152,12 @@ def stepwise_program(step: Callable, halt: str | None) -> Program:
     return Program(run, looped=False)
 
 
-def eval_program(step: Callable) -> Callable[[TrainState, Rows, int], Log]:
+def eval_program(
+    step: Callable, at: Placement | None = None
+) -> Callable[[TrainState, Rows, int], Log]:
     """`run(state, rows, count) -> log`, compiled: the metrics of the first `count` batches."""
-    return jax.jit(lambda *args: eval_loop(step, *args))
+    where = {} if at is None else {"out_shardings": at.everywhere}
+    return jax.jit(lambda *args: eval_loop(step, *args), **where)
 
 
 def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> Log:

@@ -17,12 +17,12 @@ import optax
 from jaxdl import losses, optim
 from jaxdl.core import Module, Tree
 from jaxdl.train import names, validate
-from jaxdl.train.evaluate import means
 from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, eval_loop, loop
 from jaxdl.train.progress import progress
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import Augment, inputs, make_eval_step, make_train_step
+from jaxdl.train.totals import Totals
 
 __all__ = ["train_many"]
 
@@ -237,5 +237,9 @@ def _per_run(log: Any) -> dict[str, np.ndarray]:
     """The means of logs with a leading axis over the runs, (runs,) each."""
     log = jax.device_get(log)
     runs = len(log["loss"].sum)
-    rows = [means([jax.tree.map(lambda a, i=i: a[i], log)]) for i in range(runs)]
+    rows = []
+    for i in range(runs):
+        totals = Totals()
+        totals.add(jax.tree.map(lambda a, i=i: a[i], log))
+        rows.append(totals.means())
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jaxdl.core import Module
-from jaxdl.train import nonfinite
+from jaxdl.train import distributed, nonfinite
 from jaxdl.train.callbacks import Callback, Context, Stop
-from jaxdl.train.evaluate import means
+from jaxdl.train.checkpoint import Checkpoints, Saved
 from jaxdl.train.feed import Feed
+from jaxdl.train.logger import Logger
 from jaxdl.train.loop import Log, Program
 from jaxdl.train.progress import Silent
 from jaxdl.train.state import TrainState
+from jaxdl.train.totals import Totals
 
 History = dict[str, list[float]]
+NONE_SPENT = {"seconds": 0.0, "compile_seconds": 0.0}
 CALL_SECONDS = 0.5
 """How long a call of the device may take, so that progress shows and Ctrl-C is heard."""
 
@@ -27,12 +32,20 @@ class Run:
     Attributes:
       model, feed, program, callbacks: what is run.
       state: the state now; `step` is its step, on the host.
+      began: the step that the whole run began at.
       evaluate: a state's `eval_` metrics, or None.
       on_nonfinite: as for `fit`.
       calls: steps in a call, or None to settle it by the clock.
-      report, interrupted: whom to tell, and whom to ask.
+      report, loggers: whom to tell.
+      interrupted: the signal that has come, or 0.
+      checkpoints: where the run is saved, or None.
+      setup: how the run was set up, for `resume.check`.
+      saved: the checkpoint that it goes on from, or None.
       history: one number an epoch.
+      totals, seconds: of the epoch begun.
       stopped: why the run ends early, or None.
+      signal: the signal that ended it, or 0.
+      saved_step: the step of the last checkpoint, or None.
       pace: steps in the next call, or None before the first.
     """
 
@@ -42,21 +55,33 @@ class Run:
     callbacks: Sequence[Callback]
     state: TrainState
     step: int
+    began: int
     evaluate: Callable[[TrainState], dict[str, float]] | None
     on_nonfinite: str
     calls: int | None
     report: Silent
-    interrupted: Callable[[], bool]
+    loggers: Sequence[Logger]
+    interrupted: Callable[[], int]
+    checkpoints: Checkpoints | None
+    setup: Mapping[str, Any]
+    saved: Saved | None
     history: History = dataclasses.field(default_factory=dict)
+    totals: Totals = dataclasses.field(default_factory=Totals)
+    seconds: dict[str, float] = dataclasses.field(default_factory=lambda: dict(NONE_SPENT))
     stopped: str | None = None
+    signal: int = 0
+    saved_step: int | None = None
     pace: int | None = None
 
     def train(self, last: int) -> tuple[TrainState, History]:
         """Trains up to step `last`."""
         try:
-            self._tell("on_fit_begin")
+            self._begin()
             while self.step < last and self.stopped is None:
                 self._epoch(min(last, (self.step // self.feed.steps + 1) * self.feed.steps))
+            self._save()
+            if signal.SIGTERM in (self.signal, self.interrupted()):
+                raise SystemExit(128 + signal.SIGTERM)
             if self.stopped is not None:
                 self.report.say(f"stopped after step {self.step}: {self.stopped}")
             for callback in self.callbacks:
@@ -74,13 +99,32 @@ class Run:
         steps = self.feed.steps
         return Context(self.model, self.state, history, -(-self.step // steps), steps)
 
+    def _begin(self) -> None:
+        """Before the first step: where a checkpoint stood, if there is one."""
+        if self.saved is not None:
+            record = self.saved.record
+            self.history = {name: list(values) for name, values in record["history"].items()}
+            self.totals, self.seconds = Totals(record["totals"]), dict(record["seconds"])
+            self.stopped, self.saved_step = record["stopped"], self.step
+        self._tell("on_fit_begin")
+        if self.saved is not None:
+            for i, callback in enumerate(self.callbacks):
+                of = f"{i}/"
+                leaves = {p[len(of) :]: v for p, v in self.saved.extra.items() if p.startswith(of)}
+                if leaves:
+                    callback.resume(leaves, self.context)
+
     def _epoch(self, end: int) -> None:
-        logs, seconds = [], {"seconds": 0.0, "compile_seconds": 0.0}
         number = self.step // self.feed.steps + 1
         while self.step < end and self.stopped is None:
-            logs.append(self._call(end, seconds))
+            self.totals.add(self._call(end))
             self.report.steps(number, self.step - (number - 1) * self.feed.steps, self.feed.steps)
-        row = means(logs)
+            if self.step < end and (self.signal or self._due):
+                self._save()  # with the totals of the epoch begun
+        if self.signal == signal.SIGTERM and self.step < end:
+            return
+        row, seconds = self.totals.means(), self.seconds
+        self.totals, self.seconds = Totals(), dict(NONE_SPENT)
         if self.evaluate is not None:
             row |= {f"eval_{name}": value for name, value in self.evaluate(self.state).items()}
         row |= seconds
@@ -89,30 +133,36 @@ class Run:
             row |= self._tell("on_eval_end")
         row |= self._tell("on_epoch_end")
         self.report.epoch(number, row)
+        for logger in self.loggers:
+            logger.log(self.step, row)
+        if self._due:
+            self._save()
 
-    def _call(self, end: int, seconds: dict[str, float]) -> Log:
+    def _call(self, end: int) -> Log:
         """One call of the program, of as many steps as keep the pace."""
         compiling = self.pace is None
         # A loop of no steps compiles like any other.
         wanted = self.pace if self.pace is not None else int(not self.program.looped)
+        every = self.checkpoints and self.checkpoints.every
+        stop = min(end, (self.step // every + 1) * every) if every else end
         began = time.perf_counter()
-        rows, first, count = self.feed.at(self.step, min(wanted, end - self.step))
+        rows, first, count = self.feed.at(self.step, min(wanted, stop - self.step))
         self.state, wait = self.program.run(self.state, rows, first, count)
         self.feed.ahead(self.step, end)
         log = wait()
         spent = time.perf_counter() - began
         taken = len(log["loss"][0])
         if compiling:
-            seconds["compile_seconds"] += spent
+            self.seconds["compile_seconds"] += spent
             self.report.compiled(spent)
-            self.pace = self.calls or 1
+            pace = 1
         else:
-            seconds["seconds"] += spent
-            self.pace = self.calls or max(1, int(CALL_SECONDS * taken / spent))
-        self._settle(log, taken)
+            self.seconds["seconds"] += spent
+            pace = max(1, int(CALL_SECONDS * taken / spent))
+        self._settle(log, taken, self.calls or pace)
         return log
 
-    def _settle(self, log: Log, taken: int) -> None:
+    def _settle(self, log: Log, taken: int, pace: int) -> None:
         """Counts the steps of a call, and ends the run where there is a reason."""
         before, self.step = self.step, self.step + taken
         if self.on_nonfinite == "raise":
@@ -121,8 +171,31 @@ class Run:
             self.step -= 1
             self.state = self.state.replace(step=self.state.step - 1)
             self.stopped = f"step {self.step} is infinite or NaN; the state is the one before it"
-        if self.interrupted():
+        self.pace, self.signal = distributed.agreed(pace, self.interrupted())
+        if self.signal:
             self.stopped = "interrupted"
+
+    @property
+    def _due(self) -> bool:
+        """Whether a checkpoint is due at this step."""
+        if self.checkpoints is None:
+            return False
+        return self.step % (self.checkpoints.every or self.feed.steps) == 0
+
+    def _save(self) -> None:
+        if self.checkpoints is None or self.saved_step == self.step:
+            return
+        record = {
+            "setup": dict(self.setup),
+            "began": self.began,
+            "history": self.history,
+            "totals": self.totals.sums,
+            "seconds": self.seconds,
+            "stopped": None if self.signal else self.stopped,
+        }
+        extra = {str(i): callback.saved() for i, callback in enumerate(self.callbacks)}
+        self.checkpoints.save(self.state, record, extra)
+        self.saved_step = self.step
 
     def _record(self, row: dict[str, float]) -> None:
         for name, value in row.items():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import core
+from jaxdl import core, tree
 from jaxdl.core import Module, Tree
+from jaxdl.train.precision import LossScale, first_scale
 
 __all__ = ["TrainState", "init_state"]
 
@@ -26,6 +28,7 @@ class TrainState:
       opt_state: the optimizer's state.
       key: a PRNG key, never changed; step t draws from `fold_in(key, t)`.
       step: () int32, the number of steps taken.
+      loss_scale: a `LossScale` in float16, else None.
     """
 
     params: Tree
@@ -33,6 +36,7 @@ class TrainState:
     opt_state: Any
     key: jax.Array
     step: jax.Array
+    loss_scale: LossScale | None = None
 
     def replace(self, **changes: Any) -> TrainState:
         """The state with some of its fields changed."""
@@ -40,7 +44,11 @@ class TrainState:
 
 
 def init_state(
-    model: Module, optimizer: optax.GradientTransformation, key: jax.Array, *inputs: Any
+    model: Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    *inputs: Any,
+    precision: str = "float32",
 ) -> TrainState:
     """The state before the first step.
 
@@ -50,6 +58,7 @@ def init_state(
       key: a PRNG key, `jax.random.key(seed)`. The parameters are those of `jaxdl.init(model, key,
         *inputs)`; the steps draw from a key derived from it.
       *inputs: what the model will be given, with the batch axis; only shapes and dtypes matter.
+      precision: as for `make_train_step`. The parameters are float32 in all of them.
 
     Returns:
       A `TrainState` at step 0.
@@ -64,4 +73,37 @@ def init_state(
         opt_state=jax.jit(optimizer.init)(params),
         key=jax.random.fold_in(key, 0),
         step=jnp.zeros((), jnp.int32),
+        loss_scale=first_scale(precision),
     )
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of PRNG keys."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def as_numbers(leaf: Any) -> Any:
+    """A leaf as it can be written to a file: PRNG keys as their uint32 data."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def rebuilt(like: Any, leaves: Mapping[str, Any], folder: str = "") -> Any:
+    """A tree like `like`, of the leaves that lie at `folder` and its paths.
+
+    The inverse of `as_numbers` over `tree.flatten`. The arrays have memory of their own, which a
+    step can take over.
+    """
+    found = [_from_numbers(leaves[folder + at], leaf) for at, leaf in tree.flatten(like).items()]
+    return jax.tree.unflatten(jax.tree.structure(like), found)
+
+
+def _from_numbers(array: Any, like: Any) -> jax.Array:
+    copy = jnp.array(array, copy=True)
+    if not is_key(like):
+        return copy
+    kinds = {jax.random.key(0, impl=name).dtype: name for name in KEYS}
+    return jax.random.wrap_key_data(copy, impl=kinds[like.dtype])
+
+
+KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
+"""The kinds of keys that JAX has."""

@@ -19,6 +19,7 @@ from jaxdl import losses, optim
 from jaxdl.core import Module
 from jaxdl.metrics import Mean, mean
 from jaxdl.train import names
+from jaxdl.train.precision import DTYPES, lowered, raised
 from jaxdl.train.state import TrainState
 
 __all__ = ["make_eval_step", "make_train_step"]
@@ -37,6 +38,7 @@ def make_train_step(
     metrics: names.Metrics = (),
     augment: Augment | None = None,
     guard: bool = False,
+    precision: str = "float32",
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]:
     """A pure function `step(state, batch) -> (state, metrics)`, to be jitted by its caller.
 
@@ -50,13 +52,22 @@ def make_train_step(
       guard: whether a step whose loss, parameters or model state come out infinite or NaN leaves
         params, model_state and opt_state as they were. `step` counts it all the same, since the
         batch is spent; the metrics gain `skipped`.
+      precision: "float32"; or "bfloat16" or "float16" to compute the network and its gradient in
+        these, with parameters, loss and update in float32. A step in float16 needs a state of
+        `init_state(..., precision="float16")`, whose loss scale it adjusts; steps whose gradient
+        overflowed are left out as `guard` leaves them out, and counted as `skipped`.
 
     Returns:
       The step. Its metrics are `{"loss": (sum, weight), ...}`, float32 sums over the real rows.
 
     Raises:
-      ValueError: a name is unknown; in the step, the loss is not per example.
+      ValueError: a name is unknown; in the step, the loss is not per example, or the state has no
+        loss scale.
     """
+    if precision not in DTYPES:
+        raise ValueError(
+            f"make_train_step: precision is {precision!r}; expected one of {tuple(DTYPES)}."
+        )
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     measures = names.measures(metrics)
     update = optax.with_extra_args_support(optimizer).update
@@ -67,24 +78,41 @@ def make_train_step(
         if augment is not None:
             x = augment(augment_key, x)
 
+        scale = state.loss_scale
+        if (scale is None) == (precision == "float16"):
+            raise ValueError(
+                f"the step's precision is {precision!r} and the state's loss_scale {scale}; make "
+                "the state by init_state(..., precision=...) with the step's precision."
+            )
+
         def objective(params):
             output, model_state = model.apply(
-                params, state.model_state, *inputs(x), train=True, key=key
+                lowered(params, precision),
+                state.model_state,
+                *inputs(lowered(x, precision)),
+                train=True,
+                key=key,
             )
+            output = raised(output, precision)
             cost = _mean(loss_fn(output, y), mask, "loss", x)
-            return cost.value, (cost, output, model_state)
+            value = cost.value if scale is None else cost.value * scale.value
+            return value, (cost, output, model_state)
 
-        (value, (cost, output, model_state)), gradient = jax.value_and_grad(
-            objective, has_aux=True
-        )(state.params)
+        gradient, (cost, output, model_state) = jax.grad(objective, has_aux=True)(state.params)
+        if scale is not None:
+            gradient = jax.tree.map(lambda g: g / scale.value, gradient)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
-            updates, opt_state = update(gradient, state.opt_state, state.params, value=value)
+            updates, opt_state = update(gradient, state.opt_state, state.params, value=cost.value)
             params = optax.apply_updates(state.params, updates)
         new = state.replace(
             params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )
         means = {"loss": cost} | _measure(measures, output, y, mask, x)
-        return _guarded(state, new, value, means) if guard else (new, means)
+        if scale is not None:
+            finite = all_finite(gradient)
+            new, means = _guarded(state, new, jnp.where(finite, cost.value, jnp.nan), means)
+            return new.replace(loss_scale=scale.adjusted(finite)), means
+        return _guarded(state, new, cost.value, means) if guard else (new, means)
 
     return step
 
