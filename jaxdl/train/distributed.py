@@ -8,7 +8,7 @@ device up to the order of the sums. There are no collectives here but those of J
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -53,7 +53,7 @@ def init(
             f"distributed.init: {' and '.join(missing)} not given; expected coordinator, processes "
             "and process all three, or none of them on a cluster that JAX knows."
         )
-    if not missing:
+    if coordinator is not None and processes is not None and process is not None:
         if not 0 <= process < processes:
             raise ValueError(
                 f"distributed.init: process is {process} of {processes}; expected 0 .. "
@@ -169,8 +169,8 @@ def placement(
         )
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{who}: param_sharding does not fit the parameters ({error}); expected a PartitionSpec "
-            "for all of them, or a tree that begins like theirs with one at each place."
+            f"{who}: param_sharding does not fit the parameters ({error}); expected a "
+            "PartitionSpec for all of them, or a tree that begins like theirs, of these."
         ) from error
     opt_state = optax.tree.map_params(
         optimizer,
@@ -185,14 +185,29 @@ def placement(
     )
 
 
+def placed_state(
+    make: Callable[[], TrainState],
+    given: TrainState | None,
+    at: Placement | None,
+    like: TrainState,
+) -> TrainState:
+    """The state that was given, or the first one, where it belongs."""
+    if at is None:
+        return make() if given is None else given
+    if given is None:  # made where it lies: on one device there may be no room for it
+        return jax.jit(make, out_shardings=at.tree(like))()
+    return jax.device_put(given, at.tree(like))
+
+
 def check_batch(who: str, size: int, at: Placement | None) -> None:
     """The batch can be split over the mesh."""
     parts = 1 if at is None else at.parts
     if size % parts:
         near = max(parts, round(size / parts) * parts)
         raise ValueError(
-            f"{who}: the batch size is {size}, to be split over {parts} devices; expected a multiple of "
-            f"{parts}, such as {near}, or mesh=train.distributed.mesh(jax.devices()[:1]) for one."
+            f"{who}: the batch size is {size}, to be split over {parts} devices; expected a "
+            f"multiple of {parts}, such as {near}; for one device give "
+            "mesh=train.distributed.mesh(jax.devices()[:1])."
         )
 
 

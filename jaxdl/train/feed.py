@@ -44,7 +44,7 @@ class Feed:
     """The batches of some data, epoch by epoch, in pieces that lie on the device.
 
     Attributes:
-      rows: how many there are in an epoch, or None where only the stream knows.
+      rows: how many there are in an epoch; of a stream, at most so many.
       batch_size: rows in a batch, of all processes together.
       steps: batches in an epoch.
       piece: batches in a piece.
@@ -52,7 +52,7 @@ class Feed:
       placement: over which devices, or None for one; to be settled before the first piece.
     """
 
-    rows: int | None
+    rows: int
     batch_size: int
     steps: int
     piece: int
@@ -158,13 +158,14 @@ class StreamFeed(Feed):
 
     def __init__(self, data: Stream, *, steps_per_call: int | None = None):
         super().__init__()
-        self.rows, self.steps, self._stream = None, data.steps, data
+        self.steps, self._stream = data.steps, data
         self._next, self._batches = (0, 0), iter(data.open(0, 0))
         self.sample = self._draw(0, 0)
         self._batches = itertools.chain([self.sample], self._batches)
         leaves = jax.tree.leaves(self.sample)
         self._share = leaves[0].shape[0]
         self.batch_size = self._share * jax.process_count()
+        self.rows = self.steps * self.batch_size
         fitting = int(CHUNK_BYTES / max(1, _bytes(self.sample)))
         self.piece = min(self.steps, steps_per_call or max(1, fitting))
 

@@ -140,11 +140,15 @@ def fit(
         if not isinstance(callback, Callback):
             raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
     validate.choice("fit", "precision", precision, tuple(DTYPES))
+    if precision == "float16" and on_nonfinite == "stop":
+        raise ValueError(
+            "fit: on_nonfinite is 'stop' and precision 'float16', which leaves out steps that "
+            "overflow as it finds its scale; expected 'raise', for when it finds none, or 'skip'."
+        )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
     feed = make_feed("data", data, batch_size, seed=seed, **limits)
     measures = names.measures(metrics, feed.sample[1])
-
     x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
         init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
@@ -165,10 +169,7 @@ def fit(
         part.placement = at
         if check:
             validate.batch(model, abstract.params, abstract.model_state, part.sample, loss, name)
-    if state is None:
-        state = make() if at is None else jax.jit(make, out_shardings=at.tree(abstract))()
-    elif at is not None:
-        state = jax.device_put(state, at.tree(abstract))
+    state = distributed.placed_state(make, state, at, abstract)
 
     guard = on_nonfinite != "raise"
     step = train_step(model, loss, optimizer, measures, augment, guard, precision)

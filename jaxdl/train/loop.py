@@ -135,8 +135,8 @@ def stepwise_program(step: Callable, halt: str | None, at: Placement | None = No
     """Every step a call of the device; for what is `slow_when_looped`.
 
     Args:
-      step, halt, at: as for `looped_program`. Only for "skipped" does it wait for every step; a loss
-        that is not finite is for the caller to find in the log.
+      step, halt, at: as for `looped_program`. Only for "skipped" does it wait for every step; a
+        loss that is not finite is for the caller to find in the log.
     """
     compiled = placed(lambda state, rows, i: step(state, rows.batch(i)), at)
 
@@ -156,8 +156,12 @@ def eval_program(
     step: Callable, at: Placement | None = None
 ) -> Callable[[TrainState, Rows, int], Log]:
     """`run(state, rows, count) -> log`, compiled: the metrics of the first `count` batches."""
-    where = {} if at is None else {"out_shardings": at.everywhere}
-    return jax.jit(lambda *args: eval_loop(step, *args), **where)
+
+    def run(*args):
+        log = eval_loop(step, *args)
+        return log if at is None else jax.lax.with_sharding_constraint(log, at.everywhere)
+
+    return jax.jit(run)
 
 
 def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> Log:

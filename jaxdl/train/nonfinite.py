@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxdl import tree
+from jaxdl.train.loop import Log
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import all_finite
 
@@ -37,8 +38,12 @@ class NonFiniteError(FloatingPointError):
 _finite = jax.jit(all_finite)
 
 
-def check(state: TrainState, losses: np.ndarray, first: int, steps_per_epoch: int) -> None:
+def check(state: TrainState, log: Log, first: int, steps_per_epoch: int) -> None:
     """Raises if a loss of the steps `first ..`, or the state after them, is not finite."""
+    losses = log["loss"][0]
+    scale = state.loss_scale
+    if scale is not None and log["skipped"][0][-1:].any() and scale.value <= 1:
+        raise NonFiniteError(first + len(losses) - 1, 0, "gradient", "overflows unscaled", None)
     bad = np.flatnonzero(~np.isfinite(losses))
     if not bad.size and _finite((state.params, state.model_state)):
         return

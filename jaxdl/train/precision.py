@@ -3,8 +3,8 @@
 The parameters stay in float32, the master weights; each step computes the network and its gradient
 in a copy of fewer bits. bfloat16 has float32's range. float16 has not: gradients below 6e-8 vanish,
 so the loss is multiplied by a scale S before the gradient and the gradient divided by it after,
-and S follows what it finds (sec. 3.2): halved when a gradient overflows, in a step that is then left
-out, and doubled after 2,000 steps without.
+and S follows what it finds (sec. 3.2): halved when a gradient overflows, in a step that is then
+left out, and doubled after 2,000 steps without.
 """
 
 from __future__ import annotations

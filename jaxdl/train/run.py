@@ -166,7 +166,7 @@ class Run:
         """Counts the steps of a call, and ends the run where there is a reason."""
         before, self.step = self.step, self.step + taken
         if self.on_nonfinite == "raise":
-            nonfinite.check(self.state, log["loss"][0], before, self.feed.steps)
+            nonfinite.check(self.state, log, before, self.feed.steps)
         elif self.on_nonfinite == "stop" and taken and log["skipped"][0][-1] > 0:
             self.step -= 1
             self.state = self.state.replace(step=self.state.step - 1)
