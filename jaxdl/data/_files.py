@@ -14,10 +14,13 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-__all__ = ["data_file", "data_folder", "read_gzip", "read_npz"]
+__all__ = ["Capped", "data_file", "data_folder", "read_gzip", "read_npz", "read_up_to"]
+
+BLOCK = 1 << 20
 
 
 def data_file(
@@ -104,7 +107,7 @@ def read_gzip(path: str | os.PathLike, limit: int) -> bytes:
         raw.seek(0)
         try:
             with gzip.GzipFile(fileobj=raw) if packed else raw as file:
-                content = file.read(limit + 1)
+                content = read_up_to(file, limit + 1)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(
                 f"{path.name}: damaged or truncated ({error}); get it anew."
@@ -112,6 +115,29 @@ def read_gzip(path: str | os.PathLike, limit: int) -> bytes:
     if len(content) > limit:
         raise ValueError(f"{path.name}: holds more than the expected {limit} bytes; get it anew.")
     return content
+
+
+def read_up_to(file: Any, limit: int) -> bytes:
+    """At most `limit` bytes of a file, in blocks: `read(limit)` would set all of it aside first."""
+    blocks = []
+    while limit > 0 and (block := file.read(min(limit, BLOCK))):
+        blocks.append(block)
+        limit -= len(block)
+    return b"".join(blocks)
+
+
+class Capped:
+    """A file that refuses to give more than `limit` bytes, for what unpacks it."""
+
+    def __init__(self, file: Any, limit: int, name: str):
+        self._file, self._left, self._name = file, limit, name
+
+    def read(self, size: int) -> bytes:
+        block = self._file.read(size)
+        self._left -= len(block)
+        if self._left < 0:
+            raise ValueError(f"{self._name}: unpacks to more than is expected of it; get it anew.")
+        return block
 
 
 def read_npz(
@@ -129,7 +155,10 @@ def read_npz(
             for name, (shape, dtype) in arrays.items():
                 with archive.open(f"{name}.npy") as member:
                     loaded[name] = _read_npy(member, f"{path.name}: {name}", shape, dtype)
-    except (zipfile.BadZipFile, KeyError, EOFError, OSError, zlib.error) as error:
+    except (
+        *(zipfile.BadZipFile, KeyError, EOFError, OSError, zlib.error),
+        *(NotImplementedError, RuntimeError),  # another version of zip, an encrypted member
+    ) as error:
         raise ValueError(
             f"{path.name}: no archive of {', '.join(arrays)} ({error}); get it anew."
         ) from error
@@ -145,7 +174,7 @@ def _read_npy(member, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarr
     if found[0] != shape or found[2] != np.dtype(dtype):
         raise ValueError(f"{what} is {found[0]} of {found[2]}; expected {shape} of {dtype}.")
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    content = member.read(size + 1)
+    content = read_up_to(member, size + 1)
     if len(content) != size:
         raise ValueError(f"{what} holds {len(content)} bytes or more; its header says {size}.")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if found[1] else "C")

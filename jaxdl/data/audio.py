@@ -9,6 +9,8 @@ import wave
 
 import numpy as np
 
+from jaxdl.data._files import read_up_to
+
 __all__ = ["log_mel", "mel_filters", "read_wav"]
 
 
@@ -28,7 +30,7 @@ def read_wav(path: str | os.PathLike, *, limit: int = 64 * 2**20) -> tuple[np.nd
     """
     path = pathlib.Path(path)
     with open(path, "rb") as file:
-        content = file.read(limit + 1)
+        content = read_up_to(file, limit + 1)
     if len(content) > limit:
         raise ValueError(f"{path.name}: more than {limit} bytes; expected a smaller file: cut it.")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pathlib
 import tarfile
@@ -9,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from jaxdl.data._files import data_file
+from jaxdl.data._files import Capped, data_file
 from jaxdl.data.dataset import Dataset, images
 
 __all__ = ["cifar10", "cifar10_png"]
@@ -52,7 +53,8 @@ def _members(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
     size = RECORD * RECORDS
     found = {}
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        limit = (len(names) + 1) * size + (1 << 20)
+        with gzip.open(path) as file, _tar(Capped(file, limit, path.name)) as archive:
             for member in archive:
                 if member.name not in names:
                     continue
@@ -60,9 +62,9 @@ def _members(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
                     raise ValueError(
                         f"{path.name}: {member.name} has {member.size} bytes; expected {size}."
                     )
-                file = archive.extractfile(member)
-                assert file is not None
-                content = file.read(size)
+                member_file = archive.extractfile(member)
+                assert member_file is not None
+                content = member_file.read(size)
                 found[member.name] = np.frombuffer(content, np.uint8).reshape(RECORDS, RECORD)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path.name}: damaged or truncated ({error}); get it anew.") from error
@@ -70,6 +72,10 @@ def _members(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
     if missing:
         raise ValueError(f"{path.name}: has no {missing[0]}; get it anew.")
     return found
+
+
+def _tar(file: Capped) -> tarfile.TarFile:
+    return tarfile.open(fileobj=file, mode="r|")  # type: ignore[call-overload]
 
 
 def _split(records: np.ndarray):

@@ -7,11 +7,13 @@ stranger runs no code. Names are the paths of the tree, `params/dense_0/kernel` 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import tempfile
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -47,11 +49,17 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
             if any("/" in name or not name for name in names):
                 raise ValueError(f"save_weights: name {names} is empty or holds '/'; rename it.")
             paths["/".join([top, *names])] = _plain(leaf, "/".join(names))
-    target = pathlib.Path(path)
+    with whole_file(pathlib.Path(path)) as file:
+        file.write(safetensors.save(paths))
+
+
+@contextlib.contextmanager
+def whole_file(target: pathlib.Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the target's place when all of it is on the disk."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(safetensors.save(paths))
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

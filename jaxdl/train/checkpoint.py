@@ -169,14 +169,19 @@ class Checkpoints:
             "numbers": numbers,
             "record": dict(record or {}),
         }
+        text = json.dumps(content)  # now: the run goes on to change its history
         name = self._free(step)
         saving = self.directory / f"{SAVING}{name}"
         if distributed.first_process():
             saving.mkdir()
         distributed.barrier(f"jaxdl save {step}")
-        copies = {number(i): jnp.copy(as_numbers(leaf)) for i, leaf in enumerate(arrays.values())}
+        copies = {
+            number(i): jnp.copy(as_numbers(leaf))
+            for i, leaf in enumerate(arrays.values())
+            if leaf.size  # Orbax takes no empty arrays
+        }
         self._orbax.save(saving / "arrays", copies)
-        self._thread = threading.Thread(target=self._finish, args=(saving, name, content))
+        self._thread = threading.Thread(target=self._finish, args=(saving, name, text))
         self._thread.start()
 
     def wait(self) -> None:
@@ -245,13 +250,13 @@ class Checkpoints:
         values = {path: self._sign * v for path, v in values.items() if not math.isnan(v)}
         return min(values, key=lambda path: values[path], default=None)
 
-    def _finish(self, saving: pathlib.Path, name: str, content: dict) -> None:
+    def _finish(self, saving: pathlib.Path, name: str, text: str) -> None:
         """In a thread: when the arrays are written, the record, the manifest and the name."""
         try:
             self._orbax.wait_until_finished()
             if distributed.first_process():
                 with open(saving / "record.json", "w", encoding="utf-8") as file:
-                    json.dump(content, file)
+                    file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
                 manifest.write(saving)
@@ -319,8 +324,16 @@ def _read(folder: pathlib.Path, like: TrainState) -> Saved:
     for i, (path, described) in enumerate(stored.items()):
         leaf = expected.get(path)
         targets[number(i)] = _extra_target(described) if leaf is None else _target(leaf)
+    empty = {i: target for i, target in targets.items() if not target.size}
+    targets = {i: target for i, target in targets.items() if i not in empty}
     with ocp.StandardCheckpointer() as orbax:
         arrays = orbax.restore(folder / "arrays", targets)
+    for i, target in targets.items():
+        if spec(arrays[i]) != spec(target):
+            raise CheckpointCorrupt(
+                f"{folder.name}: array {i} is {spec(arrays[i])} and its record says {spec(target)}."
+            )
+    arrays |= empty
     leaves = {path: arrays[number(i)] for i, path in enumerate(stored)}
     state = rebuilt(like, leaves, "state/")
     extra = {p.removeprefix("extra/"): leaf for p, leaf in leaves.items() if p not in expected}

@@ -206,6 +206,11 @@ def fit(
         began = int(state.step) if saved is None else saved.record["began"]
         state = state if saved is None else saved.state
         last = began + (steps or (epochs or 1) * feed.steps)
+        if int(state.step) > last:
+            raise ValueError(
+                f"fit: the checkpoint in {str(checkpoint)!r} is at step {int(state.step)}, past "
+                f"the {last} asked for; expected a longer run, or resume=False in a new directory."
+            )
         first = distributed.first_process()
         report = stack.enter_context(progress(verbose if first else 0, -(-last // feed.steps)))
         if saved is not None:

@@ -150,7 +150,8 @@ def logging(
     given: Logger | Sequence[Logger], checkpoints: Checkpoints | None
 ) -> Iterator[Sequence[Logger]]:
     """The loggers of a run, with the file of lines that is beside its checkpoints; closes all."""
-    loggers = list(given) if isinstance(given, Sequence) else [given]
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    loggers = list(given) if several else [given]
     for logger in loggers:
         if not (hasattr(logger, "log") and hasattr(logger, "close")):
             raise ValueError(

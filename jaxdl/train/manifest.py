@@ -7,6 +7,8 @@ import json
 import os
 import pathlib
 
+from jaxdl.data._files import read_up_to
+
 MANIFEST = "manifest.json"
 TEMPORARY = "manifest.tmp"
 BLOCK = 1 << 20
@@ -32,7 +34,7 @@ def damage(folder: pathlib.Path) -> str | None:
     """
     try:
         with open(folder / MANIFEST, "rb") as file:
-            content = file.read(LIMIT + 1)
+            content = read_up_to(file, LIMIT + 1)
         entries = json.loads(content)["files"]
         if len(content) > LIMIT or content != text(entries):
             return f"{MANIFEST} is damaged"

@@ -96,6 +96,8 @@ def _parts(model: Module, path: str):
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_text, value))}]"
     name = getattr(value, "__qualname__", None)

@@ -178,7 +178,7 @@ class Run:
     @property
     def _due(self) -> bool:
         """Whether a checkpoint is due at this step."""
-        if self.checkpoints is None:
+        if self.checkpoints is None or self.step == self.began:
             return False
         return self.step % (self.checkpoints.every or self.feed.steps) == 0
 

@@ -1,0 +1,91 @@
+"""Reliability: killed runs, damaged files, many devices and hostile bytes, counted.
+
+Why: people trust a training library when a killed run goes on bit for bit and a strange file can at
+worst give an error. The tests run the same functions with smaller counts.
+"""
+
+from __future__ import annotations
+
+import platform
+import signal
+from collections.abc import Iterator
+
+import jax
+
+from benchmarks import _malformed, _reliability
+from benchmarks._measure import Row
+from benchmarks._reliability import Found
+
+
+def run(config) -> list[Row]:
+    """All rows of the table, or those chosen by `only`."""
+    print(f"jax {jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    return list(rows(config))
+
+
+def rows(config) -> Iterator[Row]:
+    small = config.smoke
+    counted = {
+        "SIGTERM at random steps, resumed: all bits alike": lambda: (
+            _reliability.stopped_and_resumed(2 if small else 100)
+        ),
+        "Ctrl-C at random steps, resumed: all bits alike": lambda: _reliability.stopped_and_resumed(
+            2 if small else 100, number=signal.SIGINT
+        ),
+        "SIGKILL while saving: nothing unreadable, nothing lost": lambda: (
+            _reliability.killed_while_saving(2 if small else 100)
+        ),
+        "bits flipped and files cut in a checkpoint: noticed": lambda: _reliability.damaged(
+            20 if small else 2000
+        ),
+        "processes that fetch one file into one cache": lambda: _reliability.fetched(8),
+    }
+    for what, measure in counted.items():
+        if config.only in what:
+            yield counts(what, measure())
+    measured = {
+        "1 device, 8, and 2 processes of 4: largest difference after 12 steps": (
+            _reliability.devices
+        ),
+        "saved on 8, resumed on 1, and back: largest difference": _reliability.moved,
+        "one of two processes killed, both restarted: largest difference": (
+            _reliability.one_of_two_killed
+        ),
+        "fit with a checkpoint every 1,000 steps: time above the bare steps'": lambda: (
+            _reliability.overhead(1 if small else config.rounds)
+        ),
+    }
+    for what, measure in measured.items():
+        if config.only in what and not small:
+            found = measure()
+            yield row(what, f"{found.good:.2g}", f"at most {found.of:g}", found.good <= found.of)
+    if config.only in "soak":
+        steps = 500 if small else 10_000
+        memory, arrays = _reliability.soak(steps)
+        what = f"{steps:,} steps: growth of resident memory"
+        yield row(what, f"{memory.good:.1%}", f"below {memory.of:.0%}", memory.good < memory.of)
+        what = f"{steps:,} steps: change of the number of live arrays"
+        yield row(what, str(arrays.good), str(arrays.of), arrays.good == arrays.of)
+    if config.only in "malformed":
+        yield from malformed(20 if small else 1000)
+
+
+def malformed(cases: int) -> Iterator[Row]:
+    for kind, found in _malformed.fuzz(cases).items():
+        shown = (
+            f"{found.cases - len(found.wrong):,} of {found.cases:,}: {found.refused:,} refused, "
+            f"{found.read:,} read; at most {found.slowest:.2f} s, {found.largest:.0f} MB"
+        )
+        yield row(f"changed files, {kind}", shown, "an error of type, 1 s, 50 MB", not found.wrong)
+
+
+def counts(what: str, found: Found) -> Row:
+    for wrong in found.wrong:
+        print("  ", wrong)
+    return row(what, f"{found.good:,} of {found.of:,}", "all", found.good == found.of)
+
+
+def row(what: str, found: str, reach: str, well: bool) -> Row:
+    """A row, printed as it comes."""
+    print(f"{what:72s} {found:40s} {reach}{'' if well else '   MISSED'}", flush=True)
+    return {"what": what, "found": found, "reach": reach, "well": well}

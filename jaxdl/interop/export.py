@@ -1,0 +1,82 @@
+"""A trained model as one file that runs without jaxdl: StableHLO with its weights inside.
+
+`jax.export` (docs.jax.dev) keeps the compiled program's portable form, with a batch of any size.
+JAX promises to read it for six months after it was written; for longer, keep the weights
+(`interop.safetensors`) and the code.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxdl.core import Module
+from jaxdl.interop.safetensors import whole_file
+from jaxdl.train.state import TrainState
+
+__all__ = ["export"]
+
+
+def export(
+    model: Module,
+    state: TrainState,
+    path: str | os.PathLike,
+    *inputs: Any,
+    platforms: Sequence[str] | None = None,
+) -> pathlib.Path:
+    """Writes the model's prediction, dropout off and statistics fixed, to a file.
+
+    It is read with `jax.export.deserialize(bytearray(file.read()))` and run with `.call(x)`, in a
+    program that need not have jaxdl.
+
+    Args:
+      model: any `Module`.
+      state: a `TrainState`; its `params` and `model_state` go into the file.
+      path: of the file; one that is there is replaced.
+      *inputs: what `model.apply` will be given, with a leading batch axis of any size; only shapes
+        and dtypes matter.
+      platforms: for which it is made, of "cpu", "cuda", "rocm" and "tpu"; None takes the one here.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: the package flatbuffers is not there; or the model computes with the size of its
+        batch, so that it cannot be left open.
+    """
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            "export needs the package flatbuffers: pip install 'jaxdl[export]'."
+        ) from error
+    (batch,) = jax.export.symbolic_shape("batch")
+    specs = [
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), x)
+        for x in inputs
+    ]
+    predict = jax.jit(lambda *x: model.apply(state.params, state.model_state, *x)[0])
+    options = {} if platforms is None else {"platforms": list(platforms)}
+    try:
+        exported = jax.export.export(predict, **options)(*specs)
+    except jax.errors.ConcretizationTypeError as error:
+        raise ValueError(_fixed(model, error)) from error
+    except Exception as error:
+        if "symbolic" not in str(error) and "inconclusive" not in str(error).lower():
+            raise
+        raise ValueError(_fixed(model, error)) from error
+    target = pathlib.Path(path)
+    with whole_file(target) as file:
+        file.write(exported.serialize())
+    return target
+
+
+def _fixed(model: Module, error: Exception) -> str:
+    return (
+        f"export: {model.kind} computes with the size of its batch ({error}); expected a model "
+        "that takes any: reshape with -1 instead of x.shape[0]."
+    )

@@ -1,0 +1,94 @@
+"""A model card: what a model is, how it was made and how well it does, beside its weights.
+
+Mitchell et al. 2019 (arXiv 1810.03993), in the form that the Hugging Face Hub reads: a README.md
+that begins with YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["write_model_card"]
+
+
+def write_model_card(
+    path: str | os.PathLike,
+    name: str,
+    history: Mapping[str, Sequence[float]],
+    *,
+    config: Mapping[str, Any],
+    description: str,
+    limits: str,
+    license: str,
+    datasets: Sequence[str] = (),
+) -> pathlib.Path:
+    """Writes README.md for a folder of weights; the numbers are those of the history.
+
+    Args:
+      path: the file, or a folder for a README.md.
+      name: the model's name, one line.
+      history: from `fit`; the last epoch's values, but the times, are the results.
+      config: how it was trained, such as `{"optimizer": "sgd(0.1)", "batch_size": 100}`.
+      description: what it is for, Markdown.
+      limits: what it is not for and where it fails, Markdown.
+      license: an SPDX identifier such as "apache-2.0".
+      datasets: their names.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      ValueError: the name is empty or of several lines; the history holds nothing.
+    """
+    if not name.strip() or len(name.splitlines()) > 1:
+        raise ValueError(f"write_model_card: name is {name!r}; expected one line of text.")
+    results = {
+        metric: values[-1]
+        for metric, values in history.items()
+        if values and not metric.endswith("seconds")
+    }
+    if not results:
+        raise ValueError("write_model_card: history holds no numbers; expected the one of a fit.")
+    epochs = max(map(len, history.values()))
+    metrics = [
+        {"type": metric, "name": metric, "value": value} for metric, value in results.items()
+    ]
+    index = {
+        "name": name,
+        "results": [
+            {
+                "task": {"type": "other"},
+                "dataset": {"name": ", ".join(datasets) or "unnamed", "type": "other"},
+                "metrics": metrics,
+            }
+        ],
+    }
+    front = {
+        "license": license,
+        "library_name": "jaxdl",
+        "tags": ["jax", "safetensors"],
+        "datasets": list(datasets),
+        "metrics": list(results),
+        "model-index": [index],
+    }
+    # JSON is YAML, and quotes whatever a name holds.
+    head = "".join(f"{key}: {json.dumps(value, allow_nan=False)}\n" for key, value in front.items())
+    rows = "".join(f"| {metric} | {value:.6g} |\n" for metric, value in results.items())
+    settings = "".join(f"| {key} | {_cell(value)} |\n" for key, value in config.items())
+    target = pathlib.Path(path)
+    target = target / "README.md" if target.is_dir() else target
+    target.write_text(
+        f"---\n{head}---\n\n# {name}\n\n{description.strip()}\n\n## Limits\n\n{limits.strip()}\n\n"
+        f"## Training\n\n| setting | value |\n|---|---|\n{settings}| epochs | {epochs} |\n\n"
+        f"## Results\n\n| metric | after the last epoch |\n|---|---|\n{rows}",
+        "utf-8",
+    )
+    return target
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")

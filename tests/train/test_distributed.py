@@ -1,0 +1,150 @@
+"""Several devices in one process of their own; see also test_reliability.py for processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxdl import train
+
+SEVERAL = """
+import warnings; warnings.simplefilter("error")
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+import numpy as np, optax, pytest
+from jax.sharding import PartitionSpec as P
+from jaxdl import data, nn, serial, train
+from tests.train import toy
+
+X, Y = toy.data(48)
+MODEL, OPTIMIZER = toy.noisy(), optax.sgd(0.1, momentum=0.9)
+
+def fit(data=(X, Y), model=MODEL, **options):
+    options = {"loss": "cross_entropy", "optimizer": OPTIMIZER, "batch_size": 16,
+               "epochs": 3, "verbose": 0, "eval_data": (X[:5], Y[:5])} | options
+    return train.fit(model, data, **options)
+
+def close(a, b):
+    for x, y in zip(jax.tree.leaves(toy.plain(a[0])), jax.tree.leaves(toy.plain(b[0]))):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-6)
+    for name in ("loss", "eval_loss"):
+        np.testing.assert_allclose(a[1][name][-1], b[1][name][-1], rtol=1e-5)
+
+one = fit(mesh=train.distributed.mesh(jax.devices()[:1]))
+assert len(one[0].step.sharding.device_set) == 1
+eight = fit()
+assert len(eight[0].step.sharding.device_set) == 8
+assert eight[0].params["dense_0"]["kernel"].sharding.is_fully_replicated
+close(one, eight)
+close(one, fit(resident_bytes=0))
+close(one, fit(steps_per_call=1))
+close(one, fit(data.Indexed(48, lambda rows: (X[rows], Y[rows]))))
+stream = lambda: data.from_iterable([(X[i:i + 16], Y[i:i + 16]) for i in (0, 16, 32)])
+close(fit(stream(), mesh=train.distributed.mesh(jax.devices()[:1])), fit(stream()))
+third = fit(mesh=train.distributed.mesh(jax.devices()[3:4]))
+assert third[0].step.devices() == {jax.devices()[3]}
+close(one, third)
+print("same")
+
+# a state goes from one mesh to another, and evaluation takes it
+four = train.distributed.mesh(jax.devices()[:4])
+close(fit(epochs=4, mesh=four), fit(epochs=1, state=fit(epochs=3)[0], mesh=four))
+losses = [train.evaluate(MODEL, state, (X, Y), loss="cross_entropy")["loss"]
+          for state in (one[0], eight[0])]
+assert abs(losses[0] - losses[1]) < 1e-5
+train.predict(MODEL, eight[0], X)
+print("moved")
+
+# parameters split over an axis of their own, with the momentum beside them
+model = serial(nn.dense(8), jax.nn.relu, nn.dense(3))
+auto = (jax.sharding.AxisType.Auto,) * 2
+mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=auto)
+specs = {"dense_0": {"kernel": P(None, "model"), "bias": P("model")}, "dense_1": P()}
+plain = fit(model=model, mesh=train.distributed.mesh(jax.devices()[:1]))
+split = fit(model=model, mesh=mesh, param_sharding=specs)
+close(plain, split)
+kernel = split[0].params["dense_0"]["kernel"]
+assert kernel.sharding.spec == P(None, "model") and kernel.addressable_data(0).shape == (4, 4)
+mu = split[0].opt_state[0].trace["dense_0"]["kernel"]
+assert mu.sharding.spec == P(None, "model")
+close(plain, fit(model=model, mesh=mesh, param_sharding=P()))
+print("split")
+
+import tempfile
+with tempfile.TemporaryDirectory() as made:
+    fit(model=model, mesh=mesh, param_sharding=specs, epochs=1, checkpoint=made)
+    again = fit(model=model, mesh=mesh, param_sharding=specs, checkpoint=made,
+                callbacks=[])
+    close(split, again)
+    assert again[0].params["dense_0"]["kernel"].sharding.spec == P(None, "model")
+print("resumed")
+
+for options, told in [
+    ({"batch_size": 12}, "batch size is 12, to be split over 8 devices; expected a multiple of 8"),
+    ({"mesh": jax.make_mesh((8,), ("rows",), axis_types=auto[:1])}, "expected one named 'data'"),
+    ({"param_sharding": {"dense_9": P()}}, "param_sharding does not fit the parameters"),
+]:
+    with pytest.raises(ValueError, match=told):
+        fit(**options)
+print("told")
+
+compiled = []
+import logging
+class Count(logging.Handler):
+    def emit(self, record):
+        compiled.append(record.getMessage())
+logging.getLogger("jax._src.interpreters.pxla").addHandler(Count())
+jax.config.update("jax_log_compiles", True)
+fresh = toy.mlp()
+fit(model=fresh, epochs=5)
+jax.config.update("jax_log_compiles", False)
+runs = [line for line in compiled if "Compiling jit(run)" in line or "Compiling run " in line]
+assert len(runs) == 2, compiled
+print("compiled twice")
+"""
+
+
+def test_eight_devices():
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    assert done.stdout.split("\n")[:-1] == [
+        "same",
+        "moved",
+        "split",
+        "resumed",
+        "told",
+        "compiled twice",
+    ], done.stdout + done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (("localhost:1", 2), "process not given; expected coordinator, processes and process"),
+        (("localhost:1", 2, 2), "process is 2 of 2; expected 0 .. 1"),
+        (("localhost", 2, 0), "coordinator is 'localhost'; expected 'host:port'"),
+    ],
+)
+def test_bad_arguments_of_init(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        train.distributed.init(*arguments)
+
+
+@pytest.mark.parametrize(
+    "code, told",
+    [
+        ("import jax; jax.devices()", "expected to be called before the first array"),
+        ("", "the cluster cannot be found out"),
+    ],
+)
+def test_init_that_cannot_be(code, told):
+    arguments = "'localhost:1', 1, 0" if code else ""
+    code = f"{code}\nfrom jaxdl import train\ntrain.distributed.init({arguments})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "ValueError: distributed.init: " in done.stderr and told in done.stderr, done.stderr

@@ -1,0 +1,57 @@
+"""Real signals, processes and damage; `python -m benchmarks reliability` runs larger counts."""
+
+import signal
+
+import pytest
+
+from benchmarks import _malformed, _reliability
+
+
+def all_went_well(found):
+    assert found.good == found.of, found.wrong
+
+
+@pytest.mark.row("D22")
+def test_sigterm_at_twenty_random_steps():
+    all_went_well(_reliability.stopped_and_resumed(20, seed=1))
+
+
+def test_ctrl_c_at_random_steps():
+    all_went_well(_reliability.stopped_and_resumed(5, seed=2, number=signal.SIGINT))
+
+
+def test_five_hundred_damaged_files():
+    all_went_well(_reliability.damaged(500, seed=1))
+
+
+def test_two_thousand_malformed_inputs():
+    found = _malformed.fuzz(150, seed=1)
+    assert sum(tally.cases for tally in found.values()) >= 2000
+    for kind, tally in found.items():
+        assert not tally.wrong, (kind, tally.wrong)
+        assert tally.refused + tally.read == tally.cases
+    assert found["manifest"].read == 0  # no changed manifest is taken for one
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_of_saving():
+    all_went_well(_reliability.killed_while_saving(20, seed=1))
+
+
+@pytest.mark.slow
+def test_eight_processes_fetch_one_file():
+    all_went_well(_reliability.fetched(8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["devices", "moved", "one_of_two_killed"])
+def test_one_device_eight_and_two_processes(measure):
+    found = getattr(_reliability, measure)()
+    assert found.good <= found.of
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_keep_no_memory():
+    memory, arrays = _reliability.soak(10_000)
+    assert memory.good < memory.of
+    assert arrays.good == 0
