@@ -28,6 +28,10 @@ def run(config: Config) -> None:
     readme = ROOT / "README.md"
     before, rest = readme.read_text("utf-8").split(START)
     readme.write_text(before + START + table() + END + rest.split(END)[1], "utf-8")
+    page = ROOT / "docs" / "train" / "reliability.md"
+    opening, closing = "<!-- reliability -->\n", "<!-- /reliability -->"
+    before, rest = page.read_text("utf-8").split(opening)
+    page.write_text(before + opening + counts() + closing + rest.split(closing)[1], "utf-8")
     methods = config.results / "explain_photo" / "methods.png"
     if methods.is_file():
         shutil.copy(methods, ROOT / "docs" / "_static" / "methods.png")
@@ -62,6 +66,11 @@ def table() -> str:
             "zoo/sequence/encoder_decoder.py nn/attention.py decode/search.py",
             "translate",
             found("translate", translation),
+        ),
+        (
+            "runs that survive",
+            "train/checkpoint.py train/run.py train/distributed.py",
+            *reliable(),
         ),
         ("data", "data/digits.py data/idx.py data/cifar.py data/augment.py", "", ""),
         (
@@ -206,6 +215,27 @@ def speed(name: str, *peers: str) -> tuple[str, str]:
     ]
     whose = " or ".join(peers)
     return f"python -m benchmarks {name}", f"time / {whose}'s: " + ", ".join(ratios)
+
+
+def reliability_rows() -> list[dict[str, Any]]:
+    path = ROOT / "benchmarks" / "results" / "reliability.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else []
+
+
+def counts() -> str:
+    """The table of `benchmarks reliability`."""
+    lines = ["| what | found | reach |", "|---|---|---|"]
+    for row in reliability_rows():
+        missed = "" if row["well"] else " (missed)"
+        lines.append(f"| {row['what']} | {row['found']}{missed} | {row['reach']} |")
+    return "\n".join(lines) + "\n"
+
+
+def reliable() -> tuple[str, str]:
+    """The benchmark's command and its first counts."""
+    rows = reliability_rows()
+    found = [f"{row['what'].split(',')[0]} {row['found']}" for row in rows if row["reach"] == "all"]
+    return "python -m benchmarks reliability" if rows else "", "; ".join(found)
 
 
 def short(work: str) -> str:

@@ -36,6 +36,16 @@ def test_rows_have_the_agreed_form(tmp_path, name, only, capsys):
         assert row["ratio"] is None or row["ratio"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_counts_have_the_agreed_form(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    only = "bits flipped"
+    assert main(["reliability", "--smoke", "--only", only, "--json", str(file)]) == 0
+    (row,) = json.loads(file.read_text())
+    assert set(row) == {"what", "found", "reach", "well"} and row["found"] == "20 of 20"
+
+
 def test_ratios_are_paired():
     assert _measure.ratio([1.0, 10.0, 3.0], [2.0, 10.0, 3.0]) == 1.0
     seconds = _measure.alternate({"a": lambda: None, "b": lambda: None}, rounds=3)

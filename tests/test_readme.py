@@ -17,7 +17,8 @@ def test_the_table_is_the_regenerated_one():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_code_runs(capsys):
+def test_the_code_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert len(blocks) >= 4
     exec(compile("\n".join(blocks), "README.md", "exec"), {})
