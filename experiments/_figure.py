@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,21 @@ def pyplot() -> Any:
 
     pyplot.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     return pyplot
+
+
+def curves(axis: Any, histories: Mapping[str, Any], deck: Mapping[str, float | None]) -> None:
+    """A line an entry, the mean over the seeds of (seeds, epochs), in a band from least to most;
+    dotted, the lectures' number."""
+    for i, (label, values) in enumerate(histories.items()):
+        values, colour = np.asarray(values), f"C{i}"
+        epochs = np.arange(1, values.shape[1] + 1)
+        axis.plot(epochs, values.mean(0), color=colour, label=label)
+        axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.25, lw=0)
+        number = deck.get(label)
+        if number is not None:
+            axis.axhline(number, color=colour, ls=":", lw=1)
+    axis.set_xlabel("epoch")
+    axis.legend(frameon=False)
 
 
 def words(axis: Any, y: float, label: str, words: Sequence[str], values: Any) -> None:

@@ -62,7 +62,8 @@ class JSONLines:
     def _lines(self) -> list[str]:
         if not self.path.is_file():
             return []
-        return self.path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+        lines = self.path.read_text("utf-8", errors="replace").split("\n")
+        return [f"{line}\n" for line in lines if line]
 
 
 def _step(line: str) -> float:

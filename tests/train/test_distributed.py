@@ -105,6 +105,7 @@ print("compiled twice")
 """
 
 
+@pytest.mark.row("D22")
 def test_eight_devices():
     done = subprocess.run(
         [sys.executable, "-c", SEVERAL],

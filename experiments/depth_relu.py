@@ -1,0 +1,51 @@
+"""Nine layers of ReLUs learn what nine layers of sigmoids do not. Lecture rows T04, D13.
+
+Why: where a ReLU is active its slope is 1, so that the gradient reaches the first layer about as
+large as it left the last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from experiments import _depth, _lecture, _run
+from experiments._claim import Claim
+
+CLAIM = Claim(
+    rows=("T04", "D13"),
+    step="set",
+    english="ReLU in the place of the sigmoid trains nine layers.",
+    chinese="把 sigmoid 换成 ReLU，九层也能训练好。",
+    deck={"9 layers, sigmoid": 0.11, "9 layers, ReLU": 0.96},
+    words={"9 layers, sigmoid": "九层 sigmoid", "9 layers, ReLU": "九层 ReLU"},
+    source="nn/activation.py",
+    minutes=36,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 3
+    """Networks of each kind."""
+
+
+def run(config: Config) -> dict:
+    seeds = 2 if config.smoke else config.seeds
+    kinds = {
+        "9 layers, sigmoid": {"layers": 9, "seeds": seeds},
+        "9 layers, ReLU": {"layers": 9, "activation": "relu", "seeds": seeds},
+    }
+    return _depth.compared(
+        config,
+        "depth_relu",
+        CLAIM,
+        {name: _lecture.trained(config, **kind) for name, kind in kinds.items()},
+        {name: _lecture.trained(config, rows=_lecture.FEW, **kind) for name, kind in kinds.items()},
+        gap=0.6,
+    )
+
+
+def draw(result: dict) -> Any:
+    """The figure, from what `run` returned."""
+    return _depth.draw(CLAIM, result)

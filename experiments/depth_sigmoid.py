@@ -1,0 +1,53 @@
+"""Nine layers of sigmoids do not learn what three do. Lecture rows T03, D13.
+
+Why: the slope of a sigmoid is a quarter at most, so that the gradient that comes to the first layer
+is thousands of times smaller than that of the last; it is measured, layer by layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from experiments import _depth, _lecture, _run
+from experiments._claim import Claim
+
+CLAIM = Claim(
+    rows=("T03", "D13"),
+    step="set",
+    english="With sigmoids, nine layers learn nothing where three learn well.",
+    chinese="用 sigmoid 时，三层学得好，九层却什么也学不到。",
+    deck={"9 layers, sigmoid": 0.11, "3 layers, sigmoid": 0.84},
+    words={"9 layers, sigmoid": "九层 sigmoid", "3 layers, sigmoid": "三层 sigmoid"},
+    source="nn/activation.py",
+    minutes=25,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of three layers."""
+    deep_seeds: int = 3
+    """Networks of nine layers."""
+
+
+def run(config: Config) -> dict:
+    shallow, deep = (2, 2) if config.smoke else (config.seeds, config.deep_seeds)
+    kinds = {
+        "9 layers, sigmoid": {"layers": 9, "seeds": deep},
+        "3 layers, sigmoid": {"layers": 3, "seeds": shallow},
+    }
+    return _depth.compared(
+        config,
+        "depth_sigmoid",
+        CLAIM,
+        {name: _lecture.trained(config, **kind) for name, kind in kinds.items()},
+        {name: _lecture.trained(config, rows=_lecture.FEW, **kind) for name, kind in kinds.items()},
+        gap=0.4,
+    )
+
+
+def draw(result: dict) -> Any:
+    """The figure, from what `run` returned."""
+    return _depth.draw(CLAIM, result)

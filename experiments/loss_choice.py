@@ -1,0 +1,115 @@
+"""Squared error ruins a softmax classifier; cross-entropy trains it. Lecture rows T01, C10.
+
+The same network from the same initial values, trained by either loss. Why: where a prediction is
+wrong and sure, cross-entropy's slope is 1 and squared error's is 0, so that descent has nothing to
+go by. Both slopes are measured, along a line of ever surer wrong scores and in the networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import losses
+
+CLAIM = Claim(
+    rows=("T01", "C10"),
+    step="goodness",
+    english="With a softmax output, cross-entropy trains a network that squared error does not.",
+    chinese="输出层为 softmax 时，交叉熵能训练好的网络，用均方误差却训练不动。",
+    deck={"squared error": 0.11, "cross-entropy": 0.84},
+    words={
+        "squared error": "均方误差",
+        "cross-entropy": "交叉熵",
+    },
+    source="losses.py",
+    minutes=18,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+
+
+def run(config: Config) -> dict:
+    seeds = 2 if config.smoke else config.seeds
+    networks = {
+        "squared error": _lecture.trained(config, loss="squared_error", seeds=seeds),
+        "cross-entropy": _lecture.trained(config, loss="cross_entropy", seeds=seeds),
+    }
+    accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
+    found = {name: _lecture.last(network) for name, network in networks.items()}
+    kinds = {"squared error": "squared_error", "cross-entropy": "cross_entropy"}
+    few = {
+        name: _lecture.last(_lecture.trained(config, loss=kind, seeds=seeds, rows=_lecture.FEW))
+        for name, kind in kinds.items()
+    }
+    first = {
+        name: float(_lecture.gradient_norms(networks[name], kind, config.smoke).mean(0).sum())
+        for name, kind in kinds.items()
+    }
+    sure, slopes = surer_and_surer()
+    for name in found:
+        print(
+            f"{name:14s} test accuracy {_lecture.said(found[name])}, first slope {first[name]:.4f}"
+        )
+    low, high = (found[name]["mean"] for name in networks)
+    few_low, few_high = (few[name]["mean"] for name in networks)
+    result = metrics(
+        found,
+        holds=high - low > 0.1 and few_high - few_low > 0.4 and few_high >= 0.8,
+        said=(
+            f"cross-entropy reaches {high:.3f}, squared error {low:.3f}; with {_lecture.FEW:,} "
+            f"training images {few_high:.3f} and {few_low:.3f}; the first gradient of "
+            f"squared error is {first['squared error'] / first['cross-entropy']:.3f} of the other's"
+        ),
+        chinese=(
+            f"交叉熵达到 {high:.3f}，均方误差 {low:.3f}；只用 {_lecture.FEW:,} 张训练图像时为 "
+            f"{few_high:.3f} 和 {few_low:.3f}"
+        ),
+        few=few,
+        first_gradient=first,
+        seconds={name: network.seconds for name, network in networks.items()},
+        accuracy=numbers(accuracy),
+        sure=numbers(sure),
+        slopes=numbers(slopes),
+    )
+    _figure.save(draw(result), config, "loss_choice", "loss_choice")
+    return result
+
+
+def surer_and_surer() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The size of each loss's slope, as the score of a wrong class of ten grows."""
+    sure = np.linspace(0, 15, 61)
+    scores = jnp.zeros((len(sure), 10)).at[:, 1].set(jnp.asarray(sure, jnp.float32))
+    labels = jnp.zeros(len(sure), jnp.int32)
+
+    def slope(loss):
+        gradient = jax.grad(lambda s: loss(s, labels).sum())(scores)
+        return np.asarray(jnp.linalg.norm(gradient, axis=-1))
+
+    return sure, {
+        "squared error": slope(_lecture.squared_error),
+        "cross-entropy": slope(losses.cross_entropy),
+    }
+
+
+def draw(result: dict) -> Any:
+    """The accuracy by epoch, and the slopes of the two losses."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    _figure.curves(left, result["accuracy"], CLAIM.deck)
+    left.set(ylabel="test accuracy", ylim=(0, 1), title="784-500-500-10, sigmoid")
+    for name, values in result["slopes"].items():
+        right.semilogy(result["sure"], values, label=name)
+    right.set(xlabel="score of a wrong class", title="slope of the loss by the scores")
+    right.legend(frameon=False)
+    return figure

@@ -1,0 +1,120 @@
+"""Twenty epochs of mini-batches are 12,000 updates, of full batches 20. Lecture rows T02, D08.
+
+The same network and the same twenty passes through the data. Why: an update from 100 images costs
+the 600th part of one from 60,000, and points almost the same way: the cosine between the two
+gradients is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import losses
+
+CLAIM = Claim(
+    rows=("T02", "D08"),
+    step="best",
+    english="In as many passes over the data, mini-batches train a network, full batches do not.",
+    chinese="同样遍历数据二十遍，小批量能训练好网络，全批量不能。",
+    deck={"mini-batch": 0.84, "full batch": 0.12},
+    words={
+        "mini-batch": "小批量",
+        "full batch": "全批量",
+    },
+    source="data/batches.py",
+    minutes=11,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+
+
+def run(config: Config) -> dict:
+    seeds = 2 if config.smoke else config.seeds
+    rows = len(_lecture.images(config.smoke).train.y)
+    networks = {
+        "mini-batch": _lecture.trained(config, seeds=seeds),
+        "full batch": _lecture.trained(config, seeds=seeds, batch=rows),
+    }
+    accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
+    found = {name: _lecture.last(network) for name, network in networks.items()}
+    few = {
+        name: _lecture.last(_lecture.trained(config, seeds=seeds, rows=_lecture.FEW, batch=batch))
+        for name, batch in (("mini-batch", _lecture.BATCH), ("full batch", _lecture.FEW))
+    }
+    sizes, cosines = directions(config, networks["mini-batch"])
+    for name in found:
+        print(f"{name:10s} test accuracy {_lecture.said(found[name])}")
+    at_100 = float(np.mean(cosines[sizes.index(min(100, max(sizes)))]))
+    print(f"cosine of the gradient of 100 rows with that of all: {at_100:.3f}")
+    small, full = (found[name]["mean"] for name in networks)
+    few_small, few_full = (few[name]["mean"] for name in networks)
+    result = metrics(
+        found,
+        holds=small - full > 0.4 and few_small - few_full > 0.4,
+        said=(
+            f"mini-batches reach {small:.3f} and full batches {full:.3f} in as many epochs; with "
+            f"{_lecture.FEW:,} training images {few_small:.3f} and {few_full:.3f}; the "
+            f"gradient of 100 rows has a cosine of {at_100:.2f} with that of all {rows:,}"
+        ),
+        chinese=(
+            f"遍数相同，小批量达到 {small:.3f}，全批量 {full:.3f}；100 张图像的梯度与全部数据梯度的"
+            f"夹角余弦为 {at_100:.2f}"
+        ),
+        few=few,
+        cosine_of_100=at_100,
+        seconds={name: network.seconds for name, network in networks.items()},
+        accuracy=numbers(accuracy),
+        sizes=sizes,
+        cosines=numbers(cosines),
+    )
+    _figure.save(draw(result), config, "minibatch", "minibatch")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The accuracy by epoch, and where the gradients of batches point."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    _figure.curves(left, result["accuracy"], CLAIM.deck)
+    left.set(ylabel="test accuracy", ylim=(0, 1), title="784-500-500-10, sigmoid")
+    sizes, cosines = result["sizes"], result["cosines"]
+    right.errorbar(sizes, np.mean(cosines, 1), np.std(cosines, 1), marker="o", capsize=3)
+    right.set(xscale="log", xlabel="rows in the batch", ylim=(0, 1.02))
+    right.set(title="cosine of its gradient with that of all rows")
+    return figure
+
+
+def directions(config: Config, networks: _lecture.Trained) -> tuple[list[int], list[list[float]]]:
+    """The cosine between a batch's gradient and the whole one, untrained, ten batches a size."""
+    split = _lecture.images(config.smoke).train
+    params, state = networks.model.init(jax.random.key(config.seed), split.x[:1])
+
+    @jax.jit
+    def gradient(x, y):
+        def loss(p):
+            return losses.cross_entropy(networks.model.apply(p, state, x)[0], y).mean()
+
+        return jax.flatten_util.ravel_pytree(jax.grad(loss)(params))[0]
+
+    whole = gradient(split.x, split.y)
+    rng = np.random.default_rng(config.seed)
+    sizes = [size for size in (1, 10, 100, 1000) if size <= len(split.y)]
+    cosines = []
+    for size in sizes:
+        drawn = [rng.choice(len(split.y), size, replace=False) for _ in range(10)]
+        parts = [gradient(split.x[rows], split.y[rows]) for rows in drawn]
+        cosines.append(
+            [float(jnp.vdot(p, whole) / jnp.linalg.norm(p) / jnp.linalg.norm(whole)) for p in parts]
+        )
+    return sizes, cosines

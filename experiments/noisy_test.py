@@ -1,0 +1,112 @@
+"""Noise on the test images halves the accuracy; training never sees it. Lecture rows T05, E02.
+
+Gaussian noise of unit deviation is added to test images in [0, 1], as the lectures' printed sample
+is found to be (row S23). Training data are what they were, so the training accuracy stays: what
+fails is that the test's distribution is another. How the accuracy falls with the noise is measured,
+and how far the noise moves an image beside the distance between two classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import train
+
+CLAIM = Claim(
+    rows=("T05", "E02"),
+    step="best",
+    english="Noise on the test images halves the accuracy, though training goes as well as before.",
+    chinese="给测试图像加噪声，准确率减半，而训练毫无变化。",
+    deck={"clean test images": 0.97, "noisy test images": 0.50},
+    words={
+        "clean test images": "干净的测试图像",
+        "noisy test images": "加噪声的测试图像",
+        "training images": "训练图像",
+    },
+    source="data/augment.py",
+    minutes=10,
+)
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks."""
+
+
+def run(config: Config) -> dict:
+    seeds = 2 if config.smoke else config.seeds
+    networks = _lecture.trained(config, activation="relu", seeds=seeds)
+    test = _lecture.images(config.smoke).test
+    noise = jax.random.normal(jax.random.key(config.seed), test.x.shape)
+    falls = np.array(
+        [
+            [accuracy(networks, i, test.x + level * noise, test.y) for level in LEVELS]
+            for i in range(len(networks))
+        ]
+    )
+    found = {
+        "clean test images": _lecture.spread(falls[:, 0]),
+        "noisy test images": _lecture.spread(falls[:, LEVELS.index(1.0)]),
+        "training images": _lecture.spread(networks.history["accuracy"][:, -1]),
+    }
+    for name in found:
+        print(f"{name:18s} accuracy {_lecture.said(found[name])}")
+    moved = float(jnp.linalg.norm(noise.reshape(len(noise), -1), axis=1).mean())
+    means = np.stack([test.x[test.y == label].mean(0).ravel() for label in np.unique(test.y)])
+    gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
+    apart = float(gaps[np.triu_indices(len(means), 1)].mean())
+    clean, noisy, seen = (found[name]["mean"] for name in found)
+    pair = np.concatenate([test.x[0], np.asarray(test.x[0] + noise[0])], axis=1)[..., 0]
+    result = metrics(
+        found,
+        holds=clean - noisy > 0.3 and seen >= clean - 0.02,
+        said=(
+            f"{clean:.3f} on clean and {noisy:.3f} on noisy images, {seen:.3f} on the training "
+            f"images; the noise moves an image by {moved:.1f}, the means of two digits are "
+            f"{apart:.1f} apart"
+        ),
+        chinese=(
+            f"干净图像 {clean:.3f}，加噪声后 {noisy:.3f}，训练图像 {seen:.3f}；噪声把图像移动 "
+            f"{moved:.1f}，而两类数字的均值相距 {apart:.1f}"
+        ),
+        by_noise={
+            str(level): _lecture.spread(column)
+            for level, column in zip(LEVELS, falls.T, strict=True)
+        },
+        moved=moved,
+        classes_apart=apart,
+        seconds={"networks": networks.seconds},
+        pair=numbers(pair, 2),
+    )
+    _figure.save(draw(result), config, "noisy_test", "noisy_test")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The accuracy by the noise, and an image with it."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    levels = [float(level) for level in result["by_noise"]]
+    means, deviations = (
+        [spread[name] for spread in result["by_noise"].values()] for name in ("mean", "deviation")
+    )
+    left.errorbar(levels, means, deviations, marker="o", capsize=3)
+    left.axhline(CLAIM.deck["noisy test images"], color="0.5", ls=":", lw=1)
+    left.set(xlabel="deviation of the noise", ylabel="test accuracy", ylim=(0, 1))
+    right.imshow(result["pair"], cmap="gray_r")
+    right.set(title="a test image, clean and noisy", xticks=[], yticks=[])
+    return figure
+
+
+def accuracy(networks: _lecture.Trained, i: int, x, y) -> float:
+    found = train.evaluate(networks.model, networks.state(i), (x, y), metrics=["accuracy"])
+    return found["accuracy"]

@@ -1,0 +1,132 @@
+"""A CNN learns random labels, and noise, by heart. Lecture rows E10, T13.
+
+Zhang et al. 2017 (arXiv 1611.03530): the training error goes to 0 though there is nothing to learn,
+with weight decay and dropout too. On 512 of the embedded digits, with true labels, with labels
+drawn by lot, and with noise for images; what is learned by heart shows on the test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import data, nn, train
+
+CLAIM = Claim(
+    rows=("E10", "T13"),
+    step="best",
+    english="A CNN fits random labels and pure noise to zero training error, regularized or not.",
+    chinese="卷积网络能把随机标签、甚至纯噪声背到训练误差为零，加正则化也一样。",
+    deck={"random labels": 1.0, "noise for images": 1.0, "random labels, regularized": 1.0},
+    words={
+        "true labels": "真实标签",
+        "random labels": "随机标签",
+        "noise for images": "噪声图像",
+        "random labels, regularized": "随机标签，加正则化",
+    },
+    source="train/fit.py",
+    minutes=8,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+    rows: int = 512
+    """Training images."""
+    epochs: int = 150
+    """Epochs without dropout; with it, twice as many."""
+
+
+def network(dropout: float = 0.0) -> jaxdl.Module:
+    layers = [
+        nn.conv(32),
+        jax.nn.relu,
+        nn.max_pool(2),
+        nn.conv(64),
+        jax.nn.relu,
+        nn.flatten(),
+        nn.dense(256),
+        jax.nn.relu,
+    ]
+    return jaxdl.serial(*layers, *([nn.dropout(dropout)] if dropout else []), nn.dense(10))
+
+
+def run(config: Config) -> dict:
+    rows, epochs, seeds = config.rows, config.epochs, config.seeds
+    if config.smoke:
+        rows, epochs, seeds = 64, 2, 2
+    digits, rng = data.digits(), np.random.default_rng(config.seed)
+    x, y = digits.train.x[:rows], digits.train.y[:rows]
+    lot = rng.integers(0, 10, rows).astype(np.int32)
+    noise = rng.normal(0.5, 0.25, x.shape).astype(np.float32)
+    kinds = {
+        "true labels": (x, y, {}),
+        "random labels": (x, lot, {}),
+        "noise for images": (noise, lot, {}),
+        "random labels, regularized": (x, lot, {"dropout": 0.3}),
+    }
+    plain, regular = network(), network(0.3)
+    histories = {}
+    for name, (inputs, labels, options) in kinds.items():
+        regularized = bool(options)
+        _, histories[name] = train.train_many(
+            regular if regularized else plain,
+            (inputs, labels),
+            seeds=range(config.seed, config.seed + seeds),
+            loss="cross_entropy",
+            optimizer=optax.adamw(1e-3, weight_decay=1e-2) if regularized else optax.adam(1e-3),
+            batch_size=32,
+            epochs=epochs * 2 if regularized else epochs,
+            eval_data=digits.test,
+            metrics=["accuracy"],
+            verbose=0,
+        )
+        print(
+            f"{name:28s} training accuracy {histories[name]['accuracy'][:, -1].mean():.4f}, "
+            f"test {histories[name]['eval_accuracy'][:, -1].mean():.4f}",
+            flush=True,
+        )
+    found = {name: _lecture.spread(h["accuracy"][:, -1]) for name, h in histories.items()}
+    test = {name: _lecture.spread(h["eval_accuracy"][:, -1]) for name, h in histories.items()}
+    by_heart = [found[name]["mean"] for name in found if name != "true labels"]
+    result = metrics(
+        found,
+        holds=min(by_heart) > 0.97 and test["random labels"]["mean"] < 0.2,
+        said=(
+            f"training accuracy {by_heart[0]:.3f} on labels drawn by lot, {by_heart[1]:.3f} on "
+            f"noise, {by_heart[2]:.3f} with weight decay and dropout; on the test images "
+            f"{test['random labels']['mean']:.2f}, with true labels "
+            f"{test['true labels']['mean']:.2f}"
+        ),
+        chinese=(
+            f"训练准确率：随机标签 {by_heart[0]:.3f}，噪声图像 {by_heart[1]:.3f}，加正则化 "
+            f"{by_heart[2]:.3f}；测试准确率只有 {test['random labels']['mean']:.2f}"
+        ),
+        test=test,
+        training=numbers({name: h["accuracy"] for name, h in histories.items()}),
+    )
+    _figure.save(draw(result), config, "random_labels", "random_labels")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The training accuracy by epoch, and what it is worth on the test images."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    _figure.curves(left, result["training"], {})
+    left.set(title="training accuracy", ylim=(0, 1.02))
+    test = result["test"]
+    means, deviations = ([t[name] for t in test.values()] for name in ("mean", "deviation"))
+    right.barh(list(test), means, xerr=deviations)
+    right.axvline(0.1, color="k", ls=":", lw=1)
+    right.set(title="test accuracy", xlim=(0, 1))
+    return figure

@@ -1,0 +1,117 @@
+"""One hidden layer, wide enough, comes as near to a function as one likes. Lecture row A13.
+
+Cybenko 1989, Hornik 1991: on a bounded set, for any continuous function. The theorem says that such
+weights exist, not that descent finds them; the largest error is measured for widths from 4 to 64 on
+a wave and on a bump in the plane, trained to rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import nn, train
+
+CLAIM = Claim(
+    rows=("A13",),
+    step="set",
+    english="With enough hidden units, one hidden layer can approximate any continuous function.",
+    chinese="只要神经元足够多，一层隐藏层就能逼近任何连续函数。",
+    deck={"width 4": None, "width 64": None},
+    words={
+        "width 4": "4 个神经元",
+        "width 8": "8 个神经元",
+        "width 16": "16 个神经元",
+        "width 32": "32 个神经元",
+        "width 64": "64 个神经元",
+    },
+    source="nn/dense.py",
+    minutes=4,
+)
+WIDTHS = (4, 8, 16, 32, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each width."""
+    steps: int = 6000
+    """Steps of Adam on all points."""
+
+
+def targets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    line = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
+    plane = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 24)]), -1).reshape(-1, 2)
+    plane = plane.astype(np.float32)
+    bump = np.exp(-4 * (plane**2).sum(1, keepdims=True)) * np.sin(4 * plane[:, :1])
+    return {"sin(3 pi x)": (line, np.sin(3 * np.pi * line)), "a bump in the plane": (plane, bump)}
+
+
+def run(config: Config) -> dict:
+    seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
+    errors, fits = {}, {}
+    for name, (x, y) in targets().items():
+        for width in WIDTHS:
+            model = jaxdl.serial(nn.dense(width), jax.nn.tanh, nn.dense(1))
+            states, _ = train.train_many(
+                model,
+                (x, y),
+                seeds=range(config.seed, config.seed + seeds),
+                loss="squared_error",
+                optimizer=optax.adam(optax.cosine_decay_schedule(0.02, steps)),
+                batch_size=len(x),
+                epochs=steps,
+                metrics=(),
+                verbose=0,
+            )
+            outputs = np.stack(
+                [
+                    model.apply(jax.tree.map(lambda a, i=i: a[i], states.params), {}, x)[0]
+                    for i in range(seeds)
+                ]
+            )
+            errors[name, width] = np.abs(outputs - y).max((1, 2))
+            fits[name, width] = outputs
+        print(name, {w: round(float(errors[name, w].mean()), 4) for w in WIDTHS}, flush=True)
+    wave = "sin(3 pi x)"
+    found = {f"width {w}": _lecture.spread(errors[wave, w]) for w in WIDTHS}
+    every = {name: [float(errors[name, w].mean()) for w in WIDTHS] for name in targets()}
+    falls = all(values[-1] < 0.2 * values[0] for values in every.values())
+    narrow, wide = found["width 4"]["mean"], found["width 64"]["mean"]
+    result = metrics(
+        found,
+        holds=falls,
+        said=f"the largest error on a wave is {narrow:.2f} with 4 units and {wide:.3f} with 64",
+        chinese=f"逼近正弦波的最大误差：4 个神经元 {narrow:.2f}，64 个 {wide:.3f}",
+        widths=list(WIDTHS),
+        errors=numbers({n: [errors[n, w] for w in WIDTHS] for n in targets()}),
+        fits=numbers({w: fits[wave, w][0, ::2, 0] for w in (4, 8, 64)}),
+    )
+    _figure.save(draw(result), config, "universal_approximation", "universal_approximation")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The largest error by width, and three fits of the wave."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for name, errors in result["errors"].items():
+        values = np.array(errors)
+        left.loglog(WIDTHS, values.mean(1), marker="o", label=name)
+        left.fill_between(WIDTHS, values.min(1), values.max(1), alpha=0.2)
+    left.set(xlabel="hidden units", title="largest error", xticks=WIDTHS, xticklabels=WIDTHS)
+    left.minorticks_off()
+    left.legend(frameon=False)
+    x, y = targets()["sin(3 pi x)"]
+    right.plot(x, y, "k", lw=3, alpha=0.3, label="the function")
+    for width, fit in result["fits"].items():
+        right.plot(x[::2], fit, lw=1.2, label=f"{width} units")
+    right.legend(frameon=False, fontsize=8)
+    return figure

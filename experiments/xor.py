@@ -1,0 +1,114 @@
+"""One layer cannot compute XOR; two can. Lecture rows A08, A09.
+
+Why: a unit's decision is a line, and no line parts the corners of XOR. Hidden units bend it: the
+picture shows what a network with four of them answers over the plane.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import nn, train
+
+CLAIM = Claim(
+    rows=("A08", "A09"),
+    step="set",
+    english="A network without a hidden layer cannot compute XOR; with one it can.",
+    chinese="没有隐藏层的网络算不出异或；加一层隐藏层就可以。",
+    deck={"no hidden layer": None, "hidden layer": None},
+    words={
+        "no hidden layer": "没有隐藏层",
+        "hidden layer": "一层隐藏层",
+    },
+    source="nn/dense.py",
+    minutes=0.5,
+)
+CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+XOR = np.array([0, 1, 1, 0], np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 20
+    """Networks of each kind."""
+    steps: int = 3000
+    """Steps of gradient descent on all four corners."""
+
+
+def run(config: Config) -> dict:
+    seeds, steps = (3, 50) if config.smoke else (config.seeds, config.steps)
+    models = {
+        "no hidden layer": jaxdl.serial(nn.dense(2)),
+        "hidden layer": jaxdl.serial(nn.dense(4), jax.nn.tanh, nn.dense(2)),
+    }
+    states, histories = {}, {}
+    for name, model in models.items():
+        states[name], histories[name] = train.train_many(
+            model,
+            (CORNERS, XOR),
+            seeds=range(config.seed, config.seed + seeds),
+            loss="cross_entropy",
+            optimizer=optax.sgd(0.5, momentum=0.9),
+            batch_size=4,
+            epochs=steps,
+            eval_data=(CORNERS, XOR),
+            metrics=["accuracy"],
+            verbose=0,
+        )
+    found = {
+        name: _lecture.spread(history["eval_accuracy"][:, -1])
+        for name, history in histories.items()
+    }
+    losses = {name: _lecture.spread(h["eval_loss"][:, -1]) for name, h in histories.items()}
+    for name in found:
+        print(f"{name:16s} accuracy {_lecture.said(found[name])}, loss {losses[name]['mean']:.2e}")
+    params = jax.tree.map(lambda a: a[0], states["hidden layer"].params)
+    grid = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 1.5, 40)]), -1).astype(np.float32)
+    logits, _ = models["hidden layer"].apply(params, {}, jnp.asarray(grid.reshape(-1, 2)))
+    every = max(1, steps // 100)
+    one, two = (found[name]["mean"] for name in models)
+    result = metrics(
+        found,
+        holds=one <= 0.75 and two == 1.0,
+        said=(
+            f"without a hidden layer {one:.2f} of the corners at best, with one {two:.2f} in "
+            f"{seeds} networks; loss {losses['no hidden layer']['mean']:.3f} and "
+            f"{losses['hidden layer']['mean']:.1e}"
+        ),
+        chinese=f"没有隐藏层最多答对 {one:.2f}；有隐藏层的 {seeds} 个网络答对 {two:.2f}",
+        losses=losses,
+        curves=numbers(
+            {n: h["eval_loss"][:, :: max(1, steps // 100)] for n, h in histories.items()}
+        ),
+        answers=numbers(jax.nn.softmax(logits)[:, 1].reshape(40, 40), 3),
+    )
+    _figure.save(draw(result), config, "xor", "xor")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The loss of every network, and what one of them answers over the plane."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
+    for i, (name, curves) in enumerate(result["curves"].items()):
+        left.semilogy(
+            np.linspace(0, 1, len(curves[0])), np.transpose(curves), color=f"C{i}", lw=0.6
+        )
+        left.plot([], [], color=f"C{i}", label=name)
+    left.set(xlabel="share of the training", title="loss, a line a seed")
+    left.legend(frameon=False)
+    extent = (-0.5, 1.5, -0.5, 1.5)
+    look = {"origin": "lower", "extent": extent, "cmap": "RdBu_r", "vmin": 0, "vmax": 1}
+    right.imshow(result["answers"], **look)
+    right.scatter(*CORNERS.T, c=XOR, cmap="RdBu_r", edgecolors="k", s=80)
+    right.set(title="what a network with a hidden layer answers")
+    return figure

@@ -1,0 +1,116 @@
+"""Support vector machine: the widest margin between two classes. Lecture row A10.
+
+Cortes and Vapnik 1995 (doi:10.1007/BF00994018), in the primal:
+
+    min_w  |w|^2 / 2 + C sum_i max(0, 1 - y_i (w phi(x_i) + b)),   y_i = -1, 1
+
+by descent on the mean. The kernel is the human's part: phi is the identity, or features whose
+products come near to exp(-gamma |x - x'|^2) (Rahimi and Recht 2007, Algorithm 1):
+
+    phi(x) = sqrt(2 / F) cos(omega x + beta),   omega ~ N(0, 2 gamma),  beta ~ U(0, 2 pi)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+__all__ = ["Machine", "rbf_features", "svm"]
+
+
+class Machine(NamedTuple):
+    """A trained machine: `machine(x)` is positive for the second class.
+
+    Attributes:
+      weights: (F,).
+      bias: ().
+      features: phi.
+    """
+
+    weights: jax.Array
+    bias: jax.Array
+    features: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(N, D) -> (N,), the signed distance from the boundary times |w|."""
+        return self.features(x) @ self.weights + self.bias
+
+
+def rbf_features(
+    key: jax.Array, inputs: int, features: int, gamma: float
+) -> Callable[[jax.Array], jax.Array]:
+    """Random features phi with phi(x) . phi(x') near exp(-gamma |x - x'|^2).
+
+    Args:
+      key: a PRNG key.
+      inputs: D.
+      features: F; the error falls as 1 / sqrt(F).
+      gamma: above 0; the larger, the narrower.
+
+    Returns:
+      `phi(x)`: (N, D) -> (N, F).
+
+    Raises:
+      ValueError: `gamma` is not above 0.
+    """
+    if not gamma > 0:
+        raise ValueError(f"rbf_features: gamma is {gamma}; expected a number above 0.")
+    slopes, phases = jax.random.split(key)
+    omega = math.sqrt(2 * gamma) * jax.random.normal(slopes, (inputs, features))
+    beta = jax.random.uniform(phases, (features,), maxval=2 * math.pi)
+    return lambda x: math.sqrt(2 / features) * jnp.cos(x @ omega + beta)
+
+
+def svm(
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    cost: float = 1.0,
+    features: Callable[[jax.Array], jax.Array] = lambda x: x,
+    steps: int = 2000,
+    rate: float = 0.05,
+) -> Machine:
+    """Trains a machine on two classes, by Adam on all examples.
+
+    Args:
+      x: (N, D).
+      y: (N,), 0 or 1.
+      cost: C, of a point within the margin.
+      features: phi, such as `rbf_features`.
+      steps, rate: of the descent; the rate falls to 0 along a cosine.
+
+    Returns:
+      The machine.
+
+    Raises:
+      ValueError: the shapes do not fit, or y holds other numbers.
+    """
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    if x.ndim != 2 or y.shape != x.shape[:1] or not x.size:
+        raise ValueError(f"svm: x is {x.shape} and y {y.shape}; expected (N, D) and (N,).")
+    if not bool(jnp.all((y == 0) | (y == 1))):
+        raise ValueError(f"svm: y holds {jnp.unique(y)}; expected 0 and 1 only.")
+    phi = features(x)
+    signs = 2 * y.astype(phi.dtype) - 1
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+    def loss(params):
+        weights, bias = params
+        return jnp.vdot(weights, weights) / 2 / len(y) + cost * jnp.mean(
+            jax.nn.relu(1 - signs * (phi @ weights + bias))
+        )
+
+    def descend(carry, _):
+        params, opt_state = carry
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
+            updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    params = jnp.zeros(phi.shape[1], phi.dtype), jnp.zeros((), phi.dtype)
+    (params, _), _ = jax.lax.scan(descend, (params, optimizer.init(params)), length=steps)
+    return Machine(*params, features)
