@@ -44,8 +44,9 @@ def compared(
         holds=high - low > gap,
         said=(
             f"{better} reaches {high:.3f} and {worse} {low:.3f}; with {_lecture.FEW:,} training "
-            f"images {fewer[better]['mean']:.3f} and {fewer[worse]['mean']:.3f}; the first gradient "
-            f"at the input is {ratios[better]:.1e} and {ratios[worse]:.1e} of that at the output"
+            f"images {fewer[better]['mean']:.3f} and {fewer[worse]['mean']:.3f}; the first "
+            f"gradient at the input is {ratios[better]:.1e} and {ratios[worse]:.1e} of that at the "
+            "output"
         ),
         chinese=(
             f"{claim.words[better]}达到 {high:.3f}，{claim.words[worse]} {low:.3f}；第一层的梯度"

@@ -86,9 +86,7 @@ def run(config: Config) -> dict:
         ),
         chinese=f"没有隐藏层最多答对 {one:.2f}；有隐藏层的 {seeds} 个网络答对 {two:.2f}",
         losses=losses,
-        curves=numbers(
-            {n: h["eval_loss"][:, :: max(1, steps // 100)] for n, h in histories.items()}
-        ),
+        curves=numbers({n: h["eval_loss"][:, ::every] for n, h in histories.items()}),
         answers=numbers(jax.nn.softmax(logits)[:, 1].reshape(40, 40), 3),
     )
     _figure.save(draw(result), config, "xor", "xor")
@@ -100,9 +98,8 @@ def draw(result: dict) -> Any:
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     for i, (name, curves) in enumerate(result["curves"].items()):
-        left.semilogy(
-            np.linspace(0, 1, len(curves[0])), np.transpose(curves), color=f"C{i}", lw=0.6
-        )
+        times = np.linspace(0, 1, len(curves[0]))
+        left.semilogy(times, np.transpose(curves), color=f"C{i}", lw=0.6)
         left.plot([], [], color=f"C{i}", label=name)
     left.set(xlabel="share of the training", title="loss, a line a seed")
     left.legend(frameon=False)

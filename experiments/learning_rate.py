@@ -1,0 +1,143 @@
+"""A learning rate can be too small, right, or too large. Lecture row D05.
+
+On a quadratic with the largest curvature lambda descent converges for rates below 2 / lambda and
+diverges above; at a hundredth beyond either side it is seen to. On a network that reads digits the
+same sweep has the same three parts, and the curvature of its loss at its first values is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import data, losses, nn, train
+
+CLAIM = Claim(
+    rows=("D05",),
+    step="best",
+    english="Too large a learning rate does not lower the loss, too small a one hardly does.",
+    chinese="学习率太大，损失不降反升；太小，损失几乎不动。",
+    deck={"too small": None, "right": None, "too large": None},
+    words={"too small": "太小", "right": "正好", "too large": "太大"},
+    source="optim.py",
+    minutes=2,
+)
+RATES = tuple(float(rate) for rate in 10.0 ** np.arange(-4, 2.01, 0.5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks at each rate."""
+    epochs: int = 20
+    """Epochs."""
+
+
+def run(config: Config) -> dict:
+    seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
+    digits = data.digits()
+    model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
+    _, history = train.train_many(
+        model,
+        digits.train,
+        seeds=range(config.seed, config.seed + seeds),
+        loss="cross_entropy",
+        optimizer=optax.sgd,
+        hyper={"learning_rate": RATES},
+        batch_size=100,
+        epochs=epochs,
+        metrics=["accuracy"],
+        verbose=0,
+    )
+    last = history["loss"][:, -1].reshape(seeds, len(RATES))
+    last = np.where(np.isfinite(last), last, np.inf)
+    threshold = 2 / curvature(model, digits.train)
+    middle = np.median(last, 0)
+    best = int(middle.argmin())
+    found = {
+        "too small": _lecture.spread(last[:, 0]),
+        "right": _lecture.spread(last[:, best]),
+        "too large": _lecture.spread(np.minimum(last[:, -1], 1e6)),
+    }
+    below, above = quadratic(0.99), quadratic(1.01)
+    print(
+        f"loss at {RATES[0]:g}, {RATES[best]:.2g}, {RATES[-1]:g}:",
+        *(f"{spread['mean']:.3g}" for spread in found.values()),
+    )
+    print(f"quadratic: {below:.1e} at 0.99 of 2 / lambda, {above:.1e} at 1.01")
+    chance = float(np.log(10))
+    result = metrics(
+        found,
+        holds=below < 1e-3
+        and above > 1e3
+        and middle[best] < 0.2
+        and middle[0] > 0.8 * chance
+        and middle[-1] > chance,
+        said=(
+            f"on a quadratic 0.99 of 2 / lambda ends at {below:.1e} of the first distance and 1.01 "
+            f"at {above:.1e}; on the digits a rate of {RATES[0]:g} ends at a loss of "
+            f"{middle[0]:.2f}, {RATES[best]:.2g} at {middle[best]:.3f}, {RATES[-1]:g} at "
+            f"{middle[-1]:.1f}; 2 / lambda of the untrained network is {threshold:.2g}"
+        ),
+        chinese=(
+            f"二次函数上，取 2/λ 的 0.99 倍收敛到 {below:.1e}，1.01 倍发散到 {above:.1e}；"
+            f"数字识别上，学习率 {RATES[0]:g} 的损失为 {middle[0]:.2f}，"
+            f"{RATES[best]:.2g} 为 {middle[best]:.3f}，"
+            f"{RATES[-1]:g} 为 {middle[-1]:.1f}"
+        ),
+        rates=list(RATES),
+        losses=numbers(np.minimum(last, 1e6)),
+        threshold=threshold,
+    )
+    _figure.save(draw(result), config, "learning_rate", "learning_rate")
+    return result
+
+
+def quadratic(share: float, steps: int = 2000) -> float:
+    """What descent at a share of 2 / lambda makes of the distance from the minimum."""
+    with jax.enable_x64(True):
+        curvatures = jnp.array([1.0, 3.0, 10.0])
+        descend = lambda x: x - share * 2 / 10.0 * curvatures * x  # noqa: E731
+        x = jax.lax.fori_loop(0, steps, lambda _, x: descend(x), jnp.ones(3))
+        return float(jnp.abs(x).max())
+
+
+def curvature(model: jaxdl.Module, split: data.Split, rounds: int = 100) -> float:
+    """The largest eigenvalue of the Hessian at the first values, by power iteration."""
+    params, state = jaxdl.init(model, jax.random.key(0), split.x)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def loss(flat):
+        return losses.cross_entropy(model.apply(unravel(flat), state, split.x)[0], split.y).mean()
+
+    @jax.jit
+    def push(v):
+        v = jax.jvp(jax.grad(loss), (flat,), (v / jnp.linalg.norm(v),))[1]
+        return v
+
+    v = jax.random.normal(jax.random.key(1), flat.shape)
+    for _ in range(rounds):
+        v = push(v)
+    return float(jnp.linalg.norm(v))
+
+
+def draw(result: dict) -> Any:
+    """The last loss by the rate."""
+    plt = _figure.pyplot()
+    figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    values = np.array(result["losses"])
+    axis.loglog(result["rates"], np.median(values, 0), marker="o")
+    axis.fill_between(result["rates"], values.min(0), values.max(0), alpha=0.2)
+    axis.axhline(np.log(10), color="0.5", ls=":", lw=1)
+    axis.axvline(result["threshold"], color="C1", ls="--", lw=1, label="2 / lambda, untrained")
+    axis.set(xlabel="learning rate", ylabel="loss after the last epoch")
+    axis.legend(frameon=False)
+    return figure
