@@ -6,18 +6,18 @@ ValueError or an OSError is a finding.
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import sys
 import tempfile
-
-from benchmarks import _malformed
+from typing import Any
 
 
 def main() -> None:
-    import atheris  # type: ignore[import-not-found]
-
+    atheris: Any = importlib.import_module("atheris")
     reader_name, *options = sys.argv[1:]
-    atheris.instrument_all()
+    with atheris.instrument_imports(include=["jaxdl.data", "jaxdl.interop", "jaxdl.train"]):
+        _malformed = importlib.import_module("benchmarks._malformed")
     folder = pathlib.Path(tempfile.mkdtemp())
     reader = _malformed.all_readers(folder)[reader_name]
     (folder / "files" / reader.name).parent.mkdir(parents=True)

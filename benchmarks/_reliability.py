@@ -39,7 +39,7 @@ class Found(NamedTuple):
     wrong: tuple[str, ...] = ()
 
 
-def start(*args: str, **options: Any) -> subprocess.Popen:
+def start(*args: Any, **options: Any) -> subprocess.Popen:
     """A worker, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks._worker", *map(str, args)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
@@ -332,7 +332,8 @@ def overhead(rounds: int) -> Found:
             )
             return time.perf_counter() - began
 
-    bare(), fitted()
+    for warm in (bare, fitted):
+        warm()
     ratios = sorted(fitted() / bare() for _ in range(rounds))
     return Found(ratios[rounds // 2] - 1, 0.02)
 

@@ -70,8 +70,8 @@ def fit(directory: str, steps: str, out: str, devices: str, process: str, port: 
         verbose=2,
     )
     if jax.process_index() == 0:
-        found = plain((state.params, state.model_state, state.opt_state))
-        np.savez(out, loss=history["loss"], eval_loss=history["eval_loss"], **encoded(found))
+        found: Any = encoded(plain((state.params, state.model_state, state.opt_state)))
+        np.savez(out, loss=history["loss"], eval_loss=history["eval_loss"], **found)
 
 
 def encoded(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

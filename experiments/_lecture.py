@@ -13,7 +13,7 @@ import os
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -52,7 +52,7 @@ class Trained(NamedTuple):
     def state(self, i: int) -> train.TrainState:
         """The i-th network, for `train.evaluate` and `train.predict`."""
         params = jax.tree.map(lambda a: a[i], self.params)
-        return train.TrainState(params, {}, (), jax.random.key(0), np.int32(0))
+        return train.TrainState(params, {}, (), jax.random.key(0), jax.numpy.int32(0))
 
 
 def network(layers: int, activation: str, width: int = WIDTH) -> jaxdl.Module:
@@ -153,7 +153,7 @@ def last(found: Trained) -> dict[str, float]:
     return spread(found.history["eval_accuracy"][:, -1])
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Any) -> dict[str, float]:
     """Mean and standard deviation over the seeds."""
     values = [float(value) for value in values]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -173,7 +173,7 @@ def gradient_norms(found: Trained, loss: str, smoke: bool, rows: int = 1000) -> 
     from jaxdl import losses
 
     split = images(smoke).train
-    x, y = split.x[:rows], split.y[:rows]
+    x, y = jax.numpy.asarray(split.x[:rows]), jax.numpy.asarray(split.y[:rows])
     cost = losses.loss(LOSSES[loss])
 
     def norms(seed):

@@ -4,7 +4,8 @@ The lectures come to 302 rows, each a model, a formula, a worked number or an ex
 (`experiments/rows.csv`). A test that exercises one says so: `@pytest.mark.row("S04")`. The last
 line printed is `covered N/302`. Without `--run` the marks are read from the source; with it the
 marked tests are run, and a row counts only if all its tests that were not skipped pass, and one at
-least did.
+least did. A row that is only a remark counts when a section of the documentation carries its id.
+`--html` writes all rows with their functions, tests and experiments to a page.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from __future__ import annotations
 import ast
 import csv
 import dataclasses
+import html
 import pathlib
+import re
 from collections import defaultdict
 from typing import Annotated
 
 import tyro
 
-from experiments import _run
+from experiments import _report, _run
 
 TESTS = _run.HERE.parent / "tests"
+REMARKS = frozenset("E12 G15 J19 Q12 R09 T18 U07 U08 V07 V09".split())
+"""The rows of which there is nothing to test."""
 Marks = dict[str, list[str]]
 """The tests of each row: `{"S04": ["nn/test_dense.py::test_name", ...]}`."""
 
@@ -29,11 +34,17 @@ Marks = dict[str, list[str]]
 class Config:
     run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the marked tests, and count the rows whose tests pass."""
+    html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write `coverage.html` to the results folder."""
+    results: pathlib.Path = pathlib.Path("results")
+    """The results folder."""
 
 
 def run(config: Config) -> None:
     titles = rows()
     tests = passing(TESTS) if config.run else marked(TESTS)
+    for row, sections in remarks().items():
+        tests[row] = tests.get(row, []) + sections
     unknown = sorted(set(tests) - set(titles))
     if unknown:
         row = unknown[0]
@@ -48,7 +59,73 @@ def run(config: Config) -> None:
     for row, title in titles.items():
         if row not in covered:
             print(f"  {row}  {title}")
+    if config.html:
+        config.results.mkdir(parents=True, exist_ok=True)
+        path = config.results / "coverage.html"
+        path.write_text(page(titles, tests), "utf-8")
+        print(f"\npage: {path}")
     print(f"\ncovered {len(covered)}/{len(titles)}")
+
+
+def remarks() -> Marks:
+    """The sections of docs/remarks.md, for rows that are remarks."""
+    path = _run.HERE.parent / "docs" / "remarks.md"
+    found = re.findall(r"^## (.+) \(row ([A-Z]\d\d)\)$", path.read_text("utf-8"), re.MULTILINE)
+    return {row: [f"docs/remarks.md: {title}"] for title, row in found if row in REMARKS}
+
+
+def named(folder: pathlib.Path) -> Marks:
+    """Rows that a docstring names: `{"S04": ["nn/dense.py", ...]}`, with the function if it is its.
+
+    A docstring names rows by "Lecture row A01", "rows A01, A02" or "rows A01-A03".
+    """
+    found: Marks = defaultdict(list)
+    for path in sorted(folder.rglob("*.py")):
+        where = path.relative_to(folder).as_posix()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+                continue
+            text = ast.get_docstring(node) or ""
+            name = where if isinstance(node, ast.Module) else f"{where}: {node.name}"
+            for said in re.findall(r"[Rr]ows?((?:[\s,]|and|\b[A-V]\d\d\b(?:-[A-V]\d\d)?)+)", text):
+                for first, last in re.findall(r"([A-V]\d\d)(?:-([A-V]\d\d))?", said):
+                    stop = int((last or first)[1:])
+                    for n in range(int(first[1:]), stop + 1):
+                        if name not in found[f"{first[0]}{n:02d}"]:
+                            found[f"{first[0]}{n:02d}"].append(name)
+    return found
+
+
+def page(titles: dict[str, str], tests: Marks) -> str:
+    """All rows, each with its functions, tests and experiments, or "not yet"."""
+    columns = {
+        "function": named(_run.HERE.parent / "jaxdl"),
+        "experiment": named(_run.HERE),
+        "test or section": tests,
+    }
+    lines = []
+    for row, title in titles.items():
+        cells = "".join(
+            f"<td>{'<br>'.join(map(html.escape, found.get(row, [])))}</td>"
+            for found in columns.values()
+        )
+        done = "" if tests.get(row) else ' class="open"'
+        state = "" if tests.get(row) else "not yet"
+        lines.append(
+            f"<tr{done}><th>{row}</th><td>{html.escape(title)}</td>{cells}<td>{state}</td>"
+        )
+    covered = sum(bool(tests.get(row)) for row in titles)
+    head = "".join(f"<th>{name}</th>" for name in ("row", "what", *columns, ""))
+    style = "td { font-size: .85rem; overflow-wrap: anywhere; } .open { color: var(--soft); }"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>The lectures' rows</title><style>{_report.STYLE} body {{ max-width: 90rem; }} "
+        f"{style}</style></head><body><h1>The lectures' rows</h1>"
+        f'<p class="lead">{covered} of {len(titles)} have a test, or a section where there is '
+        f'nothing to test.</p><div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table>'
+        "</div></body></html>\n"
+    )
 
 
 def rows() -> dict[str, str]:

@@ -32,7 +32,7 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "9 layers, sigmoid": {"layers": 9, "seeds": seeds},
         "9 layers, ReLU": {"layers": 9, "activation": "relu", "seeds": seeds},
     }

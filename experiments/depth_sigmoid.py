@@ -34,7 +34,7 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     shallow, deep = (2, 2) if config.smoke else (config.seeds, config.deep_seeds)
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "9 layers, sigmoid": {"layers": 9, "seeds": deep},
         "3 layers, sigmoid": {"layers": 3, "seeds": shallow},
     }

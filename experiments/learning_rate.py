@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 import jaxdl
 from experiments import _figure, _lecture, _run
@@ -113,10 +114,11 @@ def quadratic(share: float, steps: int = 2000) -> float:
 def curvature(model: jaxdl.Module, split: data.Split, rounds: int = 100) -> float:
     """The largest eigenvalue of the Hessian at the first values, by power iteration."""
     params, state = jaxdl.init(model, jax.random.key(0), split.x)
-    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    x, y = jnp.asarray(split.x), jnp.asarray(split.y)
+    flat, unravel = ravel_pytree(params)
 
     def loss(flat):
-        return losses.cross_entropy(model.apply(unravel(flat), state, split.x)[0], split.y).mean()
+        return losses.cross_entropy(model.apply(unravel(flat), state, x)[0], y).mean()
 
     @jax.jit
     def push(v):

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from experiments import _figure, _lecture, _run
 from experiments._claim import Claim, metrics, numbers
@@ -105,7 +106,7 @@ def directions(config: Config, networks: _lecture.Trained) -> tuple[list[int], l
         def loss(p):
             return losses.cross_entropy(networks.model.apply(p, state, x)[0], y).mean()
 
-        return jax.flatten_util.ravel_pytree(jax.grad(loss)(params))[0]
+        return ravel_pytree(jax.grad(loss)(params))[0]
 
     whole = gradient(split.x, split.y)
     rng = np.random.default_rng(config.seed)

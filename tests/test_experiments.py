@@ -169,6 +169,36 @@ def test_a_mark_of_no_row_is_an_error(tmp_path, monkeypatch):
         coverage.run(coverage.Config())
 
 
+@pytest.mark.row("V07", "V09")
+def test_remarks_count_by_their_section_and_only_they():
+    found = coverage.remarks()
+    assert set(found) == coverage.REMARKS <= set(coverage.rows())
+    assert found["G15"] == ["docs/remarks.md: Depth beside buildings"]
+
+
+def test_docstrings_name_rows(tmp_path):
+    (tmp_path / "some.py").write_text(
+        '"""A file. Lecture rows A01-A03, B07."""\ndef f():\n    """Lecture row C05 and D11."""\n'
+    )
+    assert coverage.named(tmp_path) == {
+        "A01": ["some.py"],
+        "A02": ["some.py"],
+        "A03": ["some.py"],
+        "B07": ["some.py"],
+        "C05": ["some.py: f"],
+        "D11": ["some.py: f"],
+    }
+
+
+def test_the_page_of_the_coverage_has_every_row(tmp_path, capsys):
+    assert _run.main(["coverage", "--html", "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "coverage.html").read_text()
+    count = re.search(r"covered (\d+)/302", capsys.readouterr().out)[1]
+    assert page.count("<tr") == 303 and f"{count} of 302" in page
+    assert page.count("not yet") == 302 - int(count)
+    assert "nn/lstm.py" in page and "not yet" in page
+
+
 @pytest.mark.row("A12")
 def test_parameters_and_outputs_of_the_two_layer_network(key):
     d, h, k = 64, 128, 10

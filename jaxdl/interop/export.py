@@ -60,7 +60,7 @@ def export(
         for x in inputs
     ]
     predict = jax.jit(lambda *x: model.apply(state.params, state.model_state, *x)[0])
-    options = {} if platforms is None else {"platforms": list(platforms)}
+    options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
         exported = jax.export.export(predict, **options)(*specs)
     except jax.errors.ConcretizationTypeError as error:

@@ -152,7 +152,7 @@ def logging(
 ) -> Iterator[Sequence[Logger]]:
     """The loggers of a run, with the file of lines that is beside its checkpoints; closes all."""
     several = isinstance(given, Sequence) and not isinstance(given, str)
-    loggers = list(given) if several else [given]
+    loggers: list[Any] = [*given] if several else [given]  # type: ignore[misc]
     for logger in loggers:
         if not (hasattr(logger, "log") and hasattr(logger, "close")):
             raise ValueError(

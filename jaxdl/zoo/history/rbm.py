@@ -15,7 +15,7 @@ whose weights may begin a feed-forward network (Hinton and Salakhutdinov 2006).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,15 @@ def free_energy(machine: RBM, v: jax.Array) -> jax.Array:
 
 
 def reconstruct(machine: RBM, v: jax.Array) -> jax.Array:
-    """v through the hidden units and back, by probabilities: (..., V) -> (..., V)."""
+    """v through the hidden units and back, by probabilities.
+
+    Args:
+      machine: the machine.
+      v: (..., V) in [0, 1].
+
+    Returns:
+      (..., V) in [0, 1].
+    """
     return machine.down(machine.up(v))
 
 
@@ -134,13 +142,13 @@ def rbm(
         raise ValueError(f"rbm: batch_size is {batch_size} for {len(v)} rows; expected 1 .. N.")
     start, order = jax.random.split(key)
     batches = len(v) // batch_size
-    rate, momentum = jnp.asarray(rate, v.dtype), jnp.asarray(momentum, v.dtype)
+    eta, inertia = jnp.asarray(rate, v.dtype), jnp.asarray(momentum, v.dtype)
 
     def update(carry, now):
         machine, speed = carry
         rows, key = now
         change = contrastive_divergence(machine, key, v[rows])
-        speed = jax.tree.map(lambda s, c: momentum * s + rate * c, speed, change)
+        speed = jax.tree.map(lambda s, c: inertia * s + eta * c, speed, change)
         return (jax.tree.map(jnp.add, machine, speed), speed), None
 
     def epoch(carry, key):
@@ -162,7 +170,7 @@ def rbm(
 
 
 def deep_belief_net(
-    key: jax.Array, v: jax.Array, widths: Sequence[int], **options: float
+    key: jax.Array, v: jax.Array, widths: Sequence[int], **options: Any
 ) -> list[RBM]:
     """A machine on the data, one on its hidden units, and so on.
 

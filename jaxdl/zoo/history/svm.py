@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,10 +107,13 @@ def svm(
 
     def descend(carry, _):
         params, opt_state = carry
+        updates: Any
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
             updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
         return (optax.apply_updates(params, updates), opt_state), None
 
     params = jnp.zeros(phi.shape[1], phi.dtype), jnp.zeros((), phi.dtype)
-    (params, _), _ = jax.lax.scan(descend, (params, optimizer.init(params)), length=steps)
-    return Machine(*params, features)
+    first: Any = params, optimizer.init(params)
+    found: Any = jax.lax.scan(descend, first, length=steps)
+    ((weights, bias), _), _ = found
+    return Machine(weights, bias, features)

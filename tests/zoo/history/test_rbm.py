@@ -70,7 +70,7 @@ def digits():
 @pytest.fixture(scope="module")
 def net(digits):
     x = digits.train.x.reshape(len(digits.train.y), -1)
-    return x, deep_belief_net(jax.random.key(0), x, (64, 32), epochs=20)
+    return x, deep_belief_net(jax.random.key(0), x, (64, 32), epochs=20, batch_size=20)
 
 
 @pytest.mark.row("A11")
