@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from experiments import _run
+from experiments import _run, report
 
 ROOT = pathlib.Path(__file__).parent.parent
 START, END = "<!-- results -->\n", "<!-- /results -->"
@@ -109,6 +109,12 @@ def table() -> str:
             found("explain_digits", judged),
         ),
         ("what it believes", "interpret/feature_vis/activation_maximization.py", "digits", ""),
+        (
+            "[the lectures' claims](experiments/README.md)",
+            "train/many.py zoo/history/neuron.py zoo/history/rbm.py",
+            "report",
+            claimed(),
+        ),
         ("the lectures' network and a CNN", "train/fit.py", "mnist", accuracy("mnist")),
         ("Flax networks, weights in files", "interop/flax.py interop/safetensors.py", "", ""),
     ]
@@ -136,6 +142,13 @@ def accuracy(name: str) -> str:
         if "accuracy" in found
     ]
     return "held-out accuracy " + ", ".join(networks)
+
+
+def claimed() -> str:
+    """How many of the lectures' claims have been tried, and hold."""
+    done = [tried for tried in report.claims() if tried.result]
+    held = sum(tried.metrics["holds"] for tried in done)
+    return f"{held} of {len(done)} hold, over several seeds"
 
 
 def found(name: str, say: Callable[[dict[str, Any]], str]) -> str:

@@ -48,6 +48,13 @@ class Tried(NamedTuple):
     result: dict[str, Any] | None
 
     @property
+    def minutes(self) -> float:
+        """How long it took, with the networks that it found trained by another experiment."""
+        if self.result is None:
+            return self.claim.minutes
+        return max(self.result["seconds"], sum(self.metrics.get("seconds", {}).values())) / 60
+
+    @property
     def metrics(self) -> dict[str, Any]:
         return self.result["metrics"] if self.result else {}
 
@@ -131,13 +138,12 @@ def section(tried: Tried) -> list[str]:
     lines.append("")
     if tried.result:
         english, chinese = verdict(tried)
-        minutes = tried.result["seconds"] / 60
         lines += [
             f"The claim {english}: {metrics['said']}.",
             "",
             f"{chinese}：{metrics['chinese']}。",
         ]
-        lines += ["", f"`python -m experiments {tried.name}`, {minutes:.1f} minutes; "]
+        lines += ["", f"`python -m experiments {tried.name}`, {tried.minutes:.1f} minutes; "]
         lines[-1] += f"[{claim.source}]({REPOSITORY}/{claim.source}); rows {', '.join(claim.rows)}."
     else:
         lines += [f"Not yet run: `python -m experiments {tried.name}`, {claim.minutes:g} minutes."]
@@ -214,7 +220,7 @@ def article(tried: Tried) -> str:
             f'<p><span class="verdict">{both(english.capitalize(), chinese)}</span>'
             f"{both(': ' + metrics['said'] + '.', '：' + metrics['chinese'] + '。')}</p>"
         )
-    minutes = tried.result["seconds"] / 60 if tried.result else claim.minutes
+    minutes = tried.minutes
     command = f"python -m experiments {tried.name}"
     source = f'<a href="{REPOSITORY}/{claim.source}">{claim.source}</a>'
     return (

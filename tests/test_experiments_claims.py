@@ -73,6 +73,7 @@ def test_every_number_of_the_table_is_a_result_or_the_decks():
                 "found": {name: altered(s) for name, s in tried.metrics["found"].items()},
                 "said": "",
                 "chinese": "",
+                "seconds": {},
             }
             tried = tried._replace(result=tried.result | {"metrics": metrics, "seconds": 60.0})
         changed.append(tried)
