@@ -176,12 +176,15 @@ def draw(result: dict) -> Any:
     for name, fit in result["fits"].items():
         axes[1].plot(x, fit, lw=1, label=name)
     axes[1].set(title="the best of each")
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[1].set(ylim=(-0.05, 1.3))
+    axes[1].legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
     deep = [shape for shape in SEIDE if shape.endswith("2048")]
     fat = [shape for shape in SEIDE if shape not in deep]
     for shapes, label in ((deep, "2048 wide"), (fat, "one layer")):
         millions = [result["speech"][shape]["parameters"] / 1e6 for shape in shapes]
         axes[2].plot(millions, [SEIDE[shape] for shape in shapes], "o-", label=label)
     axes[2].set(xscale="log", xlabel="million parameters", title="the lectures: word errors, %")
+    axes[2].set(xticks=[20, 40, 80, 160], xticklabels=["20", "40", "80", "160"])
+    axes[2].minorticks_off()
     axes[2].legend(frameon=False)
     return figure

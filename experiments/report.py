@@ -162,6 +162,10 @@ h3 { font-size: 1.125rem; line-height: 1.4; margin: 2.25rem 0 .4rem; max-width: 
 figure.wide { max-width: none; margin: 1rem 0; }
 code { font-size: .9em; overflow-wrap: anywhere; }
 .verdict { font-weight: 600; }
+td { white-space: nowrap; }
+td:first-child { white-space: normal; }
+:lang(zh) { font-family: "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC",
+  system-ui, sans-serif; }
 """
 
 

@@ -113,5 +113,6 @@ def draw(result: dict) -> Any:
     right.plot(x, y, "k", lw=3, alpha=0.3, label="the function")
     for width, fit in result["fits"].items():
         right.plot(x[::2], fit, lw=1.2, label=f"{width} units")
-    right.legend(frameon=False, fontsize=8)
+    right.set(ylim=(-1.15, 1.8))
+    right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
     return figure
