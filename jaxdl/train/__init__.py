@@ -3,7 +3,8 @@
 from jaxdl.train import distributed
 from jaxdl.train.cache import enable_compilation_cache
 from jaxdl.train.callbacks import Callback, Context, EarlyStopping, LRLogger, Save, Stop
-from jaxdl.train.checkpoint import CheckpointCorrupt, Checkpoints, Saved
+from jaxdl.train.checkpoint import Checkpoints
+from jaxdl.train.checkpoint_format import CheckpointCorrupt, Saved
 from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
 from jaxdl.train.evaluate import evaluate, predict, predictor

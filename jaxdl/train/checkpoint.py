@@ -15,7 +15,6 @@ Reading takes the newest folder whose files are those of its manifest.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import pathlib
@@ -24,43 +23,29 @@ import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxdl import tree
 from jaxdl.train import distributed, manifest, validate
 from jaxdl.train.callbacks import sign
+from jaxdl.train.checkpoint_format import (
+    ARRAYS,
+    RECORD,
+    CheckpointCorrupt,
+    Saved,
+    monitored,
+    packed,
+    read,
+)
 from jaxdl.train.lock import locked
-from jaxdl.train.state import TrainState, as_numbers, is_key, rebuilt
+from jaxdl.train.state import TrainState
 
-__all__ = ["CheckpointCorrupt", "Checkpoints", "Saved"]
+__all__ = ["Checkpoints"]
 
-FORMAT = "jaxdl checkpoint 1"
 NAME = re.compile(r"step_(\d{9,18})(?:_(\d{1,9}))?")
 SAVING, REMOVING = ".saving-", ".removing-"
-
-
-class CheckpointCorrupt(ValueError):
-    """No checkpoint of a directory, or not the one asked for, is as it was written."""
-
-
-class Saved(NamedTuple):
-    """What a checkpoint holds.
-
-    Attributes:
-      state: the `TrainState`.
-      record: how the run stood, as `save` was given it: `record["history"]` and more.
-      extra: `{path: array or number}`, what the callbacks asked to have saved.
-      path: its folder.
-    """
-
-    state: TrainState
-    record: dict[str, Any]
-    extra: dict[str, Any]
-    path: pathlib.Path
 
 
 class Checkpoints:
@@ -159,28 +144,14 @@ class Checkpoints:
         """
         self.wait()
         step = int(state.step)
-        leaves = tree.flatten({"state": state, "extra": jax.tree.map(as_numbers, extra)})
-        numbers = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, int | float)}
-        arrays = {path: leaf for path, leaf in leaves.items() if path not in numbers}
-        content = {
-            "format": FORMAT,
-            "step": step,
-            "arrays": [[path, spec(leaf)] for path, leaf in arrays.items()],
-            "numbers": numbers,
-            "record": dict(record or {}),
-        }
-        text = json.dumps(content)  # now: the run goes on to change its history
+        text, arrays = packed(state, record or {}, extra)
         name = self._free(step)
         saving = self.directory / f"{SAVING}{name}"
         if distributed.first_process():
             saving.mkdir()
         distributed.barrier(f"jaxdl save {step}")
-        copies = {
-            number(i): jnp.copy(as_numbers(leaf))
-            for i, leaf in enumerate(arrays.values())
-            if leaf.size  # Orbax takes no empty arrays
-        }
-        self._orbax.save(saving / "arrays", copies)
+        copies = jax.tree.map(jnp.copy, arrays)
+        self._orbax.save(saving / ARRAYS, copies)
         self._thread = threading.Thread(target=self._finish, args=(saving, name, text))
         self._thread.start()
 
@@ -236,7 +207,7 @@ class Checkpoints:
                 warnings.warn(f"checkpoint {str(folders[i])!r} is skipped: {wrong}.", stacklevel=2)
         chosen = distributed.from_first(chosen)
         if chosen >= 0:
-            return _read(folders[chosen], like)
+            return read(folders[chosen], like)
         if folders:
             raise CheckpointCorrupt(
                 f"checkpoint {str(path or self.directory)!r}: none of {len(folders)} is as it was "
@@ -246,7 +217,7 @@ class Checkpoints:
 
     def best(self) -> pathlib.Path | None:
         """The folder of the best checkpoint by `monitor`, or None if there is none."""
-        values = {path: _monitored(path, self.monitor) for path in self.paths()}
+        values = {path: monitored(path, self.monitor) for path in self.paths()}
         values = {path: self._sign * v for path, v in values.items() if not math.isnan(v)}
         return min(values, key=lambda path: values[path], default=None)
 
@@ -255,7 +226,7 @@ class Checkpoints:
         try:
             self._orbax.wait_until_finished()
             if distributed.first_process():
-                with open(saving / "record.json", "w", encoding="utf-8") as file:
+                with open(saving / RECORD, "w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
@@ -304,106 +275,3 @@ def _remove(folder: pathlib.Path) -> None:
     for top, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(top)
-
-
-def _read(folder: pathlib.Path, like: TrainState) -> Saved:
-    import orbax.checkpoint as ocp
-
-    content = _content(folder)
-    expected = tree.flatten({"state": like})
-    stored = {path: described for path, described in content["arrays"]}
-    of_state = {path: d for path, d in stored.items() if path.startswith("state/")}
-    wanted = {path: spec(leaf) for path, leaf in expected.items()}
-    wrong = differences(of_state, wanted)
-    if wrong:
-        raise ValueError(
-            f"checkpoint {str(folder)!r} is of another state: {'; '.join(wrong)}. Use the model "
-            "and the optimizer that it was made with, or another directory."
-        )
-    targets = {}
-    for i, (path, described) in enumerate(stored.items()):
-        leaf = expected.get(path)
-        targets[number(i)] = _extra_target(described) if leaf is None else _target(leaf)
-    empty = {i: target for i, target in targets.items() if not target.size}
-    targets = {i: target for i, target in targets.items() if i not in empty}
-    with ocp.StandardCheckpointer() as orbax:
-        arrays = orbax.restore(folder / "arrays", targets)
-    for i, target in targets.items():
-        if spec(arrays[i]) != spec(target):
-            raise CheckpointCorrupt(
-                f"{folder.name}: array {i} is {spec(arrays[i])} and its record says {spec(target)}."
-            )
-    arrays |= empty
-    leaves = {path: arrays[number(i)] for i, path in enumerate(stored)}
-    state = rebuilt(like, leaves, "state/")
-    extra = {p.removeprefix("extra/"): leaf for p, leaf in leaves.items() if p not in expected}
-    extra |= {path.removeprefix("extra/"): value for path, value in content["numbers"].items()}
-    return Saved(state, content["record"], extra, folder)
-
-
-def _content(folder: pathlib.Path) -> dict[str, Any]:
-    """record.json, with nothing in it but what may be there."""
-    try:
-        content = json.loads((folder / "record.json").read_text("utf-8"))
-        ok = content["format"] == FORMAT and all(
-            isinstance(content[name], kind)
-            for name, kind in {"arrays": list, "numbers": dict, "record": dict}.items()
-        )
-        ok = ok and all(isinstance(value, int | float) for value in content["numbers"].values())
-        ok = ok and all(isinstance(p, str) and isinstance(d, str) for p, d in content["arrays"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{folder.name}: record.json cannot be read: {error!r}.") from error
-    if not ok:
-        raise CheckpointCorrupt(f"{folder.name}: record.json is not of the format {FORMAT!r}.")
-    return content
-
-
-def _monitored(folder: pathlib.Path, monitor: str | None) -> float:
-    """The last value of an entry of a checkpoint's history, NaN where there is none."""
-    try:
-        return float(_content(folder)["record"]["history"][monitor][-1])
-    except (CheckpointCorrupt, KeyError, IndexError, TypeError, ValueError):
-        return math.nan
-
-
-def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two flat descriptions, a line an entry."""
-    wrong = [f"{name} was {was[name]}, not there now" for name in was if name not in now]
-    wrong += [f"{name} is {now[name]}, not there then" for name in now if name not in was]
-    both = [name for name in was if name in now and was[name] != now[name]]
-    return wrong + [f"{name} was {was[name]}, is {now[name]}" for name in both]
-
-
-def spec(leaf: Any) -> str:
-    """float32[3,4]"""
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-
-
-def number(i: int) -> str:
-    return f"{i:06d}"
-
-
-def _target(leaf: Any) -> Any:
-    """What Orbax is to make of a leaf: an array over its devices, or one on the host."""
-    sharding = getattr(leaf, "sharding", None)
-    plain = jax.eval_shape(as_numbers, leaf)
-    if sharding is None or len(sharding.device_set) == 1:
-        return _unallocated(plain.shape, plain.dtype)
-    if is_key(leaf):
-        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=sharding)
-
-
-_DESCRIBED = re.compile(r"([a-z0-9_]+)\[([\d,]*)\]")
-
-
-def _extra_target(described: str) -> Any:
-    match = _DESCRIBED.fullmatch(described)
-    if match is None:
-        raise CheckpointCorrupt(f"record.json describes an array as {described[:80]!r}.")
-    return _unallocated(tuple(int(n) for n in match[2].split(",") if n), jnp.dtype(match[1]))
-
-
-def _unallocated(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """A host array for its shape and dtype alone: one number, however large a file says it is."""
-    return np.broadcast_to(np.zeros((), dtype), shape)

@@ -15,7 +15,8 @@ import optax
 
 from jaxdl import tree
 from jaxdl.core import Module
-from jaxdl.train.checkpoint import Checkpoints, Saved, differences, spec
+from jaxdl.train.checkpoint import Checkpoints
+from jaxdl.train.checkpoint_format import Saved, differences, spec
 from jaxdl.train.state import TrainState
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+|0x[0-9a-f]{6,}")

@@ -11,7 +11,8 @@ from typing import Any
 from jaxdl.core import Module
 from jaxdl.train import distributed, nonfinite
 from jaxdl.train.callbacks import Callback, Context, Stop
-from jaxdl.train.checkpoint import Checkpoints, Saved
+from jaxdl.train.checkpoint import Checkpoints
+from jaxdl.train.checkpoint_format import Saved
 from jaxdl.train.feed import Feed
 from jaxdl.train.logger import Logger
 from jaxdl.train.loop import Log, Program
