@@ -1,0 +1,142 @@
+"""What the first weights do to nine layers. Lecture rows D17, D18, D13.
+
+Nine layers of 100 ReLUs on the embedded digits, from weights that are too small, too large,
+Glorot's, He's, and those of LSUV ("all you need is a good init"). Why: layer by layer the size of
+the signal is multiplied by about the same factor; from small weights nothing arrives at the output,
+and no gradient at the input. The deviation of every layer's output before training is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import data, nn, train
+
+CLAIM = Claim(
+    rows=("D17", "D18", "D13"),
+    step="best",
+    english="A good initialization is what a deep network needs to train at all.",
+    chinese="深层网络能否训练，取决于初始值是否合适。",
+    deck={"too small": None, "Glorot": None, "He": None, "LSUV": None, "too large": None},
+    words={
+        "too small": "太小",
+        "Glorot": "Glorot 初始化",
+        "He": "He 初始化",
+        "LSUV": "LSUV",
+        "too large": "太大",
+    },
+    source="nn/initializers.py",
+    minutes=1,
+)
+LAYERS, WIDTH = 9, 100
+KERNELS: dict[str, Any] = {
+    "too small": jax.nn.initializers.normal(0.01),
+    "Glorot": "glorot_normal",
+    "He": "he_normal",
+    "LSUV": "orthogonal",
+    "too large": jax.nn.initializers.normal(1.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+    epochs: int = 15
+    """Epochs."""
+
+
+def network(kernel: Any, activation: Callable = jax.nn.relu) -> jaxdl.Module:
+    hidden = [
+        part
+        for _ in range(LAYERS - 1)
+        for part in (nn.dense(WIDTH, kernel_init=kernel), activation)
+    ]
+    return jaxdl.serial(nn.flatten(), *hidden, nn.dense(10, kernel_init=kernel))
+
+
+def run(config: Config) -> dict:
+    seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
+    digits = data.digits()
+    accuracy, deviations = {}, {}
+    for name, kernel in KERNELS.items():
+        model = network(kernel)
+        rows = []
+        for seed in range(config.seed, config.seed + seeds):
+            optimizer = optax.sgd(0.01, momentum=0.9)
+            state = train.init_state(model, optimizer, jax.random.key(seed), digits.train.x[:1])
+            if name == "LSUV":
+                fitted = nn.lsuv(model, state.params, {}, digits.train.x[:500])
+                state = state.replace(params=fitted)
+            if seed == config.seed:
+                deviations[name] = signal(model, state.params, digits.train.x[:500])
+            _, history = train.fit(
+                model,
+                digits.train,
+                loss="cross_entropy",
+                optimizer=optimizer,
+                batch_size=50,
+                epochs=epochs,
+                eval_data=digits.test,
+                seed=seed,
+                state=state,
+                verbose=0,
+                on_nonfinite="skip",
+            )
+            rows.append(history["eval_accuracy"])
+        accuracy[name] = np.array(rows)
+        print(
+            f"{name:10s} test accuracy {_lecture.said(_lecture.spread(accuracy[name][:, -1]))}, "
+            f"deviation after layer 1 {deviations[name][0]:.2g}, {LAYERS} "
+            f"{deviations[name][-1]:.2g}",
+            flush=True,
+        )
+    found = {name: _lecture.spread(values[:, -1]) for name, values in accuracy.items()}
+    small, large = found["too small"]["mean"], found["too large"]["mean"]
+    good = min(found[name]["mean"] for name in ("He", "LSUV"))
+    result = metrics(
+        found,
+        holds=good > small + 0.4 and good > large + 0.1,
+        said=(
+            f"from weights of deviation 0.01 nine layers reach {small:.2f}, of deviation 1 "
+            f"{large:.2f}, from He's {found['He']['mean']:.3f}, from LSUV's "
+            f"{found['LSUV']['mean']:.3f}; the signal after nine layers is "
+            f"{deviations['too small'][-1]:.0e}, {deviations['too large'][-1]:.0e}, "
+            f"{deviations['He'][-1]:.2g} and {deviations['LSUV'][-1]:.2g}"
+        ),
+        chinese=(
+            f"标准差 0.01 的初始值只达到 {small:.2f}，标准差 1 达到 {large:.2f}，He 初始化 "
+            f"{found['He']['mean']:.3f}，LSUV {found['LSUV']['mean']:.3f}"
+        ),
+        accuracy=numbers(accuracy),
+        deviations=numbers(deviations),
+    )
+    _figure.save(draw(result), config, "initialization", "initialization")
+    return result
+
+
+def signal(model: jaxdl.Module, params: Any, x: Any) -> list[float]:
+    """The deviation of every dense layer's output."""
+    found = jaxdl.capture(model, params, {}, x)[1]
+    return [float(found[f"dense_{i}"].std()) for i in range(LAYERS)]
+
+
+def draw(result: dict) -> Any:
+    """The accuracy by epoch, and the signal by layer."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    _figure.curves(left, result["accuracy"], {})
+    left.set(ylabel="test accuracy", ylim=(0, 1))
+    for name, values in result["deviations"].items():
+        right.semilogy(np.arange(1, LAYERS + 1), values, marker=".", label=name)
+    right.set(xlabel="layer", title="deviation of its output, untrained")
+    return figure

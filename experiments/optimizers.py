@@ -1,0 +1,149 @@
+"""Momentum and adaptive rates, in a ravine and on digits. Lecture rows D06, D07.
+
+Each optimizer with the best of a row of learning rates, for a comparison at one rate says nothing.
+The ravine is a quadratic a hundred times steeper across than along: plain descent must step as the
+steep side allows and crawls along the other; at a constant rate RMSprop, whose steps do not shrink
+with the slope, never comes to rest. On the embedded digits all optimizers and rates are trained
+over several seeds, a compiled program an optimizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import data, nn, optim, train
+
+CLAIM = Claim(
+    rows=("D07", "D06"),
+    step="best",
+    english="Momentum and adaptive learning rates descend faster than plain gradient descent.",
+    chinese="动量和自适应学习率比普通梯度下降更快。",
+    deck={"SGD": None, "momentum": None, "Adagrad": None, "RMSprop": None, "Adam": None},
+    words={
+        "SGD": "梯度下降",
+        "momentum": "动量",
+        "Adagrad": "Adagrad",
+        "RMSprop": "RMSprop",
+        "Adam": "Adam",
+    },
+    source="optim.py",
+    minutes=1,
+)
+MAKERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "SGD": lambda learning_rate: optax.sgd(learning_rate),
+    "momentum": lambda learning_rate: optax.sgd(learning_rate, momentum=0.9),
+    "Adagrad": lambda learning_rate: optim.adagrad(learning_rate),
+    "RMSprop": lambda learning_rate: optax.rmsprop(learning_rate),
+    "Adam": lambda learning_rate: optax.adam(learning_rate),
+}
+RATES = tuple(float(rate) for rate in 10.0 ** np.arange(-4, 0.51, 0.5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each optimizer and rate."""
+    epochs: int = 5
+    """Epochs on the digits."""
+
+
+def run(config: Config) -> dict:
+    seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
+    digits = data.digits()
+    model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
+    losses, found, best = {}, {}, {}
+    for name, make in MAKERS.items():
+        _, history = train.train_many(
+            model,
+            digits.train,
+            seeds=range(config.seed, config.seed + seeds),
+            loss="cross_entropy",
+            optimizer=make,
+            hyper={"learning_rate": RATES},
+            batch_size=100,
+            epochs=epochs,
+            metrics=(),
+            verbose=0,
+        )
+        values = history["loss"][:, -1].reshape(seeds, len(RATES))
+        losses[name] = np.where(np.isfinite(values), np.minimum(values, 1e3), 1e3)
+        best[name] = int(np.median(losses[name], 0).argmin())
+        found[name] = _lecture.spread(losses[name][:, best[name]])
+    steps = {name: ravine(make) for name, make in MAKERS.items()}
+    for name, spread in found.items():
+        print(
+            f"{name:9s} digits: loss {_lecture.said(spread)} at rate {RATES[best[name]]:.2g}; "
+            f"ravine: {steps[name]} steps"
+        )
+    sgd = found["SGD"]["mean"]
+    result = metrics(
+        found,
+        holds=steps["momentum"] < steps["SGD"]
+        and found["momentum"]["mean"] < sgd
+        and found["Adam"]["mean"] < sgd,
+        said=(
+            f"loss on the digits after {epochs} epochs, each at its best rate: SGD {sgd:.3f}, "
+            f"momentum {found['momentum']['mean']:.3f}, Adam {found['Adam']['mean']:.3f}; steps "
+            f"down a ravine: SGD {steps['SGD']}, momentum {steps['momentum']}"
+        ),
+        chinese=(
+            f"各取最佳学习率，{epochs} 遍之后数字识别的损失：梯度下降 {sgd:.3f}，动量 "
+            f"{found['momentum']['mean']:.3f}，Adam {found['Adam']['mean']:.3f}；下到谷底的步数："
+            f"梯度下降 {steps['SGD']}，动量 {steps['momentum']}"
+        ),
+        rates=list(RATES),
+        best={name: RATES[i] for name, i in best.items()},
+        losses=numbers(losses),
+        ravine=steps,
+    )
+    _figure.save(draw(result), config, "optimizers", "optimizers")
+    return result
+
+
+def ravine(make: Callable[..., optax.GradientTransformation], most: int = 5000) -> int:
+    """The fewest steps, over many rates, from (1, 0.3) until x^2 + 100 y^2 stays below 1e-6."""
+    curvatures = jnp.array([1.0, 100.0])
+
+    def steps(rate):
+        optimizer = make(rate)
+
+        def advance(carry, _):
+            x, state = carry
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = optimizer.update(curvatures * x, state, x)
+            x = jnp.asarray(optax.apply_updates(x, updates))
+            return (x, state), ~(jnp.sum(curvatures * x**2) <= 1e-6)
+
+        x = jnp.array([1.0, 0.3])
+        _, above = jax.lax.scan(advance, (x, optimizer.init(x)), length=most)
+        last = jnp.max(jnp.where(above, jnp.arange(1, most + 1), 0))
+        return last + 1
+
+    rates = jnp.asarray(10.0 ** np.arange(-4, 1.01, 0.1), jnp.float32)
+    return min(most, int(jax.jit(jax.vmap(steps))(rates).min()))
+
+
+def draw(result: dict) -> Any:
+    """The last loss by the rate, a line an optimizer; and the steps down the ravine."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for name, values in result["losses"].items():
+        middle = np.median(values, 0)
+        left.loglog(result["rates"], middle, marker=".", label=name)
+        left.fill_between(result["rates"], np.min(values, 0), np.max(values, 0), alpha=0.15)
+    left.set(xlabel="learning rate", ylabel="loss on the digits", ylim=(0.01, 20))
+    left.legend(frameon=False, fontsize=8)
+    right.barh(list(result["ravine"]), list(result["ravine"].values()))
+    right.set(xscale="log", xlabel="steps down the ravine, best rate")
+    right.invert_yaxis()
+    return figure
