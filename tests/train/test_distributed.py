@@ -106,6 +106,7 @@ print("compiled twice")
 
 
 @pytest.mark.row("D22")
+@pytest.mark.slow
 def test_eight_devices():
     done = subprocess.run(
         [sys.executable, "-c", SEVERAL],

@@ -12,6 +12,7 @@ def all_went_well(found):
 
 
 @pytest.mark.row("D22")
+@pytest.mark.slow
 def test_sigterm_at_twenty_random_steps():
     all_went_well(_reliability.stopped_and_resumed(20, seed=1))
 
@@ -24,6 +25,7 @@ def test_five_hundred_damaged_files():
     all_went_well(_reliability.damaged(500, seed=1))
 
 
+@pytest.mark.slow
 def test_two_thousand_malformed_inputs():
     found = _malformed.fuzz(150, seed=1)
     assert sum(tally.cases for tally in found.values()) >= 2000

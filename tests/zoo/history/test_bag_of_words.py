@@ -51,6 +51,7 @@ def test_a_bag_counts_words_by_quarters():
 
 
 @pytest.mark.row("A16", "A17")
+@pytest.mark.slow
 def test_made_by_hand_it_is_better_than_pixels_and_worse_than_end_to_end():
     """Stages made one by one, and a linear classifier, beside a CNN that learns all of them."""
     digits = data.digits()

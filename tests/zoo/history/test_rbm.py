@@ -86,6 +86,7 @@ def test_training_lowers_the_reconstruction_error_and_tells_digits_from_noise(di
 
 
 @pytest.mark.row("A11", "D19")
+@pytest.mark.slow
 def test_a_belief_net_begins_a_network_that_learns_from_few_labels(digits, net):
     """Sigmoid layers from random weights stand still; begun by the machines, they learn."""
     x, _ = net
