@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import _figure, _lecture
+from experiments import _figure, _lecture, _seeds
 from experiments._claim import Claim, metrics, numbers
 
 
@@ -15,8 +15,8 @@ def compared(
     config,
     name: str,
     claim: Claim,
-    networks: Mapping[str, _lecture.Trained],
-    few: Mapping[str, _lecture.Trained],
+    networks: Mapping[str, _seeds.Trained],
+    few: Mapping[str, _seeds.Trained],
     gap: float,
 ) -> dict:
     """Prints, draws and returns what became of the networks, and of their first gradients.
@@ -35,9 +35,13 @@ def compared(
     ratios = {label: float(values[0] / values[-1]) for label, values in norms.items()}
     for label in found:
         print(
-            f"{label:18s} test accuracy {_lecture.said(found[label])}, first gradient at the input "
+            f"{label:18s} test accuracy {_seeds.said(found[label])}, first gradient at the input "
             f"{ratios[label]:.1e} of that at the output"
         )
+    landscapes = {
+        label: _lecture.landscape(network, "cross_entropy", config.smoke)
+        for label, network in networks.items()
+    }
     (worse, low), (better, high) = ((label, spread["mean"]) for label, spread in found.items())
     result = metrics(
         found,
@@ -56,20 +60,23 @@ def compared(
         input_over_output=ratios,
         norms=numbers(norms),
         accuracy=numbers(accuracy),
-        seconds={label: network.seconds for label, network in networks.items()},
+        **_seeds.times(networks),
+        landscapes=numbers(landscapes, 3),
     )
     _figure.save(draw(claim, result), config, name, name)
     return result
 
 
 def draw(claim: Claim, result: dict) -> Any:
-    """The accuracy by epoch, and the first gradients by layer."""
+    """The accuracy by epoch, the first gradients by layer, and the loss around the beginning."""
     plt = _figure.pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure, ((left, right), below) = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     _figure.curves(left, result["accuracy"], claim.deck)
     left.set(ylabel="test accuracy", ylim=(0, 1))
     for label, values in result["norms"].items():
         right.semilogy(np.arange(1, len(values) + 1), values, marker="o", label=label)
     right.set(xlabel="layer, from the input", title="norm of the first gradient")
     right.legend(frameon=False)
+    for axis, (label, found) in zip(below, result["landscapes"].items(), strict=True):
+        _lecture.contours(axis, found, f"{label}: loss as a share of the first")
     return figure

@@ -1,58 +1,32 @@
 """The lectures' own set-up, for the experiments that change one thing of it. Lecture row A20.
 
 784-500-...-500-10 on MNIST, plain SGD at 0.1, batches of 100, 20 epochs; Glorot's initial values,
-no biases at first; several seeds in one compiled program. What is trained is kept below the results
-folder, so that experiments with a network in common train it once.
+no biases at first; several seeds in one compiled program. What explains the outcome is measured on
+the same networks: their first gradients by layer, and their loss around where they begin.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jaxdl
-from jaxdl import data, nn, train
-from jaxdl.interop import safetensors
+from experiments import _seeds
+from jaxdl import data, losses, nn
+from jaxdl.nn import bptt
 
 WIDTH, BATCH, RATE = 500, 100, 0.1
 FEW = 10_000
 """Training images with which the networks come to the lectures' numbers; with all of them they come
 further, and the differences are smaller."""
 ACTIVATIONS: dict[str, Callable] = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}
-
-
-class Trained(NamedTuple):
-    """Networks of one kind, one a seed.
-
-    Attributes:
-      model: the model.
-      params: their parameters, with a leading axis over the seeds.
-      history: (seeds, epochs) arrays by name; of the test images too, as `eval_`.
-      seconds: what the training took, compilation included, when it was done.
-    """
-
-    model: jaxdl.Module
-    params: Any
-    history: dict[str, np.ndarray]
-    seconds: float
-
-    def __len__(self) -> int:
-        return len(self.history["seed"])
-
-    def state(self, i: int) -> train.TrainState:
-        """The i-th network, for `train.evaluate` and `train.predict`."""
-        params = jax.tree.map(lambda a: a[i], self.params)
-        return train.TrainState(params, {}, (), jax.random.key(0), jax.numpy.int32(0))
 
 
 def network(layers: int, activation: str, width: int = WIDTH) -> jaxdl.Module:
@@ -98,91 +72,114 @@ def trained(
     batch: int = BATCH,
     epochs: int = 20,
     rows: int | None = None,
-) -> Trained:
+) -> _seeds.Trained:
     """Trains networks of one kind, or takes them from where an experiment before put them.
 
     Args:
       rows: how many of the training images; None takes all.
     """
-    settings = {
-        "layers": layers,
-        "activation": activation,
-        "loss": loss,
-        "seeds": seeds,
-        "batch": batch,
-        "epochs": 1 if config.smoke else epochs,
-        "smoke": config.smoke,
-        "seed": config.seed,
-    }
     dataset = images(config.smoke)
     x, y = dataset.train.x[:rows], dataset.train.y[:rows]
-    settings["rows"] = len(y)
-    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     model = network(layers, activation, 16 if config.smoke else WIDTH)
-    folder = config.results / "networks"
-    if (folder / f"{name}.json").is_file():
-        kept = json.loads((folder / f"{name}.json").read_text())
-        params, _ = safetensors.load_weights(folder / f"{name}.safetensors")
-        history = {key: np.array(values) for key, values in kept["history"].items()}
-        return Trained(model, params, history, kept["seconds"])
-    began = time.perf_counter()
-    states, history = train.train_many(
-        model,
-        (x, y),
-        seeds=range(config.seed, config.seed + seeds),
-        loss=LOSSES[loss],
-        optimizer=optax.sgd(RATE),
-        batch_size=min(batch, len(y)),
-        epochs=settings["epochs"],
-        eval_data=dataset.test,
-        metrics=["accuracy"],
-        verbose=0,
-    )
-    seconds = time.perf_counter() - began
-    folder.mkdir(parents=True, exist_ok=True)
-    safetensors.save_weights(folder / f"{name}.safetensors", states.params)
-    kept = {key: np.asarray(values).tolist() for key, values in history.items()}
-    (folder / f"{name}.json").write_text(
-        json.dumps({"settings": settings, "history": kept, "seconds": seconds})
-    )
-    return Trained(model, states.params, history, seconds)
+    settings = {
+        "loss": loss,
+        "seeds": seeds,
+        "first": config.seed,
+        "batch_size": min(batch, len(y)),
+        "epochs": 1 if config.smoke else epochs,
+    }
+
+    def make() -> _seeds.Trained:
+        return _seeds.trained(
+            model,
+            (x, y),
+            optimizer=optax.sgd(RATE),
+            eval_data=dataset.test,
+            metrics=["accuracy"],
+            **settings | {"loss": LOSSES[loss]},
+        )
+
+    return _seeds.kept(config, model, (x, y), settings, make)
 
 
-def last(found: Trained) -> dict[str, float]:
+def last(found: _seeds.Trained) -> dict[str, float]:
     """The test accuracy after the last epoch, over the seeds."""
-    return spread(found.history["eval_accuracy"][:, -1])
+    return _seeds.spread(found.history["eval_accuracy"][:, -1])
 
 
-def spread(values: Any) -> dict[str, float]:
-    """Mean and standard deviation over the seeds."""
-    values = [float(value) for value in values]
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "deviation": deviation, "seeds": len(values)}
+def beginning(
+    found: _seeds.Trained, loss: str, smoke: bool, rows: int = 1000
+) -> tuple[Callable[[int], Any], Callable[[Any], jax.Array]]:
+    """The networks as they began, by seed; and the loss on the first training images."""
+    split = images(smoke).train
+    x, y = jnp.asarray(split.x[:rows]), jnp.asarray(split.y[:rows])
+    cost = losses.loss(LOSSES[loss])
+
+    def mean_loss(params):
+        return cost(found.model.apply(params, {}, x)[0], y).mean()
+
+    return lambda seed: jaxdl.init(found.model, jax.random.key(seed), x)[0], mean_loss
 
 
-def said(found: dict[str, float]) -> str:
-    """0.893 +- 0.002"""
-    return f"{found['mean']:.3f} +- {found['deviation']:.3f}"
-
-
-def gradient_norms(found: Trained, loss: str, smoke: bool, rows: int = 1000) -> np.ndarray:
+def gradient_norms(found: _seeds.Trained, loss: str, smoke: bool) -> np.ndarray:
     """(seeds, layers): the norm of the first gradient by each layer's kernel, input first.
 
     Lecture row D13: of the untrained networks, on the first training images.
     """
-    from jaxdl import losses
+    start, mean_loss = beginning(found, loss, smoke)
 
-    split = images(smoke).train
-    x, y = jax.numpy.asarray(split.x[:rows]), jax.numpy.asarray(split.y[:rows])
-    cost = losses.loss(LOSSES[loss])
-
-    def norms(seed):
-        params, state = found.model.init(jax.random.key(seed), x)
-
-        def mean_loss(params):
-            return cost(found.model.apply(params, state, x)[0], y).mean()
-
+    @jax.jit
+    def norms(params):
         slopes = jax.grad(mean_loss)(params)
-        return [jax.numpy.linalg.norm(slopes[f"dense_{i}"]["kernel"]) for i in range(len(slopes))]
+        kernels = (slopes[f"dense_{i}"]["kernel"] for i in range(len(slopes)))
+        return jnp.stack([jnp.linalg.norm(kernel) for kernel in kernels])
 
-    return np.array([norms(int(seed)) for seed in found.history["seed"]], np.float64)
+    return np.array([norms(start(int(seed))) for seed in found.history["seed"]], np.float64)
+
+
+def landscape(
+    found: _seeds.Trained, loss: str, smoke: bool, toward: Any = None
+) -> dict[str, np.ndarray]:
+    """The loss around where the first network began, as a share of what it was there. Row C10.
+
+    Along one axis it goes to where training brought the network, at 1; along the other as far in a
+    direction drawn by lot, scaled kernel by kernel (Li et al. 2018, arXiv 1712.09913, sec. 4).
+
+    Args:
+      toward: where the first axis leads, if not to the network's own trained values.
+
+    Returns:
+      `steps` (A,) of both axes, `surface` (A, A).
+    """
+    start, mean_loss = beginning(found, loss, smoke, rows=500)
+    params = start(int(found.history["seed"][0]))
+    end = jax.tree.map(lambda a: a[0], found.params) if toward is None else toward
+    ahead = jax.tree.map(jnp.subtract, end, params)
+    leaves, shape = jax.tree.flatten(ahead)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    scaled = [
+        d * (jnp.linalg.norm(leaf) / jnp.linalg.norm(d))
+        for d, leaf in zip(drawn, leaves, strict=True)
+    ]
+    aside = jax.tree.unflatten(shape, scaled)
+    steps = jnp.linspace(-0.5, 1.5, 3 if smoke else 17)
+
+    @jax.jit
+    def rows(steps):
+        def row(a):
+            return bptt.loss_surface(mean_loss, params, (ahead, aside), (a[None], steps))[0]
+
+        return jax.lax.map(row, steps) / mean_loss(params)
+
+    return {"steps": np.asarray(steps), "surface": np.asarray(rows(steps))}
+
+
+def contours(axis: Any, found: dict[str, Any], title: str) -> None:
+    """The loss as filled contours, with the same colours for every network."""
+    steps, surface = (np.asarray(found[name]) for name in ("steps", "surface"))
+    levels = np.linspace(0, 2, 21)
+    axis.contourf(steps, steps, np.minimum(surface.T, 2), levels, cmap="viridis")
+    axis.contour(steps, steps, surface.T, levels[::2], colors="w", linewidths=0.5)
+    axis.plot([0], [0], "o", color="w", markeredgecolor="k", label="start")
+    axis.set(xlabel="to the trained values", ylabel="by lot", title=title)

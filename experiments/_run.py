@@ -82,10 +82,14 @@ def find_data() -> None:
 
 
 def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -> pathlib.Path:
-    """Writes `<results>/<name>/result.json`: all that is needed to read the numbers later."""
+    """Writes `<results>/<name>/result.json`: all that is needed to read the numbers later.
+
+    Where it lies is no part of it.
+    """
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "results"}
     entry = {
         "experiment": name,
-        "config": {key: _plain(value) for key, value in dataclasses.asdict(config).items()},
+        "config": settings,
         "seed": config.seed,
         "metrics": metrics,
         "seconds": round(seconds, 2),
@@ -120,7 +124,3 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, pathlib.Path) else value

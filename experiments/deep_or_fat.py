@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
 from jaxdl import nn, train, tree
 
@@ -88,28 +88,29 @@ def run(config: Config) -> dict:
     optimizer = optax.adam(optax.cosine_decay_schedule(0.01, steps))
     options = {"loss": "squared_error", "batch_size": len(x), "metrics": (), "verbose": 0}
     many = {
-        name: train.train_many(
+        name: _seeds.trained(
             model,
             (x, y),
-            seeds=range(config.seed, config.seed + seeds),
+            seeds=seeds,
+            first=config.seed,
             optimizer=optimizer,
             epochs=steps,
             **options,
         )
         for name, model in (("fat", fat), ("deep, from random values", deep))
     }
-    errors = {name: np.sqrt(history["loss"][:, -1]) for name, (_, history) in many.items()}
+    errors = {name: np.sqrt(found.history["loss"][:, -1]) for name, found in many.items()}
     near = [beside(deep, (x, y), config.seed + i, steps // 6, options) for i in range(seeds)]
     errors["deep"] = np.array([error for error, _ in near])
     best = int(errors["fat"].argmin())
     fits = {
-        "fat": fat.apply(jax.tree.map(lambda a: a[best], many["fat"][0].params), {}, x)[0],
+        "fat": fat.apply(jax.tree.map(lambda a: a[best], many["fat"].params), {}, x)[0],
         "deep": deep.apply(near[int(errors["deep"].argmin())][1], {}, x)[0],
     }
     sizes = {"fat": 3 * units + 1, "deep": budget}
-    found = {name: _lecture.spread(errors[name]) for name in CLAIM.deck}
+    found = {name: _seeds.spread(errors[name]) for name in CLAIM.deck}
     for name, spread in found.items():
-        print(f"{name:26s} error {_lecture.said(spread)}, best {errors[name].min():.4f}")
+        print(f"{name:26s} error {_seeds.said(spread)}, best {errors[name].min():.4f}")
     wide, thin, lost = (found[name]["mean"] for name in CLAIM.deck)
     result = metrics(
         found,
@@ -124,6 +125,7 @@ def run(config: Config) -> dict:
             f"网络在已知解附近误差为 {thin:.1e}，但从随机初值出发只到 {lost:.3f}"
         ),
         parameters=sizes,
+        **_seeds.times(many),
         speech={
             shape: {"error": SEIDE[shape], "parameters": speech_parameters(shape)}
             for shape in SEIDE

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
 from jaxdl import data
 
@@ -73,12 +73,12 @@ def run(config: Config) -> dict:
     peak = SHARES.index(1.0)
     first = int(error.mean(0)[:peak].argmin())
     found = {
-        "before the peak": _lecture.spread(error[:, first]),
-        "at the peak": _lecture.spread(error[:, peak]),
-        "beyond it": _lecture.spread(error[:, -1]),
+        "before the peak": _seeds.spread(error[:, first]),
+        "at the peak": _seeds.spread(error[:, peak]),
+        "beyond it": _seeds.spread(error[:, -1]),
     }
     for name in found:
-        print(f"{name:16s} test error {_lecture.said(found[name])}")
+        print(f"{name:16s} test error {_seeds.said(found[name])}")
     growth = size[:, peak].mean() / size[:, -1].mean()
     before, top, after = (found[name]["mean"] for name in found)
     result = metrics(

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
 from jaxdl import data, nn, train
 
@@ -95,12 +95,12 @@ def run(config: Config) -> dict:
             rows.append(history["eval_accuracy"])
         accuracy[name] = np.array(rows)
         print(
-            f"{name:10s} test accuracy {_lecture.said(_lecture.spread(accuracy[name][:, -1]))}, "
+            f"{name:10s} test accuracy {_seeds.said(_seeds.spread(accuracy[name][:, -1]))}, "
             f"deviation after layer 1 {deviations[name][0]:.2g}, {LAYERS} "
             f"{deviations[name][-1]:.2g}",
             flush=True,
         )
-    found = {name: _lecture.spread(values[:, -1]) for name, values in accuracy.items()}
+    found = {name: _seeds.spread(values[:, -1]) for name, values in accuracy.items()}
     small, large = found["too small"]["mean"], found["too large"]["mean"]
     good = min(found[name]["mean"] for name in ("He", "LSUV"))
     result = metrics(

@@ -17,9 +17,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
-from jaxdl import data, losses, nn, train
+from jaxdl import data, losses, nn
 
 CLAIM = Claim(
     rows=("D05",),
@@ -46,27 +46,26 @@ def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
-    _, history = train.train_many(
+    many = _seeds.trained(
         model,
         digits.train,
-        seeds=range(config.seed, config.seed + seeds),
+        seeds=seeds,
+        first=config.seed,
         loss="cross_entropy",
         optimizer=optax.sgd,
         hyper={"learning_rate": RATES},
         batch_size=100,
         epochs=epochs,
-        metrics=["accuracy"],
-        verbose=0,
     )
-    last = history["loss"][:, -1].reshape(seeds, len(RATES))
+    last = many.history["loss"][:, -1].reshape(seeds, len(RATES))
     last = np.where(np.isfinite(last), last, np.inf)
     threshold = 2 / curvature(model, digits.train)
     middle = np.median(last, 0)
     best = int(middle.argmin())
     found = {
-        "too small": _lecture.spread(last[:, 0]),
-        "right": _lecture.spread(last[:, best]),
-        "too large": _lecture.spread(np.minimum(last[:, -1], 1e6)),
+        "too small": _seeds.spread(last[:, 0]),
+        "right": _seeds.spread(last[:, best]),
+        "too large": _seeds.spread(np.minimum(last[:, -1], 1e6)),
     }
     below, above = quadratic(0.99), quadratic(1.01)
     print(
@@ -97,6 +96,7 @@ def run(config: Config) -> dict:
         rates=list(RATES),
         losses=numbers(np.minimum(last, 1e6)),
         threshold=threshold,
+        **_seeds.times({"rates": many}),
     )
     _figure.save(draw(result), config, "learning_rate", "learning_rate")
     return result

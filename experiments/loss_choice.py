@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _lecture, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
 from jaxdl import losses
 
@@ -57,10 +57,13 @@ def run(config: Config) -> dict:
         for name, kind in kinds.items()
     }
     sure, slopes = surer_and_surer()
+    ahead = jax.tree.map(lambda a: a[0], networks["cross-entropy"].params)
+    landscapes = {
+        name: _lecture.landscape(networks[name], kind, config.smoke, toward=ahead)
+        for name, kind in kinds.items()
+    }
     for name in found:
-        print(
-            f"{name:14s} test accuracy {_lecture.said(found[name])}, first slope {first[name]:.4f}"
-        )
+        print(f"{name:14s} test accuracy {_seeds.said(found[name])}, first slope {first[name]:.4f}")
     low, high = (found[name]["mean"] for name in networks)
     few_low, few_high = (few[name]["mean"] for name in networks)
     result = metrics(
@@ -77,7 +80,8 @@ def run(config: Config) -> dict:
         ),
         few=few,
         first_gradient=first,
-        seconds={name: network.seconds for name, network in networks.items()},
+        **_seeds.times(networks),
+        landscapes=numbers(landscapes, 3),
         accuracy=numbers(accuracy),
         sure=numbers(sure),
         slopes=numbers(slopes),
@@ -103,13 +107,15 @@ def surer_and_surer() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, and the slopes of the two losses."""
+    """The accuracy by epoch, the slopes of the two losses, and both around the beginning."""
     plt = _figure.pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure, ((left, right), below) = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     _figure.curves(left, result["accuracy"], CLAIM.deck)
     left.set(ylabel="test accuracy", ylim=(0, 1), title="784-500-500-10, sigmoid")
     for name, values in result["slopes"].items():
         right.semilogy(result["sure"], values, label=name)
     right.set(xlabel="score of a wrong class", title="slope of the loss by the scores")
     right.legend(frameon=False)
+    for axis, (name, found) in zip(below, result["landscapes"].items(), strict=True):
+        _lecture.contours(axis, found, f"{name}, as a share of the first")
     return figure

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _lecture, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
 from jaxdl import losses
 
@@ -55,7 +55,7 @@ def run(config: Config) -> dict:
     }
     sizes, cosines = directions(config, networks["mini-batch"])
     for name in found:
-        print(f"{name:10s} test accuracy {_lecture.said(found[name])}")
+        print(f"{name:10s} test accuracy {_seeds.said(found[name])}")
     at_100 = float(np.mean(cosines[sizes.index(min(100, max(sizes)))]))
     print(f"cosine of the gradient of 100 rows with that of all: {at_100:.3f}")
     small, full = (found[name]["mean"] for name in networks)
@@ -74,7 +74,7 @@ def run(config: Config) -> dict:
         ),
         few=few,
         cosine_of_100=at_100,
-        seconds={name: network.seconds for name, network in networks.items()},
+        **_seeds.times(networks),
         accuracy=numbers(accuracy),
         sizes=sizes,
         cosines=numbers(cosines),
@@ -96,7 +96,7 @@ def draw(result: dict) -> Any:
     return figure
 
 
-def directions(config: Config, networks: _lecture.Trained) -> tuple[list[int], list[list[float]]]:
+def directions(config: Config, networks: _seeds.Trained) -> tuple[list[int], list[list[float]]]:
     """The cosine between a batch's gradient and the whole one, untrained, ten batches a size."""
     split = _lecture.images(config.smoke).train
     params, state = networks.model.init(jax.random.key(config.seed), split.x[:1])

@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _lecture, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
-from jaxdl import train
 
 CLAIM = Claim(
     rows=("T05", "E02"),
@@ -47,19 +46,14 @@ def run(config: Config) -> dict:
     networks = _lecture.trained(config, activation="relu", seeds=seeds)
     test = _lecture.images(config.smoke).test
     noise = jax.random.normal(jax.random.key(config.seed), test.x.shape)
-    falls = np.array(
-        [
-            [accuracy(networks, i, test.x + level * noise, test.y) for level in LEVELS]
-            for i in range(len(networks))
-        ]
-    )
+    falls = [networks.accuracy(test.x + level * noise, test.y) for level in LEVELS]
     found = {
-        "clean test images": _lecture.spread(falls[:, 0]),
-        "noisy test images": _lecture.spread(falls[:, LEVELS.index(1.0)]),
-        "training images": _lecture.spread(networks.history["accuracy"][:, -1]),
+        "clean test images": _seeds.spread(falls[0]),
+        "noisy test images": _seeds.spread(falls[LEVELS.index(1.0)]),
+        "training images": _seeds.spread(networks.history["accuracy"][:, -1]),
     }
     for name in found:
-        print(f"{name:18s} accuracy {_lecture.said(found[name])}")
+        print(f"{name:18s} accuracy {_seeds.said(found[name])}")
     moved = float(jnp.linalg.norm(noise.reshape(len(noise), -1), axis=1).mean())
     means = np.stack([test.x[test.y == label].mean(0).ravel() for label in np.unique(test.y)])
     gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
@@ -79,12 +73,11 @@ def run(config: Config) -> dict:
             f"{moved:.1f}，而两类数字的均值相距 {apart:.1f}"
         ),
         by_noise={
-            str(level): _lecture.spread(column)
-            for level, column in zip(LEVELS, falls.T, strict=True)
+            str(level): _seeds.spread(values) for level, values in zip(LEVELS, falls, strict=True)
         },
         moved=moved,
         classes_apart=apart,
-        seconds={"networks": networks.seconds},
+        **_seeds.times({"networks": networks}),
         pair=numbers(pair, 2),
     )
     _figure.save(draw(result), config, "noisy_test", "noisy_test")
@@ -105,8 +98,3 @@ def draw(result: dict) -> Any:
     right.imshow(result["pair"], cmap="gray_r")
     right.set(title="a test image, clean and noisy", xticks=[], yticks=[])
     return figure
-
-
-def accuracy(networks: _lecture.Trained, i: int, x, y) -> float:
-    found = train.evaluate(networks.model, networks.state(i), (x, y), metrics=["accuracy"])
-    return found["accuracy"]

@@ -19,9 +19,9 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
-from jaxdl import data, nn, optim, train
+from jaxdl import data, nn, optim
 
 CLAIM = Claim(
     rows=("D07", "D06"),
@@ -61,28 +61,27 @@ def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
-    losses, found, best = {}, {}, {}
+    many, losses, found, best = {}, {}, {}, {}
     for name, make in MAKERS.items():
-        _, history = train.train_many(
+        trained = many[name] = _seeds.trained(
             model,
             digits.train,
-            seeds=range(config.seed, config.seed + seeds),
+            seeds=seeds,
+            first=config.seed,
             loss="cross_entropy",
             optimizer=make,
             hyper={"learning_rate": RATES},
             batch_size=100,
             epochs=epochs,
-            metrics=(),
-            verbose=0,
         )
-        values = history["loss"][:, -1].reshape(seeds, len(RATES))
+        values = trained.history["loss"][:, -1].reshape(seeds, len(RATES))
         losses[name] = np.where(np.isfinite(values), np.minimum(values, 1e3), 1e3)
         best[name] = int(np.median(losses[name], 0).argmin())
-        found[name] = _lecture.spread(losses[name][:, best[name]])
+        found[name] = _seeds.spread(losses[name][:, best[name]])
     steps = {name: ravine(make) for name, make in MAKERS.items()}
     for name, spread in found.items():
         print(
-            f"{name:9s} digits: loss {_lecture.said(spread)} at rate {RATES[best[name]]:.2g}; "
+            f"{name:9s} digits: loss {_seeds.said(spread)} at rate {RATES[best[name]]:.2g}; "
             f"ravine: {steps[name]} steps"
         )
     sgd = found["SGD"]["mean"]
@@ -105,6 +104,7 @@ def run(config: Config) -> dict:
         best={name: RATES[i] for name, i in best.items()},
         losses=numbers(losses),
         ravine=steps,
+        **_seeds.times(many),
     )
     _figure.save(draw(result), config, "optimizers", "optimizers")
     return result

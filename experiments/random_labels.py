@@ -15,9 +15,9 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
-from jaxdl import data, nn, train
+from jaxdl import data, nn
 
 CLAIM = Claim(
     rows=("E10", "T13"),
@@ -75,28 +75,30 @@ def run(config: Config) -> dict:
         "random labels, regularized": (x, lot, {"dropout": 0.3}),
     }
     plain, regular = network(), network(0.3)
-    histories = {}
+    many = {}
     for name, (inputs, labels, options) in kinds.items():
         regularized = bool(options)
-        _, histories[name] = train.train_many(
+        many[name] = _seeds.trained(
             regular if regularized else plain,
             (inputs, labels),
-            seeds=range(config.seed, config.seed + seeds),
+            seeds=seeds,
+            first=config.seed,
             loss="cross_entropy",
             optimizer=optax.adamw(1e-3, weight_decay=1e-2) if regularized else optax.adam(1e-3),
             batch_size=32,
             epochs=epochs * 2 if regularized else epochs,
             eval_data=digits.test,
             metrics=["accuracy"],
-            verbose=0,
         )
+        last = {k: v[:, -1].mean() for k, v in many[name].history.items() if v.ndim > 1}
         print(
-            f"{name:28s} training accuracy {histories[name]['accuracy'][:, -1].mean():.4f}, "
-            f"test {histories[name]['eval_accuracy'][:, -1].mean():.4f}",
+            f"{name:28s} training accuracy {last['accuracy']:.4f}, "
+            f"test {last['eval_accuracy']:.4f}",
             flush=True,
         )
-    found = {name: _lecture.spread(h["accuracy"][:, -1]) for name, h in histories.items()}
-    test = {name: _lecture.spread(h["eval_accuracy"][:, -1]) for name, h in histories.items()}
+    histories = {name: trained.history for name, trained in many.items()}
+    found = {name: _seeds.spread(h["accuracy"][:, -1]) for name, h in histories.items()}
+    test = {name: _seeds.spread(h["eval_accuracy"][:, -1]) for name, h in histories.items()}
     by_heart = [found[name]["mean"] for name in found if name != "true labels"]
     result = metrics(
         found,
@@ -113,6 +115,7 @@ def run(config: Config) -> dict:
         ),
         test=test,
         training=numbers({name: h["accuracy"] for name, h in histories.items()}),
+        **_seeds.times(many),
     )
     _figure.save(draw(result), config, "random_labels", "random_labels")
     return result

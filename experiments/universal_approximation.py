@@ -15,9 +15,9 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
-from jaxdl import nn, train
+from jaxdl import nn
 
 CLAIM = Claim(
     rows=("A13",),
@@ -56,32 +56,26 @@ def targets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def run(config: Config) -> dict:
     seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
-    errors, fits = {}, {}
+    many, errors, fits = {}, {}, {}
     for name, (x, y) in targets().items():
         for width in WIDTHS:
             model = jaxdl.serial(nn.dense(width), jax.nn.tanh, nn.dense(1))
-            states, _ = train.train_many(
+            many[f"{name}, {width}"] = trained = _seeds.trained(
                 model,
                 (x, y),
-                seeds=range(config.seed, config.seed + seeds),
+                seeds=seeds,
+                first=config.seed,
                 loss="squared_error",
                 optimizer=optax.adam(optax.cosine_decay_schedule(0.02, steps)),
                 batch_size=len(x),
                 epochs=steps,
-                metrics=(),
-                verbose=0,
             )
-            outputs = np.stack(
-                [
-                    model.apply(jax.tree.map(lambda a, i=i: a[i], states.params), {}, x)[0]
-                    for i in range(seeds)
-                ]
-            )
+            outputs = trained.predict(x)
             errors[name, width] = np.abs(outputs - y).max((1, 2))
             fits[name, width] = outputs
         print(name, {w: round(float(errors[name, w].mean()), 4) for w in WIDTHS}, flush=True)
     wave = "sin(3 pi x)"
-    found = {f"width {w}": _lecture.spread(errors[wave, w]) for w in WIDTHS}
+    found = {f"width {w}": _seeds.spread(errors[wave, w]) for w in WIDTHS}
     every = {name: [float(errors[name, w].mean()) for w in WIDTHS] for name in targets()}
     falls = all(values[-1] < 0.2 * values[0] for values in every.values())
     narrow, wide = found["width 4"]["mean"], found["width 64"]["mean"]
@@ -91,6 +85,7 @@ def run(config: Config) -> dict:
         said=f"the largest error on a wave is {narrow:.2f} with 4 units and {wide:.3f} with 64",
         chinese=f"逼近正弦波的最大误差：4 个神经元 {narrow:.2f}，64 个 {wide:.3f}",
         widths=list(WIDTHS),
+        **_seeds.times(many),
         errors=numbers({n: [errors[n, w] for w in WIDTHS] for n in targets()}),
         fits=numbers({w: fits[wave, w][0, ::2, 0] for w in (4, 8, 64)}),
     )

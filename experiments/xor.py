@@ -15,9 +15,9 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _lecture, _run
+from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
-from jaxdl import nn, train
+from jaxdl import nn
 
 CLAIM = Claim(
     rows=("A08", "A09"),
@@ -50,28 +50,28 @@ def run(config: Config) -> dict:
         "no hidden layer": jaxdl.serial(nn.dense(2)),
         "hidden layer": jaxdl.serial(nn.dense(4), jax.nn.tanh, nn.dense(2)),
     }
-    states, histories = {}, {}
+    many = {}
     for name, model in models.items():
-        states[name], histories[name] = train.train_many(
+        many[name] = _seeds.trained(
             model,
             (CORNERS, XOR),
-            seeds=range(config.seed, config.seed + seeds),
+            seeds=seeds,
+            first=config.seed,
             loss="cross_entropy",
             optimizer=optax.sgd(0.5, momentum=0.9),
             batch_size=4,
             epochs=steps,
             eval_data=(CORNERS, XOR),
             metrics=["accuracy"],
-            verbose=0,
         )
+    histories = {name: trained.history for name, trained in many.items()}
     found = {
-        name: _lecture.spread(history["eval_accuracy"][:, -1])
-        for name, history in histories.items()
+        name: _seeds.spread(history["eval_accuracy"][:, -1]) for name, history in histories.items()
     }
-    losses = {name: _lecture.spread(h["eval_loss"][:, -1]) for name, h in histories.items()}
+    losses = {name: _seeds.spread(h["eval_loss"][:, -1]) for name, h in histories.items()}
     for name in found:
-        print(f"{name:16s} accuracy {_lecture.said(found[name])}, loss {losses[name]['mean']:.2e}")
-    params = jax.tree.map(lambda a: a[0], states["hidden layer"].params)
+        print(f"{name:16s} accuracy {_seeds.said(found[name])}, loss {losses[name]['mean']:.2e}")
+    params = jax.tree.map(lambda a: a[0], many["hidden layer"].params)
     grid = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 1.5, 40)]), -1).astype(np.float32)
     logits, _ = models["hidden layer"].apply(params, {}, jnp.asarray(grid.reshape(-1, 2)))
     every = max(1, steps // 100)
@@ -87,6 +87,7 @@ def run(config: Config) -> dict:
         chinese=f"没有隐藏层最多答对 {one:.2f}；有隐藏层的 {seeds} 个网络答对 {two:.2f}",
         losses=losses,
         curves=numbers({n: h["eval_loss"][:, ::every] for n, h in histories.items()}),
+        **_seeds.times(many),
         answers=numbers(jax.nn.softmax(logits)[:, 1].reshape(40, 40), 3),
     )
     _figure.save(draw(result), config, "xor", "xor")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _claim, _lecture, _run, coverage, report
+from experiments import _claim, _lecture, _run, _seeds, coverage, report
 
 CLAIMS = dict(report.modules())
 
@@ -122,5 +122,5 @@ def test_the_lectures_network_and_its_loss():
 
 
 def test_spread_and_numbers():
-    assert _lecture.spread([1.0, 3.0]) == {"mean": 2.0, "deviation": 2**0.5, "seeds": 2}
+    assert _seeds.spread([1.0, 3.0]) == {"mean": 2.0, "deviation": 2**0.5, "seeds": 2}
     assert _claim.numbers({"a": np.array([[1.23456, 0.000123456]])}) == {"a": [[1.235, 0.0001235]]}

@@ -7,7 +7,7 @@ from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.checkpoint_format import CheckpointCorrupt, Saved
 from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
-from jaxdl.train.evaluate import evaluate, predict, predictor
+from jaxdl.train.evaluate import evaluate, predict, predict_many, predictor
 from jaxdl.train.fit import fit
 from jaxdl.train.logger import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
 from jaxdl.train.lr_find import RangeTest, lr_find
@@ -49,6 +49,7 @@ __all__ = [
     "make_eval_step",
     "make_train_step",
     "predict",
+    "predict_many",
     "predictor",
     "train_many",
     "use_cpu_devices",

@@ -102,20 +102,53 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Raises:
       ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
     """
-    validate.positive("predict", batch_size=batch_size)
+    forward = functools.partial(_forward, model, state.params, state.model_state)
+    return _in_batches("predict", forward, x, batch_size, 0)
+
+
+def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int = 256) -> Any:
+    """The outputs of every run of `train_many`; their mean is an ensemble's. Lecture row E09.
+
+    The ensemble's answer is the mean of the probabilities, not of the scores:
+    `jax.nn.softmax(train.predict_many(model, states, x)).mean(0)`.
+
+    Args:
+      model: any `Module`.
+      states: a `TrainState` with a leading axis over the runs.
+      x, batch_size: as for `predict`.
+
+    Returns:
+      The outputs, (runs, N, ...), or a tree of such arrays.
+
+    Raises:
+      ValueError: as for `predict`.
+    """
+    forward = functools.partial(_forward_many, model, states.params, states.model_state)
+    return _in_batches("predict_many", forward, x, batch_size, 1)
+
+
+def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
+    """Joins the outputs along `axis`, where the rows are."""
+    validate.positive(who, batch_size=batch_size)
     n = validate.rows((x,), "x")
     batch_size = min(batch_size, n)
     outputs = []
     for first in range(0, n, batch_size):
         rows = np.arange(first, first + batch_size).clip(max=n - 1)
-        batch = jax.tree.map(lambda a, rows=rows: a[rows], x)
-        outputs.append(_forward(model, state.params, state.model_state, batch))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *outputs)
+        outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
+    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)
+    return jax.tree.map(lambda joined: jax.lax.slice_in_dim(joined, 0, n, axis=axis), whole)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(model, params, model_state, x):
     return model.apply(params, model_state, *inputs(x))[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward_many(model, params, model_state, x):
+    runs = params, model_state
+    return jax.lax.map(lambda run: model.apply(*run, *inputs(x))[0], runs)
 
 
 def predictor(model: Module, state: TrainState) -> Callable[..., Any]:

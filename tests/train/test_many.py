@@ -49,6 +49,23 @@ def test_every_run_is_the_fit_of_its_seed_and_setting(batching):
         chex.assert_trees_all_close(ours, toy.plain(state), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.row("E09")
+def test_all_runs_predict_and_their_mean_is_an_ensemble():
+    states, _ = train.train_many(MODEL, DATA, seeds=[5, 2, 7], optimizer=FIRST, **OPTIONS)
+    x, y = OTHER
+    scores = train.predict_many(MODEL, states, x, batch_size=8)
+    for run in range(3):
+        alone = jax.tree.map(lambda a, run=run: a[run], (states.params, states.model_state))
+        expected = MODEL.apply(*alone, x)[0]
+        np.testing.assert_allclose(scores[run], expected, rtol=1e-4, atol=1e-6)
+
+    shares = np.asarray(jax.nn.softmax(scores), np.float64)
+    loss = lambda p: -np.log(p[..., np.arange(len(y)), y]).mean()
+    assert loss(shares.mean(0)) < np.mean([loss(one) for one in shares])  # Jensen
+    with pytest.raises(ValueError, match="predict_many: batch_size"):
+        train.predict_many(MODEL, states, x, batch_size=0)
+
+
 def test_one_trace_for_all_runs_and_epochs():
     traces = {True: 0, False: 0}
 

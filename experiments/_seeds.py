@@ -1,0 +1,151 @@
+"""Networks of one kind over several seeds: trained as one program, timed, and kept.
+
+What is kept lies below the results folder, so that experiments with a network in common train it
+once. How long the same runs would take one by one, each compiled anew, is estimated from a short
+one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxdl
+from jaxdl import train
+from jaxdl.interop import safetensors
+
+
+class Trained(NamedTuple):
+    """Networks of one kind, one a seed, or one a seed and setting.
+
+    Attributes:
+      model: the model.
+      params, model_state: theirs, with a leading axis over the runs.
+      history: (runs, epochs) arrays by name; of the evaluation data too, as `eval_`.
+      seconds: what the training took, compilation included, when it was done.
+      separately: what it would have taken run by run.
+    """
+
+    model: jaxdl.Module
+    params: Any
+    model_state: Any
+    history: dict[str, np.ndarray]
+    seconds: float
+    separately: float
+
+    def __len__(self) -> int:
+        return len(self.history["seed"])
+
+    def predict(self, x: Any) -> np.ndarray:
+        """The outputs of all of them, (runs, N, ...)."""
+        key, step = jax.random.key(0), jax.numpy.int32(0)
+        states = train.TrainState(self.params, self.model_state, (), key, step)
+        return np.asarray(train.predict_many(self.model, states, x))
+
+    def accuracy(self, x: Any, labels: Any) -> np.ndarray:
+        """(runs,)"""
+        return (self.predict(x).argmax(-1) == np.asarray(labels)).mean(-1)
+
+
+def trained(
+    model: jaxdl.Module,
+    data: Any,
+    *,
+    seeds: int,
+    first: int = 0,
+    epochs: int,
+    hyper: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Trained:
+    """`train.train_many` over the seeds `first`, `first + 1`, ..., quietly and timed.
+
+    Args:
+      model, data, epochs, hyper, **options: as for `train.train_many`.
+      seeds: how many.
+      first: the first.
+    """
+    options = {"metrics": (), "verbose": 0} | options
+    began = time.perf_counter()
+    states, history = train.train_many(
+        model, data, seeds=range(first, first + seeds), epochs=epochs, hyper=hyper, **options
+    )
+    seconds = time.perf_counter() - began
+    one = {name: list(values)[:1] for name, values in (hyper or {}).items()} or None
+
+    def alone(epochs: int) -> float:
+        began = time.perf_counter()
+        train.train_many(model, data, seeds=[first], epochs=epochs, hyper=one, **options)
+        return time.perf_counter() - began
+
+    few = max(1, epochs // 20)
+    jax.clear_caches()  # the program of one run is compiled as for the first time
+    compiling, running = alone(few), alone(few)
+    whole = max(0.0, compiling - running) + running * epochs / few
+    runs = len(history["seed"])
+    return Trained(model, states.params, states.model_state, history, seconds, runs * whole)
+
+
+def kept(
+    config: Any,
+    model: jaxdl.Module,
+    data: Any,
+    settings: Mapping[str, Any],
+    make: Callable[[], Trained],
+) -> Trained:
+    """What `make` trains, or what it trained when an experiment before asked for the same.
+
+    Args:
+      config: the experiment's; networks are kept below its results folder.
+      model: the model, of which the description counts.
+      data: the training data, of which the values count.
+      settings: all else that the networks depend on.
+      make: trains them.
+    """
+    checksum = 0
+    for leaf in jax.tree.leaves(data):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+    asked = dict(settings) | {"model": repr(model), "data": checksum}
+    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    weights = config.results / "networks" / f"{name}.safetensors"
+    record = weights.with_suffix(".json")
+    if record.is_file():
+        found = json.loads(record.read_text("utf-8"))
+        params, model_state = safetensors.load_weights(weights)
+        history = {key: np.array(values) for key, values in found["history"].items()}
+        times = found["seconds"], found["separately"]
+        return Trained(model, params, model_state, history, *times)
+    made = make()
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.save_weights(weights, made.params, made.model_state)
+    history = {key: np.asarray(values).tolist() for key, values in made.history.items()}
+    entry = {"settings": asked, "history": history, "seconds": made.seconds}
+    record.write_text(json.dumps(entry | {"separately": made.separately}), "utf-8")
+    return made
+
+
+def times(networks: Mapping[str, Trained]) -> dict[str, dict[str, float]]:
+    """For a result: what each kind took, and would have taken run by run."""
+    return {
+        "seconds": {name: found.seconds for name, found in networks.items()},
+        "separately": {name: found.separately for name, found in networks.items()},
+    }
+
+
+def spread(values: Any) -> dict[str, float]:
+    """Mean and standard deviation over the seeds."""
+    values = [float(value) for value in values]
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "deviation": deviation, "seeds": len(values)}
+
+
+def said(found: Mapping[str, float]) -> str:
+    """0.893 +- 0.002"""
+    return f"{found['mean']:.3f} +- {found['deviation']:.3f}"

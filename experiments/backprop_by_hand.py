@@ -1,0 +1,175 @@
+"""Backpropagation by hand: the lectures' little net, with every value and gradient on its edges.
+
+Rows S04-S06. Forwards the values, backwards the chain rule, link by link in plain numbers; beside
+it what autodiff finds and what differences find. The slide's rule for the first layer's weights
+takes the gradients of w5 and w6 where w5 and w6 themselves belong, and gets two signs wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments import _figure, _run
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import losses
+
+CLAIM = Claim(
+    rows=("S04", "S05", "S06", "D09"),
+    step="best",
+    english="Backpropagation gives the gradient of every weight, link by link from the output.",
+    chinese="反向传播从输出开始，逐个环节算出每个权重的梯度。",
+    deck={"error": 0.21, "gradient of w5": 0.03, "gradient of w8": 0.07, "gradient of w1": 0.01},
+    words={
+        "error": "误差",
+        "gradient of w5": "w5 的梯度",
+        "gradient of w8": "w8 的梯度",
+        "gradient of w1": "w1 的梯度",
+        "error after a step": "一步之后的误差",
+    },
+    source="losses.py",
+    minutes=0.2,
+)
+X, Y = (0.5, 0.3), (0.23, -0.07)
+WEIGHTS = {1: 0.20, 2: -0.40, 3: 0.50, 4: 0.60, 5: 0.10, 6: -0.50, 7: -0.30, 8: 0.80}
+FROM_TO = ("x1 h1", "x1 h2", "x2 h1", "x2 h2", "h1 o1", "h1 o2", "h2 o1", "h2 o2")
+EDGES = dict(enumerate(FROM_TO, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    """In double precision."""
+
+
+def sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z))
+
+
+def forward(w: dict[int, float]) -> dict[str, float]:
+    """Every unit's value, and the error E = sum (o - y)^2 / 2."""
+    value = {"x1": X[0], "x2": X[1]}
+    for unit in ("h1", "h2", "o1", "o2"):
+        into = (edge.split() for edge in EDGES.values())
+        terms = ((i, a) for i, (a, b) in enumerate(into, 1) if b == unit)
+        value[unit] = sigmoid(sum(w[i] * value[a] for i, a in terms))
+    value["E"] = sum((value[o] - y) ** 2 for o, y in zip(("o1", "o2"), Y, strict=True)) / 2
+    return value
+
+
+def backward(
+    w: dict[int, float], value: dict[str, float]
+) -> tuple[dict[str, float], dict[int, float]]:
+    """dE/dz of every unit, z its sum before the sigmoid; and dE/dw of every weight."""
+    slope = {unit: value[unit] * (1 - value[unit]) for unit in ("h1", "h2", "o1", "o2")}
+    delta = {o: (value[o] - y) * slope[o] for o, y in zip(("o1", "o2"), Y, strict=True)}
+    for h in ("h1", "h2"):
+        onward = ((i, edge.split()[1]) for i, edge in EDGES.items() if edge.startswith(h))
+        delta[h] = sum(w[i] * delta[o] for i, o in onward) * slope[h]
+    by_weight = {i: value[edge.split()[0]] * delta[edge.split()[1]] for i, edge in EDGES.items()}
+    return delta, by_weight
+
+
+def as_the_slide(value: dict[str, float], by_weight: dict[int, float]) -> dict[int, float]:
+    """The slide's rule for w1 to w4: sums of gradients of weights where weights should be."""
+    found = {}
+    for i in (1, 2, 3, 4):
+        x, h = EDGES[i].split()
+        onward = (by_weight[j] for j, edge in EDGES.items() if edge.startswith(h))
+        found[i] = sum(onward) * value[h] * (1 - value[h]) * value[x]
+    return found
+
+
+def automatic(w: dict[int, float]) -> dict[int, float]:
+    """The same gradients by `jax.grad`, with matrices in place of units."""
+
+    def error(v):
+        hidden = jax.nn.sigmoid(jnp.array(X) @ jnp.array([[v[1], v[2]], [v[3], v[4]]]))
+        outputs = jax.nn.sigmoid(hidden @ jnp.array([[v[5], v[6]], [v[7], v[8]]]))
+        return losses.half_squared_error(outputs[None], jnp.array([Y]))[0]
+
+    with jax.enable_x64(True):
+        found = jax.grad(error)({i: jnp.float64(value) for i, value in w.items()})
+        return {i: float(g) for i, g in found.items()}
+
+
+def differences(w: dict[int, float], step: float = 1e-6) -> dict[int, float]:
+    """The same gradients by moving each weight a little up and down."""
+
+    def moved(i, by):
+        return forward(w | {i: w[i] + by})["E"]
+
+    return {i: (moved(i, step) - moved(i, -step)) / (2 * step) for i in w}
+
+
+def run(config: Config) -> dict:
+    value = forward(WEIGHTS)
+    delta, by_hand = backward(WEIGHTS, value)
+    grad, moved = automatic(WEIGHTS), differences(WEIGHTS)
+    slide = as_the_slide(value, by_hand)
+    print("weight      is    by hand   jax.grad  differences   the slide's rule")
+    for i, w in WEIGHTS.items():
+        rule = f"{slide[i]:+.6f}" if i in slide else ""
+        print(f"w{i}     {w:+.2f}  {by_hand[i]:+.6f}  {grad[i]:+.6f}    {moved[i]:+.6f}   {rule}")
+    apart = max(abs(by_hand[i] - grad[i]) for i in WEIGHTS)
+    from_differences = max(abs(by_hand[i] - moved[i]) for i in WEIGHTS)
+    stepped = forward({i: w - by_hand[i] for i, w in WEIGHTS.items()})["E"]
+    by_slide = forward({i: w - (by_hand | slide)[i] for i, w in WEIGHTS.items()})["E"]
+    turned = [f"w{i}" for i in slide if slide[i] * by_hand[i] < 0]
+    exact = {
+        "error": value["E"],
+        "gradient of w5": by_hand[5],
+        "gradient of w8": by_hand[8],
+        "gradient of w1": by_hand[1],
+        "error after a step": stepped,
+    }
+    result = metrics(
+        {name: {"mean": number, "deviation": 0.0, "seeds": 0} for name, number in exact.items()},
+        holds=apart < 1e-12 and from_differences < 1e-9 and stepped < by_slide < value["E"],
+        said=(
+            f"by hand and by autodiff the gradients are the same to {apart:.0e}, and to "
+            f"{from_differences:.0e} by differences; the slide's rule for the first layer turns "
+            f"the sign of {' and '.join(turned)}; after a step of rate 1 the error is "
+            f"{stepped:.4f}, by the slide's rule {by_slide:.4f}"
+        ),
+        chinese=(
+            f"手算与自动微分的梯度相差不超过 {apart:.0e}；讲义对第一层权重的公式有误，"
+            f"{'、'.join(turned)} 的符号反了；走一步之后误差为 {stepped:.4f}，按讲义公式为 "
+            f"{by_slide:.4f}"
+        ),
+        values=numbers(value, 6),
+        deltas=numbers(delta, 6),
+        gradients=numbers(by_hand, 6),
+        slide=numbers(slide, 6),
+    )
+    _figure.save(draw(result), config, "backprop_by_hand", "backprop_by_hand")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The net: values in its units, weights and their gradients on its edges."""
+    plt = _figure.pyplot()
+    figure, axis = plt.subplots(figsize=(10, 5), layout="constrained")
+    at = {f"{layer}{i}": (x, 2 - i) for x, layer in enumerate("xho") for i in (1, 2)}
+    values, gradients, deltas = (result[name] for name in ("values", "gradients", "deltas"))
+    for i, edge in EDGES.items():
+        (x0, y0), (x1, y1) = (at[name] for name in edge.split())
+        axis.plot([x0, x1], [y0, y1], color="0.7", lw=1, zorder=1)
+        share = 0.5 if y0 == y1 else 0.3
+        text = f"w{i} = {WEIGHTS[i]:+.2f}\ngradient {gradients[str(i)]:+.4f}"
+        box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
+        place = (x0 + share * (x1 - x0), y0 + share * (y1 - y0))
+        axis.text(*place, text, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+    for name, (x, y) in at.items():
+        lines = [name, f"{values[name]:.4f}"]
+        if name in deltas:
+            lines.append(f"dE/dz {deltas[name]:+.4f}")
+        colour = {"x": "#dce9f5", "h": "#e7f3e1", "o": "#fbe5d6"}[name[0]]
+        axis.scatter([x], [y], s=6000, color=colour, edgecolors="0.4", zorder=3)
+        axis.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=8.5, zorder=4)
+    axis.set(xlim=(-0.25, 2.25), ylim=(-0.35, 1.35), title=f"E = {values['E']:.4f}")
+    axis.axis("off")
+    return figure

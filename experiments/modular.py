@@ -1,0 +1,178 @@
+"""A scarce combination is learned from parts that are not scarce: modules. Lecture row A15.
+
+The lectures' classes are girls and boys with long and short hair, of which long-haired boys are
+few. Ours are digits in thin and in bold strokes, of which the bold fours are few. One network names
+the twenty classes; two basic classifiers name the digit and the stroke, for each of which there are
+examples enough, and so know the class. When the two share their layers they know it less well: what
+tells strokes apart is then at hand for the digit, and says that no four is bold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run, _seeds
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import losses, nn
+
+CLAIM = Claim(
+    rows=("A15",),
+    step="set",
+    english="Basic classifiers with examples enough make up a class of which there are few.",
+    chinese="每个基本分类器样本充足，组合起来（模块化）就能认出样本很少的类别。",
+    deck={"one of twenty": None, "basic classifiers": None, "with a shared trunk": None},
+    words={
+        "one of twenty": "直接分二十类",
+        "basic classifiers": "基本分类器",
+        "with a shared trunk": "共享主干的基本分类器",
+    },
+    source="losses.py",
+    minutes=4,
+)
+SCARCE = 4
+EXAMPLES = (0, 2, 5, 10, 50)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+    rows: int = 2000
+    """Training images."""
+    epochs: int = 10
+    """Epochs."""
+
+
+def bold(x: np.ndarray) -> np.ndarray:
+    """Strokes widened by a cell on every side."""
+    return np.asarray(nn.max_pooling(jnp.asarray(x), 3, stride=1, padding=1))
+
+
+def pictures(split: Any, rows: int, examples: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the images in bold strokes, labels (digit, bold); few bold fours, or all of them."""
+    x, digit = np.array(split.x[:rows]), split.y[:rows]
+    stroke = np.arange(len(digit)) % 2
+    x[stroke == 1] = bold(x[stroke == 1])
+    keep = np.ones(len(digit), bool)
+    if examples is not None:
+        keep[np.flatnonzero((digit == SCARCE) & (stroke == 1))[examples:]] = False
+    return x[keep], np.stack([digit, stroke], 1)[keep].astype(np.int32)
+
+
+def network(outputs: int, channels: int) -> jaxdl.Module:
+    parts = [
+        part for n in (channels, 2 * channels) for part in (nn.conv(n), jax.nn.relu, nn.max_pool(2))
+    ]
+    return jaxdl.serial(
+        *parts, nn.flatten(), nn.dense(4 * channels), jax.nn.relu, nn.dense(outputs)
+    )
+
+
+def by_parts(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """The digit's cross-entropy and the stroke's: ten scores and two."""
+    digit = losses.cross_entropy(scores[:, :10], labels[:, 0])
+    return digit + losses.cross_entropy(scores[:, 10:], labels[:, 1])
+
+
+def of_twenty(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    return losses.cross_entropy(scores, labels[:, 0] + 10 * labels[:, 1])
+
+
+def run(config: Config) -> dict:
+    seeds, rows, epochs, channels = config.seeds, config.rows, config.epochs, 16
+    if config.smoke:
+        seeds, rows, epochs, channels = 2, 200, 1, 2
+    dataset = _lecture.images(config.smoke)
+    x, labels = pictures(dataset.test, len(dataset.test.y), None)
+    rare = (labels[:, 0] == SCARCE) & (labels[:, 1] == 1)
+    whole, parts = network(20, channels), network(12, channels)
+    apart = {"digit": (network(10, channels), 0), "stroke": (network(2, channels), 1)}
+    many, curves, every = {}, {name: [] for name in CLAIM.deck}, {}
+    for examples in EXAMPLES:
+        seen = pictures(dataset.train, rows, examples)
+
+        def trained(model, loss, data=seen):
+            return _seeds.trained(
+                model,
+                data,
+                loss=loss,
+                seeds=seeds,
+                first=config.seed,
+                optimizer=optax.adam(1e-3),
+                batch_size=50,
+                epochs=epochs,
+            )
+
+        many |= {
+            f"one of twenty, {examples}": trained(whole, of_twenty),
+            f"with a shared trunk, {examples}": trained(parts, by_parts),
+        }
+        scores = many[f"with a shared trunk, {examples}"].predict(x)
+        answers = {
+            "one of twenty": many[f"one of twenty, {examples}"].predict(x).argmax(-1),
+            "with a shared trunk": scores[..., :10].argmax(-1) + 10 * scores[..., 10:].argmax(-1),
+        }
+        alone = {}
+        for name, (model, column) in apart.items():
+            data = seen[0], np.ascontiguousarray(seen[1][:, column])
+            many[f"{name}, {examples}"] = trained(model, "cross_entropy", data)
+            alone[name] = many[f"{name}, {examples}"].predict(x).argmax(-1)
+        answers["basic classifiers"] = alone["digit"] + 10 * alone["stroke"]
+        right = {n: a == labels[:, 0] + 10 * labels[:, 1] for n, a in answers.items()}
+        for name in CLAIM.deck:
+            curves[name].append(right[name][:, rare].mean(1))
+        every[examples] = {n: float(r[:, ~rare].mean()) for n, r in right.items()}
+        print(
+            f"{examples:3d} examples:",
+            ", ".join(f"{name} {curves[name][-1].mean():.3f}" for name in CLAIM.deck),
+            flush=True,
+        )
+    at = EXAMPLES.index(10)
+    found = {name: _seeds.spread(values[at]) for name, values in curves.items()}
+    one, basic, shared = (found[name]["mean"] for name in CLAIM.deck)
+    result = metrics(
+        found,
+        holds=basic > one + 0.15 and shared > one + 0.05,
+        said=(
+            f"with {EXAMPLES[at]} bold fours among the training images, one network of twenty "
+            f"classes knows {one:.2f} of those in the test, two basic classifiers {basic:.2f}, two "
+            f"that share their layers {shared:.2f}; of all other classes "
+            + ", ".join(f"{every[EXAMPLES[at]][name]:.2f}" for name in CLAIM.deck)
+        ),
+        chinese=(
+            f"训练集中只有 {EXAMPLES[at]} 个粗体 4 时，直接分二十类认出测试中的 {one:.2f}，两个基本"
+            f"分类器 {basic:.2f}，共享主干时 {shared:.2f}"
+        ),
+        examples=list(EXAMPLES),
+        curves=numbers(curves),
+        others=every,
+        pictures=numbers(np.concatenate([*x[:8, ..., 0]], 1), 2),
+        **_seeds.times(many),
+    )
+    _figure.save(draw(result), config, "modular", "modular")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """What is known of the scarce class, by its examples; and what the pictures look like."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(
+        2, 1, figsize=(7, 5), layout="constrained", height_ratios=(3, 1)
+    )
+    places = np.arange(len(result["examples"]))
+    for name, values in result["curves"].items():
+        means, deviations = np.mean(values, 1), np.std(values, 1)
+        left.errorbar(places, means, deviations, marker="o", capsize=3, label=name)
+    left.set(xticks=places, xticklabels=result["examples"], ylim=(-0.02, 1.02))
+    left.set(xlabel="bold fours among the training images", ylabel="of those in the test, known")
+    left.legend(frameon=False)
+    right.imshow(result["pictures"], cmap="gray_r")
+    right.set(xticks=[], yticks=[])
+    return figure

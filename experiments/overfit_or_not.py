@@ -1,0 +1,132 @@
+"""Do not always blame overfitting: look at the training error first. Lecture row E01.
+
+Three networks that do badly on the test images, or do not: one that is too small to learn its own
+training images, one that learns few of them by heart, one that learns many. `train.diagnose` tells
+which is which from the history; and dropout, the cure of one illness, is given to each of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _lecture, _run, _seeds
+from experiments._claim import Claim, metrics
+from jaxdl import nn, train
+
+CLAIM = Claim(
+    rows=("E01",),
+    step="best",
+    english="A bad result on the test data is not always overfitting: look at the training first.",
+    chinese="测试结果不好不一定是过拟合：先看训练误差。",
+    deck={},
+    words={
+        "too small, in training": "太小的网络，训练",
+        "too small": "太小的网络，测试",
+        "too small, dropout": "太小的网络加 Dropout，测试",
+        "few images, in training": "数据太少，训练",
+        "few images": "数据太少，测试",
+        "few images, dropout": "数据太少加 Dropout，测试",
+        "many images, in training": "数据充足，训练",
+        "many images": "数据充足，测试",
+        "many images, dropout": "数据充足加 Dropout，测试",
+    },
+    source="train/diagnose.py",
+    minutes=3,
+)
+KINDS = {"too small": (4, 10_000), "few images": (500, 300), "many images": (500, 10_000)}
+"""Hidden units, and training images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+    steps: int = 3000
+    """Steps of gradient descent."""
+
+
+def network(width: int, dropout: bool) -> jaxdl.Module:
+    thinned = [nn.dropout(0.5)] if dropout else []
+    hidden = [nn.flatten(), nn.dense(width, kernel_init="he_normal"), jax.nn.relu, *thinned]
+    return jaxdl.serial(*hidden, nn.dense(10))
+
+
+def run(config: Config) -> dict:
+    seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
+    dataset = _lecture.images(config.smoke)
+    many, found, said = {}, {}, {}
+    for kind, (width, rows) in KINDS.items():
+        x, y = dataset.train.x[:rows], dataset.train.y[:rows]
+        for dropout in (False, True):
+            name = f"{kind}, dropout" if dropout else kind
+            many[name] = _seeds.trained(
+                network(width, dropout),
+                (x, y),
+                seeds=seeds,
+                first=config.seed,
+                loss="cross_entropy",
+                optimizer=optax.sgd(_lecture.RATE),
+                batch_size=100,
+                epochs=max(1, steps * 100 // len(y)),
+                metrics=["accuracy"],
+            )
+            if not dropout:
+                found[f"{kind}, in training"] = _seeds.spread(many[name].accuracy(x, y))
+            accuracy = many[name].accuracy(dataset.test.x, dataset.test.y)
+            found[name] = _seeds.spread(accuracy)
+        seen, unseen = (found[f"{kind}{part}"]["mean"] for part in (", in training", ""))
+        said[kind] = train.diagnose({"accuracy": [seen], "eval_accuracy": [unseen]})
+        cured = found[f"{kind}, dropout"]["mean"]
+        print(
+            f"{kind:12s} training {seen:.3f}, test {unseen:.3f}: {said[kind].problem}; "
+            f"with dropout {cured:.3f}"
+        )
+    mean = {name: values["mean"] for name, values in found.items()}
+    gain = {kind: mean[f"{kind}, dropout"] - mean[kind] for kind in KINDS}
+    told = {kind: diagnosis.problem for kind, diagnosis in said.items()}
+    result = metrics(
+        found,
+        holds=told == {"too small": "training", "few images": "overfitting", "many images": "none"}
+        and gain["too small"] < -0.02
+        and gain["few images"] > 0,
+        said=(
+            f"a network of {KINDS['too small'][0]} hidden units has {mean['too small']:.3f} on the "
+            f"test images and {mean['too small, in training']:.3f} in training: it does not "
+            f"overfit, and dropout changes it by {gain['too small']:+.3f}; one of "
+            f"{KINDS['few images'][0]} units and {KINDS['few images'][1]} images has "
+            f"{mean['few images']:.3f} and {mean['few images, in training']:.3f}: it overfits, and "
+            f"dropout changes it by {gain['few images']:+.3f}"
+        ),
+        chinese=(
+            f"{KINDS['too small'][0]} 个隐藏单元：训练 {mean['too small, in training']:.3f}，测试 "
+            f"{mean['too small']:.3f}，不是过拟合，Dropout 使测试变化 {gain['too small']:+.3f}；"
+            f"{KINDS['few images'][1]} 张图像：训练 {mean['few images, in training']:.3f}，测试 "
+            f"{mean['few images']:.3f}，是过拟合，Dropout 使测试变化 {gain['few images']:+.3f}"
+        ),
+        diagnoses=told,
+        advice={kind: diagnosis.advice for kind, diagnosis in said.items()},
+        **_seeds.times(many),
+    )
+    _figure.save(draw(result), config, "overfit_or_not", "overfit_or_not")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The accuracy in training and on the test images, with and without dropout."""
+    plt = _figure.pyplot()
+    figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    parts = {", in training": "training", "": "test", ", dropout": "test, with dropout"}
+    for i, (part, label) in enumerate(parts.items()):
+        spreads = [result["found"][kind + part] for kind in KINDS]
+        means, deviations = ([s[name] for s in spreads] for name in ("mean", "deviation"))
+        axis.bar(np.arange(len(KINDS)) + (i - 1) * 0.27, means, 0.25, yerr=deviations, label=label)
+    names = [f"{kind}:\n{result['diagnoses'][kind]}" for kind in KINDS]
+    axis.set(xticks=range(len(KINDS)), xticklabels=names, ylabel="accuracy", ylim=(0, 1.05))
+    figure.legend(frameon=False, ncols=3, loc="outside upper center")
+    return figure
