@@ -1,8 +1,9 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
-from jaxdl import data, decode, interpret, losses, metrics, nn, optim, train, tree
+from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.combine import residual, serial, stack
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
+from jaxdl.depth import depth
 from jaxdl.tap import capture, intervene
 from jaxdl.tree import summary
 
@@ -12,10 +13,12 @@ __all__ = [
     "Call",
     "Module",
     "as_module",
+    "attack",
     "capture",
     "compose",
     "data",
     "decode",
+    "depth",
     "init",
     "interpret",
     "intervene",

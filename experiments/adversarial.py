@@ -1,0 +1,122 @@
+"""A change that the eye hardly sees brings the accuracy below one in ten. Lecture row T14.
+
+Goodfellow et al. 2015 (arXiv 1412.6572), Madry et al. 2018 (arXiv 1706.06083). The networks are
+those of `noisy_test`, which noise by lot of the same size hardly moves: what counts is the
+direction, and the gradient by the input tells it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import _figure, _lecture, _run, _seeds
+from experiments._claim import Claim, metrics, numbers
+from jaxdl import attack
+
+CLAIM = Claim(
+    rows=("T14", "R01", "R02"),
+    step="goodness",
+    english="Gradient ascent on the input can bring a network's accuracy below 10 %.",
+    chinese="对输入做梯度上升，可以让网络的准确率低于 10%。",
+    deck={"clean": None, "noise by lot": None, "one step": None, "forty steps": 0.10},
+    words={
+        "clean": "原图",
+        "noise by lot": "随机噪声",
+        "one step": "一步（FGSM）",
+        "forty steps": "四十步（PGD）",
+    },
+    source="attack/gradient.py",
+    minutes=3,
+)
+SIZES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
+AT = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks."""
+    images: int = 1000
+    """Test images."""
+
+
+def run(config: Config) -> dict:
+    seeds, count = (2, 20) if config.smoke else (config.seeds, config.images)
+    networks = _lecture.trained(config, activation="relu", seeds=seeds)
+    test = _lecture.images(config.smoke).test
+    x, y = jax.numpy.asarray(test.x[:count]), test.y[:count]
+    steps = 3 if config.smoke else 40
+
+    @jax.jit
+    def attacked(params, key, size):
+        def f(x):
+            return networks.model.apply(params, {}, x)[0]
+
+        lot = jax.random.rademacher(key, x.shape, x.dtype)
+        changed = {
+            "noise by lot": (x + size * lot).clip(0, 1),
+            "one step": attack.fgsm(f, x, y, size),
+            "forty steps": attack.pgd(f, x, y, size, steps=steps),
+        }
+        answers = {name: f(inputs).argmax(-1) for name, inputs in changed.items()}
+        return changed, {name: (answer == y).mean() for name, answer in answers.items()}
+
+    curves: dict[str, list[list[float]]] = {}
+    pictures = []
+    for size in SIZES:
+        rows: dict[str, list[float]] = {}
+        for i in range(len(networks)):
+            params = jax.tree.map(lambda a, i=i: a[i], networks.params)
+            changed, accuracy = attacked(params, jax.random.key(config.seed + i), size)
+            for name, value in accuracy.items():
+                rows.setdefault(name, []).append(float(value))
+            if size == AT and i == 0:
+                pictures = [x[0], *(images[0] for images in changed.values())]
+        for name, values in rows.items():
+            curves.setdefault(name, []).append(values)
+        print(f"size {size:.2f}:", {name: round(np.mean(v), 3) for name, v in rows.items()})
+    at = SIZES.index(AT)
+    found = {"clean": _seeds.spread(curves["one step"][0])}
+    found |= {name: _seeds.spread(values[at]) for name, values in curves.items()}
+    clean, lot, one, forty = (found[name]["mean"] for name in CLAIM.deck)
+    result = metrics(
+        found,
+        holds=clean > 0.95 and forty < 0.1 and lot > clean - 0.05,
+        said=(
+            f"when every pixel may change by {AT:g} of the range from white to black, {clean:.3f} "
+            f"falls to {one:.3f} by one step along the sign of the gradient and to {forty:.3f} by "
+            f"{steps} small ones; by lot it stays at {lot:.3f}"
+        ),
+        chinese=(
+            f"每个像素最多改变 {AT:g}（灰度范围为 1）时，准确率由 {clean:.3f} 降到一步 {one:.3f}、"
+            f"四十步 {forty:.3f}；同样大小的随机噪声仍有 {lot:.3f}"
+        ),
+        sizes=list(SIZES),
+        curves=numbers(curves),
+        pictures=numbers(np.concatenate(pictures, 1)[..., 0], 2),
+        **_seeds.times({"networks": networks}),
+    )
+    _figure.save(draw(result), config, "adversarial", "adversarial")
+    return result
+
+
+def draw(result: dict) -> Any:
+    """The accuracy by the size of the change, and one image with each."""
+    plt = _figure.pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+    for name, values in result["curves"].items():
+        means, deviations = np.mean(values, 1), np.std(values, 1)
+        left.errorbar(result["sizes"], means, deviations, marker="o", capsize=3, label=name)
+    left.axhline(0.1, color="0.5", ls=":", lw=1)
+    left.set(xlabel="largest change of a pixel", ylabel="test accuracy", ylim=(0, 1.02))
+    left.legend(frameon=False)
+    right.imshow(result["pictures"], cmap="gray_r", vmin=0, vmax=1)
+    width = len(result["pictures"])
+    names = ["clean", *result["curves"]]
+    right.set(xticks=[width * (i + 0.5) for i in range(4)], xticklabels=names, yticks=[])
+    right.set(title=f"changes of {AT:g}")
+    return figure

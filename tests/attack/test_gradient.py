@@ -1,0 +1,104 @@
+"""Attacks: exact on linear functions, inside their box, and as strong as they should be."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxdl
+from jaxdl import attack, data, nn, train
+
+W = jnp.array([[1.0, -2.0], [0.5, 0.0], [-1.0, 3.0]])
+
+
+def linear(x):
+    return x @ W
+
+
+def margin(x, label):
+    scores = linear(x)
+    return scores[:, label] - scores[:, 1 - label]
+
+
+@pytest.mark.row("R01")
+def test_a_linear_margin_falls_by_the_norm_of_its_weights():
+    x = jnp.array([[0.5, 0.4, 0.6]])
+    epsilon = 0.007
+    found = attack.fgsm(linear, x, jnp.array([0]), epsilon)
+    fall = margin(x, 0) - margin(found, 0)
+    np.testing.assert_allclose(fall, epsilon * np.abs(W[:, 0] - W[:, 1]).sum(), rtol=1e-4)
+    toward = attack.fgsm(linear, x, jnp.array([0]), epsilon, targeted=True)
+    np.testing.assert_allclose(margin(toward, 0) - margin(x, 0), fall, rtol=1e-4)
+
+
+@pytest.mark.row("R01")
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 99), st.floats(0, 0.5), st.sampled_from([1, 4]))
+def test_it_stays_in_the_box_and_in_bounds(seed, epsilon, steps):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    x = jax.random.uniform(keys[0], (4, 3))
+    labels = jax.random.randint(keys[1], (4,), 0, 2)
+    for found in (
+        attack.fgsm(linear, x, labels, epsilon),
+        attack.pgd(linear, x, labels, epsilon, steps=steps, key=keys[2]),
+    ):
+        chex.assert_equal_shape([found, x])
+        assert float(jnp.abs(found - x).max()) <= epsilon + 1e-6
+        assert 0 <= float(found.min()) and float(found.max()) <= 1
+
+
+@pytest.mark.row("R02", "T14")
+def test_many_small_steps_find_worse_than_one_on_digits():
+    digits = data.digits()
+    model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
+    state, _ = train.fit(
+        model,
+        digits.train,
+        loss="cross_entropy",
+        optimizer=optax.sgd(0.2, momentum=0.9),
+        batch_size=50,
+        epochs=10,
+        verbose=0,
+    )
+    f = train.predictor(model, state)
+    x, y = jnp.asarray(digits.test.x), digits.test.y
+    right = lambda x: float((f(x).argmax(-1) == y).mean())
+    clean, one = right(x), right(attack.fgsm(f, x, y, 0.2))
+    many = right(jax.jit(lambda x: attack.pgd(f, x, y, 0.2))(x))
+    lot = right((x + 0.2 * jax.random.rademacher(jax.random.key(0), x.shape, x.dtype)).clip(0, 1))
+    assert clean > 0.9 and lot > clean - 0.1 and many <= one and many < 0.1
+    other = (y + 1) % 10
+    toward = attack.pgd(f, x, other, 0.3, targeted=True)
+    assert float((f(toward).argmax(-1) == other).mean()) > 0.9
+
+
+def test_within_jit_and_vmap():
+    x, labels = jnp.full((2, 3), 0.5), jnp.array([0, 1])
+    sizes = jnp.array([0.0, 0.1])
+    found = jax.vmap(lambda size: attack.fgsm(linear, x, labels, size))(sizes)
+    np.testing.assert_allclose(found[0], x)
+    np.testing.assert_allclose(found[1], attack.fgsm(linear, x, labels, 0.1), rtol=1e-6)
+    inside = jax.jit(lambda size: attack.fgsm(linear, x, labels, size))(0.1)  # x known outside
+    np.testing.assert_allclose(inside, found[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"x": jnp.zeros((2, 3), jnp.int32)}, "expected floats"),
+        ({"labels": jnp.array([0])}, "expected floats"),
+        ({"labels": jnp.array([0.0, 1.0])}, "expected integers"),
+        ({"epsilon": -0.1}, "epsilon is -0.1"),
+        ({"x": jnp.full((2, 3), 1.5)}, "bounds"),
+    ],
+)
+def test_bad_arguments(change, words):
+    options = {"x": jnp.zeros((2, 3)), "labels": jnp.array([0, 1]), "epsilon": 0.1} | change
+    with pytest.raises(ValueError, match=words):
+        attack.fgsm(linear, **options)
+    with pytest.raises(ValueError, match="steps is 0"):
+        attack.pgd(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), 0.1, steps=0)

@@ -1,0 +1,42 @@
+"""Depth: counted by hand on small networks of every kind of loop and branch."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxdl
+from jaxdl import nn
+
+X = jnp.ones((2, 4))
+
+
+@pytest.mark.row("T08")
+@pytest.mark.parametrize(
+    "model, expected",
+    [
+        (jaxdl.serial(nn.dense(4)), 1),
+        (jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), 2),
+        (jaxdl.serial(jnp.tanh), 0),
+        (jaxdl.residual(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), nn.dense(4)), 2),
+        (jaxdl.stack(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), 5), 10),
+        (jaxdl.serial(nn.dense(4), lambda x: jax.checkpoint(jnp.sin)(x), nn.dense(3)), 2),
+        (jaxdl.serial(nn.dense(4), lambda x: x @ x.T), 1),  # of inputs with inputs: no weights
+        (jaxdl.serial(lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), nn.dense(3)), 1),
+    ],
+)
+def test_by_hand(model, expected):
+    assert jaxdl.depth(model, X) == expected
+
+
+def test_a_step_in_time_is_a_layer():
+    model = nn.recurrent(nn.elman(3))
+    # One from the first input and six of the state: where it begins, nothing of the input is in it.
+    assert jaxdl.depth(model, jnp.ones((2, 7, 4))) == 7
+
+
+def test_a_loop_of_unknown_length():
+    endless = jaxdl.serial(
+        nn.dense(4), lambda x: jax.lax.while_loop(lambda a: a.sum() < 9, lambda a: a + 1, x)
+    )
+    with pytest.raises(ValueError, match="while"):
+        jaxdl.depth(endless, X)

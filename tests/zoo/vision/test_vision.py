@@ -1,0 +1,219 @@
+"""Networks for images: their sizes, their depths, and their outputs from given weights."""
+
+import itertools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import tree
+from jaxdl.zoo.vision import resnet
+from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
+from jaxdl.zoo.vision.googlenet import googlenet, inception
+from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
+from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
+
+
+def image(size):
+    return jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+
+
+def parameters(model, size):
+    return tree.count(jax.eval_shape(model.init, jax.random.key(0), image(size))[0])
+
+
+@pytest.mark.row("G01", "G02", "G03", "G04")
+@pytest.mark.parametrize(
+    "make, size, expected",
+    [
+        (alexnet, 227, 60_965_224),
+        (vgg11, 224, 132_863_336),
+        (vgg13, 224, 133_047_848),
+        (vgg16, 224, 138_357_544),
+        (vgg19, 224, 143_667_240),
+        (googlenet, 224, 6_998_552),
+        (resnet18, 224, 11_689_512),
+        (resnet34, 224, 21_797_672),
+        (resnet50, 224, 25_557_032),
+        (resnet101, 224, 44_549_160),
+        (resnet152, 224, 60_192_808),
+    ],
+)
+def test_numbers_of_parameters(make, size, expected):
+    assert parameters(make(), size) == expected
+
+
+@pytest.mark.row("G05", "T11")
+@pytest.mark.parametrize(
+    "depth, expected",
+    [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)],
+)
+def test_plain_and_residual_networks_for_small_images_are_of_one_size(depth, expected):
+    assert parameters(cifar_resnet(depth), 32) == parameters(cifar_resnet(depth, plain=True), 32)
+    assert parameters(cifar_resnet(depth), 32) == expected
+
+
+def test_a_depth_that_is_none():
+    with pytest.raises(ValueError, match=r"depth is 21; expected 6n \+ 2"):
+        cifar_resnet(21)
+
+
+@pytest.mark.row("T08")
+@pytest.mark.parametrize(
+    "make, size, expected", [(alexnet, 227, 8), (vgg19, 224, 19), (googlenet, 224, 22)]
+)
+def test_depths_as_the_lectures_table_has_them(make, size, expected):
+    assert jaxdl.depth(make(), image(size)) == expected
+
+
+@pytest.mark.row("T08", "G04")
+def test_the_depth_of_152_layers():
+    assert jaxdl.depth(resnet152(), image(64)) == 152
+
+
+@pytest.mark.row("T09")
+def test_alexnet_in_numbers():
+    """The lectures' 630 million connections do not follow from the figure; 724 million do."""
+    model = alexnet()
+    params = jax.eval_shape(model.init, jax.random.key(0), image(227))[0]
+    weights = [params[f"{kind}_{i}"] for kind, n in (("conv", 5), ("dense", 3)) for i in range(n)]
+    counts = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
+    assert [tree.count(part) for part in weights] == counts and sum(counts) == 60_965_224
+    summary = jaxdl.summary(model, image(227))
+    layers = [row for row in summary.rows if row.kind in ("conv", "dense")]
+    assert sum(row.flops for row in layers) // 2 == 724_406_816
+    shapes = [re.findall(r"\d+", row.shape.partition("[")[2]) for row in layers]
+    units = [math.prod(map(int, shape)) for shape in shapes]
+    assert sum(units) == 659_272 and units[-2] == 4096
+
+
+def test_local_response_normalization_is_the_papers_sum():
+    a = np.random.default_rng(0).normal(size=(1, 2, 2, 7))
+    expected = np.empty_like(a)
+    for c in range(7):
+        near = a[..., max(0, c - 2) : c + 3]
+        expected[..., c] = a[..., c] / (2 + 1e-4 * (near**2).sum(-1)) ** 0.75
+    found = local_response_normalization(jnp.asarray(a, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.isfinite(jax.grad(lambda x: local_response_normalization(x).sum())(found)).all()
+
+
+@pytest.mark.row("G03")
+def test_an_inception_module_joins_its_four_branches():
+    module = inception(2, 3, 4, 2, 3, 1)
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 5))
+    params, state = jaxdl.init(module, jax.random.key(1), x)
+    y, found = jaxdl.capture(module, params, state, x)
+    parts = [found[name] for name in ("one", "three", "five", "pool")]
+    assert [part.shape[-1] for part in parts] == [2, 4, 3, 1]
+    np.testing.assert_array_equal(y, np.concatenate(parts, -1))
+
+
+@pytest.mark.row("G04")
+def test_a_residual_block_is_relu_of_x_and_f_of_x():
+    block = resnet.basic_block(4, 1, False)
+    x = jax.random.normal(jax.random.key(0), (2, 5, 5, 4))
+    params, state = jaxdl.init(block, jax.random.key(1), x)
+    f = block.children["sum"].children["block"]
+    inner = f.apply(params["sum"]["block"], state["sum"]["block"], x)[0]
+    np.testing.assert_allclose(
+        block.apply(params, state, x)[0], jax.nn.relu(x + inner), rtol=1e-5, atol=1e-6
+    )
+    zeroed = jax.tree.map(jnp.zeros_like, params)
+    np.testing.assert_array_equal(block.apply(zeroed, state, x)[0], jax.nn.relu(x))
+
+
+def test_channels_of_zeros_stand_on_both_sides():
+    x = jnp.arange(2 * 4 * 4 * 2, dtype=jnp.float32).reshape(2, 4, 4, 2)
+    found = resnet.padded(4, 2)(x)
+    assert found.shape == (2, 2, 2, 4)
+    np.testing.assert_array_equal(found[..., 1:3], x[:, ::2, ::2])
+    assert not found[..., 0].any() and not found[..., 3].any()
+
+
+def u(k, count):
+    """Numbers in [0, 1) by a formula, so that two libraries can be given the same."""
+    i = np.arange(1, count + 1)
+    x = np.abs(np.sin(12.9898 * i + 78.233 * (k + 1))) * 43758.5453
+    return x - np.floor(x)
+
+
+def filled(model, params, state):
+    """Weights by the formula, in the order in which a PyTorch model lists its own."""
+    count = itertools.count()
+
+    def array(shape, scale, turn=None):
+        values = scale(u(next(count), int(np.prod(shape))), shape).reshape(shape)
+        return jnp.asarray(values if turn is None else values.transpose(turn))
+
+    def kernel(values, shape):
+        return (values - 0.5) * np.sqrt(12) * np.sqrt(2 / np.prod(shape[1:]))
+
+    near_one = lambda values, shape: 1 + 0.1 * (2 * values - 1)
+    small = lambda values, shape: 0.1 * (2 * values - 1)
+
+    def fill(module, p, s):
+        if module.children:
+            parts = {
+                name: fill(child, p[name], s.get(name, {}))
+                for name, child in module.children.items()
+                if name in p
+            }
+            return tuple({name: part[i] for name, part in parts.items()} for i in (0, 1))
+        made = {}
+        if "kernel" in p:
+            turn = {4: (2, 3, 1, 0), 2: (1, 0)}[p["kernel"].ndim]
+            shape = np.empty(p["kernel"].shape, bool).transpose(np.argsort(turn)).shape
+            made["kernel"] = array(shape, kernel, turn)
+        if "scale" in p:
+            made["scale"] = array(p["scale"].shape, near_one)
+        if "bias" in p:
+            made["bias"] = array(p["bias"].shape, small)
+        scales = {"mean": small, "var": near_one}
+        return made, {name: array(s[name].shape, scales[name]) for name in scales if s}
+
+    return fill(model, params, state)
+
+
+@pytest.mark.row("G04")
+@pytest.mark.parametrize(
+    "make, size, first, total, norm",
+    [
+        (
+            lambda: cifar_resnet(20),
+            32,
+            [0.551254906331, 0.273238846612, -17.7092191806, -14.267157168, -11.4100329075],
+            -61.1284778217,
+            38.1150657849,
+        ),
+        (
+            resnet18,
+            64,
+            [0.694206753372, 5.5989574124, 3.67664071481, 12.629314358, -12.7396521998],
+            -59.7123338598,
+            424.629601152,
+        ),
+        (
+            resnet50,
+            64,
+            [75.3666513312, -116.336947959, 415.025240447, 11.647024766, -25.4733710207],
+            -8893.66029459,
+            9121.25228661,
+        ),
+    ],
+)
+def test_the_outputs_are_those_of_the_pytorch_models(make, size, first, total, norm):
+    """Computed with torchvision, and with akamaster/pytorch_resnet_cifar10, in double precision."""
+    with jax.enable_x64(True):
+        model = make()
+        x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
+        x = jnp.asarray(x.transpose(0, 2, 3, 1))
+        shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+        params, state = filled(model, *shapes)
+        y = np.asarray(model.apply(params, state, x)[0])[0]
+    np.testing.assert_allclose(y[:5], first, rtol=1e-6)
+    np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
