@@ -164,7 +164,7 @@ def killed_while_saving(cycles: int, seed: int = 0) -> Found:
             wrong.append(f"at the end {saved and int(saved.state.step)}, {committed} was written")
         elif not all((leaf == int(saved.state.step)).all() for leaf in saved.state.params.values()):
             wrong.append("at the end a mixture of steps")
-    return Found(good if not wrong else good - 1, cycles, tuple(wrong))
+    return Found(min(good, cycles - 1) if wrong else good, cycles, tuple(wrong))
 
 
 def _small() -> train.TrainState:

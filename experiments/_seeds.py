@@ -132,10 +132,11 @@ def kept(
 
 
 def times(networks: Mapping[str, Trained]) -> dict[str, dict[str, float]]:
-    """For a result: what each kind took, and would have taken run by run."""
+    """For a result: what each kind took, and what several of one would have taken run by run."""
+    several = {name: found.separately for name, found in networks.items() if len(found) > 1}
     return {
         "seconds": {name: found.seconds for name, found in networks.items()},
-        "separately": {name: found.separately for name, found in networks.items()},
+        "separately": several,
     }
 
 

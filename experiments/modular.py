@@ -3,8 +3,8 @@
 The lectures' classes are girls and boys with long and short hair, of which long-haired boys are
 few. Ours are digits in thin and in bold strokes, of which the bold fours are few. One network names
 the twenty classes; two basic classifiers name the digit and the stroke, for each of which there are
-examples enough, and so know the class. When the two share their layers they know it less well: what
-tells strokes apart is then at hand for the digit, and says that no four is bold.
+examples enough, and so know the class. Whether the two share their layers is tried too: one trunk
+is half of the work, but what tells strokes apart is then at hand to say that no four is bold.
 """
 
 from __future__ import annotations

@@ -108,7 +108,20 @@ def table() -> str:
             "explain_digits",
             found("explain_digits", judged),
         ),
+        (
+            "networks that are fooled",
+            "attack/gradient.py",
+            "adversarial",
+            found("adversarial", said),
+        ),
         ("what it believes", "interpret/feature_vis/activation_maximization.py", "digits", ""),
+        (
+            "networks for images",
+            "zoo/vision/alexnet.py zoo/vision/vgg.py zoo/vision/googlenet.py zoo/vision/resnet.py "
+            "zoo/vision/efficientnet.py",
+            "plain_56",
+            found("plain_56", said),
+        ),
         (
             "[the lectures' claims](experiments/README.md)",
             "train/many.py zoo/history/neuron.py zoo/history/rbm.py",
@@ -155,6 +168,10 @@ def found(name: str, say: Callable[[dict[str, Any]], str]) -> str:
     """What an experiment recorded, in words, or nothing where it has not been run."""
     result = loaded(name)
     return "" if result is None else say(result["metrics"])
+
+
+def said(metrics: dict[str, Any]) -> str:
+    return metrics["said"]
 
 
 def memory(metrics: dict[str, Any]) -> str:

@@ -55,6 +55,14 @@ class Tried(NamedTuple):
         return max(self.result["seconds"], sum(self.metrics.get("seconds", {}).values())) / 60
 
     @property
+    def speedup(self) -> float | None:
+        """How many times as fast the seeds were as one program as they would be one by one."""
+        separately = self.metrics.get("separately")
+        if not separately:
+            return None
+        return sum(separately.values()) / sum(self.metrics["seconds"][name] for name in separately)
+
+    @property
     def metrics(self) -> dict[str, Any]:
         return self.result["metrics"] if self.result else {}
 
@@ -99,10 +107,37 @@ def number(value: float | None) -> str:
 
 
 def ours(spread: dict[str, float]) -> str:
-    """Mean and deviation over the seeds; small numbers with their digits."""
+    """Mean and deviation over the seeds, if there are several; small numbers with their digits."""
     mean, deviation = spread["mean"], spread["deviation"]
     digits = ".3f" if abs(mean) >= 0.01 else ".1e"
-    return f"{mean:{digits}} ± {deviation:{digits}}"
+    return f"{mean:{digits}} ± {deviation:{digits}}" if spread["seeds"] > 1 else f"{mean:{digits}}"
+
+
+def seeds(spread: dict[str, float]) -> str:
+    """How many; none where a number is exact."""
+    return f"{spread['seeds'] or '-'}"
+
+
+def time(tried: Tried) -> tuple[str, str]:
+    """What it takes, in both languages."""
+    english, chinese = f"{tried.minutes:.1f} minutes", f"{tried.minutes:.1f} 分钟"
+    if tried.speedup is None:
+        return english, chinese
+    return (
+        f"{english}, {tried.speedup:.1f} times as fast as its seeds one by one",
+        f"{chinese}，比逐个种子运行快 {tried.speedup:.1f} 倍",
+    )
+
+
+def whole(tried: list[Tried]) -> tuple[str, str]:
+    """What all of them take, one after the other, networks in common trained once."""
+    minutes = sum(t.result["seconds"] for t in tried if t.result) / 60
+    machines = {t.result["machine"] for t in tried if t.result}
+    where = "; ".join(sorted(machines))
+    return (
+        f"All of them take {minutes:.0f} minutes one after the other ({where}).",
+        f"全部依次运行需 {minutes:.0f} 分钟（{where}）。",
+    )
 
 
 def verdict(tried: Tried) -> tuple[str, str]:
@@ -119,6 +154,7 @@ def as_markdown(tried: list[Tried]) -> str:
         "Written by `python -m experiments report` from the results in this folder; nothing here",
         "is typed by hand. Ours are means and deviations over the seeds, beside the lectures'.",
         "",
+        *(part for text in whole(tried) for part in (text, "")),
     ]
     for step, (english, chinese) in STEPS.items():
         lines += [f"## {english}", f"## {chinese}", ""]
@@ -134,7 +170,7 @@ def section(tried: Tried) -> list[str]:
     for name, spread in metrics.get("found", {}).items():
         deck = number(claim.deck.get(name))
         words = claim.words.get(name, "")
-        lines.append(f"| {name} | {words} | {deck} | {ours(spread)} | {spread['seeds']} |")
+        lines.append(f"| {name} | {words} | {deck} | {ours(spread)} | {seeds(spread)} |")
     lines.append("")
     if tried.result:
         english, chinese = verdict(tried)
@@ -143,7 +179,7 @@ def section(tried: Tried) -> list[str]:
             "",
             f"{chinese}：{metrics['chinese']}。",
         ]
-        lines += ["", f"`python -m experiments {tried.name}`, {tried.minutes:.1f} minutes; "]
+        lines += ["", f"`python -m experiments {tried.name}`, {time(tried)[0]}; "]
         lines[-1] += f"[{claim.source}]({REPOSITORY}/{claim.source}); rows {', '.join(claim.rows)}."
     else:
         lines += [f"Not yet run: `python -m experiments {tried.name}`, {claim.minutes:g} minutes."]
@@ -185,6 +221,7 @@ def as_page(tried: list[Tried]) -> str:
         f"五份深度学习讲义中的 {len(done)} 条论断，每条都可用一条命令重现：{held} 条成立。"
         "数字为各随机种子的均值与标准差。",
     )
+    lead += " " + both(*whole(tried))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -212,7 +249,7 @@ def article(tried: Tried) -> str:
     rows = "".join(
         f"<tr><td>{both(name, claim.words.get(name, name))}</td>"
         f"<td>{number(claim.deck.get(name))}</td><td>{ours(spread)}</td>"
-        f"<td>{spread['seeds']}</td></tr>"
+        f"<td>{seeds(spread)}</td></tr>"
         for name, spread in metrics.get("found", {}).items()
     )
     heads = (("", ""), ("lecture", "讲义"), ("ours", "实测"), ("seeds", "种子数"))
@@ -224,13 +261,12 @@ def article(tried: Tried) -> str:
             f'<p><span class="verdict">{both(english.capitalize(), chinese)}</span>'
             f"{both(': ' + metrics['said'] + '.', '：' + metrics['chinese'] + '。')}</p>"
         )
-    minutes = tried.minutes
     command = f"python -m experiments {tried.name}"
     source = f'<a href="{REPOSITORY}/{claim.source}">{claim.source}</a>'
     return (
         f"<article><h3>{both(claim.english, claim.chinese)}</h3>"
         f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>{said}{picture(tried)}'
-        f"<p><code>{command}</code> · {both(f'{minutes:.1f} minutes', f'{minutes:.1f} 分钟')} · "
+        f"<p><code>{command}</code> · {both(*time(tried))} · "
         f"{source} · {', '.join(claim.rows)}</p></article>\n"
     )
 

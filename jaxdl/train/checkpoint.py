@@ -63,8 +63,7 @@ class Checkpoints:
 
     Args:
       directory: made if it is not there. One run writes to it at a time.
-      every: steps from one checkpoint to the next, besides those at the end of every epoch; None
-        saves at the ends of epochs only.
+      every: steps from one checkpoint to the next; None saves at the end of every epoch.
       keep: how many of the newest to keep; None keeps all.
       monitor: an entry of the history, such as "eval_loss", by which the best is kept too.
       mode: "min", "max" or "auto", as for `EarlyStopping`.

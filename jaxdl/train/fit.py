@@ -185,6 +185,11 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints.of(checkpoint)
+        if checkpoints is None and resume not in ("auto", True, False):
+            raise ValueError(
+                f"fit: resume is {str(resume)!r} without checkpoint=; expected the directory that "
+                "the run saves in, too: checkpoint='run'."
+            )
         setup, saved = {}, None
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())

@@ -70,7 +70,7 @@ def _step(line: str) -> float:
     """The step of a line, or infinity where a killed run left half of one."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")
 
 

@@ -21,6 +21,16 @@ def test_one_of_n_encoding():
     chex.assert_trees_all_equal(rows, np.eye(5, dtype=np.float32))
 
 
+@pytest.mark.row("M01")
+def test_one_hot_words_are_all_equally_unlike_and_as_long_as_the_lexicon():
+    """The drawbacks: no two words are near each other, and every new word makes all longer."""
+    lexicon = ["cat", "dog", "elephant", "bag", "apple", "cats"]
+    rows = data.one_hot(np.arange(len(lexicon)), len(lexicon))
+    chex.assert_trees_all_equal(rows @ rows.T, np.eye(6, dtype=np.float32))  # cosines
+    bag = data.one_hot(np.array([0, 1, 0]), 6).sum(0)  # a text as a bag: its order is lost
+    chex.assert_trees_all_equal(bag, data.one_hot(np.array([1, 0, 0]), 6).sum(0))
+
+
 @given(st.lists(WORDS, min_size=1, max_size=5))
 def test_a_vocabulary_gives_back_what_it_was_made_of(texts):
     vocabulary = data.Vocabulary(texts)

@@ -16,7 +16,7 @@ def built(cell):
     return jaxdl.init(cell, jax.random.key(1), X)[0]
 
 
-@pytest.mark.row("J09", "J10", "J12", "J13")
+@pytest.mark.row("E08", "J09", "J10", "J12", "J13")
 @pytest.mark.parametrize(
     "make, count",
     [

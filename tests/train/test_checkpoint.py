@@ -114,6 +114,8 @@ def test_from_a_checkpoint_by_its_path(tmp_path):
     same(fit(tmp_path / "b", epochs=4, resume=first)[0], whole[0])
     with pytest.raises(ValueError, match="to go on from an earlier step"):
         fit(tmp_path / "a", epochs=4, resume=first)
+    with pytest.raises(ValueError, match="resume is .* without checkpoint="):
+        fit(epochs=4, resume=first)
 
 
 def test_every_so_many_steps(tmp_path):

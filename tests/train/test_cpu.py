@@ -32,6 +32,20 @@ for i in range(25):
     np.full(6_000_000, 1.0)
 print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
 """
+CHOSEN = """
+import json, jax, numpy as np
+from jaxdl import nn, train
+devices = train.use_cpu_devices(3)
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 3, 40).astype(np.int32)
+second = train.distributed.mesh(devices[1:2])
+options = dict(loss="cross_entropy", optimizer="sgd", verbose=0)
+state, _ = train.fit(nn.dense(3), (x, y), mesh=second, **options)
+everywhere, _ = train.fit(nn.dense(3), (x, y), batch_size=30, **options)
+scores = train.predict(nn.dense(3), state, x)
+of = lambda tree: sorted({d.id for a in jax.tree.leaves(tree) for d in a.devices()})
+print(json.dumps([of(state.params), of(scores), of(everywhere.params)]))
+"""
 
 
 def python(code):
@@ -42,6 +56,11 @@ def python(code):
 def test_two_devices_share_the_rows_and_agree_with_one():
     devices, error = python(DEVICES)
     assert devices == 2 and error < 1e-5
+
+
+@pytest.mark.row("V06")
+def test_the_device_is_chosen_by_a_mesh():
+    assert python(CHOSEN) == [[1], [1], [0, 1, 2]]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator only")

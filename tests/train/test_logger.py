@@ -63,7 +63,8 @@ def test_lines_are_valid_json_and_those_taken_again_go(tmp_path):
     for step in (1, 2, 3):
         logger.log(step, {"loss": float("nan"), "rate": 0.5, "high": float("inf")})
     logger.close()
-    path.write_text(path.read_text() + '{"step": 4, "lo')  # a killed run
+    huge = '{"step": 1' + 400 * "0" + "}\n"
+    path.write_text(path.read_text() + huge + '{"step": 4, "lo')  # a killed run
     logger = train.JSONLines(path)
     logger.log(3, {"loss": 1.0})
     logger.close()

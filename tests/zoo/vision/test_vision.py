@@ -13,6 +13,7 @@ import jaxdl
 from jaxdl import tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
+from jaxdl.zoo.vision.efficientnet import efficientnet, squeeze_excite
 from jaxdl.zoo.vision.googlenet import googlenet, inception
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
@@ -73,6 +74,45 @@ def test_depths_as_the_lectures_table_has_them(make, size, expected):
 @pytest.mark.row("T08", "G04")
 def test_the_depth_of_152_layers():
     assert jaxdl.depth(resnet152(), image(64)) == 152
+
+
+@pytest.mark.row("G12", "T17")
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ("b0", 5_288_548),
+        ("b1", 7_794_184),
+        ("b2", 9_109_994),
+        ("b3", 12_233_232),
+        ("b4", 19_341_616),
+        ("b5", 30_389_784),
+        ("b6", 43_040_704),
+        ("b7", 66_347_960),
+    ],
+)
+def test_efficient_networks_grow_by_their_factors(size, expected):
+    assert parameters(efficientnet(size), 64) == expected
+    if size == "b0":  # the lectures: more accurate than ResNet-50, and a fifth of it
+        assert 4.5 < 25_557_032 / expected < 5
+
+
+def test_a_size_that_is_none():
+    with pytest.raises(ValueError, match="size is 'b8'; expected one of b0, b1"):
+        efficientnet("b8")
+
+
+@pytest.mark.row("G11")
+def test_a_gate_multiplies_whole_channels():
+    gate = squeeze_excite(6, 2)
+    x = jax.random.normal(jax.random.key(0), (3, 4, 5, 6))
+    params, _ = jaxdl.init(gate, jax.random.key(1), x)
+    ratio = np.asarray(gate.apply(params, {}, x)[0] / x)
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], x.shape), rtol=1e-5)
+    mean = np.asarray(x).mean((1, 2))
+    inner = mean @ np.asarray(params["reduce"]["kernel"])
+    outer = (inner / (1 + np.exp(-inner))) @ np.asarray(params["expand"]["kernel"])
+    np.testing.assert_allclose(ratio[:, 0, 0], 1 / (1 + np.exp(-outer)), rtol=1e-4)
+    assert tree.count(params) == 2 * 6 * 2 + 2 + 6
 
 
 @pytest.mark.row("T09")
@@ -203,6 +243,16 @@ def filled(model, params, state):
             [75.3666513312, -116.336947959, 415.025240447, 11.647024766, -25.4733710207],
             -8893.66029459,
             9121.25228661,
+        ),
+        (
+            efficientnet,
+            64,
+            [
+                *(-0.0132014700821, -0.127830247494, -0.040364164421),
+                *(-0.0972285300834, -0.0275321430969),
+            ],
+            -3.03106293359,
+            3.80410028775,
         ),
     ],
 )

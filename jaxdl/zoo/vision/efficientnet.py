@@ -1,0 +1,135 @@
+"""EfficientNet: width, depth and resolution grown together. Tan and Le 2019, arXiv 1905.11946.
+
+    block    1x1 wider, depthwise k x k, squeeze and excite, 1x1 narrower; around it if shapes agree
+
+B0 was found by search (table 1); B1 to B7 multiply its channels and its layers. The gate over the
+channels is that of Hu et al. 2018 (arXiv 1709.01507). Lecture rows G11, G12, T17.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.combine import residual, serial
+from jaxdl.core import Module, compose
+from jaxdl.nn import batch_norm, conv, dense, dropout, global_avg_pool
+
+__all__ = ["efficientnet", "inverted_residual", "squeeze_excite"]
+
+STAGES = (
+    # expansion, window, stride, channels, layers
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+SCALES = {
+    # factors of the channels and of the layers, dropout before the last layer
+    "b0": (1.0, 1.0, 0.2),
+    "b1": (1.0, 1.1, 0.2),
+    "b2": (1.1, 1.2, 0.3),
+    "b3": (1.2, 1.4, 0.3),
+    "b4": (1.4, 1.8, 0.4),
+    "b5": (1.6, 2.2, 0.4),
+    "b6": (1.8, 2.6, 0.5),
+    "b7": (2.0, 3.1, 0.5),
+}
+
+
+def squeeze_excite(channels: int, reduced: int) -> Module:
+    """y = x sigmoid(W2 silu(W1 mean(x))): each channel times a gate. Hu et al. 2018, eq. 2 to 4.
+
+    Args:
+      channels: C, those of x.
+      reduced: units between W1 and W2; the paper of the block has C / 16.
+
+    Returns:
+      A `Module` from (N, H, W, C) to the same.
+    """
+    children = {"reduce": dense(reduced), "expand": dense(channels)}
+
+    def forward(call, x):
+        squeezed = jax.nn.silu(call("reduce", jnp.mean(x, (1, 2))))
+        return x * jax.nn.sigmoid(call("expand", squeezed))[:, None, None]
+
+    return compose("squeeze_excite", children, forward)
+
+
+def normalized(features: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[Module]:
+    """A convolution without bias and its normalization."""
+    options: dict[str, Any] = {"stride": stride, "groups": groups, "use_bias": False}
+    kernel = conv(
+        features, kernel_size, padding=kernel_size // 2, kernel_init="he_normal", **options
+    )
+    return [kernel, batch_norm()]
+
+
+def inverted_residual(
+    channels: int, features: int, *, expansion: int, kernel_size: int, stride: int
+) -> Module:
+    """The block: wide inside and narrow at both ends. Sandler et al. 2018, arXiv 1801.04381.
+
+    Args:
+      channels, features: those of its input and of its output.
+      expansion: how many times as wide it is inside.
+      kernel_size, stride: of the depthwise convolution.
+
+    Returns:
+      A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
+    """
+    wide = channels * expansion
+    layers: list[Any] = []
+    if expansion > 1:
+        layers += [*normalized(wide, 1), jax.nn.silu]
+    layers += [*normalized(wide, kernel_size, stride, groups=wide), jax.nn.silu]
+    layers += [squeeze_excite(wide, max(1, channels // 4)), *normalized(features, 1)]
+    block = serial(*layers)
+    return residual(block) if stride == 1 and channels == features else block
+
+
+def rounded(channels: float) -> int:
+    """To a multiple of 8, and never to less than nine tenths."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * channels else near
+
+
+def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
+    """One of the eight: 5,288,548 parameters in B0, 66,347,960 in B7.
+
+    Blocks are not dropped at random, as the paper's training did.
+
+    Args:
+      size: "b0" to "b7".
+      classes: the number of classes.
+
+    Returns:
+      A `Module` from (N, H, W, 3) to logits (N, classes); B0 was made for 224 pixels a side.
+
+    Raises:
+      ValueError: there is no such size.
+    """
+    if size not in SCALES:
+        raise ValueError(f"efficientnet: size is {size!r}; expected one of {', '.join(SCALES)}.")
+    width, depth, rate = SCALES[size]
+    channels = rounded(32 * width)
+    layers: list[Any] = [*normalized(channels, 3, 2), jax.nn.silu]
+    for expansion, kernel_size, stride, features, count in STAGES:
+        for i in range(math.ceil(count * depth)):
+            block = inverted_residual(
+                channels,
+                rounded(features * width),
+                expansion=expansion,
+                kernel_size=kernel_size,
+                stride=1 if i else stride,
+            )
+            layers.append(block)
+            channels = rounded(features * width)
+    layers += [*normalized(4 * channels, 1), jax.nn.silu]
+    return serial(*layers, global_avg_pool(), dropout(rate), dense(classes))
