@@ -111,7 +111,7 @@ def kept(
     """
     checksum = 0
     for leaf in jax.tree.leaves(data):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
     asked = dict(settings) | {"model": repr(model), "data": checksum}
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     weights = config.results / "networks" / f"{name}.safetensors"

@@ -52,7 +52,7 @@ def table() -> str:
         ),
         (
             "recurrent networks: every cell, any length",
-            "nn/rnn.py nn/lstm.py nn/gru.py nn/recurrent.py nn/bidirectional.py",
+            "nn/rnn.py nn/lstm.py nn/gru.py nn/cell.py nn/recurrent.py nn/bidirectional.py",
             *speed("rnn", "torch"),
         ),
         ("what BPTT does", "nn/bptt.py", "long_memory", found("long_memory", memory)),

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxdl.losses import cross_entropy
 
@@ -112,7 +113,7 @@ def _check(x: jax.Array, labels: jax.Array, epsilon: float, bounds: Bounds | Non
         raise ValueError(f"attack: labels are {labels.dtype}; expected integers: take argmax(-1).")
     if isinstance(epsilon, int | float) and not epsilon >= 0:
         raise ValueError(f"attack: epsilon is {epsilon!r}; expected a number >= 0.")
-    if bounds is not None and not isinstance(x, jax.core.Tracer):
+    if bounds is not None and not isinstance(x, Tracer):
         values = np.asarray(x)  # at once, also where a function around this one is traced
         least, most = values.min(initial=np.inf), values.max(initial=-np.inf)
         if least < bounds[0] or most > bounds[1]:

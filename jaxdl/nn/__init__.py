@@ -12,6 +12,7 @@ from jaxdl.nn.attention import (
     dot_scores,
 )
 from jaxdl.nn.bidirectional import bidirectional, deep_recurrent
+from jaxdl.nn.cell import Cell
 from jaxdl.nn.conv import conv, conv_transpose, convolution, transposed_convolution
 from jaxdl.nn.dense import affine, dense
 from jaxdl.nn.dropout import drop, dropout
@@ -43,7 +44,8 @@ from jaxdl.nn.pool import (
     max_pool,
     max_pooling,
 )
-from jaxdl.nn.recurrent import Cell, recurrence, recurrent
+from jaxdl.nn.recurrence import recurrence
+from jaxdl.nn.recurrent import recurrent
 from jaxdl.nn.rnn import elman, elman_step, jordan, jordan_step, lateral, lateral_step
 
 __all__ = [

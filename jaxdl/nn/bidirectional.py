@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from jaxdl.combine import numbered
 from jaxdl.core import Module, compose
+from jaxdl.nn.cell import Cell
 from jaxdl.nn.dense import dense
 from jaxdl.nn.dropout import dropout as drop
-from jaxdl.nn.recurrent import Cell, recurrent
+from jaxdl.nn.recurrent import recurrent
 
 __all__ = ["bidirectional", "deep_recurrent"]
 

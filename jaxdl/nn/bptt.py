@@ -22,7 +22,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxdl.core import Tree
-from jaxdl.nn.recurrent import Cell
+from jaxdl.nn.cell import Cell
 
 __all__ = [
     "explicit_gradient",

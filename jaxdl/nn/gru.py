@@ -15,10 +15,10 @@ import jax.numpy as jnp
 
 from jaxdl.core import Tree, named_key
 from jaxdl.nn import _check
+from jaxdl.nn.cell import Cell, gate_kernels, make_cell
 from jaxdl.nn.dense import affine
 from jaxdl.nn.gru_fused import fused_gru
 from jaxdl.nn.initializers import Initializer, initializer
-from jaxdl.nn.recurrent import Cell, gate_kernels, make_cell
 
 __all__ = ["gru", "gru_step"]
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from jaxdl.core import Tree, named_key
 from jaxdl.nn import _check
+from jaxdl.nn.cell import Cell, gate_kernels, make_cell
 from jaxdl.nn.dense import affine
 from jaxdl.nn.initializers import Initializer, initializer
 from jaxdl.nn.lstm_cudnn import cudnn_lstm
 from jaxdl.nn.lstm_fused import fused_lstm
-from jaxdl.nn.recurrent import Cell, gate_kernels, make_cell
 
 __all__ = [
     "coupled_lstm",

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from jaxdl.core import Tree, named_key
 from jaxdl.nn import _check
+from jaxdl.nn.cell import Cell, make_cell
 from jaxdl.nn.dense import affine
 from jaxdl.nn.initializers import Initializer, initializer
-from jaxdl.nn.recurrent import Cell, make_cell
 from jaxdl.nn.rnn_fused import fused_elman
 
 __all__ = ["elman", "elman_step", "jordan", "jordan_step", "lateral", "lateral_step"]

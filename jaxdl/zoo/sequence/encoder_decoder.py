@@ -18,11 +18,12 @@ import jax.numpy as jnp
 from jaxdl.core import Module, Tree, compose
 from jaxdl.nn.attention import additive_attention, dot_attention
 from jaxdl.nn.bidirectional import bidirectional
+from jaxdl.nn.cell import Cell
 from jaxdl.nn.dense import dense
 from jaxdl.nn.dropout import dropout as drop
 from jaxdl.nn.embedding import embedding
 from jaxdl.nn.gru import gru
-from jaxdl.nn.recurrent import Cell, recurrent
+from jaxdl.nn.recurrent import recurrent
 
 __all__ = ["EncoderDecoder", "encoder_decoder"]
 
