@@ -4,6 +4,8 @@ Nine layers of 100 ReLUs on the embedded digits, from weights that are too small
 Glorot's, He's, and those of LSUV ("all you need is a good init"). Why: layer by layer the size of
 the signal is multiplied by about the same factor; from small weights nothing arrives at the output,
 and no gradient at the input. The deviation of every layer's output before training is measured.
+Then the older cure, four sigmoid layers begun by restricted Boltzmann machines (Hinton et al.
+2006), on few labels; and what made it unnecessary, ReLUs and a good random start.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -20,9 +23,10 @@ import jaxdl
 from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, metrics, numbers
 from jaxdl import data, nn, train
+from jaxdl.zoo.history.rbm import deep_belief_net, initialized
 
 CLAIM = Claim(
-    rows=("D17", "D18", "D13"),
+    rows=("D17", "D18", "D19", "D13"),
     step="best",
     english="A good initialization is what a deep network needs to train at all.",
     chinese="深层网络能否训练，取决于初始值是否合适。",
@@ -33,11 +37,15 @@ CLAIM = Claim(
         "He": "He 初始化",
         "LSUV": "LSUV",
         "too large": "太大",
+        "sigmoid, random": "sigmoid，随机初值",
+        "sigmoid, Boltzmann machines": "sigmoid，RBM 预训练",
+        "ReLU, random": "ReLU，随机初值",
     },
     source="nn/initializers.py",
     minutes=1,
 )
 LAYERS, WIDTH = 9, 100
+LABELS = 200
 KERNELS: dict[str, Any] = {
     "too small": jax.nn.initializers.normal(0.01),
     "Glorot": "glorot_normal",
@@ -101,27 +109,74 @@ def run(config: Config) -> dict:
             flush=True,
         )
     found = {name: _seeds.spread(values[:, -1]) for name, values in accuracy.items()}
+    begun = [few_labels(config.smoke, seed) for seed in range(config.seed, config.seed + seeds)]
+    found |= {name: _seeds.spread([row[name] for row in begun]) for name in begun[0]}
+    for name in begun[0]:
+        print(f"{name:27s} test accuracy {_seeds.said(found[name])}")
+    lost, machines, relu = (found[name]["mean"] for name in begun[0])
     small, large = found["too small"]["mean"], found["too large"]["mean"]
     good = min(found[name]["mean"] for name in ("He", "LSUV"))
     result = metrics(
         found,
-        holds=good > small + 0.4 and good > large + 0.1,
+        holds=good > small + 0.4
+        and good > large + 0.1
+        and machines > lost + 0.2
+        and relu > machines - 0.05,
         said=(
             f"from weights of deviation 0.01 nine layers reach {small:.2f}, of deviation 1 "
             f"{large:.2f}, from He's {found['He']['mean']:.3f}, from LSUV's "
             f"{found['LSUV']['mean']:.3f}; the signal after nine layers is "
             f"{deviations['too small'][-1]:.0e}, {deviations['too large'][-1]:.0e}, "
-            f"{deviations['He'][-1]:.2g} and {deviations['LSUV'][-1]:.2g}"
+            f"{deviations['He'][-1]:.2g} and {deviations['LSUV'][-1]:.2g}; with "
+            f"{LABELS} labels four sigmoid layers reach {lost:.2f} from random values, "
+            f"{machines:.2f} from Boltzmann machines, and four of ReLUs {relu:.2f} from random ones"
         ),
         chinese=(
             f"标准差 0.01 的初始值只达到 {small:.2f}，标准差 1 达到 {large:.2f}，He 初始化 "
-            f"{found['He']['mean']:.3f}，LSUV {found['LSUV']['mean']:.3f}"
+            f"{found['He']['mean']:.3f}，LSUV {found['LSUV']['mean']:.3f}；只有 {LABELS} 个标签时，"
+            f"四层 sigmoid 随机初值 {lost:.2f}，RBM 预训练 {machines:.2f}，"
+            f"四层 ReLU 随机初值 {relu:.2f}"
         ),
         accuracy=numbers(accuracy),
         deviations=numbers(deviations),
     )
     _figure.save(draw(result), config, "initialization", "initialization")
     return result
+
+
+def few_labels(smoke: bool, seed: int) -> dict[str, float]:
+    """Four layers and few labels: the test accuracy from each way to begin. Lecture row D19."""
+    digits = data.digits()
+    x = jnp.asarray(digits.train.x.reshape(-1, 64))
+    test = digits.test.x.reshape(-1, 64)
+    widths = (64,) * 4
+    machines = deep_belief_net(
+        jax.random.key(seed), x, widths, epochs=1 if smoke else 40, batch_size=20
+    )
+    found = {}
+    for name, activation in (("sigmoid", jax.nn.sigmoid), ("ReLU", jax.nn.relu)):
+        hidden = [part for w in widths for part in (nn.dense(w), activation)]
+        model, optimizer = jaxdl.serial(*hidden, nn.dense(10)), optax.sgd(0.1, momentum=0.9)
+        state = train.init_state(model, optimizer, jax.random.key(seed), x[:1])
+        begun = {f"{name}, random": state}
+        if name == "sigmoid":
+            params = initialized(state.params, machines)
+            begun["sigmoid, Boltzmann machines"] = state.replace(params=params)
+        for kind, state in begun.items():
+            trained, _ = train.fit(
+                model,
+                (x[:LABELS], digits.train.y[:LABELS]),
+                loss="cross_entropy",
+                optimizer=optimizer,
+                batch_size=20,
+                epochs=1 if smoke else 60,
+                seed=seed,
+                state=state,
+                verbose=0,
+            )
+            measured = train.evaluate(model, trained, (test, digits.test.y), metrics=["accuracy"])
+            found[kind] = measured["accuracy"]
+    return found
 
 
 def signal(model: jaxdl.Module, params: Any, x: Any) -> list[float]:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from experiments import _run, report
+from experiments import _run, _tried
 
 ROOT = pathlib.Path(__file__).parent.parent
 START, END = "<!-- results -->\n", "<!-- /results -->"
@@ -159,7 +159,7 @@ def accuracy(name: str) -> str:
 
 def claimed() -> str:
     """How many of the lectures' claims have been tried, and hold."""
-    done = [tried for tried in report.claims() if tried.result]
+    done = [tried for tried in _tried.claims() if tried.result]
     held = sum(tried.metrics["holds"] for tried in done)
     return f"{held} of {len(done)} hold, over several seeds"
 

@@ -15,15 +15,17 @@ from experiments import (
     _lecture,
     _run,
     _seeds,
+    _tried,
     backprop_by_hand,
     coverage,
     report,
     resnet_paths,
 )
+from experiments._claims_page import as_page
 from jaxdl.nn import bptt
 from jaxdl.zoo.vision.resnet import cifar_resnet
 
-CLAIMS = dict(report.modules())
+CLAIMS = dict(_tried.modules())
 LONG = {"plain_56", "resnet_paths"}
 """Of which the short form has one seed."""
 
@@ -32,7 +34,7 @@ LONG = {"plain_56", "resnet_paths"}
 def test_a_claim_is_complete(name):
     claim = CLAIMS[name].CLAIM
     assert set(claim.rows) <= set(coverage.rows())
-    assert claim.step in report.STEPS and claim.minutes > 0
+    assert claim.step in _tried.STEPS and claim.minutes > 0
     assert (_run.HERE.parent / "jaxdl" / claim.source).is_file()
     assert re.search(r"[\u4e00-\u9fff]", claim.chinese) and claim.english.isascii()
     assert set(claim.deck) <= set(claim.words)
@@ -54,7 +56,7 @@ def test_it_runs_in_small_and_is_drawn_from_its_result(name, tmp_path, capsys):
 
 
 def committed():
-    return [tried for tried in report.claims() if tried.result]
+    return [tried for tried in _tried.claims() if tried.result]
 
 
 @pytest.mark.row("T01", "T02", "T03", "T04", "T05", "T06", "T07", "T13")
@@ -71,18 +73,18 @@ def test_the_committed_results_hold_over_their_seeds():
 
 
 def test_the_table_is_the_regenerated_one():
-    assert report.README.read_text("utf-8") == report.as_markdown(report.claims())
+    assert report.README.read_text("utf-8") == report.as_markdown(_tried.claims())
 
 
 def test_every_number_of_the_table_is_a_result_or_the_decks():
     """With other results the table has other numbers, and none of the old ones."""
-    text = report.as_markdown(report.claims())
+    text = report.as_markdown(_tried.claims())
 
     def altered(spread):
         return spread | {"mean": spread["mean"] * 3 + 7, "deviation": 0.123}
 
     changed = []
-    for tried in report.claims():
+    for tried in _tried.claims():
         if tried.result:
             metrics = tried.metrics | {
                 "found": {name: altered(s) for name, s in tried.metrics["found"].items()},
@@ -98,7 +100,7 @@ def test_every_number_of_the_table_is_a_result_or_the_decks():
 
 
 def test_the_page_is_in_two_languages_and_fetches_nothing():
-    page = report.as_page(report.claims())
+    page = as_page(_tried.claims())
     assert page.count('class="en"') == page.count('class="zh"')
     assert not re.search(r'(src|href)="https?:', page) and "<script" not in page
     for tried in committed():

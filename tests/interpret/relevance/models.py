@@ -3,6 +3,7 @@
 import equinox
 import flax.linen as linen
 import flax.nnx as nnx
+import haiku
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +73,22 @@ def nnx_mlp():
             return self.out(nnx.relu(self.hidden(x)))
 
     return MLP(nnx.Rngs(0))
+
+
+def haiku_cnn(x):
+    """Two convolutions, a skip and a pooling, without biases."""
+
+    def forward(x):
+        x = haiku.Conv2D(4, 3, with_bias=False)(x)
+        x = jax.nn.relu(x)
+        x = x + jax.nn.relu(haiku.Conv2D(4, 3, with_bias=False)(x))
+        x = haiku.AvgPool((2, 2, 1), (2, 2, 1), "VALID")(x)
+        return haiku.Linear(3, with_bias=False)(haiku.Flatten()(x))
+
+    model = haiku.without_apply_rng(haiku.transform(forward))
+    with jax.debug_key_reuse(False):  # Haiku keeps its keys in places of its own
+        params = model.init(jax.random.key(0), x)
+    return lambda x: model.apply(params, x)
 
 
 KEY = jax.random.key(0)

@@ -52,6 +52,22 @@ def test_networks_of_equinox_and_nnx_add_up(library):
         np.testing.assert_allclose(r.sum(1), f(x).max(1), atol=1e-8)
 
 
+def test_a_network_of_haiku_adds_up():
+    with double(), jax.numpy_dtype_promotion("standard"):  # its pooling mixes integers and floats
+        f = models.haiku_cnn(models.IMAGES)
+        r = interpret.lrp(f, models.IMAGES, target=1, **SMALL)
+        np.testing.assert_allclose(total(r), f(models.IMAGES)[:, 1], atol=1e-7)
+        black = np.zeros_like(models.IMAGES)
+        ig = interpret.integrated_gradients(f, models.IMAGES, target=1, steps=256)
+        change = f(models.IMAGES)[:, 1] - f(black)[:, 1]
+        np.testing.assert_allclose(total(ig), change, rtol=1e-2, atol=1e-2)
+        maps = interpret.deep_lift(f, models.IMAGES, target=1)
+        np.testing.assert_allclose(total(maps), change, atol=1e-8)
+        inside = jax.jit(jax.vmap(lambda x: interpret.saliency(f, x[None], target=1)))
+        found = interpret.saliency(f, models.IMAGES, target=1)
+        np.testing.assert_allclose(inside(models.IMAGES)[:, 0], found, atol=1e-12)
+
+
 def test_flax_lstm_has_a_relevance_for_every_step():
     with double():
         f = models.flax(models.FlaxLSTM(), models.SEQUENCES)
