@@ -219,45 +219,50 @@ def filled(model, params, state):
     return fill(model, params, state)
 
 
-@pytest.mark.row("G04")
+GOLDEN = {
+    "cifar_resnet20": (
+        lambda: cifar_resnet(20),
+        32,
+        [0.551254906331, 0.273238846612, -17.7092191806, -14.267157168, -11.4100329075],
+        -61.1284778217,
+        38.1150657849,
+    ),
+    "resnet18": (
+        resnet18,
+        64,
+        [0.694206753372, 5.5989574124, 3.67664071481, 12.629314358, -12.7396521998],
+        -59.7123338598,
+        424.629601152,
+    ),
+    "resnet50": (
+        resnet50,
+        64,
+        [75.3666513312, -116.336947959, 415.025240447, 11.647024766, -25.4733710207],
+        -8893.66029459,
+        9121.25228661,
+    ),
+    "efficientnet_b0": (
+        efficientnet,
+        64,
+        [
+            *(-0.0132014700821, -0.127830247494, -0.040364164421),
+            *(-0.0972285300834, -0.0275321430969),
+        ],
+        -3.03106293359,
+        3.80410028775,
+    ),
+}
+"""The first five outputs, the sum of all and their norm; by torchvision, and for CIFAR by
+akamaster/pytorch_resnet_cifar10, in double precision from the weights of `filled`."""
+SLOW = ("resnet50", "efficientnet_b0")
+
+
+@pytest.mark.row("G04", "G12")
 @pytest.mark.parametrize(
-    "make, size, first, total, norm",
-    [
-        (
-            lambda: cifar_resnet(20),
-            32,
-            [0.551254906331, 0.273238846612, -17.7092191806, -14.267157168, -11.4100329075],
-            -61.1284778217,
-            38.1150657849,
-        ),
-        (
-            resnet18,
-            64,
-            [0.694206753372, 5.5989574124, 3.67664071481, 12.629314358, -12.7396521998],
-            -59.7123338598,
-            424.629601152,
-        ),
-        (
-            resnet50,
-            64,
-            [75.3666513312, -116.336947959, 415.025240447, 11.647024766, -25.4733710207],
-            -8893.66029459,
-            9121.25228661,
-        ),
-        (
-            efficientnet,
-            64,
-            [
-                *(-0.0132014700821, -0.127830247494, -0.040364164421),
-                *(-0.0972285300834, -0.0275321430969),
-            ],
-            -3.03106293359,
-            3.80410028775,
-        ),
-    ],
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in GOLDEN]
 )
-def test_the_outputs_are_those_of_the_pytorch_models(make, size, first, total, norm):
-    """Computed with torchvision, and with akamaster/pytorch_resnet_cifar10, in double precision."""
+def test_the_outputs_are_those_of_the_pytorch_models(name):
+    make, size, first, total, norm = GOLDEN[name]
     with jax.enable_x64(True):
         model = make()
         x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
