@@ -42,7 +42,17 @@ def activated(features: int, kernel_size: int, stride: int = 1) -> list[Any]:
 def inception(
     one: int, three_reduced: int, three: int, five_reduced: int, five: int, pooled: int
 ) -> Module:
-    """Four branches of one input, joined by their channels. Figure 2b."""
+    """Four branches of one input, joined by their channels. Figure 2b.
+
+    Args:
+      one: channels of the 1x1 branch.
+      three_reduced, three: of the 1x1 before the 3x3 convolution, and of that.
+      five_reduced, five: of the 1x1 before the 5x5 convolution, and of that.
+      pooled: of the 1x1 after the pooling.
+
+    Returns:
+      A `Module` from (N, H, W, C) to (N, H, W, one + three + five + pooled).
+    """
     branches = {
         "one": serial(*activated(one, 1)),
         "three": serial(*activated(three_reduced, 1), *activated(three, 3)),

@@ -81,7 +81,16 @@ def padded(features: int, stride: int) -> Callable[[jax.Array], jax.Array]:
 
 
 def basic_block(features: int, stride: int, project: bool) -> Module:
-    """Two 3x3 convolutions around which x goes; it is projected if `project`."""
+    """Two 3x3 convolutions, and x around them. Figure 5, left.
+
+    Args:
+      features: channels of its output.
+      stride: of the first convolution.
+      project: whether x changes its shape, and is projected to the output's.
+
+    Returns:
+      A `Module` from (N, H, W, C) to (N, H / stride, W / stride, features).
+    """
     shortcut = projection(features, stride) if project else None
     return serial(sum=residual(two_convolutions(features, stride), shortcut), relu=jax.nn.relu)
 
@@ -93,13 +102,22 @@ def padded_block(features: int, stride: int, project: bool) -> Module:
 
 
 def plain_block(features: int, stride: int, project: bool) -> Module:
-    """Two 3x3 convolutions, and no way around them."""
+    """`basic_block` without the way around: y = relu(F(x))."""
     del project
     return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
 
 
 def bottleneck(features: int, stride: int, project: bool) -> Module:
-    """1x1, 3x3 and 1x1 convolutions to 4 `features`; the stride is that of the 3x3, as today."""
+    """1x1, 3x3 and 1x1 convolutions, and x around them. Figure 5, right.
+
+    Args:
+      features: channels inside; the output has four times as many.
+      stride: of the 3x3 convolution, as is usual today; the paper has it in the first.
+      project: as for `basic_block`.
+
+    Returns:
+      A `Module` from (N, H, W, C) to (N, H / stride, W / stride, 4 features).
+    """
     wide = 4 * features
     block = layers(convolved(features, 1), convolved(features, 3, stride), convolved(wide, 1))
     shortcut = projection(wide, stride) if project else None
@@ -167,25 +185,25 @@ def cifar_resnet(depth: int, *, classes: int = 10, plain: bool = False) -> Modul
 
 
 def resnet18(*, classes: int = 1000) -> Module:
-    """11,689,512 parameters."""
+    """`resnet` of 2, 2, 2 and 2 basic blocks: 11,689,512 parameters."""
     return resnet(basic_block, (2, 2, 2, 2), classes=classes)
 
 
 def resnet34(*, classes: int = 1000) -> Module:
-    """21,797,672 parameters."""
+    """`resnet` of 3, 4, 6 and 3 basic blocks: 21,797,672 parameters."""
     return resnet(basic_block, (3, 4, 6, 3), classes=classes)
 
 
 def resnet50(*, classes: int = 1000) -> Module:
-    """25,557,032 parameters."""
+    """`resnet` of 3, 4, 6 and 3 bottlenecks: 25,557,032 parameters."""
     return resnet(bottleneck, (3, 4, 6, 3), classes=classes)
 
 
 def resnet101(*, classes: int = 1000) -> Module:
-    """44,549,160 parameters."""
+    """`resnet` of 3, 4, 23 and 3 bottlenecks: 44,549,160 parameters."""
     return resnet(bottleneck, (3, 4, 23, 3), classes=classes)
 
 
 def resnet152(*, classes: int = 1000) -> Module:
-    """60,192,808 parameters."""
+    """`resnet` of 3, 8, 36 and 3 bottlenecks: 60,192,808 parameters."""
     return resnet(bottleneck, (3, 8, 36, 3), classes=classes)

@@ -45,20 +45,20 @@ def vgg(depths: Sequence[int], *, classes: int = 1000, norm: bool = False) -> Mo
 
 
 def vgg11(*, classes: int = 1000, norm: bool = False) -> Module:
-    """132,863,336 parameters."""
+    """`vgg` of 8 convolutions: 132,863,336 parameters without norms."""
     return vgg((1, 1, 2, 2, 2), classes=classes, norm=norm)
 
 
 def vgg13(*, classes: int = 1000, norm: bool = False) -> Module:
-    """133,047,848 parameters."""
+    """`vgg` of 10 convolutions: 133,047,848 parameters without norms."""
     return vgg((2, 2, 2, 2, 2), classes=classes, norm=norm)
 
 
 def vgg16(*, classes: int = 1000, norm: bool = False) -> Module:
-    """138,357,544 parameters."""
+    """`vgg` of 13 convolutions: 138,357,544 parameters without norms."""
     return vgg((2, 2, 3, 3, 3), classes=classes, norm=norm)
 
 
 def vgg19(*, classes: int = 1000, norm: bool = False) -> Module:
-    """143,667,240 parameters."""
+    """`vgg` of 16 convolutions: 143,667,240 parameters without norms."""
     return vgg((2, 2, 4, 4, 4), classes=classes, norm=norm)
