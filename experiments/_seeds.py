@@ -1,8 +1,7 @@
 """Networks of one kind over several seeds: trained as one program, timed, and kept.
 
 What is kept lies below the results folder, so that experiments with a network in common train it
-once. How long the same runs would take one by one, each compiled anew, is estimated from a short
-one of them.
+once.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Trained(NamedTuple):
       params, model_state: theirs, with a leading axis over the runs.
       history: (runs, epochs) arrays by name; of the evaluation data too, as `eval_`.
       seconds: what the training took, compilation included, when it was done.
-      separately: what it would have taken run by run.
+      speedup: how many times as fast it was as run by run would be.
     """
 
     model: jaxdl.Module
@@ -39,7 +38,7 @@ class Trained(NamedTuple):
     model_state: Any
     history: dict[str, np.ndarray]
     seconds: float
-    separately: float
+    speedup: float
 
     def __len__(self) -> int:
         return len(self.history["seed"])
@@ -78,19 +77,42 @@ def trained(
         model, data, seeds=range(first, first + seeds), epochs=epochs, hyper=hyper, **options
     )
     seconds = time.perf_counter() - began
-    one = {name: list(values)[:1] for name, values in (hyper or {}).items()} or None
+    faster = speedup(model, data, first=first, seeds=seeds, epochs=epochs, hyper=hyper, **options)
+    return Trained(model, states.params, states.model_state, history, seconds, faster)
 
-    def alone(epochs: int) -> float:
+
+def speedup(
+    model: jaxdl.Module,
+    data: Any,
+    *,
+    first: int,
+    seeds: int,
+    epochs: int,
+    hyper: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> float:
+    """The time of the runs one by one, each compiled anew, over that of one program of all.
+
+    Of either, the compilation and some epochs are timed, one after the other so that both find the
+    machine alike, and `epochs` of them added up.
+    """
+    one = {name: list(values)[:1] for name, values in (hyper or {}).items()} or None
+    runs = seeds * max((len(values) for values in (hyper or {}).values()), default=1)
+    few = max(1, epochs // 20)
+
+    def timed(seeds: int, hyper: Any) -> float:
         began = time.perf_counter()
-        train.train_many(model, data, seeds=[first], epochs=epochs, hyper=one, **options)
+        train.train_many(
+            model, data, seeds=range(first, first + seeds), epochs=few, hyper=hyper, **options
+        )
         return time.perf_counter() - began
 
-    few = max(1, epochs // 20)
-    jax.clear_caches()  # the program of one run is compiled as for the first time
-    compiling, running = alone(few), alone(few)
-    whole = max(0.0, compiling - running) + running * epochs / few
-    runs = len(history["seed"])
-    return Trained(model, states.params, states.model_state, history, seconds, runs * whole)
+    def whole(seeds: int, hyper: Any) -> float:
+        jax.clear_caches()  # it is compiled as for the first time
+        compiling, running = timed(seeds, hyper), timed(seeds, hyper)
+        return max(0.0, compiling - running) + running * epochs / few
+
+    return runs * whole(1, one) / whole(seeds, hyper)
 
 
 def kept(
@@ -120,23 +142,22 @@ def kept(
         found = json.loads(record.read_text("utf-8"))
         params, model_state = safetensors.load_weights(weights)
         history = {key: np.array(values) for key, values in found["history"].items()}
-        times = found["seconds"], found["separately"]
+        times = found["seconds"], found["speedup"]
         return Trained(model, params, model_state, history, *times)
     made = make()
     weights.parent.mkdir(parents=True, exist_ok=True)
     safetensors.save_weights(weights, made.params, made.model_state)
     history = {key: np.asarray(values).tolist() for key, values in made.history.items()}
     entry = {"settings": asked, "history": history, "seconds": made.seconds}
-    record.write_text(json.dumps(entry | {"separately": made.separately}), "utf-8")
+    record.write_text(json.dumps(entry | {"speedup": made.speedup}), "utf-8")
     return made
 
 
 def times(networks: Mapping[str, Trained]) -> dict[str, dict[str, float]]:
-    """For a result: what each kind took, and what several of one would have taken run by run."""
-    several = {name: found.separately for name, found in networks.items() if len(found) > 1}
+    """For a result: what each kind took, and for several of one how many times as fast it was."""
     return {
         "seconds": {name: found.seconds for name, found in networks.items()},
-        "separately": several,
+        "speedup": {name: found.speedup for name, found in networks.items() if len(found) > 1},
     }
 
 

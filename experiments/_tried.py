@@ -37,10 +37,11 @@ class Tried(NamedTuple):
     @property
     def speedup(self) -> float | None:
         """How many times as fast the seeds were as one program as they would be one by one."""
-        separately = self.metrics.get("separately")
-        if not separately:
+        speedups = self.metrics.get("speedup")
+        if not speedups:
             return None
-        return sum(separately.values()) / sum(self.metrics["seconds"][name] for name in separately)
+        seconds = {name: self.metrics["seconds"][name] for name in speedups}
+        return sum(seconds[name] * speedups[name] for name in speedups) / sum(seconds.values())
 
     @property
     def metrics(self) -> dict[str, Any]:

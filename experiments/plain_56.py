@@ -123,7 +123,7 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
         )
         history = {name: np.array([h[name] for h in histories]) for name in histories[0]}
         history["seed"] = np.arange(config.seed, config.seed + seeds)
-        return _seeds.Trained(model, params, model_state, history, seconds, seconds)
+        return _seeds.Trained(model, params, model_state, history, seconds, 1.0)
 
     return _seeds.kept(config, model, split, settings, make)
 

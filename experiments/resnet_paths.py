@@ -144,35 +144,19 @@ def run(config: Config) -> dict:
     x, y = jnp.asarray(dataset.train.x[:count]), np.asarray(dataset.train.y[:count])
     sum_of_paths = all_paths(x[:8], jnp.asarray(y[:8]))
     print(f"gradient less the sum over eight paths: {sum_of_paths:.1e} of its largest value")
-    error: dict[str, Any] = {}
-    for name in ("residual, 20", "plain, 20", "residual, 56"):
-        trained = plain_56.network(before, dataset, *plain_56.KINDS[name])
-        params, state = jax.tree.map(lambda a: a[0], (trained.params, trained.model_state))
-        blocks = sum(child.startswith("block_") for child in trained.model.children)
-        answer = jax.jit(lesioned(trained.model))
-
-        def wrong(keep, answer=answer, params=params, state=state):
-            scores = answer(params, state, x, jnp.asarray(keep, x.dtype))
-            return float((scores.argmax(-1) != y).mean())
-
-        whole = np.ones(blocks)
-        one_less = 1 - np.eye(blocks)
-        kind = name.split(",")[0]
-        if name == "residual, 56":
-            rng = np.random.default_rng(config.seed)
-            numbers_out = sorted({round(n) for n in np.linspace(0, blocks, 10)})
-            error["by deleted"] = {
-                "deleted": numbers_out,
-                "error": [
-                    [wrong(rng.permutation(np.arange(blocks) >= out)) for _ in range(draws)]
-                    for out in numbers_out
-                ],
-            }
-            lengths = by_length(trained.model, params, state, x[:16], y[:16], blocks, draws)
-        else:
-            # The blocks that halve the map are left: no plain network can do without.
-            inside = [i for i in range(blocks) if i == 0 or i % (blocks // 3)]
-            error[kind] = {"whole": wrong(whole), "less": {i: wrong(one_less[i]) for i in inside}}
+    networks = {
+        name: plain_56.network(before, dataset, *plain_56.KINDS[name])
+        for name in ("residual, 20", "plain, 20", "residual, 56")
+    }
+    wrong = {name: errors(trained, x, y) for name, trained in networks.items()}
+    blocks = {name: count_blocks(trained.model) for name, trained in networks.items()}
+    error: dict[str, Any] = {
+        name.split(",")[0]: less_one(wrong[name], blocks[name])
+        for name in ("residual, 20", "plain, 20")
+    }
+    deep = "residual, 56"
+    error["by deleted"] = less_several(wrong[deep], blocks[deep], config.seed, draws)
+    lengths = by_length(networks[deep], x[:16], jnp.asarray(y[:16]), draws)
     found = {}
     for kind in ("residual", "plain"):
         less = np.mean(list(error[kind]["less"].values()))
@@ -187,17 +171,18 @@ def run(config: Config) -> dict:
     short = effective(lengths)
     result = metrics(
         found,
-        holds=sum_of_paths < 1e-4 and harm["residual"] < harm["plain"] and short < blocks / 2,
+        holds=sum_of_paths < 1e-4 and harm["residual"] < harm["plain"] and short < blocks[deep] / 2,
         said=(
             f"one block less raises the error of 20 residual layers by {harm['residual']:.3f} on "
             f"average, of 20 plain ones by {harm['plain']:.3f}; the gradient is the sum over 2^n "
-            f"paths to {sum_of_paths:.0e}; in 56 layers of {blocks} blocks the mean path goes "
-            f"through {blocks / 2:g} blocks, the mean of the gradient's size through {short:.1f}"
+            f"paths to {sum_of_paths:.0e}; in 56 layers of {blocks[deep]} blocks the mean path "
+            f"goes through {blocks[deep] / 2:g} blocks, and weighed by its gradient through "
+            f"{short:.1f}"
         ),
         chinese=(
             f"去掉一块，20 层残差网络的误差平均增加 {harm['residual']:.3f}，普通网络增加 "
-            f"{harm['plain']:.3f}；56 层网络有 {blocks} 块，路径平均经过 {blocks / 2:g} 块，"
-            f"而梯度平均只经过 {short:.1f} 块"
+            f"{harm['plain']:.3f}；56 层网络有 {blocks[deep]} 块，"
+            f"路径平均经过 {blocks[deep] / 2:g} 块，而梯度平均只经过 {short:.1f} 块"
         ),
         error=error,
         sum_of_paths=sum_of_paths,
@@ -208,9 +193,50 @@ def run(config: Config) -> dict:
     return result
 
 
-def by_length(model, params, state, x, y, blocks: int, draws: int) -> dict[str, np.ndarray]:
+def count_blocks(model: jaxdl.Module) -> int:
+    return sum(child.startswith("block_") for child in model.children)
+
+
+def first(trained: _seeds.Trained) -> tuple[Any, Any]:
+    """The parameters and the state of the first network."""
+    return jax.tree.map(lambda a: a[0], (trained.params, trained.model_state))
+
+
+def errors(trained: _seeds.Trained, x: jax.Array, y: np.ndarray) -> Callable[[Any], float]:
+    """`f(keep)`: the share of the images that the first network gets wrong without some blocks."""
+    answer, trees = jax.jit(lesioned(trained.model)), first(trained)
+    return lambda keep: float(
+        (answer(*trees, x, jnp.asarray(keep, x.dtype)).argmax(-1) != y).mean()
+    )
+
+
+def less_one(wrong: Callable[[Any], float], blocks: int) -> dict[str, Any]:
+    """The error of the whole network and without each block that keeps the shape.
+
+    Those that halve the map stay: no plain network can do without them.
+    """
+    inside = [i for i in range(blocks) if i == 0 or i % (blocks // 3)]
+    keep = 1 - np.eye(blocks)
+    return {"whole": wrong(np.ones(blocks)), "less": {i: wrong(keep[i]) for i in inside}}
+
+
+def less_several(
+    wrong: Callable[[Any], float], blocks: int, seed: int, draws: int
+) -> dict[str, list]:
+    """The errors without more and more blocks drawn by lot, several draws for each number."""
+    rng = np.random.default_rng(seed)
+    deleted = sorted({round(n) for n in np.linspace(0, blocks, 10)})
+    rows = [
+        [wrong(rng.permutation(np.arange(blocks) >= out)) for _ in range(draws)] for out in deleted
+    ]
+    return {"deleted": deleted, "error": rows}
+
+
+def by_length(
+    trained: _seeds.Trained, x: jax.Array, y: jax.Array, draws: int
+) -> dict[str, np.ndarray]:
     """How many paths there are of each length, and how large the gradient along one of them is."""
-    along = gradients(model, params, state, x, jnp.asarray(y))
+    along, blocks = gradients(trained.model, *first(trained), x, y), count_blocks(trained.model)
     rng = np.random.default_rng(0)
     sizes = np.zeros(blocks + 1)
     for length in range(blocks + 1):

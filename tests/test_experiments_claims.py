@@ -91,7 +91,7 @@ def test_every_number_of_the_table_is_a_result_or_the_decks():
                 "said": "",
                 "chinese": "",
                 "seconds": {},
-                "separately": {},
+                "speedup": {},
             }
             tried = tried._replace(result=tried.result | {"metrics": metrics, "seconds": 60.0})
         changed.append(tried)
