@@ -84,13 +84,13 @@ def trained(
     settings = {
         "loss": loss,
         "seeds": seeds,
-        "first": config.seed,
         "batch_size": min(batch, len(y)),
         "epochs": 1 if config.smoke else epochs,
     }
 
     def make() -> _seeds.Trained:
         return _seeds.trained(
+            config,
             model,
             (x, y),
             optimizer=optax.sgd(RATE),
@@ -99,7 +99,7 @@ def trained(
             **settings | {"loss": LOSSES[loss]},
         )
 
-    return _seeds.kept(config, model, (x, y), settings, make)
+    return _seeds.kept(config, model, (x, y), settings | {"first": config.seed}, make)
 
 
 def last(found: _seeds.Trained) -> dict[str, float]:

@@ -55,29 +55,33 @@ class Trained(NamedTuple):
 
 
 def trained(
+    config: Any,
     model: jaxdl.Module,
     data: Any,
     *,
     seeds: int,
-    first: int = 0,
     epochs: int,
     hyper: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Trained:
-    """`train.train_many` over the seeds `first`, `first + 1`, ..., quietly and timed.
+    """`train.train_many` over seeds from the experiment's own on, quietly and timed.
 
     Args:
+      config: the experiment's; a smoke run is not timed.
       model, data, epochs, hyper, **options: as for `train.train_many`.
       seeds: how many.
-      first: the first.
     """
     options = {"metrics": (), "verbose": 0} | options
+    first = config.seed
     began = time.perf_counter()
     states, history = train.train_many(
         model, data, seeds=range(first, first + seeds), epochs=epochs, hyper=hyper, **options
     )
     seconds = time.perf_counter() - began
-    faster = speedup(model, data, first=first, seeds=seeds, epochs=epochs, hyper=hyper, **options)
+    faster = 1.0
+    if not config.smoke:
+        runs = {"first": first, "seeds": seeds, "epochs": epochs, "hyper": hyper}
+        faster = speedup(model, data, **runs, **options)
     return Trained(model, states.params, states.model_state, history, seconds, faster)
 
 

@@ -89,10 +89,10 @@ def run(config: Config) -> dict:
     options = {"loss": "squared_error", "batch_size": len(x), "metrics": (), "verbose": 0}
     many = {
         name: _seeds.trained(
+            config,
             model,
             (x, y),
             seeds=seeds,
-            first=config.seed,
             optimizer=optimizer,
             epochs=steps,
             **options,

@@ -47,10 +47,10 @@ def run(config: Config) -> dict:
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
     many = _seeds.trained(
+        config,
         model,
         digits.train,
         seeds=seeds,
-        first=config.seed,
         loss="cross_entropy",
         optimizer=optax.sgd,
         hyper={"learning_rate": RATES},

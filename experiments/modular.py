@@ -100,11 +100,11 @@ def run(config: Config) -> dict:
 
         def trained(model, loss, data=seen):
             return _seeds.trained(
+                config,
                 model,
                 data,
                 loss=loss,
                 seeds=seeds,
-                first=config.seed,
                 optimizer=optax.adam(1e-3),
                 batch_size=50,
                 epochs=epochs,

@@ -64,10 +64,10 @@ def run(config: Config) -> dict:
     many, losses, found, best = {}, {}, {}, {}
     for name, make in MAKERS.items():
         trained = many[name] = _seeds.trained(
+            config,
             model,
             digits.train,
             seeds=seeds,
-            first=config.seed,
             loss="cross_entropy",
             optimizer=make,
             hyper={"learning_rate": RATES},

@@ -66,10 +66,10 @@ def run(config: Config) -> dict:
         for dropout in (False, True):
             name = f"{kind}, dropout" if dropout else kind
             many[name] = _seeds.trained(
+                config,
                 network(width, dropout),
                 (x, y),
                 seeds=seeds,
-                first=config.seed,
                 loss="cross_entropy",
                 optimizer=optax.sgd(_lecture.RATE),
                 batch_size=100,

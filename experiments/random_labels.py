@@ -79,10 +79,10 @@ def run(config: Config) -> dict:
     for name, (inputs, labels, options) in kinds.items():
         regularized = bool(options)
         many[name] = _seeds.trained(
+            config,
             regular if regularized else plain,
             (inputs, labels),
             seeds=seeds,
-            first=config.seed,
             loss="cross_entropy",
             optimizer=optax.adamw(1e-3, weight_decay=1e-2) if regularized else optax.adam(1e-3),
             batch_size=32,

@@ -80,11 +80,11 @@ def run(config: Config) -> dict:
 
     def trained(model=plain, optimizer=sgd, networks=seeds, **more) -> _seeds.Trained:
         return _seeds.trained(
+            config,
             model,
             seen,
             optimizer=optimizer,
             seeds=networks,
-            first=config.seed,
             epochs=epochs,
             eval_data=other,
             **options | more,

@@ -70,12 +70,12 @@ def as_markdown(tried: list[Tried]) -> str:
         "one, each compiled anew.",
         "",
         *(part for text in whole(tried) for part in (text, "")),
-        "| experiment | " + " | ".join(english for english, _ in OVERVIEW) + " |",
+        "| experiment | " + " | ".join(f"{en} {zh}".strip() for en, zh in OVERVIEW) + " |",
         "|---" * (len(OVERVIEW) + 1) + "|",
     ]
     for one in tried:
-        cells = [english for english, _ in overview(one)]
-        lines.append(f"| `{one.name}` | {one.claim.english} | {' | '.join(cells)} |")
+        cells = " | ".join(english for english, _ in overview(one))
+        lines.append(f"| `{one.name}` | {one.claim.english} {one.claim.chinese} | {cells} |")
     lines.append("")
     for step, (english, chinese) in STEPS.items():
         lines += [f"## {english}", f"## {chinese}", ""]

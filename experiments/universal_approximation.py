@@ -61,10 +61,10 @@ def run(config: Config) -> dict:
         for width in WIDTHS:
             model = jaxdl.serial(nn.dense(width), jax.nn.tanh, nn.dense(1))
             many[f"{name}, {width}"] = trained = _seeds.trained(
+                config,
                 model,
                 (x, y),
                 seeds=seeds,
-                first=config.seed,
                 loss="squared_error",
                 optimizer=optax.adam(optax.cosine_decay_schedule(0.02, steps)),
                 batch_size=len(x),

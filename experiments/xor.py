@@ -53,10 +53,10 @@ def run(config: Config) -> dict:
     many = {}
     for name, model in models.items():
         many[name] = _seeds.trained(
+            config,
             model,
             (CORNERS, XOR),
             seeds=seeds,
-            first=config.seed,
             loss="cross_entropy",
             optimizer=optax.sgd(0.5, momentum=0.9),
             batch_size=4,
