@@ -35,7 +35,8 @@ figure.wide { max-width: none; margin: 1rem 0; }
 code { font-size: .9em; overflow-wrap: anywhere; }
 .verdict { font-weight: 600; }
 td { white-space: nowrap; }
-td:first-child { white-space: normal; }
+td:first-child { white-space: normal; min-width: 8rem; }
+.contents td:first-child { min-width: 13rem; }
 :lang(zh) { font-family: "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC",
   system-ui, sans-serif; }
 """
@@ -90,7 +91,7 @@ def contents(tried: list[Tried]) -> str:
         name = both(one.claim.english, one.claim.chinese)
         cells = "".join(f"<td>{both(*texts)}</td>" for texts in overview(one))
         rows.append(f'<tr><td><a href="#{one.name}">{name}</a></td>{cells}</tr>')
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f'<div class="scroll contents"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def article(tried: Tried) -> str:

@@ -95,13 +95,13 @@ def time(tried: Tried) -> tuple[str, str]:
 
 
 def whole(tried: list[Tried]) -> tuple[str, str]:
-    """What all of them take, one after the other, networks in common trained once."""
+    """The sum of their times, in which networks in common are trained once."""
     minutes = sum(t.result["seconds"] for t in tried if t.result) / 60
     machines = {t.result["machine"] for t in tried if t.result}
     where = "; ".join(sorted(machines))
     return (
-        f"All of them take {minutes:.0f} minutes one after the other ({where}).",
-        f"全部依次运行需 {minutes:.0f} 分钟（{where}）。",
+        f"Their times add up to {minutes:.0f} minutes ({where}).",
+        f"各项耗时合计 {minutes:.0f} 分钟（{where}）。",
     )
 
 
