@@ -79,12 +79,20 @@ def remarks() -> Marks:
 def named(folder: pathlib.Path) -> Marks:
     """Rows that a docstring names: `{"S04": ["nn/dense.py", ...]}`, with the function if it is its.
 
-    A docstring names rows by "Lecture row A01", "rows A01, A02" or "rows A01-A03".
+    A docstring names rows by "Lecture row A01", "rows A01, A02" or "rows A01-A03"; an experiment's
+    `Claim` by its `rows`.
     """
     found: Marks = defaultdict(list)
     for path in sorted(folder.rglob("*.py")):
         where = path.relative_to(folder).as_posix()
+        if path.name == pathlib.Path(__file__).name:  # whose rows are examples
+            continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Claim":
+                (rows,) = (keyword.value for keyword in node.keywords if keyword.arg == "rows")
+                for row in ast.literal_eval(rows):
+                    if where not in found[row]:
+                        found[row].append(where)
             if not isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
                 continue
             text = ast.get_docstring(node) or ""

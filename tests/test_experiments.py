@@ -179,14 +179,16 @@ def test_remarks_count_by_their_section_and_only_they():
 def test_docstrings_name_rows(tmp_path):
     (tmp_path / "some.py").write_text(
         '"""A file. Lecture rows A01-A03, B07."""\ndef f():\n    """Lecture row C05 and D11."""\n'
+        'CLAIM = Claim(rows=("C05", "E03"), english="")\n'
     )
     assert coverage.named(tmp_path) == {
         "A01": ["some.py"],
         "A02": ["some.py"],
         "A03": ["some.py"],
         "B07": ["some.py"],
-        "C05": ["some.py: f"],
+        "C05": ["some.py: f", "some.py"],
         "D11": ["some.py: f"],
+        "E03": ["some.py"],
     }
 
 
