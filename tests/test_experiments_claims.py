@@ -165,6 +165,7 @@ def test_a_gradient_is_the_sum_over_all_paths():
     assert resnet_paths.all_paths(x, jax.numpy.array([1, 2])) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.row("G06")
 def test_a_block_left_out_is_the_network_without_it():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
@@ -181,6 +182,7 @@ def test_a_block_left_out_is_the_network_without_it():
         np.testing.assert_allclose(found, less, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_landscape_is_the_loss_around_the_beginning(tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Config:

@@ -35,6 +35,7 @@ def test_a_linear_margin_falls_by_the_norm_of_its_weights():
     np.testing.assert_allclose(margin(toward, 0) - margin(x, 0), fall, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.row("R01")
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 99), st.floats(0, 0.5), st.sampled_from([1, 4]))
