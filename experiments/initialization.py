@@ -5,7 +5,8 @@ Glorot's, He's, and those of LSUV ("all you need is a good init"). Why: layer by
 the signal is multiplied by about the same factor; from small weights nothing arrives at the output,
 and no gradient at the input. The deviation of every layer's output before training is measured.
 Then the older cure, four sigmoid layers begun by restricted Boltzmann machines (Hinton et al.
-2006), on few labels; and what made it unnecessary, ReLUs and a good random start.
+2006), on few labels; and what made it unnecessary, ReLUs and a good random start. These begin from
+Glorot's values; from He's, which are larger, the sigmoid layers learn a part of it by themselves.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def claimed() -> str:
     """How many of the lectures' claims have been tried, and hold."""
     done = [tried for tried in _tried.claims() if tried.result]
     held = sum(tried.metrics["holds"] for tried in done)
-    return f"{held} of {len(done)} hold, over several seeds"
+    return f"{held} of {len(done)} hold"
 
 
 def found(name: str, say: Callable[[dict[str, Any]], str]) -> str:

@@ -2,7 +2,9 @@
 
 784-500-500-10 with ReLUs, on so few of the digits that it learns them by heart. Dropout's scaled
 network is compared with the mean of many thinned ones, which it stands for; the decay is the
-lectures' own, w <- (1 - lambda) (w - eta g), after the step; and five networks are asked together.
+lectures' own, w <- (1 - lambda) (w - eta g), after the step, with a lambda of 0.0005 where the
+slide has 0.01; and five networks are asked together. Early stopping watches the loss, and is judged
+by it.
 """
 
 from __future__ import annotations
@@ -121,8 +123,8 @@ def run(config: Config) -> dict:
     mean = {name: values["mean"] for name, values in found.items()}
     result = metrics(
         found,
-        holds=min(mean["turned images"], mean["dropout"], mean["ensemble"]) > mean["nothing"]
-        and mean["weight decay"] > mean["nothing"] - 0.005
+        holds=min(mean[name] for name in many if name != "nothing") > mean["nothing"]
+        and mean["ensemble"] > mean["nothing"]
         and mean["loss, early stopping"] < mean["loss, nothing"],
         said=(
             f"with {rows} training images the test accuracy is {mean['nothing']:.3f}; stopped "

@@ -36,6 +36,8 @@ def parameters(model, size):
         (vgg13, 224, 133_047_848),
         (vgg16, 224, 138_357_544),
         (vgg19, 224, 143_667_240),
+        (lambda: vgg16(norm=True), 224, 138_365_992),
+        (lambda: vgg19(norm=True), 224, 143_678_248),
         (googlenet, 224, 6_998_552),
         (resnet18, 224, 11_689_512),
         (resnet34, 224, 21_797_672),
@@ -65,7 +67,16 @@ def test_a_depth_that_is_none():
 
 @pytest.mark.row("T08")
 @pytest.mark.parametrize(
-    "make, size, expected", [(alexnet, 227, 8), (vgg19, 224, 19), (googlenet, 224, 22)]
+    "make, size, expected",
+    [
+        (alexnet, 227, 8),
+        (vgg11, 224, 11),
+        (vgg19, 224, 19),
+        (googlenet, 224, 22),
+        (resnet18, 64, 18),
+        (efficientnet, 64, 82),
+        (lambda: efficientnet("b7"), 64, 274),
+    ],
 )
 def test_depths_as_the_lectures_table_has_them(make, size, expected):
     assert jaxdl.depth(make(), image(size)) == expected
