@@ -30,6 +30,7 @@ from jaxdl.interpret.relevance import (
 )
 from jaxdl.interpret.rise import rise
 from jaxdl.interpret.shapley import shapley_sampling, shapley_values
+from jaxdl.interpret.superpixels import superpixels
 from jaxdl.interpret.surrogate import kernel_shap, lime
 
 __all__ = [
@@ -67,5 +68,6 @@ __all__ = [
     "shapley_sampling",
     "shapley_values",
     "smooth",
+    "superpixels",
     "text",
 ]

@@ -39,8 +39,8 @@ def ablation(
       x: (N, ...).
       baseline: what a feature is replaced by, a number or what broadcasts to x.
       mask: integers that broadcast to an example's shape, the same number for all that belongs to
-        one feature: segments, or words of (T, D) by `arange(T)[:, None]`; None for every value by
-        itself.
+        one feature: segments, or words of (T, D) by `arange(T)[:, None]`. With a batch axis, each
+        example has its own, as of `superpixels`. None for every value by itself.
       at: a path; features are then those of the value there, and so is all else.
       chunk: features left out side by side; None for all.
 
@@ -173,18 +173,26 @@ def permutation(
 
 
 def features(name, x, baseline, mask):
-    """The baseline, the number of each value's feature from 0, and how many there are."""
+    """The baseline, each value's feature from 0 (1 or N, ...), and the most that an example has."""
     base = _input.baselines(name, x, baseline)
     shape = x.shape[1:]
     ids = np.arange(math.prod(shape)).reshape(shape) if mask is None else np.asarray(mask)
     if not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"{name}: the mask is {ids.dtype}; expected integers, one for a feature.")
     try:
-        ids = np.broadcast_to(ids, shape)
+        ids = np.broadcast_to(ids, x.shape) if ids.ndim == x.ndim else np.broadcast_to(ids, shape)
     except ValueError as error:
         raise ValueError(
-            f"{name}: the mask has shape {ids.shape} for examples of {shape}; expected what "
-            "broadcasts to an example, without the batch axis."
+            f"{name}: the mask has shape {ids.shape} for {len(x)} examples of {shape}; expected "
+            "what broadcasts to an example, or with a batch axis a mask of each."
         ) from error
-    known, numbers = np.unique(ids, return_inverse=True)
-    return base, jnp.asarray(numbers.reshape(shape)), len(known)
+    ids = ids.reshape(-1, *shape)
+    numbers = [np.unique(row, return_inverse=True)[1].reshape(shape) for row in ids]
+    ids = np.stack(numbers) if numbers else ids
+    return base, jnp.asarray(ids), int(ids.max(initial=-1)) + 1
+
+
+def to_values(values: jax.Array, ids: jax.Array, x: jax.Array) -> jax.Array:
+    """Like x: at each value what its feature has, of values (N, M)."""
+    spread = jnp.take_along_axis(values, ids.reshape(len(ids), -1), axis=1)
+    return spread.reshape(x.shape).astype(x.dtype)

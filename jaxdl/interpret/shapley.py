@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.interpret import _at, _input, _target
-from jaxdl.interpret.perturbation import features
+from jaxdl.interpret.perturbation import features, to_values
 
 __all__ = ["shapley_sampling", "shapley_values"]
 
@@ -67,7 +67,7 @@ def shapley_values(
         return score[:, None] * shares[i].astype(score.dtype)
 
     values = _input.weighted_sum(name, coalition, jnp.ones(2**count), chunk)
-    return jnp.take(values, ids, axis=1).astype(x.dtype)
+    return to_values(values, ids, x)
 
 
 @_target.each
@@ -123,4 +123,4 @@ def shapley_sampling(
         return (gains(order) + gains(order[::-1])) / 2
 
     values = _input.weighted_sum(name, both_ways, jnp.full(orders, 1 / orders), chunk)
-    return jnp.take(values, ids, axis=1).astype(x.dtype)
+    return to_values(values, ids, x)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.interpret import _at, _input, _target
-from jaxdl.interpret.perturbation import features
+from jaxdl.interpret.perturbation import features, to_values
 
 __all__ = ["kernel_shap", "lime"]
 
@@ -70,7 +70,7 @@ def kernel_shap(
     free, spread = (jnp.linalg.solve(a, side) for side in (b.T, ones))
     excess = (jnp.sum(free, 0) - (whole - empty)) / jnp.sum(spread)
     values = (free - spread * excess).T
-    return jnp.take(values, ids, axis=1).astype(x.dtype)
+    return to_values(values, ids, x)
 
 
 def _coalitions(key: jax.Array, count: int, samples: int) -> tuple[jax.Array, jax.Array]:
@@ -113,8 +113,8 @@ def lime(
     chance 1/2; a copy with a share s of its features weighs exp(-(1 - sqrt(s))^2 / 2 width^2).
 
     Args:
-      f, x, target, baseline, mask, at: as for `ablation`; a mask of superpixels makes features of
-        an image.
+      f, x, target, baseline, mask, at: as for `ablation`; a mask of `superpixels` makes features
+        of an image.
       key: a PRNG key.
       samples: masked copies.
       width: how near to x a copy must be to weigh.
@@ -149,4 +149,4 @@ def lime(
     a, b = _input.weighted_sum(name, moments, weights, chunk)
     penalty = jnp.diag(jnp.append(jnp.full(count, ridge), 0.0)).astype(a.dtype)
     values = jnp.linalg.solve(a + penalty, b.T)[:-1].T
-    return jnp.take(values, ids, axis=1).astype(x.dtype)
+    return to_values(values, ids, x)

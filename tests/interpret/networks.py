@@ -13,6 +13,11 @@ def double():
         yield
 
 
+def new_key():
+    """The same, made anew: a key is used once."""
+    return jax.random.key(0)
+
+
 def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdl import interpret
-from tests.interpret.networks import double, draw, linear, network
-
-
-def new_key():
-    return jax.random.key(0)
+from tests.interpret.networks import double, draw, linear, network, new_key
 
 
 @pytest.mark.parametrize("name", ["kernel_shap", "lime"])

@@ -8,11 +8,7 @@ import pytest
 from jaxdl import interpret
 from jaxdl.interpret import evaluate
 from jaxdl.interpret.evaluate.road import imputed
-from tests.interpret.networks import double, draw, linear, network
-
-
-def new_key():
-    return jax.random.key(0)
+from tests.interpret.networks import double, draw, linear, network, new_key
 
 
 def test_completeness_is_what_is_missing():
