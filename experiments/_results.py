@@ -1,0 +1,175 @@
+"""What the committed results amount to, in the words of the README's table."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from experiments import _run, _tried
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def loaded(name: str) -> dict[str, Any] | None:
+    path = ROOT / "experiments" / "results" / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def accuracy(metrics: dict[str, Any]) -> str:
+    networks = [
+        f"{network} {found['accuracy']:.4f}"
+        for network, found in metrics.items()
+        if "accuracy" in found
+    ]
+    return "held-out accuracy " + ", ".join(networks)
+
+
+def claimed() -> str:
+    """How many of the lectures' claims have been tried, and hold."""
+    done = [tried for tried in _tried.claims() if tried.result]
+    held = sum(tried.metrics["holds"] for tried in done)
+    return f"{held} of {len(done)} hold"
+
+
+def said(metrics: dict[str, Any]) -> str:
+    return metrics["said"]
+
+
+def memory(metrics: dict[str, Any]) -> str:
+    length, row = max(metrics["adding"].items(), key=lambda item: int(item[0]))
+    cells = ", ".join(f"{cell} {error:.4f}" for cell, error in row.items())
+    return f"squared error of adding over {length} steps: {cells}"
+
+
+def cliff(metrics: dict[str, Any]) -> str:
+    plain, clipped = (metrics[name]["final_loss"] for name in ("plain", "clipped"))
+    return f"loss after descent from a start at the cliff: plain {plain:.3f}, clipped {clipped:.3f}"
+
+
+def judged(metrics: dict[str, Any]) -> str:
+    best = "; ".join(f"by {measure}: {name}" for measure, name in metrics["best"].items())
+    return f"of {len(metrics['areas'])} methods the best {best}"
+
+
+def words(metrics: dict[str, Any]) -> str:
+    value = metrics["rank_correlation"]["LRP and removal"]
+    return f"rank correlation of relevance and removal {value:.2f}"
+
+
+def hans(metrics: dict[str, Any]) -> str:
+    parts = [
+        f"{name} mending {of['like_training']:.4f} with the mark, {of['clean']:.4f} without"
+        for name, of in ((name, metrics[name]) for name in ("before", "after"))
+    ]
+    return "accuracy " + "; ".join(parts)
+
+
+def slots(metrics: dict[str, Any]) -> str:
+    cities = ", ".join(f"{k} {v['city_accuracy']:.3f}" for k, v in metrics["travel"].items())
+    if "snips" not in metrics:
+        return f"cities: {cities}"
+    test = metrics["snips"]["test"]
+    return (
+        f"cities: {cities}; SNIPS slot F1 {test['slot_f1']:.4f}, "
+        f"intents {test['intent_accuracy']:.4f}"
+    )
+
+
+def nats(metrics: dict[str, Any]) -> str:
+    return f"{metrics['nats_per_character']:.3f} nats a character, {metrics['source']}"
+
+
+def sentiment(metrics: dict[str, Any]) -> str:
+    return f"accuracy {metrics['accuracy']:.4f}, {metrics['source']}"
+
+
+def speech(metrics: dict[str, Any]) -> str:
+    rates = metrics["digit_error_rate"]
+    return "digit error rate " + ", ".join(f"{name} {rate:.4f}" for name, rate in rates.items())
+
+
+def translation(metrics: dict[str, Any]) -> str:
+    rows = ", ".join(f"{name} {row['exact_match']:.4f}" for name, row in metrics.items())
+    return f"exact match by attention: {rows}"
+
+
+SAY: dict[str, Callable[[dict[str, Any]], str]] = {
+    "adversarial": said,
+    "char_lm": nats,
+    "clever_hans": hans,
+    "digits": accuracy,
+    "explain_digits": judged,
+    "explain_lstm": words,
+    "explain_photo": judged,
+    "long_memory": memory,
+    "mnist": accuracy,
+    "plain_56": said,
+    "rough_surface": cliff,
+    "sentiment": sentiment,
+    "slot_filling": slots,
+    "spoken_digits": speech,
+    "translate": translation,
+}
+
+
+def of(name: str) -> tuple[str, str]:
+    """An experiment's name, and what it recorded in words: nothing where it has not been run."""
+    result = loaded(name)
+    return name, "" if result is None else SAY[name](result["metrics"])
+
+
+def speed(name: str, *peers: str) -> tuple[str, str]:
+    """A benchmark's command and its ratios against some peers."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    if not path.is_file():
+        return "", ""
+    rows = json.loads(path.read_text("utf-8"))
+    ratios = [
+        f"{short(row['work'])} {row['ratio']:.2f}"
+        for row in rows
+        if row["peer"] in peers and row["ratio"] is not None and "memory" not in row["work"]
+    ]
+    whose = " or ".join(peers)
+    return f"python -m benchmarks {name}", f"time / {whose}'s: " + ", ".join(ratios)
+
+
+def reliability_rows() -> list[dict[str, Any]]:
+    path = ROOT / "benchmarks" / "results" / "reliability.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else []
+
+
+def counts() -> str:
+    """The table of `benchmarks reliability`."""
+    lines = ["| what | found | reach |", "|---|---|---|"]
+    for row in reliability_rows():
+        missed = "" if row["well"] else " (missed)"
+        lines.append(f"| {row['what']} | {row['found']}{missed} | {row['reach']} |")
+    return "\n".join(lines) + "\n"
+
+
+def reliable() -> tuple[str, str]:
+    """The benchmark's command and its first counts."""
+    rows = reliability_rows()
+    found = [f"{row['what'].split(',')[0]} {row['found']}" for row in rows if row["reach"] == "all"]
+    return "python -m benchmarks reliability" if rows else "", "; ".join(found)
+
+
+def short(work: str) -> str:
+    """A work's name up to its shape's end, or its first comma."""
+    return work if ")" in work else work.split(",")[0]
+
+
+def sources() -> str:
+    """What the numbers come from."""
+    lines = []
+    for name in _run.names():
+        result = loaded(name)
+        if result is not None:
+            versions = result["versions"]
+            lines.append(
+                f"`{name}`: seed {result['seed']}, jax {versions['jax']}, Python "
+                f"{versions['python']}, {result['machine']}, {result['seconds']:.0f} s."
+            )
+    return "\n".join(lines) + ("\n" if lines else "")
