@@ -53,7 +53,7 @@ def compared(
             "output"
         ),
         chinese=(
-            f"{claim.words[better]}达到 {high:.3f}，{claim.words[worse]} {low:.3f}；第一层的梯度"
+            f"{claim.words[better]} 达到 {high:.3f}，{claim.words[worse]} {low:.3f}；第一层的梯度"
             f"分别是最后一层的 {ratios[better]:.1e} 和 {ratios[worse]:.1e}"
         ),
         few=fewer,

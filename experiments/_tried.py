@@ -95,13 +95,13 @@ def time(tried: Tried) -> tuple[str, str]:
 
 
 def whole(tried: list[Tried]) -> tuple[str, str]:
-    """The sum of their times, in which networks in common are trained once."""
+    """The time of all, in which networks in common are trained once."""
     minutes = sum(t.result["seconds"] for t in tried if t.result) / 60
     machines = {t.result["machine"] for t in tried if t.result}
     where = "; ".join(sorted(machines))
     return (
-        f"Their times add up to {minutes:.0f} minutes ({where}).",
-        f"各项耗时合计 {minutes:.0f} 分钟（{where}）。",
+        f"Run one after the other, all of them took {minutes:.0f} minutes ({where}).",
+        f"依次运行全部实验共需 {minutes:.0f} 分钟（{where}）。",
     )
 
 
