@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxdl._precision import widen
 from jaxdl.core import Module, named_key
 from jaxdl.nn import _check
+from jaxdl.nn.dense import affine
 from jaxdl.nn.initializers import Initializer, initializer
 
 __all__ = ["additive_attention", "additive_scores", "attend", "dot_attention", "dot_scores"]
@@ -155,8 +156,8 @@ def additive_attention(features: int, *, kernel_init: str | Initializer = "lecun
     def apply(params, state, queries, keys, lengths=None, **_):
         keys, mask = _seen("additive_attention", queries, keys, lengths)
         scores = additive_scores(
-            queries @ params["query_kernel"],
-            keys @ params["key_kernel"],
+            affine(queries, params["query_kernel"]),
+            affine(keys, params["key_kernel"]),
             params["weights"],
             params["bias"],
         )

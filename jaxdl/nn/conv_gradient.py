@@ -8,7 +8,9 @@ Hence the two terms are written so that what they transpose to is fast:
 
 - dx * K as the transpose of the convolution g * flip(K): transposed, it is that convolution;
 - x * dK as matrix products of x's patches with dK: transposed, patches^T g. The patches are formed
-  again in the backward pass, not kept.
+  again in the backward pass, not kept. Where g has no more channels than x, it is g that is copied
+  and moved, and the gradient is x^T patches(g). Some examples at a time, so that the copies stay in
+  the cache.
 
 The terms are ordinary operations, so forward mode, derivatives of derivatives, `vmap` and `jit` all
 work, which a `custom_vjp` would forbid.
@@ -18,6 +20,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +32,9 @@ Pairs = tuple[tuple[int, int], ...]
 FEW_CHANNELS = 8
 """Up to so many, the patches of whole windows are one product; above, it is one for each row of the
 window, since whole patches would be as many times as large as the window has cells."""
+
+CHUNK = 5 * 2**20
+"""Bytes of shifted copies that are made at a time: what stays in the cache need not be written."""
 
 
 def numbers(n: int) -> lax.ConvDimensionNumbers:
@@ -64,12 +71,14 @@ def _(pads, primals, tangents):
     turned = jnp.flip(kernel, range(len(window))).swapaxes(-1, -2)
     edges = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(window, pads, strict=True))
     (from_x,) = jax.linear_transpose(lambda g: _plain(g, turned, edges), y)(dx)
-    from_kernel = jax.checkpoint(lambda x, dkernel: products(x, dkernel, pads))(x, dkernel)
-    return y, from_x + from_kernel
+    return y, from_x + products(x, dkernel, pads)
 
 
 def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
-    """The convolution of stride 1 as matrix products of patches, over shifted copies of x.
+    """The convolution of stride 1 as matrix products, over shifted copies of its narrower side.
+
+    Copies are made of x where it has fewer channels than the output has features, and otherwise of
+    the output; on one device, of some examples at a time.
 
     Args:
       x, kernel, pads: as for `convolution_by_products`.
@@ -77,6 +86,20 @@ def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     Returns:
       (N, *positions, F).
     """
+    *window, channels, features = kernel.shape
+    form = _of_patches if channels < features else _to_patches
+    form = jax.checkpoint(functools.partial(form, pads=pads))
+    copies = math.prod(window) * min(channels, features) * math.prod(x.shape[1:-1])
+    most = max(1, CHUNK // (copies * x.dtype.itemsize))
+    if jax.device_count() > 1 or len(x) <= most:  # on several devices examples stay where they are
+        return form(x, kernel)
+    size = max(n for n in range(1, most + 1) if len(x) % n == 0)
+    y = lax.map(lambda x: form(x, kernel), x.reshape(-1, size, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def _of_patches(x, kernel, pads):
+    """patches(x) . K, so that the gradient of K is patches^T g."""
     *window, channels, features = kernel.shape
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     sizes = [n - k + 1 for n, k in zip(x.shape[1:-1], window, strict=True)]
@@ -97,6 +120,24 @@ def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
             for i in range(window[0])
         )
     return jnp.reshape(y, (x.shape[0], *sizes, features))
+
+
+def _to_patches(x, kernel, pads):
+    """x times the weights of every cell, moved and added up, so that K's gradient is x^T copies(g).
+
+    Cell i of the window takes x at p + i - lo to position p.
+    """
+    *window, channels, features = kernel.shape
+    weights = jnp.moveaxis(kernel, -2, 0).reshape(channels, -1)
+    parts = jnp.split(x.reshape(-1, channels) @ weights, math.prod(window), axis=1)
+    zero = jnp.zeros((), x.dtype)
+    y: Any = 0
+    for part, at in zip(parts, itertools.product(*map(range, window)), strict=True):
+        moves = [
+            (lo - i, hi - k + 1 + i, 0) for i, k, (lo, hi) in zip(at, window, pads, strict=True)
+        ]
+        y = y + lax.pad(part.reshape(*x.shape[:-1], features), zero, [(0, 0, 0), *moves, (0, 0, 0)])
+    return y
 
 
 def _cells(start, sizes) -> tuple[slice, ...]:

@@ -6,6 +6,8 @@ lecture rows A01, A03); a layer of them is one matrix product over the batch.
 
 from __future__ import annotations
 
+import math
+
 import jax
 
 from jaxdl.core import Module, named_key
@@ -35,7 +37,13 @@ def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
             f"{list(kernel.shape)}; expected x's last axis to be the kernel's first, in one dtype: "
             "make the parameters by init on such an input, or cast them with tree.cast."
         )
-    y = x @ kernel
+    if x.ndim > 2 and jax.device_count() == 1:
+        # One axis of rows, of which XLA forms the kernel's gradient at once; of several it first
+        # turns the output's. Where rows may lie on several devices, they are left as they lie.
+        rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        y = (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+    else:
+        y = x @ kernel
     return y if bias is None else y + bias
 
 

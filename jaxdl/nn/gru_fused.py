@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.nn.dense import affine
 from jaxdl.nn.rnn_fused import before
 
 
@@ -78,6 +79,6 @@ def _(reverse, unroll, primals, tangents):
 
     dz = dz + dbias
     of_bias = jnp.broadcast_to(drecurrent_bias, (*dz.shape[:-1], width))
-    da = jnp.concatenate([dz[..., : 2 * width], of_bias], axis=-1) + earlier @ dkernel
+    da = jnp.concatenate([dz[..., : 2 * width], of_bias], axis=-1) + affine(earlier, dkernel)
     at = (da, slopes, u, s * dz[..., 2 * width :])
     return (final, hs), lax.scan(step, dh, at, reverse=reverse, unroll=unroll)

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdl.nn.dense import affine
 from jaxdl.nn.rnn_fused import before
 
 
@@ -91,6 +92,6 @@ def _(reverse, unroll, primals, tangents):
         dh = new if held is None else new + dh * held
         return (dh, dc), dh
 
-    da = dz + dbias + before(h, hs, reverse) @ dkernel
+    da = dz + dbias + affine(before(h, hs, reverse), dkernel)
     at = (da, slopes, q, f, held)
     return (final, hs), lax.scan(step, dcarry, at, reverse=reverse, unroll=unroll)

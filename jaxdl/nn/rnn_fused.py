@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.nn.dense import affine
+
 
 def fused_elman(activation: Callable[[jax.Array], jax.Array]) -> Callable:
     """`(params, h, x W (T, N, H), mask, *, reverse, unroll) -> (h, hs (T, N, H))`."""
@@ -49,7 +51,7 @@ def fused_elman(activation: Callable[[jax.Array], jax.Array]) -> Callable:
             dh = new if held is None else new + dh * held
             return dh, dh
 
-        da = dz + dbias + before(h, hs, reverse) @ dkernel
+        da = dz + dbias + affine(before(h, hs, reverse), dkernel)
         return (final, hs), lax.scan(step, dh, (da, slope, held), reverse=reverse, unroll=unroll)
 
     def fused(params, h, z, mask, *, reverse, unroll):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn
+from jaxdl.nn import conv_gradient
 
 
 def normal(seed, *shape):
@@ -86,6 +87,7 @@ SHAPES = {
     "one channel": ((2, 6, 6, 1), (3, 3, 1, 4), ((0, 0), (0, 0))),
     "many channels": ((2, 6, 5, 9), (3, 2, 9, 4), ((1, 1), (0, 1))),
     "one by one": ((2, 4, 4, 3), (1, 1, 3, 2), ((0, 0), (0, 0))),
+    "widening": ((2, 4, 5, 9), (3, 2, 9, 10), ((1, 1), (0, 1))),
     "wide padding": ((1, 3, 3, 2), (2, 2, 2, 2), ((3, 2), (0, 4))),
     "1-d": ((2, 7, 9), (3, 9, 2), ((1, 1),)),
     "3-d": ((1, 4, 4, 4, 9), (2, 2, 2, 9, 2), ((0, 0), (1, 0), (0, 0))),
@@ -116,6 +118,22 @@ def test_the_forms_agree_in_every_derivative(x, kernel, pads):
     products, xla = of("products"), of("xla")
     for name, value in xla.items():
         chex.assert_trees_all_close(products[name], value, atol=2e-3, rtol=2e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 2000, 5 * 2**20], ids=["one", "some", "all"])
+@pytest.mark.parametrize("channels, features", [(1, 3), (9, 10), (4, 4), (5, 2)])
+def test_some_examples_at_a_time_or_all(chunk, channels, features, monkeypatch):
+    """The gradients of six examples, by copies of the input or of the output."""
+    monkeypatch.setattr(conv_gradient, "CHUNK", chunk)
+    x, kernel = normal(0, 6, 5, 4, channels), normal(1, 3, 2, channels, features)
+
+    def gradients(form):
+        f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=[(2, 1), (0, 1)], form=form)))
+        return jax.grad(f, (0, 1))(x, kernel)
+
+    chex.assert_trees_all_close(gradients("products"), gradients("xla"), atol=1e-3, rtol=1e-4)
+    turns = str(jax.make_jaxpr(lambda w: conv_gradient.products(x, w, ((2, 1), (0, 1))))(kernel))
+    assert ("scan" in turns) == (chunk < 2**20)
 
 
 def test_the_forms_agree_inside_a_loop():

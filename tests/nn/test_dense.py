@@ -41,6 +41,23 @@ def test_any_leading_axes_and_none(key):
     assert layer.apply(params, state, jnp.ones(4))[0].shape == (5,)
 
 
+@given(st.lists(st.integers(0, 3), max_size=3), st.integers(1, 4), st.integers(1, 4))
+def test_over_several_axes_it_is_the_product_of_the_last(shape, d, f):
+    """Values and gradients, where rows of several axes are joined and where they are not."""
+    x = jax.random.normal(jax.random.key(1), (*shape, d))
+    w, b = jax.random.normal(jax.random.key(2), (d, f)), jnp.arange(f, dtype=jnp.float32)
+
+    def of(affine):
+        value, back = jax.vjp(affine, x, w, b)
+        return value, back(jnp.cos(value))
+
+    expected = of(lambda x, w, b: x @ w + b)
+    for devices in (1, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "device_count", lambda n=devices: n)
+            chex.assert_trees_all_close(of(nn.affine), expected, atol=1e-5)
+
+
 def test_initializers_by_name_and_by_function(key):
     layer = nn.dense(
         4, kernel_init="ones", bias_init=lambda key, shape, dtype: jnp.full(shape, 2, dtype)
