@@ -93,6 +93,7 @@ def speedup(
     seeds: int,
     epochs: int,
     hyper: Mapping[str, Any] | None = None,
+    states: Any = None,
     **options: Any,
 ) -> float:
     """The time of the runs one by one, each compiled anew, over that of one program of all.
@@ -105,10 +106,10 @@ def speedup(
     few = max(1, epochs // 20)
 
     def timed(seeds: int, hyper: Any) -> float:
+        own = range(first, first + seeds)
+        begun = jax.tree.map(lambda a: a[:seeds], states)
         began = time.perf_counter()
-        train.train_many(
-            model, data, seeds=range(first, first + seeds), epochs=few, hyper=hyper, **options
-        )
+        train.train_many(model, data, seeds=own, epochs=few, hyper=hyper, states=begun, **options)
         return time.perf_counter() - began
 
     def whole(seeds: int, hyper: Any) -> float:

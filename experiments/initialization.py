@@ -76,33 +76,31 @@ def network(kernel: Any, activation: Callable = jax.nn.relu) -> jaxdl.Module:
 def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
-    accuracy, deviations = {}, {}
+    networks, accuracy, deviations = {}, {}, {}
     for name, kernel in KERNELS.items():
-        model = network(kernel)
-        rows = []
+        model, optimizer = network(kernel), optax.sgd(0.01, momentum=0.9)
+        begun = []
         for seed in range(config.seed, config.seed + seeds):
-            optimizer = optax.sgd(0.01, momentum=0.9)
             state = train.init_state(model, optimizer, jax.random.key(seed), digits.train.x[:1])
             if name == "LSUV":
                 fitted = nn.lsuv(model, state.params, {}, digits.train.x[:500])
                 state = state.replace(params=fitted)
-            if seed == config.seed:
-                deviations[name] = signal(model, state.params, digits.train.x[:500])
-            _, history = train.fit(
-                model,
-                digits.train,
-                loss="cross_entropy",
-                optimizer=optimizer,
-                batch_size=50,
-                epochs=epochs,
-                eval_data=digits.test,
-                seed=seed,
-                state=state,
-                verbose=0,
-                on_nonfinite="skip",
-            )
-            rows.append(history["eval_accuracy"])
-        accuracy[name] = np.array(rows)
+            begun.append(state)
+        deviations[name] = signal(model, begun[0].params, digits.train.x[:500])
+        networks[name] = _seeds.trained(
+            config,
+            model,
+            digits.train,
+            seeds=seeds,
+            epochs=epochs,
+            states=stacked(begun),
+            loss="cross_entropy",
+            optimizer=optimizer,
+            batch_size=50,
+            eval_data=digits.test,
+            metrics=["accuracy"],
+        )
+        accuracy[name] = networks[name].history["eval_accuracy"]
         print(
             f"{name:10s} test accuracy {_seeds.said(_seeds.spread(accuracy[name][:, -1]))}, "
             f"deviation after layer 1 {deviations[name][0]:.2g}, {LAYERS} "
@@ -110,11 +108,12 @@ def run(config: Config) -> dict:
             flush=True,
         )
     found = {name: _seeds.spread(values[:, -1]) for name, values in accuracy.items()}
-    begun = [few_labels(config.smoke, seed) for seed in range(config.seed, config.seed + seeds)]
-    found |= {name: _seeds.spread([row[name] for row in begun]) for name in begun[0]}
-    for name in begun[0]:
+    few = few_labels(config, seeds)
+    test = digits.test.x.reshape(-1, 64)
+    for name, trained in few.items():
+        found[name] = _seeds.spread(trained.accuracy(test, digits.test.y))
         print(f"{name:27s} test accuracy {_seeds.said(found[name])}")
-    lost, machines, relu = (found[name]["mean"] for name in begun[0])
+    lost, machines, relu = (found[name]["mean"] for name in few)
     small, large = found["too small"]["mean"], found["too large"]["mean"]
     good = min(found[name]["mean"] for name in ("He", "LSUV"))
     result = metrics(
@@ -140,47 +139,54 @@ def run(config: Config) -> dict:
         ),
         accuracy=numbers(accuracy),
         deviations=numbers(deviations),
+        **_seeds.times(networks | few),
     )
     _figure.save(draw(result), config, "initialization", "initialization")
     return result
 
 
-def few_labels(smoke: bool, seed: int) -> dict[str, float]:
-    """Four layers and few labels: the test accuracy from each way to begin. Lecture row D19."""
+def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
+    """Four layers and few labels, from each way to begin. Lecture row D19."""
     digits = data.digits()
     x = jnp.asarray(digits.train.x.reshape(-1, 64))
-    test = digits.test.x.reshape(-1, 64)
-    widths = (64,) * 4
-    machines = deep_belief_net(
-        jax.random.key(seed), x, widths, epochs=1 if smoke else 40, batch_size=20
-    )
-    found = {}
+    widths, own = (64,) * 4, range(config.seed, config.seed + seeds)
+    pretraining = 1 if config.smoke else 40
+    machines = [
+        deep_belief_net(jax.random.key(seed), x, widths, epochs=pretraining, batch_size=20)
+        for seed in own
+    ]
+    networks = {}
     # ReLUs, whose gradients arrive whole, want a smaller rate.
     for name, activation, rate in (("sigmoid", jax.nn.sigmoid, 0.1), ("ReLU", jax.nn.relu, 0.01)):
         hidden = [
             part for w in widths for part in (nn.dense(w, kernel_init="glorot_uniform"), activation)
         ]
         model, optimizer = jaxdl.serial(*hidden, nn.dense(10)), optax.sgd(rate, momentum=0.9)
-        state = train.init_state(model, optimizer, jax.random.key(seed), x[:1])
-        begun = {f"{name}, random": state}
+        states = [train.init_state(model, optimizer, jax.random.key(s), x[:1]) for s in own]
+        begun = {f"{name}, random": states}
         if name == "sigmoid":
-            params = initialized(state.params, machines)
-            begun["sigmoid, Boltzmann machines"] = state.replace(params=params)
-        for kind, state in begun.items():
-            trained, _ = train.fit(
+            begun["sigmoid, Boltzmann machines"] = [
+                state.replace(params=initialized(state.params, layers))
+                for state, layers in zip(states, machines, strict=True)
+            ]
+        for kind, states in begun.items():
+            networks[kind] = _seeds.trained(
+                config,
                 model,
                 (x[:LABELS], digits.train.y[:LABELS]),
+                seeds=seeds,
+                epochs=1 if config.smoke else 60,
+                states=stacked(states),
                 loss="cross_entropy",
                 optimizer=optimizer,
                 batch_size=20,
-                epochs=1 if smoke else 60,
-                seed=seed,
-                state=state,
-                verbose=0,
             )
-            measured = train.evaluate(model, trained, (test, digits.test.y), metrics=["accuracy"])
-            found[kind] = measured["accuracy"]
-    return found
+    return networks
+
+
+def stacked(states: list[train.TrainState]) -> train.TrainState:
+    """States with a leading axis over them."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def signal(model: jaxdl.Module, params: Any, x: Any) -> list[float]:

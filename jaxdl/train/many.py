@@ -42,6 +42,7 @@ def train_many(
     eval_data: Any = None,
     metrics: names.Metrics | None = None,
     augment: Augment | None = None,
+    states: TrainState | None = None,
     batching: str = "auto",
     check: bool = True,
     verbose: int = 1,
@@ -59,6 +60,8 @@ def train_many(
         makes one: `lambda learning_rate: optax.sgd(learning_rate)`.
       hyper: `{"learning_rate": [0.1, 0.01], ...}`, sequences of one length, the settings; given to
         `optimizer` by keyword. `initial_scale` is not: it multiplies the initial kernels.
+      states: states to begin from, with a leading axis over the runs, as this function returns
+        them; None begins from `init_state`.
       batching: "vmap" runs all of them at once, "map" one after another; "auto" takes "map" on a
         CPU, whose cores one run keeps busy already, and "vmap" elsewhere.
 
@@ -105,7 +108,9 @@ def train_many(
         model, losses.loss(loss), optimizer, names.measures(metrics, data[1]), augment, batching
     )
     keys = jax.vmap(jax.random.key)(jnp.asarray(chosen))
-    states = runs["init"](jax.tree.map(lambda a: a[:batch_size], data[0]), keys, settings)
+    first = jax.tree.map(lambda a: a[:batch_size], data[0])
+    begin = functools.partial(runs["init"], first, keys, settings)
+    running = begin() if states is None else _begun(states, jax.eval_shape(begin))
     data = jax.device_put(data)
     evaluation = None if eval_data is None else _eval_rows(eval_data, batch_size)
     history: dict[str, list[np.ndarray]] = {}
@@ -117,20 +122,37 @@ def train_many(
             given = settings, data, orders, batches[0][1]
             if epoch == 0:  # no steps compile like any number of them
                 began = time.perf_counter()
-                states, _ = jax.block_until_ready(runs["train"](states, *given, 0))
+                running, _ = jax.block_until_ready(runs["train"](running, *given, 0))
                 report.compiled(time.perf_counter() - began)
             began = time.perf_counter()
-            states, log = runs["train"](states, *given, orders.shape[1])
+            running, log = runs["train"](running, *given, orders.shape[1])
             row, seconds = _per_run(log), time.perf_counter() - began
             if evaluation is not None:
-                log = runs["evaluate"](states, evaluation)
+                log = runs["evaluate"](running, evaluation)
                 row |= {f"eval_{name}": value for name, value in _per_run(log).items()}
             for name, values in row.items():
                 history.setdefault(name, []).append(values)
             over_runs = {name: float(np.mean(values)) for name, values in row.items()}
             report.epoch(epoch + 1, over_runs | {"seconds": seconds})
     stacked = {name: np.stack(values, axis=1) for name, values in history.items()}
-    return states, stacked | {"seed": chosen} | jax.device_get(settings)
+    return running, stacked | {"seed": chosen} | jax.device_get(settings)
+
+
+def _begun(states: TrainState, like: TrainState) -> TrainState:
+    """A copy of given states, which training may consume."""
+    given, expected = (
+        {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (states, like))
+    )
+    differing = [path for path in given | expected if given.get(path) != expected.get(path)]
+    if differing:
+        path = differing[0]
+        raise ValueError(
+            f"train_many: {len(differing)} entries of the states are of another kind: {path} is "
+            f"{given.get(path, 'missing')}, expected {expected.get(path, 'none')}: a leading axis "
+            "over the runs, of this model and optimizer."
+        )
+    return jax.tree.map(jnp.copy, states)
 
 
 def _settings(

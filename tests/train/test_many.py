@@ -49,6 +49,30 @@ def test_every_run_is_the_fit_of_its_seed_and_setting(batching):
         chex.assert_trees_all_close(ours, toy.plain(state), rtol=1e-3, atol=1e-5)
 
 
+def test_from_given_states_as_from_its_own():
+    """States that were made one by one, and are still there afterwards."""
+    options = OPTIONS | {"seeds": [5, 2], "optimizer": FIRST}
+    own, history = train.train_many(MODEL, DATA, **options)
+    each = [train.init_state(MODEL, FIRST, jax.random.key(s), DATA[0][:8]) for s in (5, 2)]
+    given = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *each)
+    for _ in range(2):
+        states, again = train.train_many(MODEL, DATA, states=given, **options)
+        np.testing.assert_array_equal(again["loss"], history["loss"])
+        chex.assert_trees_all_equal(toy.plain(states), toy.plain(own))
+    on, _ = train.train_many(MODEL, DATA, states=states, **options)
+    assert (np.asarray(on.step) == 2 * np.asarray(states.step)).all()
+
+
+def test_states_of_another_kind_are_refused():
+    state = train.init_state(MODEL, FIRST, jax.random.key(0), DATA[0][:8])
+    one = jax.tree.map(lambda a: a[None], state)
+    for states, seeds in ((state, [0]), (one, [0, 1])):
+        with pytest.raises(ValueError, match="entries of the states are of another kind"):
+            train.train_many(MODEL, DATA, seeds=seeds, optimizer=FIRST, states=states, **OPTIONS)
+    with pytest.raises(ValueError, match="of this model and optimizer"):
+        train.train_many(MODEL, DATA, seeds=[0], optimizer=optax.adam(0.1), states=one, **OPTIONS)
+
+
 @pytest.mark.row("E09")
 def test_all_runs_predict_and_their_mean_is_an_ensemble():
     states, _ = train.train_many(MODEL, DATA, seeds=[5, 2, 7], optimizer=FIRST, **OPTIONS)
