@@ -37,6 +37,10 @@ code { font-size: .9em; overflow-wrap: anywhere; }
 td { white-space: nowrap; }
 td:first-child { white-space: normal; min-width: 8rem; }
 .contents td:first-child { min-width: 13rem; }
+@media (max-width: 36rem) {
+  th, td { padding-right: .75rem; }
+  .contents td:first-child { min-width: 9rem; }
+}
 :lang(zh) { font-family: "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC",
   system-ui, sans-serif; }
 """
