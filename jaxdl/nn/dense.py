@@ -40,10 +40,9 @@ def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
     if x.ndim > 2 and jax.device_count() == 1:
         # One axis of rows, of which XLA forms the kernel's gradient at once; of several it first
         # turns the output's. Where rows may lie on several devices, they are left as they lie.
-        rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        y = (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
-    else:
-        y = x @ kernel
+        y = affine(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kernel, bias)
+        return y.reshape(*x.shape[:-1], kernel.shape[1])
+    y = x @ kernel
     return y if bias is None else y + bias
 
 

@@ -155,7 +155,7 @@ def test_bad_arguments():
     f, x = (lambda x: x.reshape(len(x), -1).sum(1)), jnp.ones((2, 4, 4))
     with pytest.raises(ValueError, match="the mask is float64; expected integers"):
         interpret.ablation(f, x, mask=np.ones((4, 4)))
-    with pytest.raises(ValueError, match=r"the mask has shape \(3,\) for examples of \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"the mask has shape \(3,\) for 2 examples of \(4, 4\)"):
         interpret.ablation(f, x, mask=np.arange(3))
     with pytest.raises(ValueError, match="expected at most 16"):
         interpret.shapley_values(f, jnp.ones((2, 5, 5)))
