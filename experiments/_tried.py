@@ -100,7 +100,7 @@ def whole(tried: list[Tried]) -> tuple[str, str]:
     machines = {t.result["machine"] for t in tried if t.result}
     where = "; ".join(sorted(machines))
     return (
-        f"Run one after the other, all of them took {minutes:.0f} minutes ({where}).",
+        f"One after the other, all of them take {minutes:.0f} minutes ({where}).",
         f"依次运行全部实验共需 {minutes:.0f} 分钟（{where}）。",
     )
 

@@ -186,7 +186,7 @@ def features(name, x, baseline, mask):
             f"{name}: the mask has shape {ids.shape} for {len(x)} examples of {shape}; expected "
             "what broadcasts to an example, or with a batch axis a mask of each."
         ) from error
-    ids = ids.reshape(-1, *shape)
+    ids = ids if ids.ndim == x.ndim else ids[None]
     numbers = [np.unique(row, return_inverse=True)[1].reshape(shape) for row in ids]
     ids = np.stack(numbers) if numbers else ids
     return base, jnp.asarray(ids), int(ids.max(initial=-1)) + 1
