@@ -11,7 +11,7 @@ import json
 import statistics
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -156,6 +156,22 @@ def kept(
     entry = {"settings": asked, "history": history, "seconds": made.seconds}
     record.write_text(json.dumps(entry | {"speedup": made.speedup}), "utf-8")
     return made
+
+
+def together(each: Sequence[Trained]) -> Trained:
+    """Networks of one kind that were trained one after the other, as if they had been at once."""
+
+    def joined(trees: Any) -> Any:
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
+
+    return Trained(
+        each[0].model,
+        joined([found.params for found in each]),
+        joined([found.model_state for found in each]),
+        joined([found.history for found in each]),
+        sum(found.seconds for found in each),
+        1.0,
+    )
 
 
 def times(networks: Mapping[str, Trained]) -> dict[str, dict[str, float]]:

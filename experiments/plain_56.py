@@ -87,9 +87,12 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
     if config.smoke:
         seeds, epochs = 1, 1
     rate = 0.1 if config.long else 0.02
-    settings = {"seeds": seeds, "seed": config.seed, "epochs": epochs, "batch": batch, "rate": rate}
 
-    def make() -> _seeds.Trained:
+    def one(seed: int) -> _seeds.Trained:
+        settings = {"seed": seed, "epochs": epochs, "batch": batch, "rate": rate}
+        return _seeds.kept(config, model, split, settings, lambda: make(seed))
+
+    def make(seed: int) -> _seeds.Trained:
         steps = epochs * (len(split.y) // batch)
         drops = {steps // 2: 0.1, steps * 3 // 4: 0.1} if config.long else {}
         optimizer = optax.chain(
@@ -97,34 +100,27 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
             optax.sgd(optax.piecewise_constant_schedule(rate, drops), momentum=0.9),
         )
         began = time.perf_counter()
-        states, histories = zip(
-            *(
-                train.fit(
-                    model,
-                    split,
-                    loss="cross_entropy",
-                    optimizer=optimizer,
-                    batch_size=batch,
-                    epochs=epochs,
-                    augment=cut_and_mirrored if config.long else None,
-                    eval_data=dataset.test,
-                    seed=seed,
-                    verbose=1,
-                )
-                for seed in range(config.seed, config.seed + seeds)
-            ),
-            strict=True,
+        state, history = train.fit(
+            model,
+            split,
+            loss="cross_entropy",
+            optimizer=optimizer,
+            batch_size=batch,
+            epochs=epochs,
+            augment=cut_and_mirrored if config.long else None,
+            eval_data=dataset.test,
+            seed=seed,
+            verbose=1,
         )
         seconds = time.perf_counter() - began
-        params, model_state = (
-            jax.tree.map(lambda *leaves: np.stack(leaves), *(getattr(s, part) for s in states))
-            for part in ("params", "model_state")
+        params, model_state, rows = jax.tree.map(
+            lambda leaf: np.asarray(leaf)[None],
+            (state.params, state.model_state, {k: np.array(v) for k, v in history.items()}),
         )
-        history = {name: np.array([h[name] for h in histories]) for name in histories[0]}
-        history["seed"] = np.arange(config.seed, config.seed + seeds)
-        return _seeds.Trained(model, params, model_state, history, seconds, 1.0)
+        rows["seed"] = np.array([seed])
+        return _seeds.Trained(model, params, model_state, rows, seconds, 1.0)
 
-    return _seeds.kept(config, model, split, settings, make)
+    return _seeds.together([one(seed) for seed in range(config.seed, config.seed + seeds)])
 
 
 def cut_and_mirrored(key: jax.Array, x: jax.Array) -> jax.Array:

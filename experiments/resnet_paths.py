@@ -3,7 +3,8 @@
 Veit et al. 2016 (arXiv 1605.06431): n blocks, around each of which x may go, are 2^n paths. That is
 exact for the gradient, which is the sum of those along all paths; three blocks show it. If so, a
 block less takes half of the paths away and does little harm, where a plain network has one path
-and breaks; and what is learned comes along the short ones. The networks are those of `plain_56`.
+and breaks; and what is learned comes along the short ones. The networks are those of
+`plain_56`, three of each kind where they have 20 layers.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Config(_run.Config):
     """Training images to count the errors on."""
     draws: int = 10
     """Sets of blocks deleted at a time, and paths of each length."""
+    seeds: int = 3
+    """Networks of 20 layers of each kind; of 56 there is one."""
 
 
 def lesioned(model: jaxdl.Module) -> Callable[..., jax.Array]:
@@ -144,45 +147,39 @@ def run(config: Config) -> dict:
     x, y = jnp.asarray(dataset.train.x[:count]), np.asarray(dataset.train.y[:count])
     sum_of_paths = all_paths(x[:8], jnp.asarray(y[:8]))
     print(f"gradient less the sum over eight paths: {sum_of_paths:.1e} of its largest value")
-    networks = {
-        name: plain_56.network(before, dataset, *plain_56.KINDS[name])
-        for name in ("residual, 20", "plain, 20", "residual, 56")
-    }
-    wrong = {name: errors(trained, x, y) for name, trained in networks.items()}
-    blocks = {name: count_blocks(trained.model) for name, trained in networks.items()}
-    error: dict[str, Any] = {
-        name.split(",")[0]: less_one(wrong[name], blocks[name])
-        for name in ("residual, 20", "plain, 20")
-    }
-    deep = "residual, 56"
-    error["by deleted"] = less_several(wrong[deep], blocks[deep], config.seed, draws)
-    lengths = by_length(networks[deep], x[:16], jnp.asarray(y[:16]), draws)
-    found = {}
+    deep = plain_56.network(before, dataset, *plain_56.KINDS["residual, 56"])
+    several = dataclasses.replace(before, seeds=config.seeds)
+    found, error = {}, {}
     for kind in ("residual", "plain"):
-        less = np.mean(list(error[kind]["less"].values()))
-        found[f"{kind}, whole"] = _seeds.spread([error[kind]["whole"]])
-        found[f"{kind}, one block less"] = _seeds.spread([less])
+        trained = plain_56.network(several, dataset, *plain_56.KINDS[f"{kind}, 20"])
+        rows = [less_one(trained, i, x, y) for i in range(len(trained))]
+        less = [[error for block, error in row.items() if block != "none"] for row in rows]
+        found[f"{kind}, whole"] = _seeds.spread([row["none"] for row in rows])
+        found[f"{kind}, one block less"] = _seeds.spread([np.mean(row) for row in less])
+        error[kind] = {block: float(np.mean([row[block] for row in rows])) for block in rows[0]}
+    error["by deleted"] = less_several(deep, x, y, config.seed, draws)
+    lengths = by_length(deep, x[:16], jnp.asarray(y[:16]), draws)
     for name, spread in found.items():
-        print(f"{name:26s} error {spread['mean']:.3f}")
+        print(f"{name:26s} error {_seeds.said(spread)}")
     harm = {
         kind: found[f"{kind}, one block less"]["mean"] - found[f"{kind}, whole"]["mean"]
         for kind in ("residual", "plain")
     }
-    short = effective(lengths)
+    short, blocks = effective(lengths), count_blocks(deep.model)
     result = metrics(
         found,
-        holds=sum_of_paths < 1e-4 and harm["residual"] < harm["plain"] and short < blocks[deep] / 2,
+        holds=sum_of_paths < 1e-4 and harm["residual"] < harm["plain"] and short < blocks / 2,
         said=(
             f"one block less raises the error of 20 residual layers by {harm['residual']:.3f} on "
             f"average, of 20 plain ones by {harm['plain']:.3f}; the gradient is the sum over 2^n "
-            f"paths to {sum_of_paths:.0e}; in 56 layers of {blocks[deep]} blocks the mean path "
-            f"goes through {blocks[deep] / 2:g} blocks, and weighed by its gradient through "
+            f"paths to {sum_of_paths:.0e}; in 56 layers of {blocks} blocks the mean path "
+            f"goes through {blocks / 2:g} blocks, and weighed by its gradient through "
             f"{short:.1f}"
         ),
         chinese=(
             f"去掉一块，20 层残差网络的误差平均增加 {harm['residual']:.3f}，普通网络增加 "
-            f"{harm['plain']:.3f}；56 层网络有 {blocks[deep]} 块，"
-            f"路径平均经过 {blocks[deep] / 2:g} 块，而梯度平均只经过 {short:.1f} 块"
+            f"{harm['plain']:.3f}；56 层网络有 {blocks} 块，"
+            f"路径平均经过 {blocks / 2:g} 块，而梯度平均只经过 {short:.1f} 块"
         ),
         error=error,
         sum_of_paths=sum_of_paths,
@@ -197,33 +194,35 @@ def count_blocks(model: jaxdl.Module) -> int:
     return sum(child.startswith("block_") for child in model.children)
 
 
-def first(trained: _seeds.Trained) -> tuple[Any, Any]:
-    """The parameters and the state of the first network."""
-    return jax.tree.map(lambda a: a[0], (trained.params, trained.model_state))
+def nth(trained: _seeds.Trained, i: int) -> tuple[Any, Any]:
+    """The parameters and the state of one network."""
+    return jax.tree.map(lambda a: a[i], (trained.params, trained.model_state))
 
 
-def errors(trained: _seeds.Trained, x: jax.Array, y: np.ndarray) -> Callable[[Any], float]:
-    """`f(keep)`: the share of the images that the first network gets wrong without some blocks."""
-    answer, trees = jax.jit(lesioned(trained.model)), first(trained)
+def errors(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> Callable[[Any], float]:
+    """`f(keep)`: the share of the images that a network gets wrong without some blocks."""
+    answer, trees = jax.jit(lesioned(trained.model)), nth(trained, i)
     return lambda keep: float(
         (answer(*trees, x, jnp.asarray(keep, x.dtype)).argmax(-1) != y).mean()
     )
 
 
-def less_one(wrong: Callable[[Any], float], blocks: int) -> dict[str, Any]:
-    """The error of the whole network and without each block that keeps the shape.
+def less_one(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> dict[str, float]:
+    """The error with no block deleted, and without each that keeps the shape.
 
     Those that halve the map stay: no plain network can do without them.
     """
-    inside = [i for i in range(blocks) if i == 0 or i % (blocks // 3)]
+    wrong, blocks = errors(trained, i, x, y), count_blocks(trained.model)
+    inside = [block for block in range(blocks) if block == 0 or block % (blocks // 3)]
     keep = 1 - np.eye(blocks)
-    return {"whole": wrong(np.ones(blocks)), "less": {i: wrong(keep[i]) for i in inside}}
+    return {"none": wrong(np.ones(blocks))} | {str(b): wrong(keep[b]) for b in inside}
 
 
 def less_several(
-    wrong: Callable[[Any], float], blocks: int, seed: int, draws: int
+    trained: _seeds.Trained, x: jax.Array, y: np.ndarray, seed: int, draws: int
 ) -> dict[str, list]:
     """The errors without more and more blocks drawn by lot, several draws for each number."""
+    wrong, blocks = errors(trained, 0, x, y), count_blocks(trained.model)
     rng = np.random.default_rng(seed)
     deleted = sorted({round(n) for n in np.linspace(0, blocks, 10)})
     rows = [
@@ -236,7 +235,7 @@ def by_length(
     trained: _seeds.Trained, x: jax.Array, y: jax.Array, draws: int
 ) -> dict[str, np.ndarray]:
     """How many paths there are of each length, and how large the gradient along one of them is."""
-    along, blocks = gradients(trained.model, *first(trained), x, y), count_blocks(trained.model)
+    along, blocks = gradients(trained.model, *nth(trained, 0), x, y), count_blocks(trained.model)
     rng = np.random.default_rng(0)
     sizes = np.zeros(blocks + 1)
     for length in range(blocks + 1):
@@ -258,9 +257,9 @@ def draw(result: dict) -> Any:
     plt = _figure.pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
     for i, kind in enumerate(("residual", "plain")):
-        less = result["error"][kind]["less"]
+        less = dict(result["error"][kind])
+        axes[0].axhline(less.pop("none"), color=f"C{i}", ls=":", lw=1)
         axes[0].plot([int(block) for block in less], list(less.values()), "o-", label=kind)
-        axes[0].axhline(result["error"][kind]["whole"], color=f"C{i}", ls=":", lw=1)
     axes[0].set(xlabel="block deleted, of 20 layers", ylabel="training error", ylim=(0, 1))
     axes[0].legend(frameon=False)
     several = result["error"]["by deleted"]
