@@ -39,7 +39,7 @@ CLAIM = Claim(
         "plain, one block less": "普通网络，去掉一块",
     },
     source="zoo/vision/resnet.py",
-    minutes=8,
+    minutes=13,
 )
 
 
