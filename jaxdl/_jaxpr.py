@@ -6,7 +6,7 @@ All that touches the form of JAX's programs stands here: a new JAX that changes 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -27,6 +27,25 @@ CALLING = {
     "custom_vjp_call",
     "custom_vjp_call_jaxpr",
 }
+
+
+plain = jax.make_user_context(default_value=False)
+"""Whether layers are to be written as what they are, not as what is fast here. Caches heed it."""
+
+
+def traced(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+    """The program of `f(*args)` as it runs, and its output's shapes."""
+    return jax.make_jaxpr(f, return_shape=True)(*args)
+
+
+def written(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+    """The program of `f(*args)` to be read, not run, and its output's shapes.
+
+    A layer's main operation is in it as itself: a convolution as one, though on a CPU some are
+    computed as sums of products.
+    """
+    with plain(True):
+        return traced(f, *args)
 
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:

@@ -46,7 +46,7 @@ def depth(model: Module, *inputs: Any) -> int:
         return model.apply(params, state, *inputs)[0]
 
     state = jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), state)
-    program = jax.make_jaxpr(output)(params, inputs).jaxpr
+    program = _jaxpr.written(output, params, inputs)[0].jaxpr
     parameters = len(jax.tree.leaves(params))
     begins = [Found(i >= parameters) for i in range(len(program.invars))]
     return max((found.layers for found in _passed(program, begins)), default=0)

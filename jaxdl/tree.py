@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-from jaxdl._jaxpr import inner_jaxprs
+from jaxdl._jaxpr import inner_jaxprs, written
 from jaxdl.core import Module, Tree
 
 __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
@@ -128,7 +128,7 @@ def summary(model: Module, *inputs: Any) -> Summary:
         return value
 
     flops: dict[str, int] = {}
-    jaxpr = jax.make_jaxpr(lambda *args: model.apply(*args, tap=tap)[0])(params, state, *inputs)
+    jaxpr, _ = written(lambda *args: model.apply(*args, tap=tap)[0], params, state, *inputs)
     _count_flops(jaxpr.jaxpr, "", 1, flops)
 
     def below(path):

@@ -110,8 +110,13 @@ def read(env: dict[Value, Any], atom: Atom) -> Any:
 
 
 def trace(f: Callable[..., Any], *args: Any, custom: bool = True) -> tuple[Program, Any]:
-    """The program of `f(*args)`, over the leaves of the arguments, and the outputs' tree."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    """The program of `f(*args)`, over the leaves of the arguments, and the outputs' tree.
+
+    With `custom`, in which no operation keeps a derivative of its own, it is a program to be read:
+    layers are in it in their plain forms.
+    """
+    make = _jaxpr.written if custom else _jaxpr.traced
+    closed, shape = make(f, *args)
     return program(closed, custom), jax.tree.structure(shape)
 
 

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl._jaxpr import plain
 from jaxdl.core import Module, named_key
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
-from jaxdl.nn.conv_gradient import convolution_by_products, numbers
+from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers
 from jaxdl.nn.initializers import Initializer, initializer
 
 __all__ = ["conv", "conv_transpose", "convolution", "transposed_convolution"]
@@ -46,10 +47,10 @@ def convolution(
       dilation: d, the distance of the window's cells.
       groups: the channels fall into so many groups that do not see each other.
       flip: whether to turn the kernel by 180 degrees: true convolution, sum_m x[i - m] K[m].
-      form: how the derivatives are computed; the values are the same. "xla" leaves them to
-        autodiff; "products" writes the weight gradient as matrix products, many times as fast on
-        a CPU inside a compiled loop, for stride and dilation 1 without groups; "auto" takes the
-        products where they apply and JAX's default backend is a CPU.
+      form: how it is computed; the values are the same, up to rounding. "xla" is XLA's
+        convolution and its derivatives; "cpu", for stride and dilation 1 without groups, the forms
+        of `nn.conv_cpu`, many times as fast there with few channels and inside compiled loops;
+        "auto" takes them where they apply and JAX's default backend is a CPU.
 
     Returns:
       (N, *positions, F); along each axis floor((n + 2p - d (k - 1) - 1) / s) + 1 positions.
@@ -77,13 +78,14 @@ def convolution(
     if flip:
         kernel = jnp.flip(kernel, tuple(range(n)))
     applies = groups == 1 and all(s == 1 for s in (*stride, *dilation))
-    if form not in ("auto", "xla", "products") or (form == "products" and not applies):
+    if form not in ("auto", "xla", "cpu") or (form == "cpu" and not applies):
         raise ValueError(
             f"convolution: form is {form!r}; expected 'auto', 'xla', or, for stride and dilation 1 "
-            "without groups, 'products'."
+            "without groups, 'cpu'."
         )
-    if form == "products" or (form == "auto" and applies and jax.default_backend() == "cpu"):
-        y = convolution_by_products(x, kernel, pads)
+    fast = form == "cpu" or (form == "auto" and applies and jax.default_backend() == "cpu")
+    if fast and not plain.value:
+        y = convolution_on_cpu(x, kernel, pads)
     else:
         y = lax.conv_general_dilated(
             x,

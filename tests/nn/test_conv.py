@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn
-from jaxdl.nn import conv_gradient
 
 
 def normal(seed, *shape):
@@ -83,72 +82,6 @@ def test_flipped_it_is_scipys_convolution():
     chex.assert_trees_all_close(y[0, ..., 0], expected, atol=1e-5)
 
 
-SHAPES = {
-    "one channel": ((2, 6, 6, 1), (3, 3, 1, 4), ((0, 0), (0, 0))),
-    "many channels": ((2, 6, 5, 9), (3, 2, 9, 4), ((1, 1), (0, 1))),
-    "one by one": ((2, 4, 4, 3), (1, 1, 3, 2), ((0, 0), (0, 0))),
-    "widening": ((2, 4, 5, 9), (3, 2, 9, 10), ((1, 1), (0, 1))),
-    "wide padding": ((1, 3, 3, 2), (2, 2, 2, 2), ((3, 2), (0, 4))),
-    "1-d": ((2, 7, 9), (3, 9, 2), ((1, 1),)),
-    "3-d": ((1, 4, 4, 4, 9), (2, 2, 2, 9, 2), ((0, 0), (1, 0), (0, 0))),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("x, kernel, pads", SHAPES.values(), ids=SHAPES)
-def test_the_forms_agree_in_every_derivative(x, kernel, pads):
-    x, kernel = normal(0, *x), normal(1, *kernel)
-    tangents = normal(2, *x.shape), normal(3, *kernel.shape)
-
-    def of(form):
-        f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=pads, form=form)))
-        grad = jax.grad(f, (0, 1))
-        return {
-            "value": f(x, kernel),
-            "reverse": jax.jit(grad)(x, kernel),
-            "forward": jax.jvp(f, (x, kernel), tangents),
-            "forward over reverse": jax.jvp(grad, (x, kernel), tangents),
-            "reverse over reverse": jax.grad(lambda *a: jnp.sum(grad(*a)[1] ** 2), (0, 1))(
-                x, kernel
-            ),
-            "mapped": jax.vmap(grad)(jnp.stack([x, 2 * x]), jnp.stack([kernel, kernel])),
-            "mapped kernels": jax.vmap(grad, (None, 0))(x, jnp.stack([kernel, -kernel])),
-        }
-
-    products, xla = of("products"), of("xla")
-    for name, value in xla.items():
-        chex.assert_trees_all_close(products[name], value, atol=2e-3, rtol=2e-4)
-
-
-@pytest.mark.parametrize("chunk", [1, 2000, 5 * 2**20], ids=["one", "some", "all"])
-@pytest.mark.parametrize("channels, features", [(1, 3), (9, 10), (4, 4), (5, 2)])
-def test_some_examples_at_a_time_or_all(chunk, channels, features, monkeypatch):
-    """The gradients of six examples, by copies of the input or of the output."""
-    monkeypatch.setattr(conv_gradient, "CHUNK", chunk)
-    x, kernel = normal(0, 6, 5, 4, channels), normal(1, 3, 2, channels, features)
-
-    def gradients(form):
-        f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=[(2, 1), (0, 1)], form=form)))
-        return jax.grad(f, (0, 1))(x, kernel)
-
-    chex.assert_trees_all_close(gradients("products"), gradients("xla"), atol=1e-3, rtol=1e-4)
-    turns = str(jax.make_jaxpr(lambda w: conv_gradient.products(x, w, ((2, 1), (0, 1))))(kernel))
-    assert ("scan" in turns) == (chunk < 2**20)
-
-
-def test_the_forms_agree_inside_a_loop():
-    x, kernel = normal(0, 2, 5, 5, 3), 0.1 * normal(1, 3, 3, 3, 3)
-
-    def loss(kernel, form):
-        body = lambda x, _: (jnp.tanh(nn.convolution(x, kernel, form=form)), None)
-        return jnp.sum(jax.lax.scan(body, x, length=3)[0])
-
-    grads = [
-        jax.jit(jax.grad(loss), static_argnums=1)(kernel, form) for form in ("products", "xla")
-    ]
-    chex.assert_trees_all_close(*grads, atol=1e-4, rtol=1e-4)
-
-
 @pytest.mark.row("F14")
 @pytest.mark.parametrize("stride, padding", [(1, 0), (2, 0), (2, 1), (1, 1), (3, 2)])
 def test_the_transpose_is_the_adjoint(stride, padding):
@@ -176,7 +109,7 @@ def test_bad_arguments(key):
     x, kernel = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
     cases = [
         (dict(form="fast"), "form is 'fast'"),
-        (dict(form="products", stride=2), "form is 'products'"),
+        (dict(form="cpu", stride=2), "form is 'cpu'"),
         (dict(padding="HALF"), "no padding 'HALF'"),
         (dict(padding=-1), "padding is -1"),
         (dict(stride=0), r"stride\[0\] is 0"),

@@ -1,9 +1,13 @@
-"""A convolution whose derivatives XLA compiles well on a CPU, inside of loops too.
+"""A convolution in the forms that XLA compiles well on a CPU, inside of loops too.
+
+XLA:CPU is fast at a convolution of many channels in the standard layout, at matrix products and at
+sums of products, element by element. So a convolution of an image's few channels is written as the
+sum over its window's cells, and one that makes few channels, as does the gradient of the images, as
+a product and shifted sums.
 
 A convolution y = x * K is linear in x and in K, so that its tangent is dx * K + x * dK, and reverse
-mode transposes the two terms. XLA:CPU is fast at a convolution in the standard layout and at matrix
-products, but the weight gradient that autodiff makes is neither: alone it takes two to three times
-the forward pass, and inside a compiled loop, where no layout is chosen for it, ten to forty times.
+mode transposes the two terms. The weight gradient that autodiff makes takes two to three times the
+forward pass, and inside a compiled loop, where no layout is chosen for it, ten to forty times.
 Hence the two terms are written so that what they transpose to is fast:
 
 - dx * K as the transpose of the convolution g * flip(K): transposed, it is that convolution;
@@ -21,6 +25,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 from typing import Any
 
 import jax
@@ -32,6 +37,18 @@ Pairs = tuple[tuple[int, int], ...]
 FEW_CHANNELS = 8
 """Up to so many, the patches of whole windows are one product; above, it is one for each row of the
 window, since whole patches would be as many times as large as the window has cells."""
+
+THIN = 4
+"""Up to so many channels, or features, the convolution is written without XLA's own."""
+
+TERMS = 80
+"""The most terms that a sum is written out of: each takes time to compile."""
+
+PRODUCTS = 1300
+"""The most multiplications for a position that are worth doing element by element."""
+
+NARROW = 16
+"""The most features for which such a sum is worth the loop that keeps it for a derivative."""
 
 CHUNK = 5 * 2**20
 """Bytes of shifted copies that are made at a time: what stays in the cache need not be written."""
@@ -48,29 +65,51 @@ def _plain(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1,) * n, pads, dimension_numbers=numbers(n))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def convolution_by_products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
-    """The convolution of stride 1, its derivatives as convolutions and matrix products.
+@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _forward(x: jax.Array, kernel: jax.Array, pads: Pairs, kept: bool) -> jax.Array:
+    """The convolution of stride 1, in the fastest form for its channels."""
+    *window, channels, features = kernel.shape
+    cells = math.prod(window)
+    if x.dtype in (jnp.float32, jnp.float64):  # a sum in less would be rounded at every term
+        few = channels <= THIN and cells * channels <= TERMS
+        if few and cells * channels * features <= PRODUCTS:
+            form = functools.partial(_sum_over_window, kernel=kernel, pads=pads)
+            if not kept:
+                return form(x)
+            if features <= NARROW and len(x) > 1 and jax.device_count() == 1:
+                return _by_parts(form, x, len(x) // 2)
+        elif features <= THIN and cells * features <= TERMS:
+            return products(x, kernel, pads)
+    return _plain(x, kernel, pads)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def convolution_on_cpu(
+    x: jax.Array, kernel: jax.Array, pads: Pairs, kept: bool = False
+) -> jax.Array:
+    """The convolution of stride 1, it and its derivatives in the forms of this module.
 
     Args:
       x: (N, *space, C).
       kernel: (*window, C, F), of x's dtype.
       pads: zeros before and after, for each axis of space.
+      kept: whether the output is to be kept for a derivative. XLA would rather compute a sum again
+        wherever it is used, and in worse loops; it does not look into a loop over examples.
 
     Returns:
       (N, *positions, F).
     """
-    return _plain(x, kernel, pads)
+    return _forward(x, kernel, pads, kept)
 
 
-@convolution_by_products.defjvp
-def _(pads, primals, tangents):
+@convolution_on_cpu.defjvp
+def _(pads, _, primals, tangents):
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = convolution_by_products(x, kernel, pads)
+    y = convolution_on_cpu(x, kernel, pads, True)
     window = kernel.shape[:-2]
     turned = jnp.flip(kernel, range(len(window))).swapaxes(-1, -2)
     edges = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(window, pads, strict=True))
-    (from_x,) = jax.linear_transpose(lambda g: _plain(g, turned, edges), y)(dx)
+    (from_x,) = jax.linear_transpose(lambda g: _forward(g, turned, edges, False), y)(dx)
     return y, from_x + products(x, dkernel, pads)
 
 
@@ -81,7 +120,7 @@ def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     the output; on one device, of some examples at a time.
 
     Args:
-      x, kernel, pads: as for `convolution_by_products`.
+      x, kernel, pads: as for `convolution_on_cpu`.
 
     Returns:
       (N, *positions, F).
@@ -93,9 +132,26 @@ def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     most = max(1, CHUNK // (copies * x.dtype.itemsize))
     if jax.device_count() > 1 or len(x) <= most:  # on several devices examples stay where they are
         return form(x, kernel)
+    return _by_parts(lambda x: form(x, kernel), x, most)
+
+
+def _by_parts(f, x, most):
+    """f of x, as many examples at a time as divide them and are not more than `most`."""
     size = max(n for n in range(1, most + 1) if len(x) % n == 0)
-    y = lax.map(lambda x: form(x, kernel), x.reshape(-1, size, *x.shape[1:]))
+    y = lax.map(f, x.reshape(-1, size, *x.shape[1:]))
     return y.reshape(-1, *y.shape[2:])
+
+
+def _sum_over_window(x, kernel, pads):
+    """The sum over the window's cells and the channels, written out: XLA makes one loop of it."""
+    *window, channels, features = kernel.shape
+    edges = [(lo, hi, 0) for lo, hi in pads]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    sizes = [n - k + 1 for n, k in zip(x.shape[1:-1], window, strict=True)]
+    cells = [x[(slice(None), *_cells(at, sizes))] for at in itertools.product(*map(range, window))]
+    inputs = [cell[..., c : c + 1] for cell in cells for c in range(channels)]
+    weights = kernel.reshape(-1, features)
+    return functools.reduce(operator.add, [x * w for x, w in zip(inputs, weights, strict=True)])
 
 
 def _of_patches(x, kernel, pads):
