@@ -31,6 +31,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -102,17 +103,31 @@ def convolution_on_cpu(
     return _forward(x, kernel, pads, kept)
 
 
-@convolution_on_cpu.defjvp
-def _(pads, _, primals, tangents):
+def _tangent(pads, _, primals, tangents):
     (x, kernel), (dx, dkernel) = primals, tangents
     y = convolution_on_cpu(x, kernel, pads, True)
+    tangent = jnp.zeros((), y.dtype)
+    if not isinstance(dx, SymbolicZero):
+        tangent += _of_x(dx, kernel, pads)
+    if not isinstance(dkernel, SymbolicZero):
+        tangent += products(x, dkernel, pads)
+    return y, tangent
+
+
+convolution_on_cpu.defjvp(_tangent, symbolic_zeros=True)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _of_x(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
+    """The convolution, whose transpose is that of its output with the kernel turned."""
     window = kernel.shape[:-2]
     turned = jnp.flip(kernel, range(len(window))).swapaxes(-1, -2)
     edges = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(window, pads, strict=True))
-    (from_x,) = jax.linear_transpose(lambda g: _forward(g, turned, edges, False), y)(dx)
-    return y, from_x + products(x, dkernel, pads)
+    y = jax.eval_shape(lambda x: _plain(x, kernel, pads), x)
+    return jax.linear_transpose(lambda g: _forward(g, turned, edges, False), y)(x)[0]
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     """The convolution of stride 1 as matrix products, over shifted copies of its narrower side.
 

@@ -45,7 +45,7 @@ def random_parameters(
       >>> redraw = lambda key: jaxdl.init(model, key, images)[0]
       >>> evaluate.random_parameters(explain, params, redraw, key=key, models=100).mean()
     """
-    given = explain(params)
+    given = jax.jit(explain)(params)
     keys = jax.random.split(key, models)
 
     def one(key):
