@@ -127,7 +127,6 @@ def _of_x(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     return jax.linear_transpose(lambda g: _forward(g, turned, edges, False), y)(x)[0]
 
 
-@functools.partial(jax.jit, static_argnums=2)
 def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     """The convolution of stride 1 as matrix products, over shifted copies of its narrower side.
 
