@@ -37,10 +37,10 @@ def _forward(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll):
     # Two products a step: the gates' and the candidate's, so that neither is a slice of the other.
     gate_kernel, kernel = kernel[:, : 2 * width] * 0.5, kernel[:, 2 * width :]
     gate_bias, bias = bias[: 2 * width] * 0.5, bias[2 * width :]
-    gate_z, z = z[..., : 2 * width], z[..., 2 * width :]
 
     def step(h, at):
-        gate_z, z, mask = at
+        z, mask = at
+        gate_z, z = z[..., : 2 * width], z[..., 2 * width :]
         gates = jnp.tanh(gate_z * 0.5 + (h @ gate_kernel + gate_bias)) * 0.5 + 0.5
         r, u = jnp.split(gates, 2, axis=-1)
         a = h @ kernel + recurrent_bias
@@ -49,7 +49,7 @@ def _forward(kernel, bias, recurrent_bias, h, z, mask, reverse, unroll):
         h = new if mask is None else jnp.where(mask, new, h)
         return h, (h, gates, n, a)
 
-    return lax.scan(step, h, (gate_z, z, mask), reverse=reverse, unroll=unroll)
+    return lax.scan(step, h, (z, mask), reverse=reverse, unroll=unroll)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7))
