@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxdl._jaxpr import plain
 from jaxdl.core import Module
 from jaxdl.interop.safetensors import whole_file
 from jaxdl.train.state import TrainState
@@ -62,7 +63,8 @@ def export(
     predict = jax.jit(lambda *x: model.apply(state.params, state.model_state, *x)[0])
     options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
-        exported = jax.export.export(predict, **options)(*specs)
+        with plain(True):  # what is fast here need not be where it runs
+            exported = jax.export.export(predict, **options)(*specs)
     except jax.errors.ConcretizationTypeError as error:
         raise ValueError(_fixed(model, error)) from error
     except Exception as error:

@@ -77,7 +77,7 @@ def _forward(x: jax.Array, kernel: jax.Array, pads: Pairs, kept: bool) -> jax.Ar
             form = functools.partial(_sum_over_window, kernel=kernel, pads=pads)
             if not kept:
                 return form(x)
-            if features <= NARROW and len(x) > 1 and jax.device_count() == 1:
+            if features <= NARROW and _in_one_place(x) and len(x) > 1:
                 return _by_parts(form, x, len(x) // 2)
         elif features <= THIN and cells * features <= TERMS:
             return products(x, kernel, pads)
@@ -144,9 +144,17 @@ def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     form = jax.checkpoint(functools.partial(form, pads=pads))
     copies = math.prod(window) * min(channels, features) * math.prod(x.shape[1:-1])
     most = max(1, CHUNK // (copies * x.dtype.itemsize))
-    if jax.device_count() > 1 or len(x) <= most:  # on several devices examples stay where they are
+    if not _in_one_place(x) or len(x) <= most:
         return form(x, kernel)
     return _by_parts(lambda x: form(x, kernel), x, most)
+
+
+def _in_one_place(x):
+    """Whether some examples at a time may be taken: on several devices they stay where they are.
+
+    Neither can a batch be cut whose size is left open, as in `jax.export`.
+    """
+    return jax.device_count() == 1 and isinstance(x.shape[0], int)
 
 
 def _by_parts(f, x, most):

@@ -68,6 +68,19 @@ def test_it_runs_in_a_process_without_jaxdl(kind, tmp_path):
         np.testing.assert_allclose(np.load(name + ".out.npy"), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_file_for_other_platforms_has_plain_convolutions(tmp_path):
+    """On a CPU, convolutions of few channels are written otherwise."""
+    pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
+    model = jaxdl.serial(nn.conv(8), jax.nn.relu, nn.conv(1))
+    x = np.ones((3, 6, 6, 1), np.float32)
+    state = train.init_state(model, optax.sgd(0.1), jax.random.key(0), x)
+    path = export(model, state, tmp_path / "model.bin", x, platforms=["cpu", "cuda"])
+    read = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert read.platforms == ("cpu", "cuda")
+    assert read.mlir_module().count("= stablehlo.convolution(") >= 2
+    np.testing.assert_allclose(read.call(x), train.predict(model, state, x), rtol=1e-5, atol=1e-6)
+
+
 def test_a_model_that_fixes_its_batch_is_told(tmp_path):
     pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
     model = jaxdl.as_module(lambda x: x.reshape(int(x.shape[0]), -1))

@@ -113,6 +113,19 @@ def test_a_sum_that_is_differentiated_is_kept_in_a_loop():
     assert "scan" not in operations(f, x) and "scan" in operations(jax.grad(f), x)
 
 
+@pytest.mark.parametrize("channels, features", [(1, 8), (8, 1), (8, 9)])
+def test_a_batch_of_any_size(channels, features):
+    """Values and gradients where the batch's size is left open, as in `jax.export`."""
+    kernel = normal(1, 3, 3, channels, features)
+    f = jax.value_and_grad(lambda w, x: jnp.sum(jnp.sin(nn.convolution(x, w, form="cpu"))), (0, 1))
+    (batch,) = jax.export.symbolic_shape("batch")
+    spec = jax.ShapeDtypeStruct((batch, 5, 5, channels), jnp.float32)
+    exported = jax.export.export(jax.jit(f))(kernel, spec)
+    for n in (1, 4):
+        x = normal(0, n, 5, 5, channels)
+        chex.assert_trees_all_close(exported.call(kernel, x), f(kernel, x), atol=1e-4, rtol=1e-4)
+
+
 def test_who_reads_programs_sees_a_convolution(key):
     model = jaxdl.serial(nn.conv(4, form="cpu"), jax.nn.relu, nn.flatten(), nn.dense(2))
     x = jnp.ones((1, 6, 6, 1))
