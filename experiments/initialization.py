@@ -162,15 +162,15 @@ def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
             part for w in widths for part in (nn.dense(w, kernel_init="glorot_uniform"), activation)
         ]
         model, optimizer = jaxdl.serial(*hidden, nn.dense(10)), optax.sgd(rate, momentum=0.9)
-        states, others = (
-            [train.init_state(model, optimizer, jax.random.key(s), x[:1]) for s in own]
-            for _ in range(2)
-        )
-        begun = {f"{name}, random": states}
+
+        def drawn(model=model, optimizer=optimizer):
+            return [train.init_state(model, optimizer, jax.random.key(s), x[:1]) for s in own]
+
+        begun = {f"{name}, random": drawn()}
         if name == "sigmoid":
             begun["sigmoid, Boltzmann machines"] = [
                 state.replace(params=initialized(state.params, layers))
-                for state, layers in zip(others, machines, strict=True)
+                for state, layers in zip(drawn(), machines, strict=True)
             ]
         for kind, states in begun.items():
             networks[kind] = _seeds.trained(

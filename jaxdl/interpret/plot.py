@@ -6,11 +6,12 @@ Every function returns a `matplotlib.figure.Figure`, which a notebook shows and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from jaxdl.interpret import _panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,13 +49,13 @@ def image_grid(
     Raises:
       ValueError: another shape; or not one title for each image.
     """
-    images = _images("image_grid", images)
+    images = _panels.images("image_grid", images)
     low, high = (float(images.min()), float(images.max())) if limits is None else limits
-    figure, axes = _panels("image_grid", len(images), titles, columns, size)
+    figure, axes = _panels.panels("image_grid", len(images), titles, columns, size)
     for (ax,), image in zip(axes, images, strict=True):
         shown = ax.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     if label is not None:
-        _colour_bar(figure, shown, axes, label)
+        _panels.colour_bar(figure, shown, axes, label)
     return figure
 
 
@@ -85,11 +86,11 @@ def heat_map(
     Raises:
       ValueError: as for `image_grid`.
     """
-    maps = _summed("heat_map", maps)
+    maps = _panels.summed("heat_map", maps)
     if own:
         greatest = np.abs(maps).max((1, 2), keepdims=True)
         maps = maps / np.where(greatest == 0, 1, greatest)
-    signed, limit = _scale(maps, limit)
+    signed, limit = _panels.scale(maps, limit)
     return image_grid(
         maps,
         titles=titles,
@@ -129,14 +130,16 @@ def overlay(
     Raises:
       ValueError: images and maps differ in number or size; and as for `image_grid`.
     """
-    images, maps = _images("overlay", images), _summed("overlay", maps)
+    images, maps = _panels.images("overlay", images), _panels.summed("overlay", maps)
     if images.shape[:3] != maps.shape:
         raise ValueError(
             f"overlay: images are {images.shape} and maps {maps.shape}; expected one map of the "
             "same height and width for each image."
         )
-    signed, limit = _scale(maps, limit)
-    figure, axes = _panels("overlay", len(images), titles, columns, size, 2 if originals else 1)
+    signed, limit = _panels.scale(maps, limit)
+    figure, axes = _panels.panels(
+        "overlay", len(images), titles, columns, size, 2 if originals else 1
+    )
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -154,7 +157,7 @@ def overlay(
         panels[-1].imshow(values >= 0, ends, vmin=0, vmax=1, alpha=alpha, interpolation="nearest")
     if label is not None:
         shown = ScalarMappable(Normalize(-limit if signed else 0.0, limit), scale)
-        _colour_bar(figure, shown, axes, label)
+        _panels.colour_bar(figure, shown, axes, label)
     return figure
 
 
@@ -184,7 +187,7 @@ def reveal(
     Raises:
       ValueError: as for `overlay`; the share is not in (0, 1].
     """
-    images, maps = _images("reveal", images), np.abs(_summed("reveal", maps))
+    images, maps = _panels.images("reveal", images), np.abs(_panels.summed("reveal", maps))
     if images.shape[:3] != maps.shape or (share is not None and not 0 < share <= 1):
         raise ValueError(
             f"reveal: images are {images.shape}, maps {maps.shape} and share is {share}; expected "
@@ -240,7 +243,7 @@ def signals(
         )
     from matplotlib.figure import Figure
 
-    signed, limit = _scale(maps, limit)
+    signed, limit = _panels.scale(maps, limit)
     figure = Figure(figsize=(size[0], size[1] * len(values)), dpi=150, layout="constrained")
     axes = figure.subplots(len(values), 1, squeeze=False, sharex=True)[:, 0]
     steps = values.shape[1]
@@ -260,63 +263,3 @@ def signals(
     bar = figure.colorbar(shown, ax=list(axes), label=label, aspect=35, pad=0.02)
     bar.outline.set_visible(False)
     return figure
-
-
-def _images(caller, images):
-    images = np.asarray(images, np.float32)
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
-        raise ValueError(
-            f"{caller}: images are {images.shape}; expected (N, H, W) or (N, H, W, C) with C = 1 "
-            "or 3: add a batch axis with image[None]."
-        )
-    return images
-
-
-def _summed(caller, maps):
-    maps = np.asarray(maps, np.float32)
-    if maps.ndim not in (3, 4):
-        raise ValueError(f"{caller}: maps are {maps.shape}; expected (N, H, W) or (N, H, W, C).")
-    return maps.sum(-1) if maps.ndim == 4 else maps
-
-
-def _scale(maps, limit):
-    """Whether the maps have a sign, and the end of their scale; maps of zeros have one too."""
-    return bool((maps < 0).any()), limit or float(np.abs(maps).max()) or 1.0
-
-
-def _panels(caller, n, titles, columns, size, tall=1):
-    """A figure, and for each image its axes: `tall` of them, one below the other."""
-    from matplotlib.figure import Figure
-
-    if titles is not None and len(titles) != n:
-        raise ValueError(f"{caller}: {len(titles)} titles for {n} images; expected one for each.")
-    columns = min(n, columns or 10)
-    rows = math.ceil(n / columns)
-    lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
-    height = rows * (tall * (size + 0.04) + 0.17 * lines)
-    figure = Figure(figsize=(columns * size + 0.8, height), dpi=150)
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    grid = figure.subplots(rows * tall, columns, squeeze=False)
-    for ax in grid.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-        ax.spines[:].set(visible=True, color="#d0d0d0", linewidth=0.6)
-    panels = [
-        grid[row * tall : (row + 1) * tall, column]
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    for unused in panels[n:]:
-        for ax in unused:
-            ax.set_axis_off()
-    for (top, *_), title in zip(panels, titles or [], strict=False):
-        top.set_title(title, loc="center", fontsize=8, pad=2)
-    return figure, panels[:n]
-
-
-def _colour_bar(figure, shown, panels, label):
-    axes = [ax for panel in panels for ax in panel]
-    bar = figure.colorbar(shown, ax=axes, label=label, shrink=0.85, aspect=35, pad=0.02)
-    bar.outline.set_visible(False)

@@ -138,11 +138,16 @@ def test_who_reads_programs_sees_a_convolution(key):
     assert jaxdl.depth(model, x) == 2
 
 
-@pytest.mark.parametrize("chunk", [1, 2000, 5 * 2**20], ids=["one", "some", "all"])
-def test_some_examples_at_a_time_or_all(chunk, monkeypatch):
+@pytest.fixture(params=[1, 2000, 5 * 2**20], ids=["one", "some", "all"])
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(conv_cpu, "CHUNK", request.param)
+    jax.clear_caches()  # what is compiled knows the old one
+    yield request.param
+    jax.clear_caches()
+
+
+def test_some_examples_at_a_time_or_all(chunk):
     """The gradients of six examples, by copies of the input or of the output."""
-    monkeypatch.setattr(conv_cpu, "CHUNK", chunk)
-    jax.clear_caches()  # compiled functions know the old one
     for channels, features in [(1, 3), (9, 10), (4, 4), (5, 2)]:
         x, kernel = normal(0, 6, 5, 4, channels), normal(1, 3, 2, channels, features)
         options = dict(padding=[(2, 1), (0, 1)])
@@ -154,7 +159,6 @@ def test_some_examples_at_a_time_or_all(chunk, monkeypatch):
         chex.assert_trees_all_close(gradients("cpu"), gradients("xla"), atol=1e-3, rtol=1e-4)
         turns = operations(lambda w, x=x: conv_cpu.products(x, w, ((2, 1), (0, 1))), kernel)
         assert ("scan" in turns) == (chunk < 2**20)
-    jax.clear_caches()
 
 
 def test_the_forms_agree_inside_a_loop():
