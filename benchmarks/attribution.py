@@ -24,13 +24,18 @@ from jaxdl.interpret import evaluate
 
 TARGETS = {
     "saliency": 0.15,
+    "saliency's forward pass": None,
     "integrated gradients, 50": 0.65,
     "SmoothGrad, 50": 0.75,
     "occlusion, 4x4 by 2": 0.12,
+    "occlusion, 32x32 by 16": None,
     "exact Shapley, 6 features": 0.1,
     "Shapley, 10 features": None,
     "LRP, epsilon plus": 0.6,
 }
+SMALL = ("occlusion, 4x4 by 2", "exact Shapley, 6 features", "Shapley, 10 features")
+"""What is measured on the small network only."""
+LARGE = ("occlusion, 32x32 by 16",)
 SIZES = {"28x28": (28, 1, (16, 32)), "224x224": (224, 3, (16, 32, 64))}
 ZENNIT = ("LRP, epsilon plus",)
 PEAK = "from benchmarks.attribution import peak; print(peak({!r}, {!r}))"
@@ -85,15 +90,23 @@ def ours(size: str) -> dict[str, Callable[[], Any]]:
     key = jax.random.key(0)
     smooth = interpret.smooth(interpret.saliency, sigma=0.1, samples=50)
     depth = x.shape[-1]
+
+    def occlusion(window, stride):
+        def call(f, x):
+            places = (window, window, depth), (stride, stride, depth)
+            return interpret.occlusion(f, x, places[0], stride=places[1], target=target, chunk=16)
+
+        return call
+
     calls = {
         "saliency": lambda f, x: interpret.saliency(f, x, target=target),
+        "saliency's forward pass": lambda f, x: f(x),
         "integrated gradients, 50": lambda f, x: interpret.integrated_gradients(
             f, x, target=target, steps=50, chunk=5
         ),
         "SmoothGrad, 50": lambda f, x: smooth(f, x, target=target, key=key, chunk=5),
-        "occlusion, 4x4 by 2": lambda f, x: interpret.occlusion(
-            f, x, (4, 4, depth), stride=(2, 2, depth), target=target, chunk=16
-        ),
+        "occlusion, 4x4 by 2": occlusion(4, 2),
+        "occlusion, 32x32 by 16": occlusion(32, 16),
         "exact Shapley, 6 features": lambda f, x: interpret.shapley_values(
             f, x, target=target, mask=bands(size, 6), chunk=16
         ),
@@ -140,18 +153,22 @@ def theirs(size: str) -> dict[str, dict[str, Callable[[], Any]]]:
         options = {"nt_samples": 50, "nt_samples_batch_size": 5, "stdevs": 0.1}
         return tunnel.attribute(images, target=target, **options)
 
-    window = {"sliding_window_shapes": (depth, 4, 4), "strides": (depth, 2, 2)}
+    def windows(size, stride):
+        return {"sliding_window_shapes": (depth, size, size), "strides": (depth, stride, stride)}
+
     orders = {"feature_mask": ten, "n_samples": 25}
     path = {"n_steps": 50, "internal_batch_size": 80}
     sixteen = {"perturbations_per_eval": 16}
     return {
         "saliency": {"Captum": captum(attr.Saliency)},
+        "saliency's forward pass": {"Captum": captum(attr.Saliency)},
         "integrated gradients, 50": {"Captum": captum(attr.IntegratedGradients, **path)},
         "SmoothGrad, 50": {"Captum": smooth},
         "occlusion, 4x4 by 2": {
-            "Captum": captum(attr.Occlusion, **window),
-            "Captum, 16 at a time": captum(attr.Occlusion, **window, **sixteen),
+            "Captum": captum(attr.Occlusion, **windows(4, 2)),
+            "Captum, 16 at a time": captum(attr.Occlusion, **windows(4, 2), **sixteen),
         },
+        "occlusion, 32x32 by 16": {"Captum": captum(attr.Occlusion, **windows(32, 16))},
         "exact Shapley, 6 features": {"Captum": captum(attr.ShapleyValues, feature_mask=six)},
         "Shapley, 10 features": {
             "Captum": captum(attr.ShapleyValueSampling, **orders),
@@ -168,7 +185,7 @@ def bands(size: str, n: int) -> np.ndarray:
 
 
 def methods(config) -> Iterator[Row]:
-    """Each method on both networks; the long ones on the small network only."""
+    """Each method on both networks; the long ones on one of them."""
     for size in ("28x28",) if config.smoke else SIZES:
         mine = ours(size)
         try:
@@ -177,7 +194,7 @@ def methods(config) -> Iterator[Row]:
         except ImportError as error:
             peers, missing = {}, f"not installed: {error.name}"
         for name, target in TARGETS.items():
-            if size != "28x28" and ("occlusion" in name or "Shapley" in name):
+            if name in (LARGE if size == "28x28" else SMALL):
                 continue
             work = f"{name} ({size})"
             if missing:

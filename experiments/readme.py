@@ -81,7 +81,7 @@ def table() -> str:
         ),
         (
             "the speed of explanations",
-            "interpret/_input.py interpret/relevance/_walk.py",
+            "interpret/_input.py interpret/_incremental/rules.py interpret/relevance/_walk.py",
             *speed("attribution", "Captum", "Zennit"),
         ),
         ("words that decide an LSTM", "interpret/relevance/lrp.py", *of("explain_lstm")),

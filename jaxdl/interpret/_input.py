@@ -69,8 +69,7 @@ def weighted_sum(
       ValueError: `chunk` is below 1.
     """
     n = len(weights)
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"{caller}: chunk is {chunk}; expected at least 1, or None for no bound.")
+    _bounded(caller, chunk)
     size = n if chunk is None else min(chunk, n)
 
     def several(numbers, weights):
@@ -93,6 +92,24 @@ def weighted_sum(
     return total
 
 
+def mapped(caller: str, value: Callable[[jax.Array], Any], count: int, chunk: int | None) -> Any:
+    """value(0), ..., value(count - 1) on a new first axis, at most `chunk` of them side by side.
+
+    The last ones are computed with some again, so that there is one program, not two.
+
+    Raises:
+      ValueError: `chunk` is below 1.
+    """
+    _bounded(caller, chunk)
+    turns = max(1, -(-count // (chunk or count or 1)))
+    size = -(-count // turns)
+    if turns == 1:
+        return jax.vmap(value)(jnp.arange(count))
+    numbers = jnp.minimum(jnp.arange(turns * size), count - 1).reshape(turns, size)
+    values = lax.map(jax.vmap(value), numbers)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], values)
+
+
 def by_examples(
     caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, chunk: int | None
 ) -> Any:
@@ -112,12 +129,16 @@ def by_examples(
     each = isinstance(target, list | np.ndarray | jax.Array) and np.shape(target) == (n,)
     rows = (x, jnp.asarray(target)) if each else (x, None)
     run = jax.jit(lambda rows: explain(rows[0], rows[1] if each else target))
+    _bounded(caller, chunk)
     if chunk is None or chunk >= n > 0:
         return run(rows)
-    if chunk < 1:
-        raise ValueError(f"{caller}: chunk is {chunk}; expected at least 1, or None for no bound.")
     return jax.lax.map(
         lambda row: jax.tree.map(lambda a: a[0], run(jax.tree.map(lambda a: a[None], row))),
         rows,
         batch_size=chunk,
     )
+
+
+def _bounded(caller, chunk):
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"{caller}: chunk is {chunk}; expected at least 1, or None for no bound.")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _incremental, _input, _target
 
 __all__ = ["ablation", "occlusion", "permutation"]
 
@@ -53,15 +53,13 @@ def ablation(
     name = "ablation"
     f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
-    target = _target.settled(name, f, x, target)
-    whole = _target.score(name, f(x), target)
+    box = _boxes(ids, x.shape, count)
 
     def without(i):
-        left = ids == i
-        fall = whole - _target.score(name, f(jnp.where(left, base, x)), target)
-        return fall.reshape(-1, *[1] * (x.ndim - 1)) * left.astype(fall.dtype)
+        return jnp.where(box.of(ids, i) == i, box.of(base, i), box.of(x, i))
 
-    return _input.weighted_sum(name, without, jnp.ones(count), chunk).astype(x.dtype)
+    falls = _falls(name, f, x, target, box, without, chunk)
+    return to_values(falls.T, ids, x)
 
 
 @_target.each
@@ -109,22 +107,26 @@ def occlusion(
             "for each axis, no larger than it, and strides of 1 up to the window."
         )
     axes = [range(0, size - w + s, s) for size, w, s in zip(shape, window, steps, strict=True)]
-    corners = jnp.asarray(list(itertools.product(*axes)), jnp.int32)
-    target = _target.settled(name, f, x, target)
-    whole = _target.score(name, f(x), target)
+    corners = np.asarray(list(itertools.product((0,), *axes)))
+    box = _incremental.within(corners, corners + (len(x), *window), x.shape)
 
     def covered(i):
-        inside = jnp.ones(shape, bool)
-        for axis, size in enumerate(window):
-            at = jnp.arange(shape[axis], dtype=jnp.int32) - corners[i, axis]
-            line = (at >= 0) & (at < size)
-            inside &= line.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-        fall = whole - _target.score(name, f(jnp.where(inside, base, x)), target)
-        seen = inside.astype(fall.dtype)
-        return fall.reshape(-1, *[1] * len(shape)) * seen, seen
+        inside = jnp.ones((), bool)  # the last windows begin after their boxes, which end with x
+        for axis, late in enumerate(jnp.asarray(corners - box.starts)[i]):
+            cells = jnp.arange(box.sizes[axis]) >= late
+            inside &= cells.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+        return jnp.where(inside, box.of(base, i), box.of(x, i))
 
-    total, times = _input.weighted_sum(name, covered, jnp.ones(len(corners)), chunk)
-    return (total / times).astype(x.dtype)
+    falls = _falls(name, f, x, target, box, covered, chunk)
+    total = falls.T.reshape(-1, *map(len, axes))
+    for firsts, size, n in zip(axes, window, shape, strict=True):
+        # An axis of windows leaves in front, and one of values comes behind: the mean of those that
+        # cover each.
+        cells = np.arange(n) - np.asarray(firsts)[:, None]
+        covers = (cells >= 0) & (cells < size)
+        means = jnp.asarray(covers / covers.sum(0), total.dtype)
+        total = jnp.tensordot(total, means, (1, 0))
+    return total.astype(x.dtype)
 
 
 @_target.each
@@ -160,16 +162,42 @@ def permutation(
     _, ids, count = features(name, x, 0.0, mask)
     if len(x) < 2:
         raise ValueError(f"{name}: x has {len(x)} example; expected others to exchange with.")
-    target = _target.settled(name, f, x, target)
-    whole = _target.score(name, f(x), target)
+    box = _boxes(ids, x.shape, count)
 
     def exchanged(i):
-        own = ids == i
-        others = x[jax.random.permutation(jax.random.fold_in(key, i), len(x))]
-        fall = whole - _target.score(name, f(jnp.where(own, others, x)), target)
-        return fall.reshape(-1, *[1] * (x.ndim - 1)) * own.astype(fall.dtype)
+        own = box.of(x, i)
+        others = own[jax.random.permutation(jax.random.fold_in(key, i), len(x))]
+        return jnp.where(box.of(ids, i) == i, others, own)
 
-    return _input.weighted_sum(name, exchanged, jnp.ones(count), chunk).astype(x.dtype)
+    falls = _falls(name, f, x, target, box, exchanged, chunk)
+    return to_values(falls.T, ids, x)
+
+
+def _falls(name, f, x, target, box, changed, chunk):
+    """(K, N): by how much each example's score falls when the cells of each box are changed."""
+    target = _target.settled(name, f, x, target)
+
+    @jax.jit
+    def falls(x):
+        output, again = _incremental.rerun(f, x, box)
+        whole = _target.score(name, output, target)
+
+        def fall(i):
+            return whole - _target.score(name, again(i, changed(i)), target)
+
+        return _input.mapped(name, fall, len(box.starts), chunk)
+
+    return falls(x)
+
+
+def _boxes(ids, shape, count):
+    """Around the cells of each feature, in whatever example has it."""
+    starts, ends = np.tile(shape, (count, 1)), np.zeros((count, len(shape)), int)
+    for axis, at in enumerate(np.indices(ids.shape)):
+        np.minimum.at(starts[:, axis], ids.ravel(), at.ravel())
+        np.maximum.at(ends[:, axis], ids.ravel(), at.ravel() + 1)
+    starts[:, 0], ends[:, 0] = 0, shape[0]
+    return _incremental.within(starts, ends, shape)
 
 
 def features(name, x, baseline, mask):
@@ -189,10 +217,10 @@ def features(name, x, baseline, mask):
     ids = ids if ids.ndim == x.ndim else ids[None]
     numbers = [np.unique(row, return_inverse=True)[1].reshape(shape) for row in ids]
     ids = np.stack(numbers) if numbers else ids
-    return base, jnp.asarray(ids), int(ids.max(initial=-1)) + 1
+    return base, ids, int(ids.max(initial=-1)) + 1
 
 
-def to_values(values: jax.Array, ids: jax.Array, x: jax.Array) -> jax.Array:
+def to_values(values: jax.Array, ids: np.ndarray, x: jax.Array) -> jax.Array:
     """Like x: at each value what its feature has, of values (N, M)."""
     spread = jnp.take_along_axis(values, ids.reshape(len(ids), -1), axis=1)
     return spread.reshape(x.shape).astype(x.dtype)

@@ -1,0 +1,224 @@
+"""Running a function again on a changed box against running all of it."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from jaxdl import interpret, nn
+from jaxdl.interpret import _incremental
+from jaxdl.interpret._incremental import Box, rerun, rules
+from tests.interpret.networks import double, draw
+
+
+def windows(shape, size, stride=1):
+    """A box of this size at every place of the axes between the first and the last."""
+    places = [range(0, n - k + 1, stride) for n, k in zip(shape[1:-1], size, strict=True)]
+    starts = np.array([(0, *place, 0) for place in itertools.product(*places)])
+    return Box(starts, (shape[0], *size, shape[-1]))
+
+
+def check(f, x, box, key=7):
+    """Every change's output against the whole; the share of the operations that a change takes."""
+    new = draw(key, *box.sizes).astype(x.dtype)
+    f = jax.jit(f)
+    output, again = rerun(f, x, box)
+    numbers = jnp.arange(len(box.starts))
+    found = jax.jit(jax.vmap(again, (0, None)))(numbers, new)
+    put = lambda start: f(lax.dynamic_update_slice(x, new, tuple(start)))
+    expected = lax.map(put, jnp.asarray(box.starts))
+    np.testing.assert_allclose(output, f(x), atol=1e-12)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    operations = lambda f, *args: jax.jit(f).lower(*args).cost_analysis().get("flops", 0)
+    return operations(again, 0, new) / max(operations(f, x), 1)
+
+
+def scanned(x):
+    """A sum along the rows that forgets, by a loop."""
+    step = lambda h, row: (0.5 * h + row, 0.5 * h + row)
+    return jnp.moveaxis(lax.scan(step, x[:, 0] * 0, jnp.moveaxis(x, 1, 0))[1], 0, 1)
+
+
+def kernel(*shape):
+    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape) / 3)
+
+
+def conv(x, window, features=3, **options):
+    groups = options.get("groups", 1)
+    return nn.convolution(x, kernel(*window, x.shape[-1] // groups, features), **options)
+
+
+def pool(x, operation, start, window, stride, padding="SAME"):
+    return lax.reduce_window(x, start, operation, (1, *window, 1), (1, *stride, 1), padding)
+
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+LAYERS = {
+    "conv": lambda x: conv(x, (3, 3)),
+    "conv of three rows by stride 2": lambda x: conv(x, (3, 1), stride=2),
+    "conv without padding": lambda x: conv(x, (2, 3), padding="VALID"),
+    "conv dilated": lambda x: conv(x, (3, 2), dilation=2),
+    "conv by channel": lambda x: conv(x, (3, 3), groups=3),
+    "conv by long stride": lambda x: conv(x, (2, 2), stride=3, padding=1),
+    "conv channels first": lambda x: jnp.moveaxis(
+        lax.conv_general_dilated(
+            jnp.moveaxis(x, -1, 1), kernel(4, 3, 3, 3), (1, 2), [(0, 1), (1, 1)]
+        ),
+        1,
+        -1,
+    )[..., :3],
+    "conv transposed": lambda x: nn.transposed_convolution(x, kernel(2, 2, 3, 3), stride=2),
+    "conv of its own input": lambda x: lax.conv_general_dilated(
+        x, x[0, :2, :2, :, None] * jnp.ones(3), (1, 1), "SAME", dimension_numbers=NHWC
+    ),
+    "max pool": lambda x: nn.max_pooling(x, 2),
+    "max pool with overlap": lambda x: pool(x, lax.max, -jnp.inf, (3, 2), (2, 1)),
+    "min pool": lambda x: pool(x, lax.min, jnp.inf, (2, 3), (2, 2)),
+    "mean pool with overlap": lambda x: pool(x, lax.add, 0.0, (3, 3), (2, 2)) / 9,
+    "pool with holes": lambda x: lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 3, 1)
+    ),
+    "scale and shift": lambda x: x * draw(0, 3) + draw(1, 1, x.shape[1], 1, 1),
+    "by its own mean channel": lambda x: jnp.tanh(x) * x.mean(-1, keepdims=True),
+    "by its own mean": lambda x: x - x.mean((1, 2), keepdims=True),
+    "chosen": lambda x: jnp.where(x > 0, draw(3, 3), jnp.clip(x, -1, 1) ** 3),
+    "standardized": lambda x: jax.nn.standardize(x),
+    "softmax of channels": lambda x: jax.nn.softmax(x, -1),
+    "softmax of columns": lambda x: jax.nn.softmax(x, 2),
+    "dense of channels": lambda x: jnp.tanh(x @ draw(2, 3, 3)),
+    "product from the left": lambda x: jnp.einsum("dc,nhwc->nhwd", draw(2, 3, 3), x),
+    "dense by row": lambda x: jnp.einsum("nhwc,hcd->nhwd", x, draw(2, x.shape[1], 3, 3)),
+    "attention": lambda x: jnp.einsum("nhwc,nvwc,nvwd->nhwd", x, x, x),
+    "residual": lambda x: x + jax.nn.relu(conv(x, (3, 3))),
+    "branches": lambda x: jnp.concatenate(
+        [conv(x, (3, 3), 1), draw(5, *x.shape[:3], 1), x[..., :1]], -1
+    ),
+    "rows appended": lambda x: jnp.concatenate([x, 2 * x], 1),
+    "parts": lambda x: sum(
+        part * k for k, part in enumerate(jnp.split(conv(x, (1, 2), 6), 2, axis=-1), 1)
+    ),
+    "cut": lambda x: x[:, 1:, ::2],
+    "turned": lambda x: jnp.flip(x, 1).swapaxes(1, 2),
+    "padded": lambda x: jnp.pad(x, ((0, 0), (1, 0), (2, 1), (0, 0)), constant_values=0.5),
+    "cropped": lambda x: lax.pad(x, 0.0, ((0, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, 0))),
+    "merged": lambda x: jnp.sin(x.reshape(len(x), -1, x.shape[2] * 3)).reshape(x.shape),
+    "rows and columns merged": lambda x: jnp.cos(x.reshape(len(x), -1, 3)).reshape(x.shape),
+    "an axis more": lambda x: jnp.squeeze(jnp.exp(-(x[:, None] ** 2)), 1),
+    "repeated": lambda x: jnp.broadcast_to(x[:, :, :, None], (*x.shape[:3], 2, 3)).mean(3),
+    "sums on the way": lambda x: jnp.cumsum(x, 1),
+    "a loop": scanned,
+    "a condition": lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x),
+    "largest channel": lambda x: jnp.where(jnp.argmax(x, -1)[..., None] == 1, x, -x),
+}
+WHOLE = {
+    "conv of its own input",
+    "attention",
+    "by its own mean",
+    "cropped",
+    "sums on the way",
+    "a loop",
+    "a condition",
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_the_values_of_the_whole(name, monkeypatch):
+    """Those in `WHOLE` mix all cells; of every other, a change reaches a part."""
+    ends = []
+
+    def planned(*args):
+        change = rules.planned(*args)
+        ends[:] = zip(change.outs, args[-1], strict=True)
+        return change
+
+    monkeypatch.setattr(rules, "MOST", 1.0)
+    monkeypatch.setattr(_incremental, "planned", planned)
+    with double():
+        x = draw(0, 2, 9, 8, 3)
+        check(LAYERS[name], x, windows(x.shape, (2, 3)))
+        assert (name in WHOLE) == any(box.share(out.shape) == 1 for box, out in ends)
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.sampled_from(sorted(set(LAYERS) - {"attention"})), min_size=2, max_size=5),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_any_network_has_the_values_of_the_whole(names, size, stride, total):
+    def f(x):
+        for name in names:
+            if min(x.shape[1:3]) > 4:
+                x = LAYERS[name](x)
+        return x.sum((1, 2)) if total else x[:, 0]
+
+    with double():
+        x = draw(0, 2, 11, 10, 3)
+        check(f, x, windows(x.shape, size, stride))
+
+
+@pytest.mark.parametrize(("axes", "size"), [((12,), (2,)), ((5, 6, 4), (2, 1, 2))])
+def test_signals_and_volumes(axes, size):
+    def f(x):
+        x = jax.nn.relu(conv(x, (3,) * len(axes), 4))
+        return nn.average_pooling(x, 2).reshape(len(x), -1) @ kernel(
+            4 * int(np.prod([n // 2 for n in axes])), 2
+        )
+
+    with double():
+        x = draw(0, 2, *axes, 2)
+        check(f, x, windows(x.shape, size))
+
+
+def test_a_small_window_of_a_deep_network_costs_a_small_part():
+    def f(x):
+        for features in (8, 8, 8):
+            x = jax.nn.relu(conv(x, (3, 3), features))
+        return x.mean((1, 2))
+
+    with double():
+        x = draw(0, 1, 64, 64, 3)
+        assert check(f, x, windows(x.shape, (4, 4), 20)) < 0.06
+
+
+def test_boxes_that_reach_nothing_and_those_that_have_all():
+    with double():
+        x = draw(0, 2, 6, 6, 3)
+        check(lambda x: x[:, 5:, 5:].sum((1, 2)), x, windows(x.shape, (2, 2)))
+        check(lambda x: jnp.ones(2), x, windows(x.shape, (2, 2)))
+        check(lambda x: x.sum((1, 2)), x, windows(x.shape, (6, 6)))
+        check(lambda x: x.sum((1, 2)), x, windows(x.shape, (5, 6)))
+
+
+def test_occlusion_of_flax_networks():
+    from flax import linen
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            y = linen.relu(linen.Conv(8, (3, 3))(x))
+            y = linen.BatchNorm(use_running_average=True)(y)
+            y = linen.max_pool(y + linen.Conv(8, (3, 3))(y), (2, 2), strides=(2, 2))
+            return linen.Dense(3)(y.reshape(len(y), -1))
+
+    x = np.asarray(draw(0, 2, 12, 12, 1), np.float32)
+    net = Net()
+    weights = net.init(jax.random.key(0), x)
+    f = lambda x: net.apply(weights, x)
+    found = interpret.occlusion(f, x, (4, 4, 1), stride=(4, 4, 1), target=1)
+    for r, c in itertools.product(range(0, 12, 4), repeat=2):
+        fall = f(x) - f(covered(x, r, c))
+        expected = np.broadcast_to(fall[:, 1, None, None, None], (2, 4, 4, 1))
+        np.testing.assert_allclose(found[:, r : r + 4, c : c + 4], expected, atol=1e-6)
+
+
+def covered(x, r, c):
+    x = x.copy()
+    x[:, r : r + 4, c : c + 4] = 0
+    return x
