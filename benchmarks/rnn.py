@@ -28,6 +28,7 @@ TARGETS = {
     ("lstm", SMALL): {"torch": 0.4},
     ("gru", SMALL): {"torch": 0.4},
 }
+PRODUCTS = "its products alone"
 JAX_PEERS = ("Flax", "Equinox", "Keras on JAX")
 ALONE = "from benchmarks._recurrent import alone; print(alone({!r}, {!r}, {}, {}))"
 
@@ -54,7 +55,7 @@ def steps(config) -> Iterator[Row]:
 def _step(config, kind, shape) -> Iterator[Row]:
     made: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    for name in ("ours", "torch", *JAX_PEERS):
+    for name in ("ours", PRODUCTS, "torch", *JAX_PEERS):
         try:
             made[name] = MAKE[name](kind, shape)
         except ImportError as error:
@@ -71,6 +72,11 @@ def _step(config, kind, shape) -> Iterator[Row]:
         else:
             note = f"{middle['ours'] * 1e3:.1f} ms against {middle[name] * 1e3:.1f} ms"
             yield row(work, name, ratio(seconds["ours"], seconds[name]), target, note)
+    if "torch" in made:
+        note = f"{middle[PRODUCTS] * 1e3:.1f} ms against {middle['torch'] * 1e3:.1f} ms"
+        yield row(
+            f"{work}, {PRODUCTS}", "torch", ratio(seconds[PRODUCTS], seconds["torch"]), None, note
+        )
     for what, index, target in (("compilation", 1, 1.2), ("temporary memory", 2, None)):
         if best is not None:
             name = min(rivals, key=lambda name: made[name][index])

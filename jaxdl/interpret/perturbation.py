@@ -120,12 +120,11 @@ def occlusion(
     falls = _falls(name, f, x, target, box, covered, chunk)
     total = falls.T.reshape(-1, *map(len, axes))
     for firsts, size, n in zip(axes, window, shape, strict=True):
-        # An axis of windows leaves in front, and one of values comes behind: the mean of those that
-        # cover each.
+        # The first axis of windows goes, and one of cells comes last: the mean of those over each.
         cells = np.arange(n) - np.asarray(firsts)[:, None]
         covers = (cells >= 0) & (cells < size)
         means = jnp.asarray(covers / covers.sum(0), total.dtype)
-        total = jnp.tensordot(total, means, (1, 0))
+        total = jnp.tensordot(total, means, (1, 0), precision="highest")
     return total.astype(x.dtype)
 
 

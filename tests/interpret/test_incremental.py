@@ -196,6 +196,47 @@ def test_boxes_that_reach_nothing_and_those_that_have_all():
         check(lambda x: x.sum((1, 2)), x, windows(x.shape, (5, 6)))
 
 
+def segments(n):
+    """(n, 9, 8, 1): for each example its own four quarters, not all of one size."""
+    rows, columns = np.arange(9)[:, None] > 3, np.arange(8) > 4
+    quarters = (2 * rows + columns)[..., None]
+    return np.stack([np.roll(quarters, k, axis=0) for k in range(n)])
+
+
+METHODS = {
+    "occlusion with edges": lambda f, x: interpret.occlusion(
+        f, x, (4, 3, 1), stride=(3, 2, 1), target="argmax", baseline=0.3, chunk=4
+    ),
+    "occlusion of a channel": lambda f, x: interpret.occlusion(f, x, (2, 2, 1), target=[0, 1]),
+    "ablation of cells": lambda f, x: interpret.ablation(f, x, target=1, chunk=50),
+    "ablation of rows": lambda f, x: interpret.ablation(
+        f, x, target=1, baseline=draw(3, 1, 1, 8, 2), mask=np.arange(9)[:, None, None]
+    ),
+    "ablation of own segments": lambda f, x: interpret.ablation(f, x, target=2, mask=segments(2)),
+    "permutation of cells": lambda f, x: interpret.permutation(
+        f, x, key=jax.random.key(0), target=0, mask=np.arange(72).reshape(9, 8, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_and_their_derivatives_are_those_of_whole_runs(name, monkeypatch):
+    def explained(weight):
+        def f(x):
+            x = nn.max_pooling(jax.nn.relu(nn.convolution(x, weight)), 2)
+            return nn.convolution(x, kernel(3, 3, 4, 3)).sum((1, 2)) ** 2
+
+        return METHODS[name](f, x)
+
+    with double():
+        x, weight = draw(0, 2, 9, 8, 2), kernel(3, 3, 2, 4)
+        both = lambda: (explained(weight), jax.grad(lambda w: (explained(w) ** 2).sum())(weight))
+        found = both()
+        monkeypatch.setattr(_incremental, "MOST", 0.0)
+        for own, expected in zip(found, both(), strict=True):
+            np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-10)
+
+
 def test_occlusion_of_flax_networks():
     from flax import linen
 

@@ -111,10 +111,8 @@ class Window:
     def __init__(self, array: jax.Array, have: Box | None, want: Box, fill: Any = 0):
         around = want
         if have is not None:
-            starts, ends = (
-                np.minimum(want.starts, have.starts),
-                np.maximum(want.ends, have.ends),
-            )
+            starts = np.minimum(want.starts, have.starts)
+            ends = np.maximum(want.ends, have.ends)
             around = Box(starts, tuple(map(int, (ends - starts).max(0))))
         low = np.maximum(0, -around.starts.min(0))
         high = np.maximum(0, around.ends.max(0) - np.asarray(array.shape, int))
