@@ -90,6 +90,7 @@ def archive(tmp_path, records, names=None, size=None):
     return path.parent
 
 
+@pytest.mark.slow
 def test_cifar10_from_its_binary_version(tmp_path):
     records = np.zeros((RECORDS, RECORD), np.uint8)
     records[:, 0] = np.arange(RECORDS) % 10

@@ -132,6 +132,7 @@ def test_trees_of_inputs():
         np.testing.assert_allclose(found["a"].sum(1) + found["b"], f(x), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_networks_of_other_libraries():
     class Net(linen.Module):
         @linen.compact

@@ -53,6 +53,7 @@ def test_the_forms_agree_in_every_derivative(x, kernel, pads):
         chex.assert_trees_all_close(cpu[name], value, atol=2e-3, rtol=2e-4)
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 3),
     st.integers(1, 6),

@@ -21,6 +21,7 @@ def test_ctrl_c_at_random_steps():
     all_went_well(_reliability.stopped_and_resumed(5, seed=2, number=signal.SIGINT))
 
 
+@pytest.mark.slow
 def test_five_hundred_damaged_files():
     all_went_well(_reliability.damaged(500, seed=1))
 
