@@ -36,6 +36,7 @@ TARGETS = {
 SMALL = ("occlusion, 4x4 by 2", "exact Shapley, 6 features", "Shapley, 10 features")
 """What is measured on the small network only."""
 LARGE = ("occlusion, 32x32 by 16",)
+"""What is measured on the large network only."""
 SIZES = {"28x28": (28, 1, (16, 32)), "224x224": (224, 3, (16, 32, 64))}
 ZENNIT = ("LRP, epsilon plus",)
 PEAK = "from benchmarks.attribution import peak; print(peak({!r}, {!r}))"
@@ -92,11 +93,8 @@ def ours(size: str) -> dict[str, Callable[[], Any]]:
     depth = x.shape[-1]
 
     def occlusion(window, stride):
-        def call(f, x):
-            places = (window, window, depth), (stride, stride, depth)
-            return interpret.occlusion(f, x, places[0], stride=places[1], target=target, chunk=16)
-
-        return call
+        size, steps = (window, window, depth), (stride, stride, depth)
+        return lambda f, x: interpret.occlusion(f, x, size, stride=steps, target=target, chunk=16)
 
     calls = {
         "saliency": lambda f, x: interpret.saliency(f, x, target=target),

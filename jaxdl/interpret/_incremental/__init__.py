@@ -16,15 +16,12 @@ from typing import Any
 
 import jax
 
+from jaxdl.interpret._incremental import rules
 from jaxdl.interpret._incremental.box import Box, Window, whole, within
-from jaxdl.interpret._incremental.rules import planned
 from jaxdl.interpret._incremental.sliding import applied
 from jaxdl.interpret._program import Atom, Value, read, trace
 
 __all__ = ["Box", "rerun", "within"]
-
-MOST = 0.5
-"""The share of the input above which nothing is saved by boxes."""
 
 
 def rerun(
@@ -38,7 +35,7 @@ def rerun(
       box: where each change is.
     """
     count = len(box.starts)
-    if box.share(x.shape) > MOST:
+    if box.share(x.shape) > rules.MOST:
         put = Window(x, box, whole(x.shape, count))
         return f(x), lambda i, patch: f(put(i, patch))
     program, tree = trace(f, x)
@@ -52,7 +49,7 @@ def rerun(
         known |= zip(operation.outputs, outs, strict=True)
         if any(atom in boxes for atom in operation.inputs):
             have = [boxes.get(atom) for atom in operation.inputs]
-            change = planned(operation, have, values, outs)
+            change = rules.planned(operation, have, values, outs)
             takes = _takes(operation.inputs, values, have, change.wants, change.fill)
             steps.append((takes, operation.outputs, change.compute))
             boxes |= zip(operation.outputs, change.outs, strict=True)

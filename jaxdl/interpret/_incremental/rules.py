@@ -19,7 +19,7 @@ from jaxdl.interpret._incremental.box import Box, Change
 from jaxdl.interpret._incremental.sliding import applied, convolution, padding, pooling, slicing
 from jaxdl.interpret._program import Operation
 
-Rule = Callable[[Operation, Sequence[Box | None], Sequence[tuple[int, ...]], Sequence[Any]], Any]
+Rule = Callable[[Operation, Sequence[Any], Sequence[tuple[int, ...]], Sequence[Any]], Change | None]
 """`(operation, have, input shapes, outputs) -> Change`, or None where it has to be all of it."""
 
 MOST = 0.5
