@@ -15,7 +15,8 @@ import numpy as np
 
 from experiments import _run
 from experiments._claim import numbers
-from experiments._examples import EXAMPLES, Line
+from experiments._examples import EXAMPLES
+from experiments._line import Line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from experiments import _examples, _run
+from experiments._line import Line
 
 WRONG = {
     ("S04-S06", "by w1, w3, w2, w4"),
@@ -42,7 +43,7 @@ def test_all_but_the_known_misprints_are_as_printed(tmp_path, capsys):
     ],
 )
 def test_agreement_is_to_the_printed_digits(slide, ours, agrees):
-    assert _examples.Line("", slide, ours).agrees is agrees
+    assert Line("", slide, ours).agrees is agrees
 
 
 def test_the_true_gradient_of_the_small_net():
