@@ -1,5 +1,6 @@
-"""Strict modes for every test, a key, and the real data sets where they are at hand."""
+"""Strict modes for every test, how files are shared out between workers, and common fixtures."""
 
+import collections
 import os
 import pathlib
 
@@ -7,14 +8,54 @@ import jax
 import pytest
 from hypothesis import settings
 
-# Most of the suite's time is compiling programs that run once.
-FAST = "--xla_backend_optimization_level=0"
-if FAST.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}".strip()
+from tests import budget
+
+FAST_TESTS = "not slow"
+# Most of the suite's time is compiling programs that run once: compile them quickly, not well.
+FAST = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": "false",  # halves the time to compile
+    "xla_cpu_parallel_codegen_split_count": "1",
+}
+for flag, value in FAST.items():
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{flag}={value}".strip()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 settings.register_profile("jaxdl", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("jaxdl")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives a worker whole files, so that what a file compiles and caches is made once."""
+    if config.option.markexpr != FAST_TESTS:
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Starts with the files that take longest, so that workers end at the same time."""
+    if hasattr(config, "workerinput"):
+        seconds = budget.recorded()["files"]
+        items.sort(key=lambda item: -seconds.get(item.nodeid.partition("::")[0], 0))
+
+
+seconds_of_files = collections.Counter()
+
+
+def pytest_runtest_logreport(report):
+    seconds_of_files[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_sessionfinish(session):
+    """Records the seconds of each file for `python -m tests.budget`."""
+    config = session.config
+    if config.option.markexpr == FAST_TESTS and not hasattr(config, "workerinput"):
+        budget.write_last(seconds_of_files)
 
 
 @pytest.fixture
