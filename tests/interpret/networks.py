@@ -1,10 +1,20 @@
-"""Functions to explain, in float64: a linear one, a smooth one, one with kinks."""
+"""Functions to explain, in float64: a linear one, a smooth one, one with kinks.
+
+Given a NumPy array they compute in NumPy: expected values need no compiled program.
+"""
 
 import contextlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+IN_NUMPY = {
+    jnp.tanh: np.tanh,
+    jnp.sin: np.sin,
+    jax.nn.sigmoid: lambda a: 1 / (1 + np.exp(-a)),
+    jax.nn.relu: lambda a: np.maximum(a, 0),
+}
 
 
 @contextlib.contextmanager
@@ -18,16 +28,39 @@ def new_key():
     return jax.random.key(0)
 
 
+def array(seed, *shape):
+    """Normal numbers as a NumPy array."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
 def draw(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+    return jnp.asarray(array(seed, *shape))
+
+
+def run(method, f, x, *arguments, **options):
+    """Returns `method(f, x, ...)` as NumPy arrays, compiled as one program."""
+    compiled = jax.jit(lambda x: method(f, x, *arguments, **options))
+    return jax.tree.map(np.asarray, compiled(x))
 
 
 def linear(seed=0, d=5, k=3):
-    w, b = draw(seed, d, k), draw(seed + 1, k)
+    w, b = array(seed, d, k), array(seed + 1, k)
     return (lambda x: x.reshape(len(x), -1) @ w + b), w
 
 
+def weights(seed=0, d=5, k=3, bias=True):
+    """What `apply` takes: kernel, bias and kernel of two layers."""
+    return array(seed, d, 7), array(seed + 2, 7) if bias else np.zeros(7), array(seed + 1, 7, k)
+
+
+def apply(own, x, activation=jnp.tanh):
+    """A network of two layers as a function of its weights: one program serves many networks."""
+    w, b, v = own
+    if isinstance(x, np.ndarray):
+        activation = IN_NUMPY[activation]
+    return activation(x.reshape(len(x), -1) @ w + b) @ v
+
+
 def network(seed=0, d=5, k=3, activation=jnp.tanh, bias=True):
-    w, v = draw(seed, d, 7), draw(seed + 1, 7, k)
-    b = draw(seed + 2, 7) if bias else jnp.zeros(7)
-    return lambda x: activation(x.reshape(len(x), -1) @ w + b) @ v
+    own = weights(seed, d, k, bias)
+    return lambda x: apply(own, x, activation)

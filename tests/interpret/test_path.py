@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import equinox
 import flax.linen as linen
@@ -9,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdl import interpret
-from tests.interpret.networks import double, draw, linear, network
+from tests.interpret.networks import apply, array, double, linear, network, new_key, run, weights
 
 RULES = ["gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid"]
+
+
+@functools.cache
+def path_of(activation):
+    """Integrated gradients of class 1 as a program of weights, x and baseline."""
+    return jax.jit(
+        lambda own, x, base: interpret.integrated_gradients(
+            lambda x: apply(own, x, activation), x, target=1, baseline=base, steps=64
+        )
+    )
 
 
 @given(st.integers(0, 100), st.sampled_from([jnp.tanh, jax.nn.sigmoid, jnp.sin]))
@@ -20,116 +32,144 @@ def test_completeness_of_smooth_networks(seed, activation):
     with double():
         f, x, base = (
             network(seed, activation=activation),
-            draw(seed + 9, 4, 5),
-            draw(seed + 8, 1, 5),
+            array(seed + 9, 4, 5),
+            array(seed + 8, 1, 5),
         )
-        found = interpret.integrated_gradients(f, x, target=1, baseline=base, steps=64)
+        found = np.asarray(path_of(activation)(weights(seed), x, base))
         np.testing.assert_allclose(found.sum(1), f(x)[:, 1] - f(base)[:, 1], atol=1e-6)
+
+
+def polynomial(w, x):
+    """sum over p and d of w[p, d] x_d^(p + 1), (N, D) -> (N,)."""
+    powers = np.arange(1.0, len(w) + 1)[:, None]
+    return ((x[:, None] ** powers) * w).sum((1, 2))
+
+
+@functools.cache
+def path_of_polynomial(steps):
+    return jax.jit(
+        lambda w, x, base: interpret.integrated_gradients(
+            lambda x: polynomial(w, x), x, baseline=base, steps=steps
+        )
+    )
 
 
 @given(st.integers(1, 6), st.integers(0, 50))
 def test_gauss_legendre_is_exact_for_polynomials_of_twice_its_nodes(steps, seed):
     with double():
-        powers, w = jnp.arange(1, 2 * steps + 1), draw(seed, 2 * steps, 3)
-        f = lambda x: jnp.einsum("npd,pd->n", x[:, None] ** powers[:, None].astype(x.dtype), w)
-        x, base = draw(seed + 1, 2, 3), 0.3
-        found = interpret.integrated_gradients(f, x, baseline=base, steps=steps)
-        expected = f(x) - f(jnp.full_like(x, base))
+        w, x, base = array(seed, 12, 3), array(seed + 1, 2, 3), 0.3
+        w[2 * steps :] = 0
+        found = np.asarray(path_of_polynomial(steps)(w, x, base))
+        expected = polynomial(w, x) - polynomial(w, np.full_like(x, base))
         np.testing.assert_allclose(found.sum(1), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_converges(rule):
+def test_every_rule_converges():
     with double():
-        f, x = network(3), draw(1, 3, 5)
-        exact = interpret.integrated_gradients(f, x, target=0, steps=80)
-        errors = []
-        for steps in (10, 40, 160):
-            found = interpret.integrated_gradients(f, x, target=0, steps=steps, rule=rule)
-            errors.append(float(jnp.abs(found - exact).max()))
-        assert errors[2] < 0.03 and errors[2] < max(errors[0] / 8, 1e-9)
+        f, x = network(3), array(1, 3, 5)
+
+        @jax.jit
+        def paths(x):
+            of = lambda **options: interpret.integrated_gradients(f, x, target=0, **options)
+            return of(steps=80), [[of(steps=n, rule=rule) for n in (10, 40, 160)] for rule in RULES]
+
+        exact, by_rule = jax.tree.map(np.asarray, paths(x))
+        for rule, several in zip(RULES, by_rule, strict=True):
+            errors = [np.abs(found - exact).max() for found in several]
+            assert errors[2] < 0.03 and errors[2] < max(errors[0] / 8, 1e-9), rule
 
 
 @pytest.mark.row("Q10")
 def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()
-        x, base = draw(4, 3, 5), draw(5, 1, 5)
+        x, base = array(4, 3, 5), array(5, 1, 5)
         for rule in RULES:
             found = interpret.integrated_gradients(
                 f, x, target=2, baseline=base, steps=3, rule=rule
             )
             np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
         slope = interpret.integrated_gradients(f, x, target=2, steps=3, multiply=False)
-        np.testing.assert_allclose(slope, jnp.broadcast_to(w[:, 2], x.shape), atol=1e-12)
+        np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
 
 def test_one_node_in_the_middle_is_the_gradient_there():
     with double():
-        f, x = network(), draw(2, 3, 5)
-        found = interpret.integrated_gradients(f, x, target=0, steps=1, rule="riemann_middle")
-        slope = interpret.saliency(f, x / 2, target=0, absolute=False)
+        f, x = network(), array(2, 3, 5)
+        found = run(
+            interpret.integrated_gradients, f, x, target=0, steps=1, rule="riemann_middle"
+        )
+        slope = run(interpret.saliency, f, x / 2, target=0, absolute=False)
         np.testing.assert_allclose(found, x * slope, atol=1e-12)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 7, 20, 100])
-def test_chunks_change_nothing(chunk):
+def test_chunks_change_nothing():
     with double():
-        f, x = network(), draw(2, 3, 5)
-        whole = interpret.integrated_gradients(f, x, target="argmax", steps=20)
-        cut = interpret.integrated_gradients(f, x, target="argmax", steps=20, chunk=chunk)
-        np.testing.assert_allclose(cut, whole, atol=1e-12)
+        f, x = network(), array(2, 3, 5)
+        chunks = (None, 1, 3, 7, 20, 100)
+
+        @jax.jit
+        def paths(x):
+            of = functools.partial(interpret.integrated_gradients, f, x, target="argmax", steps=20)
+            return [of(chunk=chunk) for chunk in chunks]
+
+        whole, *others = paths(x)
+        for chunk, cut in zip(chunks[1:], others, strict=True):
+            np.testing.assert_allclose(cut, whole, atol=1e-12, err_msg=f"chunk {chunk}")
 
 
 def test_argmax_is_the_class_of_the_input_and_not_of_the_points_between():
     with double():
-        f, x = network(), draw(2, 6, 5)
-        labels = jnp.argmax(f(x), 1)
-        assert jnp.any(labels != jnp.argmax(f(x / 10), 1))
-        chex.assert_trees_all_close(
-            interpret.integrated_gradients(f, x, target="argmax"),
-            interpret.integrated_gradients(f, x, target=labels),
+        f, x = network(), array(2, 6, 5)
+        labels = np.argmax(f(x), 1)
+        assert np.any(labels != np.argmax(f(x / 10), 1))
+        of = jax.jit(
+            lambda x, labels: [
+                interpret.integrated_gradients(f, x, target=target) for target in ("argmax", labels)
+            ]
         )
+        chex.assert_trees_all_close(*of(x, labels))
 
 
 def test_each_example_by_itself_jitted_and_vmapped_over_targets():
     with double():
-        f, x = network(), draw(2, 4, 5)
+        f, x = network(), array(2, 4, 5)
         of = lambda x, t: interpret.integrated_gradients(f, x, target=t, steps=8)
-        whole = of(x, 1)
-        for i in range(4):
-            np.testing.assert_allclose(of(x[i : i + 1], 1)[0], whole[i], atol=1e-12)
-        np.testing.assert_allclose(jax.jit(of)(x, 1), whole, atol=1e-12)
-        every = jax.vmap(lambda t: of(x, t))(jnp.arange(3))
+        whole = np.asarray(of(x, 1))
+        compiled = jax.jit(of)
+        alone = jax.lax.map(lambda x: of(x[None], 1)[0], x)
+        np.testing.assert_allclose(alone, whole, atol=1e-12)
+        np.testing.assert_allclose(compiled(x, 1), whole, atol=1e-12)
+        every = jax.jit(jax.vmap(of, (None, 0)))(x, np.arange(3))
         np.testing.assert_allclose(every[1], whole, atol=1e-12)
 
 
 def test_rewriting_the_function_changes_nothing():
     """Implementation invariance: the same function by another program."""
     with double():
-        x, w = draw(2, 4, 5), draw(3, 5, 2)
-        one = lambda x: jax.nn.relu(x @ w) @ jnp.ones((2, 1))
+        x, w = array(2, 4, 5), array(3, 5, 2)
+        one = lambda x: jax.nn.relu(x @ w) @ np.ones((2, 1))
         other = jax.jit(
             lambda x: sum(jnp.where(x @ w[:, i] > 0, x @ w[:, i], 0) for i in range(2))[:, None]
         )
-        found = [interpret.integrated_gradients(f, x, steps=9) for f in (one, other)]
+        found = [run(interpret.integrated_gradients, f, x, steps=9) for f in (one, other)]
         np.testing.assert_allclose(*found, atol=1e-12)
 
 
 def test_symmetric_inputs_have_equal_parts_and_unused_ones_none():
     with double():
         f = lambda x: jnp.sin(x[:, 0] * x[:, 1]) + x[:, 0] + x[:, 1]
-        x = jnp.asarray([[0.7, 0.7, 3.0]])
-        found = interpret.integrated_gradients(f, x)
-        assert found[0, 0] == pytest.approx(float(found[0, 1]), abs=1e-12) and found[0, 2] == 0
+        found = run(interpret.integrated_gradients, f, np.asarray([[0.7, 0.7, 3.0]]))
+        assert found[0, 0] == pytest.approx(found[0, 1], abs=1e-12) and found[0, 2] == 0
 
 
 def test_trees_of_inputs():
     with double():
         f = lambda x: jnp.sum(x["a"] ** 2, 1) * x["b"]
-        x = {"a": draw(0, 3, 2), "b": draw(1, 3)}
-        found = interpret.integrated_gradients(f, x, steps=4)
-        np.testing.assert_allclose(found["a"].sum(1) + found["b"], f(x), atol=1e-12)
+        x = {"a": array(0, 3, 2), "b": array(1, 3)}
+        found = run(interpret.integrated_gradients, f, x, steps=4)
+        expected = (x["a"] ** 2).sum(1) * x["b"]
+        np.testing.assert_allclose(found["a"].sum(1) + found["b"], expected, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -152,19 +192,28 @@ def test_networks_of_other_libraries():
 
 def test_expected_gradients_add_up_to_the_difference_from_the_mean():
     with double():
-        f, x, others = network(), draw(2, 3, 5), draw(7, 40, 5)
-        options = {"target": 1, "key": jax.random.key(0)}
-        found = interpret.expected_gradients(f, x, others, samples=20_000, chunk=2000, **options)
+        f, x, others = network(), array(2, 3, 5), array(7, 40, 5)
+        linear_f, w = linear()
+        first = others[:1]
+
+        @jax.jit
+        def paths(x, key):
+            def of(f, others, **options):
+                return interpret.expected_gradients(f, x, others, key=key, target=1, **options)
+
+            return [
+                of(f, others, samples=20_000, chunk=2000),
+                of(linear_f, first, samples=3),
+                of(linear_f, first, samples=3, chunk=2),
+                of(linear_f, first, samples=3, noise=0.5),
+            ]
+
+        with jax.debug_key_reuse(False):  # the same samples in each case
+            found, one, cut, moved = map(np.asarray, paths(x, new_key()))
         expected = f(x)[:, 1] - f(others)[:, 1].mean()
         np.testing.assert_allclose(found.sum(1), expected, atol=0.05)
-        linear_f, w = linear()
-        one = interpret.expected_gradients(linear_f, x, others[:1], samples=3, **options)
-        np.testing.assert_allclose(one, (x - others[:1]) * w[:, 1], atol=1e-12)
-        again = interpret.expected_gradients(linear_f, x, others[:1], samples=3, chunk=2, **options)
-        np.testing.assert_allclose(again, one, atol=1e-12)
-        moved = interpret.expected_gradients(
-            linear_f, x, others[:1], samples=3, noise=0.5, **options
-        )
+        np.testing.assert_allclose(one, (x - first) * w[:, 1], atol=1e-12)
+        np.testing.assert_allclose(cut, one, atol=1e-12)
         assert not np.allclose(moved, one)
 
 
