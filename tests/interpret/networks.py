@@ -13,6 +13,7 @@ IN_NUMPY = {
     jnp.tanh: np.tanh,
     jnp.sin: np.sin,
     jax.nn.sigmoid: lambda a: 1 / (1 + np.exp(-a)),
+    jax.nn.elu: lambda a: np.where(a > 0, a, np.expm1(np.minimum(a, 0))),
     jax.nn.relu: lambda a: np.maximum(a, 0),
 }
 
@@ -41,6 +42,23 @@ def run(method, f, x, *arguments, **options):
     """Returns `method(f, x, ...)` as NumPy arrays, compiled as one program."""
     compiled = jax.jit(lambda x: method(f, x, *arguments, **options))
     return jax.tree.map(np.asarray, compiled(x))
+
+
+def fill(shapes, dtype=None):
+    """Parameters and statistics of these shapes, drawn by NumPy instead of an initializer.
+
+    Weights are normal over the root of their inputs; scales and variances one; all else zero.
+    """
+    normal = np.random.default_rng(2).normal
+
+    def value(path, leaf):
+        if leaf.ndim > 1:
+            found = normal(size=leaf.shape) / np.sqrt(leaf.size / leaf.shape[-1])
+        else:
+            found = np.full(leaf.shape, float(path[-1].key in ("scale", "var")))
+        return jnp.asarray(found, dtype or leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(value, shapes)
 
 
 def linear(seed=0, d=5, k=3):

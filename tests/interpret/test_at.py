@@ -6,7 +6,7 @@ import pytest
 
 import jaxdl
 from jaxdl import interpret, nn
-from tests.interpret.networks import double, draw
+from tests.interpret.networks import array, double, fill, run
 
 W, V, U = (np.random.default_rng(i).normal(size=s) for i, s in enumerate([(4, 6), (6, 5), (5, 3)]))
 
@@ -20,29 +20,38 @@ def f(x):
     return x @ U
 
 
-def test_explained_by_a_layer():
+METHODS = (
+    interpret.saliency,
+    interpret.input_x_gradient,
+    interpret.integrated_gradients,
+    interpret.ablation,
+    interpret.shapley_values,
+    interpret.deep_lift,
+)
+
+
+@pytest.mark.parametrize("at", ["first", "second"])
+def test_explained_by_a_layer(at):
+    """By its path in f, and as the rest of f from the layer's value on."""
     with double():
-        x = draw(3, 3, 4)
-        h = jnp.tanh(x @ W)
-        rest = lambda h: jnp.tanh(h @ V) @ U
-        for at, value, after in (("first", h, rest), ("second", jnp.tanh(h @ V), lambda h: h @ U)):
-            np.testing.assert_allclose(interpret.intermediate(f, x, at), value, atol=1e-12)
-            for method in (
-                interpret.saliency,
-                interpret.input_x_gradient,
-                interpret.integrated_gradients,
-                interpret.ablation,
-                interpret.shapley_values,
-                interpret.deep_lift,
-            ):
-                found = method(f, x, target="argmax", at=at)
-                np.testing.assert_allclose(found, method(after, value, target="argmax"), atol=1e-10)
+        x = array(3, 3, 4)
+        value = np.tanh(x @ W) if at == "first" else np.tanh(np.tanh(x @ W) @ V)
+        rest = (lambda h: jnp.tanh(h @ V) @ U) if at == "first" else lambda h: h @ U
+        np.testing.assert_allclose(interpret.intermediate(f, x, at), value, atol=1e-12)
+
+        @jax.jit
+        def explain(x, value):
+            by_path = [method(f, x, target="argmax", at=at) for method in METHODS]
+            return by_path, [method(rest, value, target="argmax") for method in METHODS]
+
+        for method, found, expected in zip(METHODS, *explain(x, value), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-10, err_msg=method.__name__)
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
 def test_inside_of_a_transformation(transform):
     with double():
-        x = draw(3, 3, 4)
+        x = array(3, 3, 4)
         found = interpret.saliency(transform(f), x, target=0, at="block/second")
         assert found.shape == (3, 5)
         np.testing.assert_allclose(found, np.broadcast_to(np.abs(U[:, 0]), (3, 5)))
@@ -55,26 +64,28 @@ def test_paths_of_flax_and_of_jaxdl():
             x = linen.relu(linen.Dense(6, name="hidden")(x))
             return linen.Dense(3, name="out")(x)
 
-    x = jax.random.normal(jax.random.key(0), (2, 4))
+    x = array(0, 2, 4).astype(np.float32)
     net = Net()
-    variables = net.init(jax.random.key(1), x)
-    hidden = x @ variables["params"]["hidden"]["kernel"] + variables["params"]["hidden"]["bias"]
+    variables = fill(jax.eval_shape(net.init, jax.random.key(0), x))
+    hidden = x @ np.asarray(variables["params"]["hidden"]["kernel"])
+    hidden += variables["params"]["hidden"]["bias"]
     g = lambda x: net.apply(variables, x)
     np.testing.assert_allclose(interpret.intermediate(g, x, "hidden"), hidden, rtol=1e-5)
     model = jaxdl.serial(nn.dense(6), jax.nn.relu, nn.dense(3))
-    params, state = jaxdl.init(model, jax.random.key(1), x)
+    params, state = fill(jax.eval_shape(model.init, jax.random.key(0), x))
     ours = lambda x: model.apply(params, state, x)[0]
-    _, seen = jaxdl.capture(model, params, state, x)
-    for path in ("dense_0", "relu_0"):
-        np.testing.assert_allclose(interpret.intermediate(ours, x, path), seen[path], rtol=1e-5)
+    of = lambda f, x: [interpret.intermediate(f, x, path) for path in ("dense_0", "relu_0")]
+    seen = jax.jit(lambda x: jaxdl.capture(model, params, state, x)[1])(x)
+    for path, value in zip(("dense_0", "relu_0"), run(of, ours, x), strict=True):
+        np.testing.assert_allclose(value, seen[path], rtol=1e-5)
     # ReLU's derivative at 0 stays 0 on the way: jax.nn.relu's own.
-    dead = interpret.saliency(ours, x * 0, target=0, at="dense_0")
+    dead = run(interpret.saliency, ours, np.zeros_like(x), target=0, at="dense_0")
     np.testing.assert_array_equal(dead, 0)
 
 
 def test_a_shortcut_keeps_what_x_gives_it():
     with double():
-        x = draw(3, 3, 4)
+        x = array(3, 3, 4)
         w = W[:, :4]
 
         def g(x):
@@ -82,29 +93,34 @@ def test_a_shortcut_keeps_what_x_gives_it():
                 y = x @ w
             return jnp.sum(y * x, 1)
 
-        np.testing.assert_allclose(interpret.saliency(g, x, at="inside"), jnp.abs(x), atol=1e-12)
+        np.testing.assert_allclose(run(interpret.saliency, g, x, at="inside"), abs(x), atol=1e-12)
 
 
 @pytest.mark.row("Q13")
 def test_token_ids_are_explained_by_their_embedding():
     with double():
-        table, w = draw(0, 9, 4), draw(1, 4, 2)
-        numbers = jnp.array([[1, 2, 8], [0, 5, 5]])
+        table, w = array(0, 9, 4), array(1, 4, 2)
+        numbers = np.array([[1, 2, 8], [0, 5, 5]])
+        rest = lambda x: jnp.tanh(x).sum(1) @ w
 
         def g(numbers):
             with jax.named_scope("embedding"):
-                x = table[numbers]
-            return jnp.tanh(x).sum(1) @ w
+                x = jnp.asarray(table)[numbers]
+            return rest(x)
 
-        rest = lambda x: jnp.tanh(x).sum(1) @ w
-        for method in (
+        methods = (
             interpret.saliency,
             interpret.integrated_gradients,
             interpret.deep_lift,
             interpret.lrp,
-        ):
-            found = method(g, numbers, target="argmax", at="embedding")
-            expected = method(rest, table[numbers], target="argmax")
+        )
+
+        @jax.jit
+        def explain(numbers, x):
+            by_path = [method(g, numbers, target="argmax", at="embedding") for method in methods]
+            return by_path, [method(rest, x, target="argmax") for method in methods]
+
+        for found, expected in zip(*explain(numbers, table[numbers]), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-10)
     with pytest.raises(ValueError, match="expected floating-point arrays"):
         interpret.lrp(g, numbers, target=0)
@@ -112,7 +128,7 @@ def test_token_ids_are_explained_by_their_embedding():
 
 def test_chunks_of_examples_at_a_layer():
     with double():
-        x = draw(3, 5, 4)
+        x = array(3, 5, 4)
 
         def g(x):
             with jax.named_scope("inside"):
@@ -120,21 +136,26 @@ def test_chunks_of_examples_at_a_layer():
             return jnp.tanh(y) * x
 
         for method in (interpret.saliency, interpret.input_x_gradient, interpret.deep_lift):
-            found = method(g, x, target=2, at="inside", chunk=2)
-            np.testing.assert_allclose(found, method(g, x, target=2, at="inside"), atol=1e-12)
+            found, whole = (
+                run(method, g, x, target=2, at="inside", **options)
+                for options in ({"chunk": 2}, {})
+            )
+            np.testing.assert_allclose(found, whole, atol=1e-12)
 
 
 def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope():
     with double():
-        x, base = draw(3, 3, 4), draw(4, 1, 4)
+        x, base = array(3, 3, 4), array(4, 1, 4)
         options = {"at": "first", "target": 1, "baseline": base, "steps": 60}
-        found = interpret.conductance(f, x, chunk=7, **options)
-        np.testing.assert_allclose(found.sum(1), f(x)[:, 1] - f(base)[:, 1], atol=1e-6)
+        found = run(interpret.conductance, f, x, chunk=7, **options)
+        in_numpy = lambda x: (np.tanh(np.tanh(x @ W) @ V) @ U)[:, 1]
+        np.testing.assert_allclose(found.sum(1), in_numpy(x) - in_numpy(base), atol=1e-6)
+        np.testing.assert_allclose(interpret.conductance(f, x, **options), found, atol=1e-12)
         nodes, weights = np.polynomial.legendre.leggauss(60)
         mean = 0.0
         for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-            h = jnp.tanh((base + node * (x - base)) @ W)
-            mean += weight * ((1 - jnp.tanh(h @ V) ** 2) * U[:, 1]) @ V.T
+            h = np.tanh((base + node * (x - base)) @ W)
+            mean += weight * ((1 - np.tanh(h @ V) ** 2) * U[:, 1]) @ V.T
         influence = interpret.internal_influence(f, x, **options)
         np.testing.assert_allclose(influence, mean, atol=1e-9)
 

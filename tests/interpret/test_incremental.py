@@ -12,7 +12,7 @@ from jax import lax
 
 from jaxdl import interpret, nn
 from jaxdl.interpret._incremental import Box, rerun, rules
-from tests.interpret.networks import array, double, run
+from tests.interpret.networks import array, double, fill, run
 
 
 def windows(shape, size, stride=1):
@@ -289,19 +289,14 @@ def test_occlusion_of_flax_networks():
 
     x = array(0, 2, 12, 12, 1).astype(np.float32)
     net = Net()
-    weights = jax.tree.map(
-        lambda leaf: np.full(leaf.shape, 1, leaf.dtype)
-        if leaf.ndim == 1
-        else (array(leaf.size, *leaf.shape) / 5).astype(leaf.dtype),
-        jax.eval_shape(net.init, jax.random.key(0), x),
-    )
+    weights = fill(jax.eval_shape(net.init, jax.random.key(0), x))
     f = jax.jit(lambda x: net.apply(weights, x))
     found = run(interpret.occlusion, f, x, (4, 4, 1), stride=(4, 4, 1), target=1)
     whole = np.asarray(f(x))
     for r, c in itertools.product(range(0, 12, 4), repeat=2):
         fall = whole - f(covered(x, r, c))
         expected = np.broadcast_to(fall[:, 1, None, None, None], (2, 4, 4, 1))
-        np.testing.assert_allclose(found[:, r : r + 4, c : c + 4], expected, atol=1e-5)
+        np.testing.assert_allclose(found[:, r : r + 4, c : c + 4], expected, atol=1e-6)
 
 
 def covered(x, r, c):

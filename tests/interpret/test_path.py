@@ -96,9 +96,7 @@ def test_of_a_linear_function_it_is_weight_times_difference():
 def test_one_node_in_the_middle_is_the_gradient_there():
     with double():
         f, x = network(), array(2, 3, 5)
-        found = run(
-            interpret.integrated_gradients, f, x, target=0, steps=1, rule="riemann_middle"
-        )
+        found = run(interpret.integrated_gradients, f, x, target=0, steps=1, rule="riemann_middle")
         slope = run(interpret.saliency, f, x / 2, target=0, absolute=False)
         np.testing.assert_allclose(found, x * slope, atol=1e-12)
 
@@ -196,20 +194,13 @@ def test_expected_gradients_add_up_to_the_difference_from_the_mean():
         linear_f, w = linear()
         first = others[:1]
 
-        @jax.jit
-        def paths(x, key):
-            def of(f, others, **options):
-                return interpret.expected_gradients(f, x, others, key=key, target=1, **options)
-
-            return [
-                of(f, others, samples=20_000, chunk=2000),
-                of(linear_f, first, samples=3),
-                of(linear_f, first, samples=3, chunk=2),
-                of(linear_f, first, samples=3, noise=0.5),
-            ]
-
-        with jax.debug_key_reuse(False):  # the same samples in each case
-            found, one, cut, moved = map(np.asarray, paths(x, new_key()))
+        of = lambda f, x, others, **options: interpret.expected_gradients(
+            f, x, others, key=new_key(), target=1, **options
+        )
+        found = run(of, f, x, others, samples=20_000, chunk=2000)
+        one = of(linear_f, x, first, samples=3)
+        cut = run(of, linear_f, x, first, samples=3, chunk=2)
+        moved = run(of, linear_f, x, first, samples=3, noise=0.5)
         expected = f(x)[:, 1] - f(others)[:, 1].mean()
         np.testing.assert_allclose(found.sum(1), expected, atol=0.05)
         np.testing.assert_allclose(one, (x - first) * w[:, 1], atol=1e-12)

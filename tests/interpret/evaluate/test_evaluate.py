@@ -8,13 +8,13 @@ import pytest
 from jaxdl import interpret
 from jaxdl.interpret import evaluate
 from jaxdl.interpret.evaluate.road import imputed
-from tests.interpret.networks import double, draw, linear, network, new_key
+from tests.interpret.networks import array, double, linear, network, new_key, run
 
 
 def test_completeness_is_what_is_missing():
     with double():
-        f, x, base = network(), draw(1, 3, 5), draw(2, 1, 5)
-        path = interpret.integrated_gradients(f, x, target=0, baseline=base, steps=64)
+        f, x, base = network(), array(1, 3, 5), array(2, 1, 5)
+        path = run(interpret.integrated_gradients, f, x, target=0, baseline=base, steps=64)
         left = evaluate.completeness(f, x, path, target=0, baseline=base)
         np.testing.assert_allclose(left, 0, atol=1e-6)
         left = evaluate.completeness(f, x, path * 0, target=0)
@@ -37,13 +37,13 @@ def test_of_an_additive_function_the_true_order_is_the_best(name):
 
 def test_curves_by_a_loop():
     with double():
-        f, x, a = network(2, d=12), draw(1, 2, 2, 2, 3), draw(2, 2, 2, 2)
-        found = evaluate.deletion(f, x, a, target=1, steps=4, baseline=0.5, chunk=2)
+        f, x, a = network(2, d=12), array(1, 2, 2, 2, 3), array(2, 2, 2, 2)
+        found = run(evaluate.deletion, f, x, a, target=1, steps=4, baseline=0.5, chunk=2)
         for n in range(2):
-            order = np.argsort(-np.asarray(a[n]).ravel())
-            image = np.array(x[n])
+            order = np.argsort(-a[n].ravel())
+            image = x[n].copy()
             for step in range(5):
-                assert float(found.scores[n, step]) == pytest.approx(float(f(image[None])[0, 1]))
+                assert found.scores[n, step] == pytest.approx(f(image[None])[0, 1])
                 if step < 4:
                     image[divmod(order[step], 2)] = 0.5
         trapezoid = (found.scores[:, 1:] + found.scores[:, :-1]).mean(1) / 2
@@ -57,42 +57,44 @@ def test_curves_by_a_loop():
 def test_infidelity_of_the_gradient_of_a_linear_function_is_zero():
     with double():
         f, w = linear()
-        x = draw(1, 3, 5)
-        slope = interpret.saliency(f, x, target=0, absolute=False)
-        options = {"target": 0, "chunk": 30}
-        np.testing.assert_allclose(
-            evaluate.infidelity(f, x, slope, key=new_key(), **options), 0, atol=1e-20
+        x = array(1, 3, 5)
+        slope = np.broadcast_to(w[:, 0], x.shape)
+
+        of = lambda f, x, parts, **options: evaluate.infidelity(
+            f, x, parts, key=new_key(), target=0, **options
         )
-        wrong = evaluate.infidelity(f, x, slope + 1, key=new_key(), sigma=0.5, **options)
+        right = run(of, f, x, slope, chunk=30)
+        wrong = run(of, f, x, slope + 1, sigma=0.5, chunk=30)
+        whole = of(f, x, slope + 1, sigma=0.5)
+        np.testing.assert_allclose(right, 0, atol=1e-20)
         np.testing.assert_allclose(wrong, 0.25 * 5, rtol=0.5)  # E (sum of noise)^2
-        whole = evaluate.infidelity(f, x, slope + 1, sigma=0.5, key=new_key(), target=0)
         np.testing.assert_allclose(wrong, whole)
 
 
 def test_correlation_with_the_fall_is_one_for_a_linear_function():
     with double():
         f, w = linear()
-        x = draw(1, 3, 5)
-        parts = interpret.input_x_gradient(f, x, target=0)
-        options = {"target": 0, "size": 2}
-        for chunk in (None, 20):
-            found = evaluate.faithfulness_correlation(
-                f, x, parts, key=new_key(), chunk=chunk, **options
-            )
-            np.testing.assert_allclose(found, 1, atol=1e-9)
-        found = evaluate.faithfulness_correlation(f, x, -parts, key=new_key(), **options)
-        np.testing.assert_allclose(found, -1, atol=1e-9)
+        x = array(1, 3, 5)
+        parts = x * w[:, 0]
+
+        of = lambda f, x, parts, **options: evaluate.faithfulness_correlation(
+            f, x, parts, key=new_key(), target=0, size=2, **options
+        )
+        whole, cut = run(of, f, x, parts), run(of, f, x, parts, chunk=20)
+        opposite = of(f, x, -parts)
+        for found, expected in ((whole, 1), (cut, 1), (opposite, -1)):
+            np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_sensitivity_of_a_constant_gradient_is_zero():
     with double():
         f, _ = linear()
-        x = draw(1, 3, 5)
-        found = evaluate.sensitivity_max(interpret.saliency, f, x, key=new_key(), target=0)
-        np.testing.assert_allclose(found, 0, atol=1e-12)
-        times = evaluate.sensitivity_max(
-            interpret.input_x_gradient, f, x, key=new_key(), target=0, radius=0.1, chunk=3
+        x = array(1, 3, 5)
+        of = lambda f, x, method, **options: evaluate.sensitivity_max(
+            method, f, x, key=new_key(), target=0, **options
         )
+        np.testing.assert_allclose(of(f, x, interpret.saliency), 0, atol=1e-12)
+        times = run(of, f, x, interpret.input_x_gradient, radius=0.1, chunk=3)
         assert np.all(times > 0) and np.all(times < 1)
 
 
@@ -122,13 +124,13 @@ def test_localization_by_hand():
 
 def test_removed_pixels_solve_the_linear_system():
     with double():
-        x = draw(0, 2, 7, 6, 2)
-        gone = jnp.asarray(np.random.default_rng(1).random((2, 7, 6, 1)) < 0.6)
-        filled = np.asarray(imputed(x, gone))
+        x = array(0, 2, 7, 6, 2)
+        gone = np.random.default_rng(1).random((2, 7, 6, 1)) < 0.6
+        filled = np.asarray(jax.jit(imputed)(x, gone))
         np.testing.assert_array_equal(
             filled[~np.broadcast_to(gone, x.shape)], x[~np.broadcast_to(gone, x.shape)]
         )
-        for n, r, c in np.argwhere(np.asarray(gone[..., 0])):
+        for n, r, c in np.argwhere(gone[..., 0]):
             total, weights = 0.0, 0.0
             for i, j in itertools.product((-1, 0, 1), repeat=2):
                 if (i, j) != (0, 0) and 0 <= r + i < 7 and 0 <= c + j < 6:
@@ -139,45 +141,44 @@ def test_removed_pixels_solve_the_linear_system():
 
 def test_road_falls_faster_by_the_true_order():
     with double():
-        w = draw(0, 8, 8)
+        w = array(0, 8, 8)
         f = lambda x: jnp.einsum("nhwc,hw->n", x, w)
-        x = jax.random.uniform(new_key(), (2, 8, 8, 1), jnp.float64)
+        x = np.random.default_rng(1).random((2, 8, 8, 1))
         parts = x[..., 0] * w
         first = evaluate.road(f, x, parts, key=new_key(), noise=0.0)
-        last = evaluate.road(f, x, parts, key=new_key(), noise=0.0, most=False)
-        np.testing.assert_allclose(first.scores[:, 0], f(x))
+        last = run(evaluate.road, f, x, parts, key=new_key(), noise=0.0, most=False)
+        np.testing.assert_allclose(first.scores[:, 0], parts.sum((1, 2)))
         assert np.all(first.area < last.area) and first.scores.shape == (2, 8)
     with pytest.raises(ValueError, match="rising shares"):
         evaluate.road(f, x, parts, key=new_key(), shares=(0.5, 0.2))
 
 
 def test_random_networks_have_other_explanations_unless_the_method_ignores_them():
-    x = jax.random.normal(new_key(), (4, 6))
+    x = array(0, 4, 6).astype(np.float32)
 
     def redraw(key):
         a, b = jax.random.split(key)
         return jax.random.normal(a, (6, 8)), jax.random.normal(b, (8, 3))
 
     apply = lambda params, x: jnp.tanh(x @ params[0]) @ params[1]
-    params = redraw(jax.random.key(1))
+    params = [array(1, 6, 8).astype(np.float32), array(2, 8, 3).astype(np.float32)]
     explain = lambda params: interpret.saliency(lambda x: apply(params, x), x, target=0)
-    found = evaluate.random_parameters(explain, params, redraw, key=new_key(), models=50)
-    assert found.shape == (50, 4) and abs(float(found.mean())) < 0.3
-    aside = evaluate.random_parameters(
-        explain, params, redraw, key=new_key(), models=50, batching="vmap"
+    of = lambda explain, redraw, **options: np.asarray(
+        evaluate.random_parameters(explain, params, redraw, key=new_key(), **options)
     )
-    np.testing.assert_allclose(aside, found, atol=1e-5)
-    edges = evaluate.random_parameters(lambda params: x, params, redraw, key=new_key(), models=3)
-    np.testing.assert_allclose(edges, 1, rtol=1e-6)
-    same = evaluate.random_parameters(explain, params, lambda key: params, key=new_key(), models=2)
-    np.testing.assert_allclose(same, 1, rtol=1e-6)
+    found = of(explain, redraw, models=50)
+    assert found.shape == (50, 4) and abs(found.mean()) < 0.3
+    np.testing.assert_allclose(of(explain, redraw, models=50, batching="vmap"), found, atol=1e-5)
+    np.testing.assert_allclose(of(lambda params: x, redraw, models=3), 1, rtol=1e-6)
+    np.testing.assert_allclose(of(explain, lambda key: params, models=2), 1, rtol=1e-6)
 
 
 def test_another_label_has_another_explanation():
     f = lambda x: jnp.stack([x[:, 0] * x[:, 1], x[:, 2] * x[:, 3]], 1)
-    x = jax.random.normal(new_key(), (5, 4))
+    x = array(0, 5, 4).astype(np.float32)
     options = {"target": 0, "classes": 2}
-    found = evaluate.random_label(interpret.saliency, f, x, key=new_key(), **options)
+    of = lambda key: evaluate.random_label(interpret.saliency, f, x, key=key, **options)
+    found = np.asarray(jax.jit(of)(new_key()))
     assert np.all(found < 0.5)
     blind = lambda f, x, target: x
     np.testing.assert_allclose(

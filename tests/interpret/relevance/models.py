@@ -10,14 +10,11 @@ import numpy as np
 
 import jaxdl
 from jaxdl import nn
+from tests.interpret.networks import fill
 
 WIDE = {"param_dtype": jnp.float64, "dtype": jnp.float64}
 IMAGES = np.random.default_rng(0).normal(size=(2, 6, 6, 1))
 SEQUENCES = np.random.default_rng(1).normal(size=(2, 5, 3))
-
-
-def wide(tree):
-    return jax.tree.map(lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, tree)
 
 
 class ResidualCNN(linen.Module):
@@ -45,7 +42,7 @@ class FlaxLSTM(linen.Module):
 
 def flax(model, x):
     with jax.numpy_dtype_promotion("standard"):  # Flax divides by NumPy's integers
-        variables = wide(model.init(jax.random.key(1), x))
+        variables = fill(jax.eval_shape(model.init, jax.random.key(1), x), np.float64)
 
     def f(x):
         with jax.numpy_dtype_promotion("standard"):
@@ -87,7 +84,7 @@ def haiku_cnn(x):
 
     model = haiku.without_apply_rng(haiku.transform(forward))
     with jax.debug_key_reuse(False):  # Haiku keeps its keys in places of its own
-        params = model.init(jax.random.key(0), x)
+        params = fill(jax.eval_shape(model.init, jax.random.key(0), x))
     return lambda x: model.apply(params, x)
 
 
@@ -95,7 +92,7 @@ KEY = jax.random.key(0)
 
 
 def built(model, x):
-    params, state = jaxdl.init(model, jax.random.key(1), x)
+    params, state = fill(jax.eval_shape(model.init, jax.random.key(1), x))
     return lambda x: model.apply(params, state, x)[0]
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
@@ -9,16 +11,19 @@ from hypothesis import strategies as st
 import jaxdl
 from jaxdl import interpret, nn
 from jaxdl.interpret.relevance import rules
-from tests.interpret.networks import double, draw, linear, network
+from tests.interpret.networks import apply, array, double, linear, network, run, weights
 from tests.interpret.relevance import models
 
 
 def adds_up(f, x, base, atol=1e-9):
-    found = interpret.deep_lift(f, x, target=1, baseline=base)
-    base = jnp.broadcast_to(jnp.asarray(base, x.dtype), x.shape)
-    expected = f(x)[:, 1] - f(base)[:, 1]
+    @jax.jit
+    def explain(x):
+        found = interpret.deep_lift(f, x, target=1, baseline=base)
+        return found, f(x), f(jnp.broadcast_to(base, x.shape))
+
+    found, score, score_of_base = map(np.asarray, explain(x))
+    expected = score[:, 1] - score_of_base[:, 1]
     np.testing.assert_allclose(found.reshape(len(x), -1).sum(1), expected, atol=atol)
-    return found
 
 
 class Everything(linen.Module):
@@ -50,7 +55,7 @@ class Attention(linen.Module):
 
 def test_attention_adds_up():
     with double():
-        x = np.asarray(draw(0, 2, 4, 4))
+        x = array(0, 2, 4, 4)
         adds_up(models.flax(Attention(), x), x, 0.1)
 
 
@@ -63,22 +68,34 @@ def test_recurrent_networks_add_up(model):
         adds_up(f, x, 0.1)
 
 
+@functools.cache
+def deep_lift_of(activation):
+    return jax.jit(
+        lambda own, x, base: interpret.deep_lift(
+            lambda x: apply(own, x, activation), x, target=1, baseline=base
+        )
+    )
+
+
 @settings(max_examples=5)
 @given(st.integers(0, 99), st.sampled_from([jnp.tanh, jax.nn.relu, jax.nn.elu]))
 def test_random_networks_add_up(seed, activation):
     with double():
-        adds_up(network(seed, activation=activation), draw(seed + 5, 3, 5), draw(seed + 6, 1, 5))
+        f = network(seed, activation=activation)
+        x, base = array(seed + 5, 3, 5), array(seed + 6, 1, 5)
+        found = np.asarray(deep_lift_of(activation)(weights(seed), x, base))
+        np.testing.assert_allclose(found.sum(1), (f(x) - f(base))[:, 1], atol=1e-9)
 
 
 @pytest.mark.row("Q10")
 def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()
-        x, base = draw(4, 3, 5), draw(5, 1, 5)
+        x, base = array(4, 3, 5), array(5, 1, 5)
         found = interpret.deep_lift(f, x, target=2, baseline=base)
         np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
         slope = interpret.deep_lift(f, x, target=2, multiply=False)
-        np.testing.assert_allclose(slope, jnp.broadcast_to(w[:, 2], x.shape), atol=1e-12)
+        np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
 
 def test_the_rule_of_the_paper_by_hand():
@@ -91,17 +108,17 @@ def test_the_rule_of_the_paper_by_hand():
 def test_without_biases_it_is_lrp_from_zero():
     with double():
         f = network(2, activation=jax.nn.relu, bias=False)
-        x = draw(3, 3, 5)
-        lifted = interpret.deep_lift(f, x, target=0)
+        x = array(3, 3, 5)
+        lifted = run(interpret.deep_lift, f, x, target=0)
         tiny = {"composite": {"*": rules.epsilon(1e-12)}, "eps": 1e-12}
-        np.testing.assert_allclose(interpret.lrp(f, x, target=0, **tiny), lifted, atol=1e-9)
+        np.testing.assert_allclose(run(interpret.lrp, f, x, target=0, **tiny), lifted, atol=1e-9)
 
 
 def test_where_input_and_baseline_are_one_it_takes_the_derivative():
     with double():
-        f, x = network(1), draw(2, 3, 5)
-        slope = interpret.deep_lift(f, x, target=0, baseline=x, multiply=False)
-        expected = interpret.saliency(f, x, target=0, absolute=False)
+        f, x = network(1), array(2, 3, 5)
+        slope = run(interpret.deep_lift, f, x, target=0, baseline=x, multiply=False)
+        expected = run(interpret.saliency, f, x, target=0, absolute=False)
         np.testing.assert_allclose(slope, expected, atol=1e-10)
 
 
@@ -110,20 +127,19 @@ def test_examples_stand_alone_and_chunks_change_nothing():
     with double():
         g = network(3)
         f = lambda x: jax.nn.softmax(g(x))
-        x, base = draw(2, 4, 5), draw(5, 1, 5)
-        whole = interpret.deep_lift(f, x, target=1, baseline=base)
-        alone = interpret.deep_lift(f, x[2:3], target=1, baseline=base)
+        x, base = array(2, 4, 5), array(5, 1, 5)
+        of = functools.partial(interpret.deep_lift, f, target=1, baseline=base)
+        whole, alone, cut = jax.jit(lambda x: (of(x), of(x[2:3]), of(x, chunk=2)))(x)
         np.testing.assert_allclose(alone[0], whole[2], atol=1e-12)
-        cut = interpret.deep_lift(f, x, target=1, baseline=base, chunk=2)
         np.testing.assert_allclose(cut, whole, atol=1e-12)
 
 
 def test_several_baselines_by_expectation():
     with double():
-        f, x, bases = network(3), draw(2, 2, 5), draw(7, 4, 5)
-        shap = interpret.expectation(interpret.deep_lift, bases)
+        f, x, bases = network(3), array(2, 2, 5), array(7, 4, 5)
+        found = run(interpret.expectation(interpret.deep_lift, bases), f, x, target=1, chunk=2)
         expected = f(x)[:, 1] - f(bases)[:, 1].mean()
-        np.testing.assert_allclose(shap(f, x, target=1, chunk=2).sum(1), expected, atol=1e-9)
+        np.testing.assert_allclose(found.sum(1), expected, atol=1e-9)
 
 
 def test_what_it_cannot_do():
