@@ -106,6 +106,15 @@ def test_sampled_values_approach_the_exact_ones():
         assert error < 0.05 and error < np.abs(few - exact).max()
 
 
+def test_an_order_and_its_reverse_are_exact_where_features_meet_in_pairs():
+    with double():
+        w, x = array(0, 5, 5), array(1, 2, 5)
+        f = lambda x: ((x @ w) * x).sum(1)
+        exact = run(interpret.shapley_values, f, x)
+        found = run(interpret.shapley_sampling, f, x, key=jax.random.key(0), orders=1)
+        np.testing.assert_allclose(found, exact, atol=1e-10)
+
+
 @pytest.mark.row("Q14")
 def test_segments_are_left_out_as_one():
     with double():
