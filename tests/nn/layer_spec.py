@@ -13,11 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl import Module
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayerSpec:
     """`make()` builds the layer; `shapes` are the inputs' shapes, batch first.
 
@@ -37,10 +38,10 @@ class LayerSpec:
     dtypes: tuple[Any, ...] = (jnp.float32, jnp.bfloat16, jnp.float16)
 
     def inputs(self, seed: int = 0, dtype: Any = jnp.float32) -> tuple[jax.Array, ...]:
-        keys = jax.random.split(jax.random.key(seed), len(self.shapes))
+        draw = np.random.default_rng(seed)
         if self.ids is not None:
             return tuple(
-                jax.random.randint(k, s, 0, self.ids)
-                for k, s in zip(keys, self.shapes, strict=True)
+                jnp.asarray(draw.integers(self.ids, size=shape, dtype=np.int32))
+                for shape in self.shapes
             )
-        return tuple(jax.random.normal(k, s, dtype) for k, s in zip(keys, self.shapes, strict=True))
+        return tuple(jnp.asarray(draw.normal(size=shape), dtype) for shape in self.shapes)

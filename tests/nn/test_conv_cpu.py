@@ -1,6 +1,9 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +11,7 @@ from hypothesis import strategies as st
 import jaxdl
 from jaxdl import _jaxpr, nn, tree
 from jaxdl.nn import conv_cpu
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+from tests.nn.filled import normal
 
 
 SHAPES = {
@@ -101,8 +101,8 @@ def operations(f, *args):
 )
 def test_few_channels_are_no_convolution_of_xlas(channels, features, dtype, own):
     with jax.enable_x64(dtype == jnp.float64):
-        x = jnp.ones((2, 5, 5, channels), dtype)
-        kernel = jnp.ones((3, 3, channels, features), dtype)
+        x = np.ones((2, 5, 5, channels), dtype)
+        kernel = np.ones((3, 3, channels, features), dtype)
         form = lambda x, w: nn.convolution(x, w, form="cpu")
         assert ("conv_general_dilated" in operations(form, x, kernel)) == own
 
@@ -119,9 +119,10 @@ def test_a_batch_of_any_size(channels, features):
     """Values and gradients where the batch's size is left open, as in `jax.export`."""
     kernel = normal(1, 3, 3, channels, features)
     f = jax.value_and_grad(lambda w, x: jnp.sum(jnp.sin(nn.convolution(x, w, form="cpu"))), (0, 1))
+    f = jax.jit(f)
     (batch,) = jax.export.symbolic_shape("batch")
     spec = jax.ShapeDtypeStruct((batch, 5, 5, channels), jnp.float32)
-    exported = jax.export.export(jax.jit(f))(kernel, spec)
+    exported = jax.export.export(f)(kernel, spec)
     for n in (1, 4):
         x = normal(0, n, 5, 5, channels)
         chex.assert_trees_all_close(exported.call(kernel, x), f(kernel, x), atol=1e-4, rtol=1e-4)
@@ -139,25 +140,27 @@ def test_who_reads_programs_sees_a_convolution(key):
     assert jaxdl.depth(model, x) == 2
 
 
-@pytest.fixture(params=[1, 2000, 5 * 2**20], ids=["one", "some", "all"])
-def chunk(request, monkeypatch):
-    monkeypatch.setattr(conv_cpu, "CHUNK", request.param)
-    jax.clear_caches()  # what is compiled knows the old one
-    yield request.param
-    jax.clear_caches()
+@functools.cache
+def of_six(channels, features):
+    """Six examples, a kernel, and their gradients by XLA's own convolution."""
+    x, kernel = normal(0, 6, 5, 4, channels), normal(1, 3, 2, channels, features)
+    return x, kernel, jax.jit(slopes, static_argnums=2)(x, kernel, "xla")
 
 
-def test_some_examples_at_a_time_or_all(chunk):
+def slopes(x, kernel, form):
+    f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=[(2, 1), (0, 1)], form=form)))
+    return jax.grad(f, (0, 1))(x, kernel)
+
+
+@pytest.mark.parametrize("chunk", [1, 2000, 5 * 2**20], ids=["one", "some", "all"])
+def test_some_examples_at_a_time_or_all(chunk, monkeypatch):
     """The gradients of six examples, by copies of the input or of the output."""
+    monkeypatch.setattr(conv_cpu, "CHUNK", chunk)
     for channels, features in [(1, 3), (9, 10), (4, 4), (5, 2)]:
-        x, kernel = normal(0, 6, 5, 4, channels), normal(1, 3, 2, channels, features)
-        options = dict(padding=[(2, 1), (0, 1)])
-
-        def gradients(form, x=x, kernel=kernel, options=options):
-            f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, form=form, **options)))
-            return jax.grad(f, (0, 1))(x, kernel)
-
-        chex.assert_trees_all_close(gradients("cpu"), gradients("xla"), atol=1e-3, rtol=1e-4)
+        x, kernel, expected = of_six(channels, features)
+        # A function of its own for each size: what is compiled for another knows the other's.
+        compiled = jax.jit(lambda x, w: slopes(x, w, "cpu"))
+        chex.assert_trees_all_close(compiled(x, kernel), expected, atol=1e-3, rtol=1e-4)
         turns = operations(lambda w, x=x: conv_cpu.products(x, w, ((2, 1), (0, 1))), kernel)
         assert ("scan" in turns) == (chunk < 2**20)
 
