@@ -13,7 +13,6 @@ from jaxdl import _jaxpr, nn, tree
 from jaxdl.nn import conv_cpu
 from tests.nn.filled import normal
 
-
 SHAPES = {
     "one channel": ((2, 6, 6, 1), (3, 3, 1, 4), ((0, 0), (0, 0))),
     "an odd number of images": ((3, 5, 4, 3), (3, 2, 3, 5), ((1, 1), (0, 1))),
@@ -152,15 +151,26 @@ def slopes(x, kernel, form):
     return jax.grad(f, (0, 1))(x, kernel)
 
 
-@pytest.mark.parametrize("chunk", [1, 2000, 5 * 2**20], ids=["one", "some", "all"])
-def test_some_examples_at_a_time_or_all(chunk, monkeypatch):
+def forget():
+    """Drops the traces that know the value of CHUNK."""
+    conv_cpu._forward.clear_cache()
+    conv_cpu._of_x.clear_cache()
+
+
+@pytest.fixture(params=[1, 2000, 5 * 2**20], ids=["one", "some", "all"])
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(conv_cpu, "CHUNK", request.param)
+    forget()
+    yield request.param
+    forget()
+
+
+def test_some_examples_at_a_time_or_all(chunk):
     """The gradients of six examples, by copies of the input or of the output."""
-    monkeypatch.setattr(conv_cpu, "CHUNK", chunk)
     for channels, features in [(1, 3), (9, 10), (4, 4), (5, 2)]:
         x, kernel, expected = of_six(channels, features)
-        # A function of its own for each size: what is compiled for another knows the other's.
-        compiled = jax.jit(lambda x, w: slopes(x, w, "cpu"))
-        chex.assert_trees_all_close(compiled(x, kernel), expected, atol=1e-3, rtol=1e-4)
+        own = jax.jit(lambda x, w: slopes(x, w, "cpu"))(x, kernel)
+        chex.assert_trees_all_close(own, expected, atol=1e-3, rtol=1e-4)
         turns = operations(lambda w, x=x: conv_cpu.products(x, w, ((2, 1), (0, 1))), kernel)
         assert ("scan" in turns) == (chunk < 2**20)
 

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn
+from tests.nn.filled import normal
 
 
 @pytest.mark.row("A01")
@@ -26,12 +29,13 @@ def test_parameters_are_the_weights_and_the_bias(key):
 
 
 @pytest.mark.row("A03")
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
-def test_the_batch_product_is_the_loop_over_examples(n, d, f):
-    keys = jax.random.split(jax.random.key(n * 100 + d * 10 + f), 3)
-    x, w, b = (jax.random.normal(k, s) for k, s in zip(keys, [(n, d), (d, f), (f,)], strict=True))
+@given(st.sampled_from([(4, 3, 2), (1, 4, 3), (3, 1, 4), (2, 4, 1)]), st.integers(0, 1000))
+def test_the_batch_product_is_the_loop_over_examples(sizes, seed):
+    n, d, f = sizes
+    x, w, b = normal(seed, n, d), normal(seed + 1, d, f), normal(seed + 2, f)
+    y, (x, w, b) = nn.affine(x, w, b), map(np.asarray, (x, w, b))
     loop = np.array([[sum(x[i] * w[:, j]) + b[j] for j in range(f)] for i in range(n)])
-    chex.assert_trees_all_close(nn.affine(x, w, b), loop, atol=1e-5)
+    chex.assert_trees_all_close(y, loop, atol=1e-5)
 
 
 def test_any_leading_axes_and_none(key):
@@ -41,21 +45,43 @@ def test_any_leading_axes_and_none(key):
     assert layer.apply(params, state, jnp.ones(4))[0].shape == (5,)
 
 
-@given(st.lists(st.integers(0, 3), max_size=3), st.integers(1, 4), st.integers(1, 4))
-def test_over_several_axes_it_is_the_product_of_the_last(shape, d, f):
-    """Values and gradients, where rows of several axes are joined and where they are not."""
-    x = jax.random.normal(jax.random.key(1), (*shape, d))
-    w, b = jax.random.normal(jax.random.key(2), (d, f)), jnp.arange(f, dtype=jnp.float32)
+@functools.cache
+def with_gradients(affine, devices):
+    """Values and gradients of an affine map, compiled where there are so many devices."""
 
-    def of(affine):
-        value, back = jax.vjp(affine, x, w, b)
+    def of(x, w, b):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "device_count", lambda: devices)
+            value, back = jax.vjp(affine, x, w, b)
         return value, back(jnp.cos(value))
 
-    expected = of(lambda x, w, b: x @ w + b)
+    return jax.jit(of)
+
+
+def product(x, w, b):
+    return x @ w + b
+
+
+@given(
+    st.sampled_from(
+        [
+            ((), 3, 2),
+            ((3,), 3, 2),
+            ((2, 3), 1, 4),
+            ((0, 2), 3, 2),
+            ((2, 1, 3), 3, 1),
+            ((1, 1), 4, 3),
+        ]
+    ),
+    st.integers(0, 1000),
+)
+def test_over_several_axes_it_is_the_product_of_the_last(sizes, seed):
+    """Values and gradients, where rows of several axes are joined and where they are not."""
+    shape, d, f = sizes
+    args = normal(seed, *shape, d), normal(seed + 1, d, f), normal(seed + 2, f)
+    expected = with_gradients(product, 1)(*args)
     for devices in (1, 2):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax, "device_count", lambda n=devices: n)
-            chex.assert_trees_all_close(of(nn.affine), expected, atol=1e-5)
+        chex.assert_trees_all_close(with_gradients(nn.affine, devices)(*args), expected, atol=1e-5)
 
 
 def test_initializers_by_name_and_by_function(key):
