@@ -2,7 +2,6 @@ import itertools
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
@@ -11,10 +10,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+from tests.nn.filled import normal
 
 
 def by_loops(x, kernel, stride, pads, dilation):
@@ -46,37 +42,36 @@ def test_stride_padding_and_dilation_are_the_loops(stride, pads, dilation):
 
 
 @pytest.mark.row("F04")
-@pytest.mark.parametrize("n, k, p, s", list(itertools.product([7, 8], [1, 3], [0, 1], [1, 2, 3])))
-def test_the_size_formula(n, k, p, s):
-    if p >= k:
-        return
-    y = jax.eval_shape(
-        lambda x, w: nn.convolution(x, w, stride=s, padding=p),
-        normal(0, 1, n, 1),
-        normal(1, k, 1, 1),
-    )
-    assert y.shape[1] == (n + 2 * p - k) // s + 1
+@pytest.mark.parametrize("k, p", [(1, 0), (3, 0), (3, 1)])
+def test_the_size_formula(k, p):
+    for n, s in itertools.product([7, 8], [1, 2, 3]):
+        y = jax.eval_shape(
+            lambda x, w, s=s: nn.convolution(x, w, stride=s, padding=p),
+            np.ones((1, n, 1), np.float32),
+            np.ones((k, 1, 1), np.float32),
+        )
+        assert y.shape[1] == (n + 2 * p - k) // s + 1, (n, s)
 
 
 def test_groups_do_not_see_each_other():
     x, kernel = normal(0, 2, 5, 5, 4), normal(1, 3, 3, 2, 6)
-    halves = [
-        nn.convolution(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3]) for g in (0, 1)
-    ]
     y = nn.convolution(x, kernel, groups=2)
-    chex.assert_trees_all_close(y, jnp.concatenate(halves, -1), atol=1e-5)
+    halves = zip(np.split(np.asarray(x), 2, -1), np.split(np.asarray(kernel), 2, -1), strict=True)
+    expected = np.concatenate([nn.convolution(*half) for half in halves], -1)
+    chex.assert_trees_all_close(y, expected, atol=1e-5)
 
 
 def test_circular_padding_is_a_roll():
     x, kernel = normal(0, 1, 5, 1), normal(1, 3, 1, 1)
     y = nn.convolution(x, kernel, padding="CIRCULAR")
-    expected = sum(jnp.roll(x, 1 - i, 1) * kernel[i, 0, 0] for i in range(3))
+    x, kernel = np.asarray(x), np.asarray(kernel)
+    expected = sum(np.roll(x, 1 - i, 1) * kernel[i, 0, 0] for i in range(3))
     chex.assert_trees_all_close(y, expected, atol=1e-5)
 
 
 @pytest.mark.row("F01")
 def test_flipped_it_is_scipys_convolution():
-    x, kernel = normal(0, 6, 7), normal(1, 3, 4)
+    x, kernel = np.asarray(normal(0, 6, 7)), np.asarray(normal(1, 3, 4))
     y = nn.convolution(x[None, ..., None], kernel[..., None, None], padding="VALID", flip=True)
     expected = scipy.signal.convolve2d(x, kernel, mode="valid")
     chex.assert_trees_all_close(y[0, ..., 0], expected, atol=1e-5)
@@ -91,22 +86,23 @@ def test_the_transpose_is_the_adjoint(stride, padding):
     out = (n - 1) * stride - 2 * padding + 3
     x, y = normal(0, 1, out, out, 2), normal(2, 1, n, n, 4)
     forth = nn.convolution(x, kernel, **options)
-    back = nn.transposed_convolution(y, kernel.swapaxes(2, 3), flip=True, **options)
+    back = nn.transposed_convolution(y, np.asarray(kernel).swapaxes(2, 3), flip=True, **options)
     assert forth.shape == y.shape and back.shape == x.shape
-    chex.assert_trees_all_close(jnp.vdot(forth, y), jnp.vdot(x, back), rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(np.vdot(forth, y), np.vdot(x, back), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.row("F14")
 @pytest.mark.parametrize("i, s, p, size", [(2, 1, 0, 4), (2, 2, 0, 5), (3, 2, 1, 5)])
 def test_the_transposes_sizes_of_the_animations(i, s, p, size):
-    y = nn.transposed_convolution(
-        jnp.ones((1, i, i, 1)), jnp.ones((3, 3, 1, 1)), stride=s, padding=p
+    x, kernel = np.ones((1, i, i, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+    y = jax.eval_shape(
+        lambda x, kernel: nn.transposed_convolution(x, kernel, stride=s, padding=p), x, kernel
     )
     assert y.shape == (1, size, size, 1)
 
 
 def test_bad_arguments(key):
-    x, kernel = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 2))
+    x, kernel = np.ones((1, 5, 5, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     cases = [
         (dict(form="fast"), "form is 'fast'"),
         (dict(form="cpu", stride=2), "form is 'cpu'"),
@@ -128,4 +124,4 @@ def test_bad_arguments(key):
     with pytest.raises(ValueError, match="features"):
         nn.conv(0)
     with pytest.raises(ValueError, match="kernel_size is .3, 3."):
-        jaxdl.init(nn.conv(3, (3, 3)), key, jnp.ones((1, 5, 2)))
+        jaxdl.init(nn.conv(3, (3, 3)), key, np.ones((1, 5, 2), np.float32))

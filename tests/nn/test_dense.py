@@ -10,21 +10,22 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn
-from tests.nn.filled import normal
+from tests.nn.filled import filled, normal
 
 
 @pytest.mark.row("A01")
 def test_one_unit_is_the_weighted_sum_plus_bias(variant):
-    a, w, b = jnp.array([[1.0, 2.0, -1.0]]), jnp.array([[0.5], [-1.0], [2.0]]), jnp.array([0.25])
-    chex.assert_trees_all_close(variant(nn.affine)(a, w, b), jnp.array([[0.5 - 2 - 2 + 0.25]]))
-    chex.assert_trees_all_close(variant(nn.affine)(a, w), jnp.array([[0.5 - 2 - 2]]))
+    numbers = [[1, 2, -1]], [[0.5], [-1], [2]], [0.25]
+    a, w, b = (jnp.asarray(np.float32(n)) for n in numbers)
+    chex.assert_trees_all_close(variant(nn.affine)(a, w, b), np.float32([[0.5 - 2 - 2 + 0.25]]))
+    chex.assert_trees_all_close(variant(nn.affine)(a, w), np.float32([[0.5 - 2 - 2]]))
 
 
 @pytest.mark.row("A01")
 def test_parameters_are_the_weights_and_the_bias(key):
-    params, state = jaxdl.init(nn.dense(1), key, jnp.ones((1, 3)))
+    params, state = jaxdl.init(nn.dense(1), key, np.ones((1, 3), np.float32))
     assert jaxdl.tree.count(params) == 3 + 1 and state == {}
-    params, _ = jaxdl.init(nn.dense(1, use_bias=False), key, jnp.ones((1, 3)))
+    params, _ = jaxdl.init(nn.dense(1, use_bias=False), key, np.ones((1, 3), np.float32))
     assert list(params) == ["kernel"]
 
 
@@ -38,11 +39,11 @@ def test_the_batch_product_is_the_loop_over_examples(sizes, seed):
     chex.assert_trees_all_close(y, loop, atol=1e-5)
 
 
-def test_any_leading_axes_and_none(key):
+def test_any_leading_axes_and_none():
     layer = nn.dense(5)
-    params, state = jaxdl.init(layer, key, jnp.ones((2, 3, 4)))
-    assert layer.apply(params, state, jnp.ones((2, 3, 4)))[0].shape == (2, 3, 5)
-    assert layer.apply(params, state, jnp.ones(4))[0].shape == (5,)
+    params, state = filled(layer, np.ones((2, 3, 4), np.float32))
+    assert layer.apply(params, state, np.ones((2, 3, 4), np.float32))[0].shape == (2, 3, 5)
+    assert layer.apply(params, state, np.ones(4, np.float32))[0].shape == (5,)
 
 
 @functools.cache
@@ -88,8 +89,10 @@ def test_initializers_by_name_and_by_function(key):
     layer = nn.dense(
         4, kernel_init="ones", bias_init=lambda key, shape, dtype: jnp.full(shape, 2, dtype)
     )
-    params, _ = jaxdl.init(layer, key, jnp.ones((1, 3)))
-    chex.assert_trees_all_equal(params, {"kernel": jnp.ones((3, 4)), "bias": jnp.full(4, 2.0)})
+    params, _ = jaxdl.init(layer, key, np.ones((1, 3), np.float32))
+    chex.assert_trees_all_equal(
+        params, {"kernel": np.ones((3, 4), np.float32), "bias": np.full(4, 2, np.float32)}
+    )
 
 
 @pytest.mark.parametrize("features", [0, -1, 2.0, True, None])
@@ -106,9 +109,9 @@ def test_unknown_initializer_names_the_likely_one():
 def test_bad_input(key):
     layer = nn.dense(3)
     with pytest.raises(ValueError, match="dense: input is uint8.*astype"):
-        jaxdl.init(layer, key, jnp.ones((2, 4), jnp.uint8))
-    params, state = jaxdl.init(layer, key, jnp.ones((2, 4)))
+        jaxdl.init(layer, key, np.ones((2, 4), np.uint8))
+    params, state = jaxdl.init(layer, key, np.ones((2, 4), np.float32))
     with pytest.raises(ValueError, match=r"x is float32\[2, 5\] and the kernel float32\[4, 3\]"):
-        layer.apply(params, state, jnp.ones((2, 5)))
+        layer.apply(params, state, np.ones((2, 5), np.float32))
     with pytest.raises(ValueError, match="x is bfloat16.*tree.cast"):
-        layer.apply(params, state, jnp.ones((2, 4), jnp.bfloat16))
+        layer.apply(params, state, np.ones((2, 4), jnp.bfloat16))
