@@ -71,7 +71,7 @@ def test_eval_shape_jit_and_one_trace(spec):
         compiled = run(*args, key=case.options(train)["key"])
         chex.assert_trees_all_close(eager, compiled, atol=1e-5, rtol=1e-5)
         traces = case.traces
-        run(case.params, *compiled[1:], *spec.inputs(seed=1), key=case.options(train)["key"])
+        run(case.params, compiled[1], *spec.inputs(seed=1), key=case.options(train)["key"])
         assert case.traces == traces, f"a second trace with train={train}"
         chex.assert_trees_all_equal_structs(case.state, eager[1])
 
