@@ -237,7 +237,7 @@ MUTATIONS = (
         "train/run.py",
         'Totals(record["totals"])',
         "Totals()",
-        "train/test_checkpoint.py",
+        "train/test_resume_within_epoch.py train/test_checkpoint.py",
     ),
     Mutation(
         "train: one checkpoint more is kept",
