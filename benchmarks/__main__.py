@@ -12,7 +12,10 @@ from typing import Annotated
 
 import tyro
 
+from benchmarks._record import record
+
 HERE = pathlib.Path(__file__).parent
+FEWEST = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,13 +23,15 @@ class Config:
     """Options that every benchmark has."""
 
     json: pathlib.Path | None = None
-    """File for the rows, {"work", "peer", "ratio", "target"}; ratio is ours / peer."""
+    """File for the rows, the versions and the machine; a ratio is ours / peer."""
     rounds: int = 9
-    """How often each is measured, in turn with the others; medians are shown."""
+    """How many turns each library gets; medians and quartiles of them are shown. At least 5."""
+    turn: float = 0.5
+    """Least seconds of a turn; a call that lasts longer is called once."""
     only: str = ""
-    """Only works whose name holds this."""
+    """Only works whose name contains this."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Little work, to see that everything runs; the ratios mean nothing."""
+    """Little work, one round of one call, to check that everything runs; ratios mean nothing."""
 
 
 def main(args: list[str]) -> int:
@@ -45,9 +50,15 @@ def main(args: list[str]) -> int:
     module = importlib.import_module(f"benchmarks.{name}")
     prog = f"python -m benchmarks {name}"
     config = tyro.cli(Config, args=options, prog=prog, description=module.__doc__)
+    if config.smoke:
+        config = dataclasses.replace(config, rounds=1, turn=0.0)
+    elif config.rounds < FEWEST:
+        print(f"--rounds {config.rounds}: a median needs at least {FEWEST} rounds, or --smoke")
+        return 2
     rows = module.run(config)
     if config.json is not None:
-        config.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+        entry = record(name, config.rounds, rows)
+        config.json.write_text(json.dumps(entry, indent=2) + "\n", "utf-8")
     return 0
 
 

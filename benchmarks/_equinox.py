@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from benchmarks import _inputs
 from benchmarks._jax_peers import epoch_of, objective, step_of
 
 
@@ -41,11 +42,12 @@ def _training(kind, channels, rate):
     return lambda carry, x, y: step(carry, x, y), (model, opt_state)
 
 
-def epoch(x, y):
+def epoch(n):
     """A call trains one epoch."""
-    return epoch_of(*_training("mlp", None, 0.1), x, y)
+    return epoch_of(*_training("mlp", None, 0.1), *_inputs.rows(n))
 
 
-def step(kind, x, y):
+def step(kind, shape):
     """A call is one step of training."""
+    x, y = _inputs.images(*shape)
     return step_of(*_training(kind, x.shape[-1], 0.01), np.moveaxis(x, -1, 1), y)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks import _inputs
 from jaxdl import losses, nn, train
 
 LOSS = {"lenet": losses.cross_entropy, "stack": lambda output, _: output**2}
@@ -29,8 +30,9 @@ def network(kind: str, channels: int) -> Any:
     )
 
 
-def epoch(x, y):
+def epoch(n):
     """A call trains one epoch more by `fit`, on data that it has on the device."""
+    x, y = _inputs.rows(n)
     model, optimizer = mlp(), optax.sgd(0.1)
     options: dict[str, Any] = dict(
         loss="cross_entropy", optimizer=optimizer, batch_size=100, metrics=()
@@ -47,8 +49,9 @@ def epoch(x, y):
     return run
 
 
-def step(kind, x, y):
+def step(kind, shape):
     """A call is one step of training."""
+    x, y = _inputs.images(*shape)
     model, optimizer = network(kind, x.shape[-1]), optax.sgd(0.01)
     make = jax.jit(train.make_train_step(model, LOSS[kind], optimizer), donate_argnums=0)
     batch = jnp.asarray(x), jnp.asarray(y)
@@ -61,10 +64,17 @@ def step(kind, x, y):
     return run
 
 
-def scanned(kind, x, y, steps):
-    """A call is `steps` steps of training in one compiled loop."""
-    model, optimizer = network(kind, x.shape[-1]), optax.sgd(0.01)
-    one = train.make_train_step(model, LOSS[kind], optimizer)
+def repeated(shape, steps):
+    """A call is so many steps of the LeNet-like network, one after the other."""
+    one = step("lenet", shape)
+    return lambda: [one() for _ in range(steps)]
+
+
+def scanned(shape, steps):
+    """A call is so many steps of the LeNet-like network in one compiled loop."""
+    x, y = _inputs.images(*shape)
+    model, optimizer = network("lenet", x.shape[-1]), optax.sgd(0.01)
+    one = train.make_train_step(model, LOSS["lenet"], optimizer)
     batch = jnp.asarray(x), jnp.asarray(y)
     state = train.init_state(model, optimizer, jax.random.key(0), x)
 

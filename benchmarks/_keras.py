@@ -9,6 +9,8 @@ os.environ["KERAS_BACKEND"] = "jax"
 import keras
 from keras import layers
 
+from benchmarks import _inputs
+
 
 def _network(kind, channels, shape):
     if kind == "mlp":
@@ -28,14 +30,16 @@ def _network(kind, channels, shape):
     return model
 
 
-def epoch(x, y):
+def epoch(n):
     """A call trains one epoch."""
+    x, y = _inputs.rows(n)
     model = _network("mlp", None, x.shape[1:])
     return lambda: model.fit(x, y, batch_size=100, epochs=1, verbose=0)  # pyright: ignore
 
 
-def step(kind, x, y):
+def step(kind, shape):
     """A call is one step of training."""
+    x, y = _inputs.images(*shape)
     model = _network(kind, x.shape[-1], x.shape[1:])
     target = x if kind == "stack" else y
     return lambda: model.train_on_batch(x, target)

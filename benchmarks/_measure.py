@@ -1,75 +1,237 @@
-"""Measuring on a noisy machine: in turn, warm, and as the median of paired ratios."""
+"""Side by side: every library in a process of its own, the processes timed in turn.
+
+In one process the thread pools of two libraries keep each other's cores busy, and the slower one
+gets the blame. Here all processes wait while one of them runs, and a ratio is the median of the
+ratios of each round, so that a slow minute of the machine slows both sides of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 Row = dict[str, Any]
+ROOT = pathlib.Path(__file__).parent.parent
 
 
-def alternate(
-    runs: Mapping[str, Callable[[], Any]], rounds: int, repeat: int = 1, warm: int = 2
-) -> dict[str, list[float]]:
-    """Seconds a call for each of `runs`, taken in turn `rounds` times after `warm` calls.
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A function, as "module:function", with its keyword arguments, for a process of its own.
 
-    A pause before each lets the thread pool of the one before fall asleep.
+    The function returns a call without arguments, which must not return before its work is done,
+    or, for `evaluate`, a JSON value. With `warm=False` nothing is called before it is timed, and a
+    turn is a single call, for work whose compilation counts.
     """
-    for run in runs.values():
-        for _ in range(warm):
-            run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            time.sleep(0.05)
-            start = time.perf_counter()
-            for _ in range(repeat):
-                run()
-            seconds[name].append((time.perf_counter() - start) / repeat)
-    return seconds
+
+    function: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    warm: bool = True
 
 
-def ratio(ours: list[float], peer: list[float]) -> float:
-    """The median of ours / peer, round by round."""
-    return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
+class NotInstalled(Exception):
+    """A library that the call needs is not installed; its name is the message."""
 
 
-def row(work: str, peer: str, value: float | None, target: float | None, note: str = "") -> Row:
-    """A row, printed as it comes."""
-    shown = "-" if value is None else f"{value:.3f}"
+class Worker:
+    """A process that has built a `Call`, and times it on request; use it in a `with` statement."""
+
+    def __init__(self, call: Call) -> None:
+        warm = "warm" if call.warm else "cold"
+        arguments = json.dumps(dict(call.arguments))
+        command = [sys.executable, "-m", "benchmarks._timer", call.function, arguments, warm]
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self._warm = call.warm
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path} | dict(call.environment),
+        )
+        try:
+            self.built = self._receive()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def time(self, at_least: float) -> dict[str, float]:
+        """Mean wall seconds of a call over a turn of at least so many, and the turn's CPU time."""
+        assert self._process.stdin is not None
+        print(json.dumps({"at_least": at_least if self._warm else 0.0}), file=self._process.stdin)
+        self._process.stdin.flush()
+        return self._receive()
+
+    def close(self) -> None:
+        """Ends the process: at the end of its input it stops by itself."""
+        try:
+            self._process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        self._errors.close()
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        reply = json.loads(line) if line else {"error": self._died()}
+        if "missing" in reply:
+            raise NotInstalled(reply["missing"])
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return reply
+
+    def _died(self) -> str:
+        status = self._process.wait()
+        self._errors.seek(0)
+        return f"{self._process.args} ended with status {status}:\n{self._errors.read()[-4000:]}"
+
+
+def evaluate(call: Call) -> Any:
+    """Returns the JSON value of a function run in a process of its own."""
+    with Worker(call) as worker:
+        return worker.built["value"]
+
+
+class Load:
+    """Share of the machine's CPU time that others use while a worker runs, over many turns.
+
+    Others are all processes but the worker, and on a virtual machine the other machines of the
+    host. A thread pool that spins while its process should wait shows here too.
+    """
+
+    def __init__(self) -> None:
+        self._others = self._total = 0.0
+
+    @staticmethod
+    def _seconds() -> tuple[float, float] | None:
+        """Busy and total CPU seconds of all cores since the start, where /proc/stat exists."""
+        try:
+            line = pathlib.Path("/proc/stat").read_text().splitlines()[0]
+        except OSError:
+            return None
+        # user, nice, system, idle, iowait, irq, softirq, steal
+        ticks = [int(number) for number in line.split()[1:9]]
+        hertz = os.sysconf("SC_CLK_TCK")
+        return (sum(ticks) - ticks[3] - ticks[4]) / hertz, sum(ticks) / hertz
+
+    def during(self, turn: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Runs a turn of a worker and counts what others used meanwhile."""
+        before, result, after = self._seconds(), turn(), self._seconds()
+        if before is not None and after is not None:
+            self._others += after[0] - before[0] - result["cpu"]
+            self._total += after[1] - before[1]
+        return result
+
+    @property
+    def share(self) -> float | None:
+        """Between 0 and 1; None where it cannot be known."""
+        return max(0.0, self._others) / self._total if self._total else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Seconds of a call by library and round; the libraries not installed; the machine's load."""
+
+    seconds: dict[str, list[float]]
+    missing: dict[str, str]
+    load: float | None
+
+    def row(
+        self, work: str, peer: str, target: float | None = None, ours: str = "ours", note: str = ""
+    ) -> Row:
+        """Prints and returns the row of `ours` against `peer`."""
+        missing = [self.missing[name] for name in (ours, peer) if name in self.missing]
+        if missing:
+            return row(work, peer, (), (), target, note=f"not installed: {missing[0]}")
+        mine, theirs = ([1e3 * t for t in self.seconds[name]] for name in (ours, peer))
+        return row(work, peer, mine, theirs, target, load=self.load, note=note)
+
+
+def measure(
+    calls: Mapping[str, Call], rounds: int, at_least: float = 0.5, pause: float = 0.2
+) -> Measurement:
+    """Times calls in turn: every round gives each library a turn of at least `at_least` seconds.
+
+    The pause before a turn lets the threads of the process before it stop spinning: OpenMP's wait
+    for more work for some milliseconds. Every second round goes backwards, so that no library
+    always follows the same one.
+    """
+    missing: dict[str, str] = {}
+    workers: dict[str, Worker] = {}
+    load = Load()
+    with contextlib.ExitStack() as stack:
+        for name, call in calls.items():
+            try:
+                workers[name] = stack.enter_context(Worker(call))
+            except NotInstalled as error:
+                missing[name] = str(error)
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        for i in range(rounds):
+            for name in list(workers)[:: -1 if i % 2 else 1]:
+                time.sleep(pause)
+                turn = load.during(lambda worker=workers[name]: worker.time(at_least))
+                seconds[name].append(turn["seconds"])
+    return Measurement(seconds, missing, load.share)
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """The first quartile, the median and the third."""
+    if len(values) == 1:
+        return [values[0]] * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def row(
+    work: str,
+    peer: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    target: float | None = None,
+    unit: str = "ms",
+    load: float | None = None,
+    note: str = "",
+) -> Row:
+    """Prints and returns a row from one number a round on each side; none of them: no ratio."""
+    result: Row = {"work": work, "peer": peer, "ratio": None, "target": target}
     goal = "" if target is None else f"{target:.2f}"
-    print(f"{work:44s} {peer:30s} {shown:>8s} {goal:>7s}  {note}", flush=True)
-    return {"work": work, "peer": peer, "ratio": value, "target": target}
+    shown, notes = "-", [note] if note else []
+    if ours and theirs:
+        ratios = quartiles([a / b for a, b in zip(ours, theirs, strict=True)])
+        result |= {"ratio": ratios[1], "ratio_quartiles": ratios[::2], "load": load}
+        result |= {f"ours_{unit}": quartiles(ours), f"peer_{unit}": quartiles(theirs)}
+        shown = f"{ratios[1]:.3f} [{ratios[0]:.3f}, {ratios[2]:.3f}]"
+        notes.insert(0, f"{_spread(ours)} against {_spread(theirs)} {unit}")
+        notes += [] if load is None else [f"load {load:.0%}"]
+    print(f"{work:44s} {peer:26s} {shown:>22s} {goal:>6s}  {'; '.join(notes)}", flush=True)
+    return result
 
 
-def python(code: str, *args: str, missing_is_none: bool = False) -> Any:
-    """What `code` prints last, as JSON, when run in a process of its own.
-
-    With `missing_is_none`, None where it imports a package that is not installed.
-    """
-    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
-    command = [sys.executable, "-c", code, *args]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if missing_is_none and "ModuleNotFoundError" in done.stderr:
-        return None
-    if done.returncode:
-        raise RuntimeError(f"{code}\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def _spread(values: Sequence[float]) -> str:
+    low, middle, high = quartiles(values)
+    return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
 
-def matmul_peak(size: int = 2048, rounds: int = 7) -> float:
-    """The machine's measured float32 matmul rate, in FLOP/s: the best of some rounds."""
-    a = jnp.ones((size, size), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    run = lambda: jax.block_until_ready(product(a, a))  # noqa: E731
-    return 2 * size**3 / min(alternate({"matmul": run}, rounds)["matmul"])
+def run_table(works: Mapping[str, Callable[[Any], Iterable[Row]]], config: Any) -> list[Row]:
+    """Prints the table of the works whose name contains `config.only`; returns its rows."""
+    print(f"{'work':44s} {'peer':26s} {'ratio [quartiles]':>22s} {'target':>6s}")
+    chosen = [work for name, work in works.items() if config.only in name]
+    return [line for work in chosen for line in work(config)]

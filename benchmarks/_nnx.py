@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen, nnx
 
+from benchmarks import _inputs
 from benchmarks._jax_peers import epoch_of, objective, step_of
 
 
@@ -40,13 +41,14 @@ def _training(kind, channels, rate):
     return lambda carry, x, y: (carry, step(model, optimizer, x, y)), None
 
 
-def epoch(x, y):
+def epoch(n):
     """A call trains one epoch."""
-    return epoch_of(*_training("mlp", None, 0.1), x, y)
+    return epoch_of(*_training("mlp", None, 0.1), *_inputs.rows(n))
 
 
-def step(kind, x, y):
+def step(kind, shape):
     """A call is one step of training."""
+    x, y = _inputs.images(*shape)
     return step_of(*_training(kind, x.shape[-1], 0.01), x, y)
 
 
@@ -60,9 +62,10 @@ class _LeNet(linen.Module):
         return linen.Dense(10)(x)
 
 
-def scanned(x, y, steps):
-    """A call is `steps` steps of the Linen network in one compiled loop."""
-    model, optimizer, x, y = _LeNet(), optax.sgd(0.01), jnp.asarray(x), jnp.asarray(y)
+def scanned(shape, steps):
+    """A call is so many steps of the Linen network in one compiled loop."""
+    x, y = map(jnp.asarray, _inputs.images(*shape))
+    model, optimizer = _LeNet(), optax.sgd(0.01)
     params = model.init(jax.random.key(0), x)
     opt_state = optimizer.init(params)
 

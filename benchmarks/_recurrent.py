@@ -1,50 +1,34 @@
 """Forward and backward passes of one recurrent layer, by library: mean of y^2 over (N, T, H).
 
-Each `make` gives a call that runs one pass and, for JAX, the seconds to compile it and the bytes of
-its temporaries. `alone` measures one library by itself in a process.
+For each JAX library a function returns the gradient to compile and its inputs; torch runs eagerly.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-Shape = tuple[int, int, int, int]
+Shape = tuple[int, ...]
 """(N, T, D, H): rows, steps, inputs, units."""
+Program = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function for `jax.jit`, and its inputs."""
 
 
 def _input(shape: Shape) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape[:3]).astype(np.float32)
 
 
-def _compiled(loss: Callable[..., Any], params: Any, *inputs: Any):
+def _gradient(loss: Callable[..., Any], *inputs: Any) -> Program:
     import jax
 
-    return _ready(jax.grad(loss), params, *inputs)
+    return jax.grad(loss), inputs
 
 
-def _ready(f: Callable[..., Any], *inputs: Any):
-    """The compiled call, the median seconds of three compilations, the bytes of its temporaries."""
-    import jax
-
-    seconds = []
-    for _ in range(3):
-        jax.clear_caches()
-        start = time.perf_counter()
-        compiled = jax.jit(f).lower(*inputs).compile()
-        seconds.append(time.perf_counter() - start)
-    memory: Any = compiled.memory_analysis()
-    run = lambda: jax.block_until_ready(compiled(*inputs))  # noqa: E731
-    return run, statistics.median(seconds), memory.temp_size_in_bytes
-
-
-def products(kind: str, shape: Shape):
-    """Nothing but the matrix products of our pass, by XLA, in loops like its own."""
+def products(kind: str, shape: Shape) -> Program:
+    """The matrix products of our pass alone, by XLA, in loops like its own: a lower bound."""
     import jax
     import jax.numpy as jnp
 
@@ -68,11 +52,14 @@ def products(kind: str, shape: Shape):
         by_time = jnp.swapaxes(x, 0, 1).reshape(-1, width)
         return z[-1], by_time.T @ das, hs.reshape(-1, units).T @ das
 
-    return _ready(run, *map(jnp.asarray, (_input(shape), kernel, recurrent)))
+    return run, tuple(map(jnp.asarray, (_input(shape), kernel, recurrent)))
 
 
-def ours(kind: str, shape: Shape, lengths: Any = None, devices: int = 1, form: str = "auto"):
-    """jaxdl; on several devices the rows are shared out, and XLA sums the gradients."""
+def ours(kind: str, shape: Shape, padded: bool = False, devices: int = 1) -> Program:
+    """jaxdl; on several devices the rows are split among them, and XLA sums the gradients.
+
+    With `padded`, the rows end at steps evenly spaced from 0 to T: half of all steps are padding.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -88,21 +75,23 @@ def ours(kind: str, shape: Shape, lengths: Any = None, devices: int = 1, form: s
         x = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec("rows")))
         params = jax.device_put(params, jax.sharding.NamedSharding(mesh, spec()))
 
+    lengths = [jnp.linspace(0, shape[1], shape[0]).astype(jnp.int32)] if padded else []
+
     def loss(params, x, lengths=None):
-        return jnp.mean(jnp.square(nn.recurrence(cell, params, x, lengths=lengths, form=form)[1]))
+        return jnp.mean(jnp.square(nn.recurrence(cell, params, x, lengths=lengths)[1]))
 
-    return _compiled(loss, params, x, *(() if lengths is None else (jnp.asarray(lengths),)))
+    return _gradient(loss, params, x, *lengths)
 
 
-def two_devices(kind: str, shape: Shape):
-    """jaxdl with the rows shared between two devices made of the CPU's two cores."""
+def two_devices(kind: str, shape: Shape) -> Program:
+    """jaxdl with the rows split between two devices made of the CPU's two cores."""
     from jaxdl import train
 
     train.use_cpu_devices(2)
     return ours(kind, shape, devices=2)
 
 
-def memory_kept(kind: str, shape: Shape):
+def memory_kept(kind: str, shape: Shape) -> Program:
     """jaxdl in a process that keeps freed memory."""
     from jaxdl import train
 
@@ -110,7 +99,7 @@ def memory_kept(kind: str, shape: Shape):
     return ours(kind, shape)
 
 
-def both_helpers(kind: str, shape: Shape):
+def both_helpers(kind: str, shape: Shape) -> Program:
     """jaxdl on two devices in a process that keeps freed memory."""
     from jaxdl import train
 
@@ -119,10 +108,10 @@ def both_helpers(kind: str, shape: Shape):
 
 
 def pytorch(kind: str, shape: Shape):
-    """torch.nn.LSTM and GRU, eager, two threads."""
+    """`torch.nn.LSTM` and `GRU`, eager, a thread for each core: a call runs the pass once."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(os.cpu_count() or 1)
     layer = getattr(torch.nn, kind.upper())(shape[2], shape[3], batch_first=True)
     x = torch.tensor(_input(shape))
 
@@ -130,10 +119,10 @@ def pytorch(kind: str, shape: Shape):
         layer.zero_grad()
         layer(x)[0].square().mean().backward()
 
-    return run, None, None
+    return run
 
 
-def flax(kind: str, shape: Shape):
+def flax(kind: str, shape: Shape) -> Program:
     """flax.linen.RNN over the cell that its documentation calls optimized, or GRUCell."""
     import jax
     import jax.numpy as jnp
@@ -143,10 +132,10 @@ def flax(kind: str, shape: Shape):
     layer, x = linen.RNN(cell), jnp.asarray(_input(shape))
     params = layer.init(jax.random.key(0), x)
     apply: Any = layer.apply
-    return _compiled(lambda p, x: jnp.mean(jnp.square(apply(p, x))), params, x)
+    return _gradient(lambda p, x: jnp.mean(jnp.square(apply(p, x))), params, x)
 
 
-def equinox(kind: str, shape: Shape):
+def equinox(kind: str, shape: Shape) -> Program:
     """Equinox's cell under `lax.scan`, `vmap` over rows, as its documentation has it."""
     import equinox as eqx
     import jax
@@ -165,10 +154,10 @@ def equinox(kind: str, shape: Shape):
 
         return jnp.mean(jnp.square(jax.vmap(lambda row: jax.lax.scan(step, start, row)[1])(x)))
 
-    return _compiled(loss, params, jnp.asarray(_input(shape)))
+    return _gradient(loss, params, jnp.asarray(_input(shape)))
 
 
-def keras(kind: str, shape: Shape):
+def keras(kind: str, shape: Shape) -> Program:
     """Keras's layer on its JAX backend, called without state inside of `jax.jit`."""
     os.environ["KERAS_BACKEND"] = "jax"
     import jax.numpy as jnp
@@ -183,30 +172,52 @@ def keras(kind: str, shape: Shape):
     def loss(values, x):
         return jnp.mean(jnp.square(layer.stateless_call(values, others, x)[0]))
 
-    return _compiled(loss, values, x)
+    return _gradient(loss, values, x)
 
 
-MAKE: dict[str, Callable[..., Any]] = {
+PROGRAMS: dict[str, Callable[..., Program]] = {
     "ours": ours,
-    "ours, two devices": two_devices,
-    "ours, memory kept": memory_kept,
-    "ours, both helpers": both_helpers,
+    "memory kept": memory_kept,
+    "two devices": two_devices,
+    "both helpers": both_helpers,
     "its products alone": products,
-    "torch": pytorch,
     "Flax": flax,
     "Equinox": equinox,
     "Keras on JAX": keras,
 }
 
 
-def alone(name: str, kind: str, shape: Shape, rounds: int) -> float:
-    """Median seconds of one library's pass, measured in a process that runs nothing else."""
-    run = MAKE[name](kind, shape)[0]
-    for _ in range(3):
-        run()
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def _compile(library: str, kind: str, shape: list[int], **options: Any) -> tuple[Any, Any]:
+    import jax
+
+    function, inputs = PROGRAMS[library](kind, tuple(shape), **options)
+    return jax.jit(function).lower(*inputs).compile(), inputs
+
+
+def forward_backward(library: str, kind: str, shape: list[int], **options: Any):
+    """A call runs the pass once."""
+    if library == "torch":
+        return pytorch(kind, tuple(shape))
+    import jax
+
+    compiled, inputs = _compile(library, kind, shape, **options)
+    return lambda: jax.block_until_ready(compiled(*inputs))
+
+
+def compilation(library: str, kind: str, shape: list[int]):
+    """A call traces and compiles the pass, without anything cached."""
+    import jax
+
+    function, inputs = PROGRAMS[library](kind, tuple(shape))
+
+    def run():
+        jax.clear_caches()
+        jax.jit(function).lower(*inputs).compile()
+
+    return run
+
+
+def temporary_bytes(library: str, kind: str, shape: list[int]) -> int:
+    """Returns the bytes of the compiled pass's temporaries."""
+    compiled, _ = _compile(library, kind, shape)
+    return compiled.memory_analysis().temp_size_in_bytes

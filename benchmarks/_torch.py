@@ -1,12 +1,16 @@
-"""PyTorch, eager, two threads, with batches indexed from a permuted tensor: no DataLoader."""
+"""PyTorch, eager, a thread for each core; batches are indexed from a tensor: no DataLoader."""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 import torch
 from torch import nn
 
-torch.set_num_threads(2)
+from benchmarks import _inputs
+
+torch.set_num_threads(os.cpu_count() or 1)
 
 
 def _channels_first(x):
@@ -30,9 +34,11 @@ def _network(kind, channels):
     )
 
 
-def epoch(x, y):
+def epoch(n):
     """A call trains one epoch."""
-    model, x, y = _mlp(), torch.tensor(x), torch.tensor(y).long()
+    model = _mlp()
+    x, y = map(torch.tensor, _inputs.rows(n))
+    y = y.long()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
     def run():
@@ -46,8 +52,9 @@ def epoch(x, y):
     return run
 
 
-def step(kind, x, y):
+def step(kind, shape):
     """A call is one step of training."""
+    x, y = _inputs.images(*shape)
     model = _network(kind, x.shape[-1])
     x, y = _channels_first(x), torch.tensor(y).long()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)

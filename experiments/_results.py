@@ -120,12 +120,17 @@ def of(name: str) -> tuple[str, str]:
     return name, "" if result is None else SAY[name](result["metrics"])
 
 
+def benchmark_rows(name: str) -> list[dict[str, Any]]:
+    """Rows of a benchmark's last run: none where it has not been run."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []
+
+
 def speed(name: str, *peers: str) -> tuple[str, str]:
     """A benchmark's command and its ratios against some peers."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    if not path.is_file():
+    rows = benchmark_rows(name)
+    if not rows:
         return "", ""
-    rows = json.loads(path.read_text("utf-8"))
     ratios = [
         f"{short(row['work'])} {row['ratio']:.2f}"
         for row in rows
@@ -135,15 +140,10 @@ def speed(name: str, *peers: str) -> tuple[str, str]:
     return f"python -m benchmarks {name}", f"time / {whose}'s: " + ", ".join(ratios)
 
 
-def reliability_rows() -> list[dict[str, Any]]:
-    path = ROOT / "benchmarks" / "results" / "reliability.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else []
-
-
 def counts() -> str:
     """The table of `benchmarks reliability`."""
     lines = ["| what | found | reach |", "|---|---|---|"]
-    for row in reliability_rows():
+    for row in benchmark_rows("reliability"):
         missed = "" if row["well"] else " (missed)"
         lines.append(f"| {row['what']} | {row['found']}{missed} | {row['reach']} |")
     return "\n".join(lines) + "\n"
@@ -151,7 +151,7 @@ def counts() -> str:
 
 def reliable() -> tuple[str, str]:
     """The benchmark's command and its first counts."""
-    rows = reliability_rows()
+    rows = benchmark_rows("reliability")
     found = [f"{row['what'].split(',')[0]} {row['found']}" for row in rows if row["reach"] == "all"]
     return "python -m benchmarks reliability" if rows else "", "; ".join(found)
 
