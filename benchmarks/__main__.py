@@ -33,6 +33,11 @@ class Config:
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Little work, one round of one call, to check that everything runs; ratios mean nothing."""
 
+    @property
+    def few_rounds(self) -> int:
+        """Rounds of work whose calls last many seconds."""
+        return min(self.rounds, FEWEST)
+
 
 def main(args: list[str]) -> int:
     """Lists the benchmarks, or runs the one named; returns the exit status."""

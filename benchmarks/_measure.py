@@ -226,8 +226,8 @@ def row(
 
 
 def _spread(values: Sequence[float]) -> str:
-    low, middle, high = quartiles(values)
-    return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
+    low, middle, high = (f"{x:,.0f}" if x >= 1000 else f"{x:.3g}" for x in quartiles(values))
+    return f"{middle} [{low}, {high}]"
 
 
 def run_table(works: Mapping[str, Callable[[Any], Iterable[Row]]], config: Any) -> list[Row]:

@@ -53,7 +53,8 @@ def methods(config) -> Iterator[Row]:
             if method in (LARGE_ONLY if size == "28x28" else SMALL_ONLY):
                 continue
             calls = _calls(method, size)
-            measurement = measure(calls, config.rounds, config.turn)
+            rounds = config.rounds if size == "28x28" else config.few_rounds
+            measurement = measure(calls, rounds, config.turn)
             # Captum's exact values for 10 features would take 10! orders.
             note = "ours exact, theirs 25 orders" if method == "Shapley, 10 features" else ""
             for peer in list(calls)[1:]:
@@ -69,7 +70,7 @@ def memory(config) -> Iterator[Row]:
     work = f"{method}, peak memory"
     arguments = {"method": method, "size": "28x28"}
     sides = ("_explain", []), ("_captum", [])
-    for _ in range(min(config.rounds, 5)):
+    for _ in range(config.few_rounds):
         for module, megabytes in sides:
             try:
                 megabytes.append(evaluate(Call(f"benchmarks.{module}:peak_megabytes", arguments)))
@@ -89,7 +90,7 @@ def sanity(config) -> Iterator[Row]:
         )
         for name, how in ways.items()
     }
-    measurement = measure(calls, min(config.rounds, 5))
+    measurement = measure(calls, config.few_rounds)
     work = f"sanity check, {models} random networks"
     yield measurement.row(work, "a loop", 0.5, note="compilation included")
     yield measurement.row(work, "a loop, compiled once", note="compilation included")

@@ -93,7 +93,7 @@ def seeds(config) -> Iterator[Row]:
         name: Call(f"benchmarks._seeds:{function}", {"n": n, "epochs": epochs}, warm=False)
         for name, function in functions.items()
     }
-    measurement = measure(calls, min(config.rounds, 5))
+    measurement = measure(calls, config.few_rounds)
     for peer in list(calls)[1:]:
         yield measurement.row(f"{n} seeds by train_many, compile included", peer, 0.8)
 
@@ -101,7 +101,7 @@ def seeds(config) -> Iterator[Row]:
 def start(config) -> Iterator[Row]:
     """Starting up: compilation the second time, and the import."""
     first, second, alone, both = [], [], [], []
-    for _ in range(min(config.rounds, 5)):
+    for _ in range(config.few_rounds):
         with tempfile.TemporaryDirectory() as cache:
             for seconds in (first, second):
                 call = Call("benchmarks._start:first_fit", {"cache": cache})
