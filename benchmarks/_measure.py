@@ -1,8 +1,8 @@
 """Side by side: every library in a process of its own, the processes timed in turn.
 
-In one process the thread pools of two libraries keep each other's cores busy, and the slower one
-gets the blame. Here all processes wait while one of them runs, and a ratio is the median of the
-ratios of each round, so that a slow minute of the machine slows both sides of it.
+In one process, threads of one library that wait for work occupy the cores while another library is
+timed. Here all processes block while one of them runs. A ratio is the median of the ratios of the
+rounds, so that a slow minute of the machine affects both sides.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ class Worker:
     def time(self, at_least: float) -> dict[str, float]:
         """Mean wall seconds of a call over a turn of at least so many, and the turn's CPU time."""
         assert self._process.stdin is not None
-        print(json.dumps({"at_least": at_least if self._warm else 0.0}), file=self._process.stdin)
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # `_receive` raises, with the worker's stderr
+            request = {"at_least": at_least if self._warm else 0.0}
+            print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._receive()
 
     def close(self) -> None:
@@ -92,14 +93,14 @@ class Worker:
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        reply = json.loads(line) if line else {"error": self._died()}
+        reply = json.loads(line) if line else {"error": self._describe_exit()}
         if "missing" in reply:
             raise NotInstalled(reply["missing"])
         if "error" in reply:
             raise RuntimeError(reply["error"])
         return reply
 
-    def _died(self) -> str:
+    def _describe_exit(self) -> str:
         status = self._process.wait()
         self._errors.seek(0)
         return f"{self._process.args} ended with status {status}:\n{self._errors.read()[-4000:]}"
@@ -115,7 +116,7 @@ class Load:
     """Share of the machine's CPU time that others use while a worker runs, over many turns.
 
     Others are all processes but the worker, and on a virtual machine the other machines of the
-    host. A thread pool that spins while its process should wait shows here too.
+    host. Threads of an idle worker that spin are counted too.
     """
 
     def __init__(self) -> None:
@@ -133,8 +134,8 @@ class Load:
         hertz = os.sysconf("SC_CLK_TCK")
         return (sum(ticks) - ticks[3] - ticks[4]) / hertz, sum(ticks) / hertz
 
-    def during(self, turn: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Runs a turn of a worker and counts what others used meanwhile."""
+    def add_turn(self, turn: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Runs a turn of a worker and adds the CPU time that others used during it."""
         before, result, after = self._seconds(), turn(), self._seconds()
         if before is not None and after is not None:
             self._others += after[0] - before[0] - result["cpu"]
@@ -188,7 +189,7 @@ def measure(
         for i in range(rounds):
             for name in list(workers)[:: -1 if i % 2 else 1]:
                 time.sleep(pause)
-                turn = load.during(lambda worker=workers[name]: worker.time(at_least))
+                turn = load.add_turn(lambda worker=workers[name]: worker.time(at_least))
                 seconds[name].append(turn["seconds"])
     return Measurement(seconds, missing, load.share)
 
@@ -210,7 +211,10 @@ def row(
     load: float | None = None,
     note: str = "",
 ) -> Row:
-    """Prints and returns a row from one number a round on each side; none of them: no ratio."""
+    """Prints and returns a row.
+
+    `ours` and `theirs` have one number for each round, or none where a library is missing.
+    """
     result: Row = {"work": work, "peer": peer, "ratio": None, "target": target}
     goal = "" if target is None else f"{target:.2f}"
     shown, notes = "-", [note] if note else []
@@ -219,13 +223,13 @@ def row(
         result |= {"ratio": ratios[1], "ratio_quartiles": ratios[::2], "load": load}
         result |= {f"ours_{unit}": quartiles(ours), f"peer_{unit}": quartiles(theirs)}
         shown = f"{ratios[1]:.3f} [{ratios[0]:.3f}, {ratios[2]:.3f}]"
-        notes.insert(0, f"{_spread(ours)} against {_spread(theirs)} {unit}")
+        notes.insert(0, f"{_format_quartiles(ours)} against {_format_quartiles(theirs)} {unit}")
         notes += [] if load is None else [f"load {load:.0%}"]
     print(f"{work:44s} {peer:26s} {shown:>22s} {goal:>6s}  {'; '.join(notes)}", flush=True)
     return result
 
 
-def _spread(values: Sequence[float]) -> str:
+def _format_quartiles(values: Sequence[float]) -> str:
     low, middle, high = (f"{x:,.0f}" if x >= 1000 else f"{x:.3g}" for x in quartiles(values))
     return f"{middle} [{low}, {high}]"
 

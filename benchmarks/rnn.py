@@ -27,7 +27,7 @@ TARGETS = {
 COMPILATION_TARGET = 1.2
 JAX_PEERS = ("Flax", "Equinox", "Keras on JAX")
 FORMS = ("its products alone", "memory kept", "two devices", "both helpers")
-"""Ours in other circumstances, against torch; the products are a bound, not a layer."""
+"""Variants of ours, against torch; the products alone are a lower bound, not a layer."""
 
 
 def run(config) -> list[Row]:
@@ -36,7 +36,7 @@ def run(config) -> list[Row]:
     return run_table(works, config)
 
 
-def _named(kind: str, shape: Shape) -> str:
+def _describe(kind: str, shape: Shape) -> str:
     return f"{kind.upper()} {shape}"
 
 
@@ -56,7 +56,7 @@ def _step(config, kind: str, shape: Shape, forms: tuple[str, ...]) -> Iterator[R
     names = ("ours", *forms, "torch", *JAX_PEERS)
     calls = {name: _call("forward_backward", name, kind, shape) for name in names}
     measurement = measure(calls, config.rounds, config.turn)
-    work, targets = _named(kind, shape), TARGETS.get((kind, shape), {})
+    work, targets = _describe(kind, shape), TARGETS.get((kind, shape), {})
     best = _fastest(measurement.seconds)
     for peer in ("torch", *JAX_PEERS):
         yield measurement.row(work, peer, targets.get("jax" if peer == best else peer))
@@ -81,7 +81,7 @@ def lengths(config) -> Iterator[Row]:
             "the same rows, full": _call("forward_backward", "ours", kind, shape),
         }
         measurement = measure(calls, config.rounds, config.turn)
-        yield measurement.row(f"{_named(kind, shape)}, half padding", "the same rows, full", 1.0)
+        yield measurement.row(f"{_describe(kind, shape)}, half padding", "the same rows, full", 1.0)
 
 
 def compilation(config) -> Iterator[Row]:
@@ -91,7 +91,7 @@ def compilation(config) -> Iterator[Row]:
             names = ("ours", *JAX_PEERS)
             calls = {name: _call("compilation", name, kind, shape) for name in names}
             measurement = measure(calls, config.rounds, config.turn)
-            work = f"{_named(kind, shape)}, compilation"
+            work = f"{_describe(kind, shape)}, compilation"
             best = _fastest(measurement.seconds) or JAX_PEERS[0]
             yield measurement.row(work, best, COMPILATION_TARGET, note="the fastest JAX peer")
 
@@ -103,12 +103,12 @@ def memory(config) -> Iterator[Row]:
             megabytes = {}
             for name in ("ours", *JAX_PEERS):
                 try:
-                    bytes_ = evaluate(_call("temporary_bytes", name, kind, shape))
-                    megabytes[name] = bytes_ / 1e6
+                    call = _call("temporary_bytes", name, kind, shape)
+                    megabytes[name] = evaluate(call) / 1e6
                 except NotInstalled:
                     continue
             peers = megabytes.keys() - {"ours"}
-            work = f"{_named(kind, shape)}, temporary memory"
+            work = f"{_describe(kind, shape)}, temporary memory"
             if peers:
                 best = min(peers, key=megabytes.__getitem__)
                 yield row(work, best, [megabytes["ours"]], [megabytes[best]], unit="MB")
