@@ -8,9 +8,12 @@ import importlib
 import json
 import pathlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import tyro
+try:
+    import tyro
+except ModuleNotFoundError:  # `gpu` reads its options without it, on machines that lack it
+    tyro: Any = None
 
 from benchmarks._record import record
 
@@ -53,6 +56,8 @@ def main(args: list[str]) -> int:
         print(f"no benchmark {name!r}; there are: {', '.join(names)}")
         return 2
     module = importlib.import_module(f"benchmarks.{name}")
+    if hasattr(module, "main"):
+        return module.main(options)
     prog = f"python -m benchmarks {name}"
     config = tyro.cli(Config, args=options, prog=prog, description=module.__doc__)
     if config.smoke:

@@ -1,0 +1,207 @@
+"""One GPU, five minutes: training, recurrent layers and explanations, against torch and Flax.
+
+Why: a card may be there for a few minutes only, on a machine where nothing can be installed. This
+needs jax, flax, optax, numpy and, for its rows, torch; it opens no file from the network. Each
+library runs in a process of its own, one after the other, so that none takes the card's memory or
+time from another; each work is compiled once. Rows are printed and written as they come, so that a
+run that is cut off loses nothing. Without a GPU it runs on the CPU, which only `--smoke` is for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from typing import Any
+
+from benchmarks import _gpu_process
+from benchmarks._gpu_works import LIBRARIES, Work, works
+
+SHARES = {"ours": 0.5, "torch": 0.15, "Flax": 0.17, "torch.compile": 0.18}
+"""Of the time; what one library leaves over is for the works that others had to leave out."""
+LIMIT = 75.0
+"""Seconds for one work, compilation included."""
+SMOKE_FACTOR = 4
+"""With `--smoke` all limits are so much longer: it must not fail on a busy machine."""
+ENDING = 2.0
+"""Seconds kept to kill the last process and to write the table."""
+GPU = "name,driver_version,memory.total"
+METHODS = {
+    "ms": "median of a call; calls are waited for in rounds, except epochs",
+    "compile_s": "JAX: tracing and compiling; torch and epochs of Flax: the first step",
+    "peak_mb": "JAX: arguments, outputs and temporaries that XLA plans, for epochs and seeds the "
+    "allocator's peak if it was the process's greatest; torch: max_memory_allocated",
+    "share_of_peak": "FLOPs by formula / time / the best matmul measured in the same dtype; f32 "
+    "works are compared with TF32, which is allowed everywhere",
+    "explanations": "torch's are plain loops over autograd, in batches of the same size as ours",
+    "torch": "ResNets in channels-last memory, bfloat16 by autocast, cudnn.benchmark on",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Measures, prints the tables and writes the JSON file; returns 1 if anything failed."""
+    parser = argparse.ArgumentParser("python -m benchmarks gpu", description=__doc__)
+    parser.add_argument("--json", type=pathlib.Path, help="file for the table")
+    parser.add_argument("--only", default="", help="only works whose name holds this")
+    parser.add_argument("--seconds", type=float, default=280.0, help="for everything together")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: does everything run?")
+    options = parser.parse_args(arguments)
+    chosen = [work for work in works(options.smoke) if options.only in work.name]
+    if not chosen:
+        names = ", ".join(sorted({work.name for work in works(options.smoke)}))
+        print(f"no work's name contains {options.only!r}; there are: {names}")
+        return 2
+    if options.smoke:
+        options.seconds *= SMOKE_FACTOR
+    file = options.json
+    if file is None and not options.smoke:
+        file = pathlib.Path(__file__).parent / "results" / "gpu.json"
+    table = Table(_machine(options), file)
+    end = time.monotonic() + options.seconds - ENDING
+    left = {who: [work for work in chosen if who in work.libraries] for who in LIBRARIES}
+    for again in (False, True):
+        for library in LIBRARIES:
+            share = end - time.monotonic() if again else SHARES[library] * options.seconds
+            left[library] = _gpu_process.measure(
+                lambda works, seconds, who=library: _gpu_process.worker(
+                    who, works, seconds, options.smoke
+                ),
+                left[library],
+                share=share,
+                end=end,
+                limit=LIMIT * SMOKE_FACTOR if options.smoke else LIMIT,
+                record=functools.partial(table.add, library),
+                machine=functools.partial(table.describe, library),
+            )
+    for library in LIBRARIES:
+        for work in left[library]:
+            table.add(library, work, {"note": "skipped: out of time"})
+    table.print_ratios()
+    return int(table.failed)
+
+
+class Table:
+    """Rows, printed as they come and written to a file each time."""
+
+    def __init__(self, machine: dict[str, Any], file: pathlib.Path | None):
+        self.machine, self.file = machine, file
+        self.rows: list[dict[str, Any]] = []
+        self.traces: list[dict[str, str]] = []
+        self._works: list[Work] = []
+        print(f"{'work':40s} {'library':14s} {'ms':>9s} {'compile s':>9s} {'peak MB':>9s}  note")
+
+    def describe(self, library: str, facts: dict[str, Any]) -> None:
+        """What a library says of the device and of itself."""
+        self.machine[library] = facts
+        self._write()
+
+    def add(self, library: str, work: Work, fields: dict[str, Any]) -> None:
+        """A row of these fields."""
+        row = {"work": work.name, "library": work.label(library)}
+        names = ("ms", "compile_s", "peak_mb", "share_of_peak")
+        row |= {name: fields.get(name) for name in names} | {"note": fields.get("note", "")}
+        if "trace" in fields:
+            self.traces.append({"work": row["work"], "library": row["library"]})
+            self.traces[-1]["trace"] = fields["trace"]
+        self.rows.append(row)
+        self._works.append(work)
+        ms, spent, peak = (
+            "-" if row[name] is None else f"{row[name]:.{digits}f}"
+            for name, digits in (("ms", 3), ("compile_s", 1), ("peak_mb", 0))
+        )
+        print(
+            f"{row['work']:40s} {row['library']:14s} {ms:>9s} {spent:>9s} {peak:>9s}  "
+            f"{row['note']}",
+            flush=True,
+        )
+        self._write()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a work or a check failed, rather than that there was no time or no library."""
+        return any(row["note"].lower().startswith(("fail", "not finite")) for row in self.rows)
+
+    def table(self) -> dict[str, Any]:
+        """Everything, with the share of the best matmul that each work reaches."""
+        rates = {}
+        for work, row in zip(self._works, self.rows, strict=True):
+            if work.kind == "matmul" and row["ms"] and work.flops:
+                rate = work.flops / row["ms"] * 1e3
+                rates[work.dtype] = max(rate, rates.get(work.dtype, 0.0))
+        for work, row in zip(self._works, self.rows, strict=True):
+            peak = rates.get(work.dtype)
+            if work.flops and row["ms"] and peak:
+                row["share_of_peak"] = work.flops / row["ms"] * 1e3 / peak
+        tflops = {dtype: round(rate / 1e12, 3) for dtype, rate in rates.items()}
+        machine = self.machine | {"matmul_tflops": tflops}
+        table = {"machine": machine, "rows": self.rows, "ratios": self.ratios()}
+        return table | ({"failures": self.traces} if self.traces else {})
+
+    def ratios(self) -> list[dict[str, Any]]:
+        """Ours / peer for each work, each of our implementations and each peer."""
+        timed = [row for row in self.rows if row["ms"]]
+        return [
+            {
+                "work": row["work"],
+                "ours": row["library"],
+                "peer": peer["library"],
+                "ratio": row["ms"] / peer["ms"],
+            }
+            for row in timed
+            if row["library"].startswith("ours")
+            for peer in timed
+            if peer["work"] == row["work"] and not peer["library"].startswith("ours")
+        ]
+
+    def print_ratios(self) -> None:
+        """The ratios, and the shares of the card's peak."""
+        table = self.table()
+        print(f"\n{'work':40s} {'ours':14s} {'peer':14s} {'ours / peer':>11s}")
+        for row in table["ratios"]:
+            line = f"{row['work']:40s} {row['ours']:14s} {row['peer']:14s} {row['ratio']:>11.3f}"
+            print(line)
+        rates = table["machine"]["matmul_tflops"]
+        best = ", ".join(f"{dtype} {rate:g}" for dtype, rate in rates.items())
+        print(f"\n{'work':40s} {'library':14s} share of the best matmul (TFLOP/s: {best})")
+        for row in table["rows"]:
+            if row["share_of_peak"] is not None:
+                print(f"{row['work']:40s} {row['library']:14s} {row['share_of_peak']:.3f}")
+        if self.file is not None:
+            print(f"\nwritten to {self.file}")
+
+    def _write(self) -> None:
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            part = self.file.with_suffix(".part")
+            part.write_text(json.dumps(self.table(), indent=2) + "\n", "utf-8")
+            part.replace(self.file)
+
+
+def _machine(options: argparse.Namespace) -> dict[str, Any]:
+    """Where and how this is measured, as far as it is known without opening the card."""
+    return {
+        "gpu": _output("nvidia-smi", f"--query-gpu={GPU}", "--format=csv,noheader"),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "smoke": options.smoke,
+        "seconds": options.seconds,
+        "methods": METHODS,
+    }
+
+
+def _output(*command: str) -> str | None:
+    """The last line that a command prints; None where there is no such command."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=_gpu_process.ROOT)
+    except OSError:
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[-1] if lines and not done.returncode else None
