@@ -101,7 +101,8 @@ class _Child:
     """A process whose first output is JSON lines."""
 
     def __init__(self, command: list[str]):
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"PYTHONPATH": path}
         self.errors = tempfile.TemporaryFile()
         # A session of its own, so that the compilers it starts are killed with it.
         self.process = subprocess.Popen(

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
+from jax.experimental import rnn
 
-from benchmarks import _gpu_process, _gpu_timing, gpu
+from benchmarks import _gpu_flax, _gpu_jax, _gpu_ours, _gpu_process, _gpu_timing, gpu
 from benchmarks import _gpu_works as gpu_works
 from benchmarks.__main__ import main
 
@@ -173,6 +175,67 @@ def test_it_needs_neither_tyro_nor_pooch():
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 2 and "no work's name contains 'nothing'" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name, count", [("ResNet-18", 11_689_512), ("ResNet-50", 25_557_032)])
+def test_flax_has_the_same_residual_networks(name, count):
+    block, depths = gpu_works.DEPTHS[name]
+    model, x = _gpu_flax.ResNet(block, depths), jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+@pytest.mark.parametrize("name, count", [("ResNet-18", 11_689_512), ("ResNet-50", 25_557_032)])
+def test_torch_has_the_same_residual_networks(name, count):
+    pytest.importorskip("torch")
+    from benchmarks import _gpu_torch
+
+    net = _gpu_torch.resnet(*gpu_works.DEPTHS[name])
+    assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+def stand_in(change):
+    """JAX's own reference in the place of cuDNN's LSTM, with changed weights."""
+
+    def lstm(x, h, c, weights, lengths, *sizes):
+        parts = rnn.unpack_lstm_weights(change(weights), *sizes[:3], sizes[4])
+        return rnn.lstm_ref(x, h, c, *parts, lengths, *sizes)
+
+    return lstm
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change, verdict", [(1.0, "pass"), (1.001, "FAIL")])
+def test_the_check_of_cudnn_passes_only_the_right_result(monkeypatch, change, verdict):
+    monkeypatch.setattr(rnn, "lstm", stand_in(lambda weights: change * weights))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    row = _gpu_ours.check_cudnn(seconds=0.1, shape=(3, 4, 2, 3))
+    assert row["note"].startswith(f"{verdict}: largest relative error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["ours", "Flax"])
+def test_works_of_full_size_are_lowered_for_a_card_that_is_not_there(monkeypatch, library):
+    """Shapes, the GPU's branches and operations without a GPU rule show without a GPU."""
+    lowered = []
+
+    def lower(f, *args, **options):
+        lowered.append(jax.jit(f).trace(*args).lower(lowering_platforms=("cuda",)).as_text())
+        return {}
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for name in ("pure", "carried"):
+        monkeypatch.setattr(_gpu_jax, name, lower)
+    kinds = {"ours": _gpu_ours, "Flax": _gpu_flax}[library].kinds(library)
+    count = 0
+    for work in gpu_works.works(smoke=False):
+        # cuDNN asks the card for its workspace; `fit` and `train_many` compile by themselves.
+        ready = work.variant != "cudnn" and work.kind in ("recurrent", "resnet_step", "explain")
+        if library in work.libraries and ready:
+            with jax.numpy_dtype_promotion("standard"):  # as outside of the tests: Flax needs it
+                kinds[work.kind](**work.size, seconds=1.0)
+            count += 1
+    assert len(lowered) == count > 0 and all("stablehlo" in text for text in lowered)
 
 
 @pytest.mark.slow
