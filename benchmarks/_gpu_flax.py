@@ -23,13 +23,13 @@ def machine() -> dict[str, Any]:
 
 
 def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
-    """The measuring function of each kind of work."""
+    """Returns the function that measures each kind of work."""
     del library
     return {"recurrent": recurrent, "epoch": epoch, "resnet_step": resnet_step}
 
 
 def recurrent(kind: str, shape: Any, seconds: float) -> dict[str, Any]:
-    """The gradient of mean(y^2) with respect to a layer's parameters."""
+    """Computes the gradient of mean(y^2) with respect to a layer's parameters."""
     cell = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[kind](shape[3])
     layer, x = linen.RNN(cell), jnp.asarray(common.images(*shape[:3])[0])
     params = common.weights(jax.eval_shape(layer.init, jax.random.key(0), x))
@@ -87,7 +87,8 @@ class ResNet(linen.Module):
             return norm()(conv(features, (size, size), (stride, stride), padding=pad)(x))
 
         x = jax.nn.relu(convolved(x, 64, 7, 2))
-        x = linen.max_pool(x, (3, 3), (2, 2), padding=[(1, 1)] * 2)
+        edges: Any = [(1, 1)] * 2
+        x = linen.max_pool(x, (3, 3), (2, 2), padding=edges)
         for stage, depth in enumerate(self.depths):
             width = 64 * 2**stage
             out = width if self.block == "basic" else 4 * width
@@ -106,9 +107,9 @@ class ResNet(linen.Module):
 
 
 def training(model: Any, x: Any, optimizer: Any):
-    """`(step, state)`: a pure step of cross entropy and the state it starts from."""
+    """Returns a pure step of training with cross entropy, and its first state."""
     variables = common.weights(jax.eval_shape(model.init, jax.random.key(0), x))
-    params, statistics_ = variables["params"], variables.get("batch_stats", {})
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     opt_state = common.zeros(jax.eval_shape(optimizer.init, params))
 
     def step(state, x, y):
@@ -125,11 +126,11 @@ def training(model: Any, x: Any, optimizer: Any):
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), batch_stats, opt_state), value
 
-    return step, (params, statistics_, opt_state)
+    return step, (params, batch_stats, opt_state)
 
 
 def epoch(network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]:
-    """A loop in Python over a compiled step, with the data on the device."""
+    """Runs a loop in Python over a compiled step, with the data on the device."""
     before = common.greatest()
     x, y = jax.device_put(common.images(rows, *IMAGES))
     model = {"mlp": MLP, "lenet": LeNet}[network]()
@@ -163,7 +164,7 @@ def epoch(network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]
 def resnet_step(
     block: str, depths: Any, batch: int, side: int, dtype: str, seconds: float
 ) -> dict[str, Any]:
-    """A step of SGD with momentum."""
+    """Takes one step of SGD with momentum."""
     model = ResNet(block, tuple(depths), jnp.bfloat16 if dtype == "bf16" else jnp.float32)
     x, y = common.images(batch, side, side, 3, classes=CLASSES)
     step, state = training(model, x, optax.sgd(0.01, momentum=0.9))

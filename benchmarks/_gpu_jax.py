@@ -1,4 +1,4 @@
-"""What our side and Flax's have in common: weights, and a function compiled once and timed."""
+"""What our side and Flax's share: weights, and compiling a function once and timing it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks._gpu_timing import median_ms
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The device and the versions, as they are written to the table."""
+    """Returns the device, the versions and the precision, for the table."""
     import importlib.metadata
 
     device = jax.devices()[0]
@@ -33,14 +33,14 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def images(batch: int, *shape: int, classes: int = 10):
-    """Random images and labels."""
+    """Draws random images (or other rows) and labels."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, *shape), np.float32)
     return x, rng.integers(0, classes, batch).astype(np.int32)
 
 
 def weights(shapes: Any) -> Any:
-    """Weights for a tree of shapes, drawn on the host: initializers would have to be compiled."""
+    """Draws weights for a tree of shapes on the host; initializers would have to be compiled."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -56,7 +56,7 @@ def weights(shapes: Any) -> Any:
 
 
 def zeros(shapes: Any) -> Any:
-    """Zeros for a tree of shapes: the state of an optimizer before its first step."""
+    """Returns zeros for a tree of shapes, such as the first state of an optimizer."""
     return jax.tree.map(lambda leaf: jax.numpy.asarray(np.zeros(leaf.shape, leaf.dtype)), shapes)
 
 
@@ -83,13 +83,16 @@ def carried(step: Callable[..., Any], state: Any, *batch: Any, seconds: float) -
 
 
 def peak_mb(before: int) -> float | None:
-    """The process's greatest use of the card's memory if it has grown since `before`, else None."""
+    """Returns the process's peak use of the card's memory if it exceeds `before`, else None.
+
+    JAX cannot reset its peak, so a work that needs less than an earlier one has none.
+    """
     now = greatest()
     return now / 1e6 if now > before else None
 
 
 def greatest() -> int:
-    """Bytes of the card's memory that were in use at most so far; 0 where JAX does not say."""
+    """Returns the peak use of the card's memory so far, in bytes; 0 if JAX does not report it."""
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 

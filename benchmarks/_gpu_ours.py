@@ -14,7 +14,7 @@ import optax
 
 from benchmarks import _gpu_jax as common
 from benchmarks._gpu_timing import Skipped, factors, matmul_error, median_ms
-from benchmarks._gpu_works import CLASSES, IMAGES
+from benchmarks._gpu_works import CHUNK, CLASSES, IMAGES, WINDOWS
 from jaxdl import interpret, nn, train
 from jaxdl.zoo.vision import resnet as zoo
 
@@ -22,10 +22,6 @@ BLOCKS = {"basic": zoo.basic_block, "bottleneck": zoo.bottleneck}
 TOLERANCE = 1e-4
 """Largest difference between cuDNN and the reference, relative to the reference's largest value;
 in float32 without TF32 both round at about 1e-6."""
-CHUNK = 5
-"""Points of a path, or noisy copies, that are computed side by side."""
-WINDOWS = 16
-"""Covered windows that are computed side by side."""
 
 
 def machine() -> dict[str, Any]:
@@ -33,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
-    """The measuring function of each kind of work."""
+    """Returns the function that measures each kind of work."""
     del library
     return {
         "matmul": matmul,
@@ -47,7 +43,7 @@ def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
 
 
 def matmul(n: int, dtype: str, seconds: float) -> dict[str, Any]:
-    """A square product of random numbers."""
+    """Multiplies two square matrices of random numbers."""
     kind = jnp.bfloat16 if dtype == "bf16" else jnp.float32
     precision = "highest" if dtype == "f32" else None
     left, right = (jnp.asarray(part, kind) for part in factors(n))
@@ -60,7 +56,7 @@ def matmul(n: int, dtype: str, seconds: float) -> dict[str, Any]:
 
 
 def recurrent(kind: str, shape: Any, form: str, seconds: float) -> dict[str, Any]:
-    """The gradient of mean(y^2) with respect to a layer's parameters."""
+    """Computes the gradient of mean(y^2) with respect to a layer's parameters."""
     if form == "cudnn" and jax.default_backend() != "gpu":
         raise Skipped("no GPU")
     rows, steps, width, units = shape
@@ -75,14 +71,14 @@ def recurrent(kind: str, shape: Any, form: str, seconds: float) -> dict[str, Any
 
 
 def _small(shapes: Any) -> Any:
-    """Parameters of a recurrent layer, all random, small enough for its gates to be open."""
+    """Draws small random parameters of a recurrent layer, with which no gate saturates."""
     rng = np.random.default_rng(0)
     draw = lambda leaf: jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype)  # noqa: E731
     return jax.tree.map(draw, shapes)
 
 
 def check_cudnn(seconds: float, shape: Any = (16, 40, 64, 128)) -> dict[str, Any]:
-    """Outputs, last carry and all gradients by cuDNN against the scan of the step, without TF32."""
+    """Compares outputs, last carry and gradients of cuDNN with those of the scan, without TF32."""
     del seconds
     if jax.default_backend() != "gpu":
         raise Skipped("no GPU")
@@ -93,7 +89,10 @@ def check_cudnn(seconds: float, shape: Any = (16, 40, 64, 128)) -> dict[str, Any
 
 
 def cudnn_errors(shape: Any) -> dict[str, float]:
-    """The largest error of each output and gradient, over ragged, full and reversed sequences."""
+    """Returns the largest relative error of each output and gradient.
+
+    For full sequences run forwards, and for ragged ones run backwards, one of which is empty.
+    """
     rows, steps, width, units = shape
     cell: Any = nn.lstm(units)
     x, _ = common.images(rows, steps, width)
@@ -101,7 +100,7 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
     params = _small(jax.eval_shape(cell.init, jax.random.key(0), x)[0])
     carry = tuple(jnp.asarray(rng.standard_normal((rows, units), np.float32)) for _ in range(2))
     weight = jnp.asarray(rng.standard_normal((rows, steps, units), np.float32))
-    ragged = jnp.asarray(np.linspace(0, steps, rows).astype(np.int32))  # the first row is empty
+    ragged = jnp.asarray(np.linspace(0, steps, rows).astype(np.int32))
 
     def results(form, reverse, params, carry, x, lengths):
         def loss(params, carry, x):
@@ -114,19 +113,17 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
 
     errors: dict[str, float] = {}
     with jax.default_matmul_precision("highest"):
-        for reverse in (False, True):
-            run = jax.jit(results, static_argnums=(0, 1))
-            for lengths, what in ((None, "full"), (ragged, "ragged")):
-                plain, cudnn = (
-                    jax.tree_util.tree_leaves_with_path(
-                        run(form, reverse, params, carry, x, lengths)
-                    )
-                    for form in ("plain", "cudnn")
+        run = jax.jit(results, static_argnums=(0, 1))
+        for what, reverse, lengths in (("full", False, None), ("ragged, reversed", True, ragged)):
+            plain, cudnn = (
+                jax.tree_util.tree_leaves_with_path(run(form, reverse, params, carry, x, lengths))
+                for form in ("plain", "cudnn")
+            )
+            for (path, expected), (_, result) in zip(plain, cudnn, strict=True):
+                gap = np.max(np.abs(np.asarray(result - expected))) / np.max(np.abs(expected))
+                errors[f"{jax.tree_util.keystr(path)}, {what}"] = float(
+                    np.nan_to_num(gap, nan=np.inf)
                 )
-                for (path, expected), (_, got) in zip(plain, cudnn, strict=True):
-                    name = f"{jax.tree_util.keystr(path)}, {what}{', reversed' * reverse}"
-                    gap = jnp.max(jnp.abs(got - expected)) / jnp.max(jnp.abs(expected))
-                    errors[name] = float(jnp.where(jnp.isfinite(gap), gap, jnp.inf))
     return errors
 
 
@@ -144,7 +141,7 @@ def _network(name: str) -> Any:
 
 
 def epoch(network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]:
-    """Median epoch of a `fit` after its first, which has a call of one step to find its pace."""
+    """Takes the median epoch of a `fit` after the first, in which `fit` adjusts its calls."""
     del seconds
     before = common.greatest()
     data = common.images(rows, *IMAGES)
@@ -166,7 +163,7 @@ def epoch(network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]
 
 
 def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
-    """An epoch of all seeds in one program; a call goes on from where the last one ended."""
+    """Trains all seeds for an epoch in one program; each call continues from the last."""
     before = common.greatest()
     data = jax.device_put(common.images(rows, *IMAGES))
     model, optimizer = _network("mlp"), optax.sgd(0.01)
@@ -203,7 +200,7 @@ def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
 def resnet_step(
     block: str, depths: Any, batch: int, side: int, dtype: str, seconds: float
 ) -> dict[str, Any]:
-    """A step of `make_train_step` with momentum."""
+    """Takes one step of `make_train_step` with momentum."""
     model = zoo.resnet(BLOCKS[block], depths, classes=CLASSES)
     optimizer = optax.sgd(0.01, momentum=0.9)
     precision = "bfloat16" if dtype == "bf16" else "float32"
@@ -230,7 +227,7 @@ def explain(
     window: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """One explanation of a batch, compiled."""
+    """Explains a batch, with fixed batch statistics and weights."""
     model = zoo.resnet(BLOCKS[block], depths, classes=CLASSES)
     x, target = map(jnp.asarray, common.images(batch, side, side, 3, classes=CLASSES))
     params, state = common.weights(jax.eval_shape(model.init, jax.random.key(0), x))

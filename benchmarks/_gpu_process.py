@@ -22,14 +22,15 @@ from typing import Any
 
 from benchmarks._gpu_works import Work
 
+START = 90.0
+"""Seconds for a process to import its library and open the card."""
 ROOT = pathlib.Path(__file__).parent.parent
 Record = Callable[[Work, dict[str, Any]], None]
-"""Is called with a work and its row's fields, or {"note": why there are none}, with a "trace" where
-something failed."""
+"""Takes a work and the fields of its row, or {"note": reason}, with a "trace" after a failure."""
 
 
 def worker(library: str, works: Sequence[Work], seconds: float, smoke: bool) -> list[str]:
-    """The command of a process that measures these works."""
+    """Returns the command of a process that measures these works."""
     what = "smoke" if smoke else "full"
     command = [sys.executable, "-m", "benchmarks._gpu_worker", library, f"{seconds:.1f}", what]
     return [*command, *(work.key for work in works)]
@@ -45,19 +46,19 @@ def measure(
     record: Record,
     machine: Callable[[dict[str, Any]], None],
 ) -> list[Work]:
-    """Measures works until they are done or their time is over.
+    """Measures works until all are done or the time is over.
 
     Args:
-      command: from works and seconds to the command of a process that measures them.
+      command: returns the command of a process that measures works in so many seconds.
       works: in the order in which they are measured.
       share: seconds after which no further work is begun.
       end: the time, by `time.monotonic`, at which a process is killed in any case.
-      limit: seconds after which a process is killed that is still at the same work.
+      limit: seconds for one work, after which its process is killed.
       record: takes each work's fields.
-      machine: takes what the process says of the device and the versions.
+      machine: takes the description of the device and the versions.
 
     Returns:
-      The works that there was no time for.
+      The works for which there was no time.
     """
     left, stop = list(works), min(time.monotonic() + share, end)
     while left and time.monotonic() < stop:
@@ -65,10 +66,15 @@ def measure(
             started = False
             while True:
                 try:
-                    message = child.read(min(limit, end - time.monotonic()))
+                    allowed = limit if started else START
+                    message = child.read(min(allowed, end - time.monotonic()))
                 except queue.Empty:
                     if time.monotonic() >= end:
                         return left
+                    if not started:
+                        for work in left:
+                            record(work, {"note": f"failed: no process within {START:.0f} s"})
+                        return []
                     record(left.pop(0), {"note": f"stopped after {limit:.0f} s"})
                     break
                 if message is None:
@@ -98,7 +104,7 @@ def measure(
 
 
 class _Child:
-    """A process whose first output is JSON lines."""
+    """A process that writes JSON lines to its standard output."""
 
     def __init__(self, command: list[str]):
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -124,12 +130,12 @@ class _Child:
         self.lines.put(None)
 
     def read(self, seconds: float) -> dict[str, Any] | None:
-        """The next message, None at the end; `queue.Empty` after so many seconds."""
+        """Returns the next message, None at the end; raises `queue.Empty` after `seconds`."""
         line = self.lines.get(timeout=max(0.01, seconds))
         return None if line is None else json.loads(line)
 
     def death(self) -> tuple[int | None, list[str]]:
-        """The exit status, and what it wrote to standard error."""
+        """Returns the exit status and the lines of standard error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         self.errors.seek(0)

@@ -16,12 +16,12 @@ class Skipped(Exception):
 
 
 def median_ms(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float) -> float:
-    """Median milliseconds of a call, over rounds of several calls that are waited for together.
+    """Returns the median milliseconds of a call, over rounds of several calls each.
 
-    Waiting for every single call would add the way to the card and back to each short step.
+    Each round waits once: waiting for every call would add the card's latency to each of them.
 
     Args:
-      call: starts the work; it has run before, so that everything is compiled.
+      call: starts the work; everything must have been compiled by an earlier call.
       wait: blocks until what `call` returned last is there.
       seconds: about how long to measure.
     """
@@ -42,12 +42,12 @@ def median_ms(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: floa
 
 @functools.lru_cache(maxsize=1)
 def factors(n: int) -> np.ndarray:
-    """Two random square matrices; zeros would be multiplied faster than any real data."""
+    """Draws two square matrices; zeros would be multiplied faster than any real data."""
     return np.random.default_rng(0).standard_normal((2, n, n), np.float32)
 
 
 def matmul_error(few: np.ndarray, n: int) -> str:
-    """The error of the first rows of the product of `factors(n)` against float64.
+    """Describes the error of the first rows of the product of `factors(n)` against float64.
 
     It shows what the card computed in: about 3e-3 for bfloat16 operands, 3e-4 for TF32 and 1e-6
     for float32.

@@ -1,8 +1,7 @@
 """PyTorch's side of `python -m benchmarks gpu`, eager and by `torch.compile`.
 
 Set as NVIDIA advises for speed: TF32 and cuDNN's own tuning on, ResNets in channels-last memory,
-bfloat16 by autocast. Explanations are written plainly with autograd, as many points side by side
-as ours: Captum is not needed.
+bfloat16 by autocast.
 """
 
 from __future__ import annotations
@@ -22,11 +21,8 @@ from benchmarks._gpu_works import CLASSES, IMAGES
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-CHUNK = 5
-"""Points of a path, or noisy copies, that are computed side by side."""
-WINDOWS = 16
-"""Covered windows that are computed side by side."""
 
+# The older names: torch.compile fails in some releases after the new ones (pytorch issue 166387).
 torch.backends.cuda.matmul.allow_tf32 = True
 torch.backends.cudnn.allow_tf32 = True
 torch.backends.cudnn.benchmark = True
@@ -43,7 +39,9 @@ def machine() -> dict[str, Any]:
 
 
 def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
-    """The measuring function of each kind of work."""
+    """Returns the function that measures each kind of work."""
+    from benchmarks import _gpu_torch_explain
+
     wrap = compiled if library == "torch.compile" else lambda model: model
     return {
         "matmul": matmul,
@@ -51,13 +49,13 @@ def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
         "epoch": lambda **size: epoch(wrap, **size),
         "seeds": seeds,
         "resnet_step": lambda **size: resnet_step(wrap, **size),
-        "explain": explain,
+        "explain": _gpu_torch_explain.explain,
     }
 
 
 def compiled(model: nn.Module) -> Any:
-    """`torch.compile`, as if it were the process's first: shapes that it sees to differ from those
-    of an earlier network it would compile as variable ones."""
+    """Compiles a model with fixed shapes."""
+    # Without it, shapes that differ from those of an earlier model are compiled as dynamic ones.
     torch.compiler.reset()
     return torch.compile(model)
 
@@ -70,7 +68,7 @@ def wait(result: Any = None) -> None:
 
 
 def first(call: Callable[[], Any]) -> float:
-    """Seconds of the first call, with what it compiles and tunes; counts memory from here on."""
+    """Returns the seconds of the first call, and resets the memory statistics before it."""
     if CUDA:
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
@@ -80,7 +78,7 @@ def first(call: Callable[[], Any]) -> float:
 
 
 def row(call: Callable[[], Any], seconds: float) -> dict[str, Any]:
-    """The fields of the table for a call."""
+    """Returns the fields of the table for a call."""
     spent = first(call)
     return {"ms": median_ms(call, wait, seconds), "compile_s": spent, "peak_mb": peak_mb()}
 
@@ -102,7 +100,7 @@ def labels(rows: int, classes: int) -> torch.Tensor:
 
 
 def matmul(n: int, dtype: str, seconds: float) -> dict[str, Any]:
-    """A square product of random numbers."""
+    """Multiplies two square matrices of random numbers."""
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     left, right = (tensor(part).to(kind) for part in factors(n))
     torch.backends.cuda.matmul.allow_tf32 = dtype != "f32"
@@ -114,7 +112,7 @@ def matmul(n: int, dtype: str, seconds: float) -> dict[str, Any]:
 
 
 def recurrent(kind: str, shape: Any, seconds: float) -> dict[str, Any]:
-    """torch.nn.LSTM or GRU, which are cuDNN's on a card: the gradient of mean(y^2)."""
+    """Computes the gradient of mean(y^2) of torch.nn.LSTM or GRU, which use cuDNN on a card."""
     rows, steps, width, units = shape
     layer = getattr(nn, kind.upper())(width, units, batch_first=True).to(DEVICE)
     x = random(rows, steps, width)
@@ -126,8 +124,8 @@ def recurrent(kind: str, shape: Any, seconds: float) -> dict[str, Any]:
     return row(call, seconds)
 
 
-def network(name: str) -> nn.Module:
-    """Of images (N, 1, 28, 28)."""
+def build_network(name: str) -> nn.Module:
+    """Returns the MLP or the LeNet-like network for images (N, 1, 28, 28)."""
     if name == "mlp":
         first, second = nn.Linear(784, 500), nn.Linear(500, 500)
         layers = [nn.Flatten(), first, nn.Sigmoid(), second, nn.Sigmoid(), nn.Linear(500, 10)]
@@ -140,7 +138,7 @@ def network(name: str) -> nn.Module:
 
 
 def epoch_of(model: Any, x: torch.Tensor, y: torch.Tensor, batch: int) -> Callable[..., None]:
-    """`epoch(steps)`: a loop over batches of a permutation, with the data on the device."""
+    """Returns `epoch(steps)`, a loop over shuffled batches of data on the device."""
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
 
     def epoch(steps: int = len(x) // batch) -> None:
@@ -155,14 +153,13 @@ def epoch_of(model: Any, x: torch.Tensor, y: torch.Tensor, batch: int) -> Callab
 
 
 def epoch(wrap, network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]:
-    """Median of some epochs after a first step."""
-    run = epoch_of(wrap(_network(network)), random(rows, 1, *IMAGES[:2]), labels(rows, 10), batch)
+    """Trains for some epochs after a first step, and takes their median."""
+    run = epoch_of(
+        wrap(build_network(network)), random(rows, 1, *IMAGES[:2]), labels(rows, 10), batch
+    )
     spent = first(lambda: run(1))
     ms = statistics.median(_timed(run) for _ in range(5)) * 1e3
     return {"ms": ms, "compile_s": spent, "peak_mb": peak_mb()}
-
-
-_network = network
 
 
 def _timed(call: Callable[[], Any]) -> float:
@@ -173,9 +170,9 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
-    """An epoch of as many networks, one after the other."""
+    """Trains several networks for an epoch, one after the other."""
     x, y = random(rows, 1, *IMAGES[:2]), labels(rows, 10)
-    runs = [epoch_of(network("mlp"), x, y, batch) for _ in range(seeds)]
+    runs = [epoch_of(build_network("mlp"), x, y, batch) for _ in range(seeds)]
     spent = first(lambda: runs[0](1))
     ms = _timed(lambda: [run() for run in runs]) * 1e3
     note = "one after the other, measured once"
@@ -210,7 +207,7 @@ def convolved(channels: int, features: int, size: int, stride: int) -> list[nn.M
 
 
 def resnet(block: str, depths: Any) -> nn.Module:
-    """The network of `jaxdl.zoo.vision.resnet`, in channels-last memory."""
+    """Returns the network of `jaxdl.zoo.vision.resnet`, in channels-last memory."""
     layers: list[nn.Module] = [*convolved(3, 64, 7, 2), nn.ReLU(inplace=True)]
     layers.append(nn.MaxPool2d(3, 2, padding=1))
     channels = 64
@@ -220,7 +217,8 @@ def resnet(block: str, depths: Any) -> nn.Module:
             layers.append(made)
             channels = made.out
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)]
-    return nn.Sequential(*layers).to(DEVICE, memory_format=torch.channels_last)
+    net: Any = nn.Sequential(*layers)
+    return net.to(DEVICE, memory_format=torch.channels_last)
 
 
 def images(batch: int, side: int) -> torch.Tensor:
@@ -230,7 +228,7 @@ def images(batch: int, side: int) -> torch.Tensor:
 def resnet_step(
     wrap, block: str, depths: Any, batch: int, side: int, dtype: str, seconds: float
 ) -> dict[str, Any]:
-    """A step of SGD with momentum."""
+    """Takes one step of SGD with momentum."""
     made = resnet(block, depths)
     model, x, y = wrap(made), images(batch, side), labels(batch, CLASSES)
     optimizer = torch.optim.SGD(made.parameters(), 0.01, momentum=0.9)
@@ -244,72 +242,3 @@ def resnet_step(
         optimizer.step()
 
     return row(call, seconds)
-
-
-def explain(
-    method: str,
-    block: str,
-    depths: Any,
-    batch: int,
-    side: int,
-    points: int,
-    window: int,
-    seconds: float,
-) -> dict[str, Any]:
-    """One explanation of a batch, with fixed statistics and weights."""
-    net = resnet(block, depths).eval().requires_grad_(False)
-    x, target = images(batch, side), labels(batch, CLASSES)
-
-    def gradient(x: torch.Tensor) -> torch.Tensor:
-        x = x.detach().requires_grad_()
-        chosen = net(x).gather(1, target.repeat(len(x) // batch)[:, None])
-        return torch.autograd.grad(chosen.sum(), x)[0]
-
-    def beside(several: list[torch.Tensor]) -> torch.Tensor:
-        """The points of several batches, gradients (points, N, C, H, W)."""
-        joined = torch.cat(several).contiguous(memory_format=torch.channels_last)
-        return gradient(joined).unflatten(0, (len(several), batch))
-
-    def integrated_gradients() -> torch.Tensor:
-        nodes, weights = np.polynomial.legendre.leggauss(points)
-        total = torch.zeros_like(x)
-        for i in range(0, points, CHUNK):
-            grads = beside([x * float((node + 1) / 2) for node in nodes[i : i + CHUNK]])
-            for weight, grad in zip(weights[i : i + CHUNK], grads, strict=True):
-                total += float(weight / 2) * grad
-        return x * total
-
-    def smooth_grad() -> torch.Tensor:
-        total = torch.zeros_like(x)
-        for i in range(0, points, CHUNK):
-            copies = range(i, min(i + CHUNK, points))
-            total += beside([x + 0.1 * torch.randn_like(x) for _ in copies]).abs().sum(0)
-        return total / points
-
-    @torch.no_grad()
-    def occlusion() -> torch.Tensor:
-        score = lambda x: net(x).gather(1, target.repeat(len(x) // batch)[:, None])  # noqa: E731
-        whole, stride = score(x)[:, 0], window // 2
-        firsts = range(0, side - window + stride, stride)
-        corners = [(top, left) for top in firsts for left in firsts]
-        total, count = torch.zeros_like(x), torch.zeros_like(x)
-        for i in range(0, len(corners), WINDOWS):
-            some = corners[i : i + WINDOWS]
-            covered = x.repeat(len(some), 1, 1, 1)
-            for j, (top, left) in enumerate(some):
-                part = covered[j * batch : (j + 1) * batch]
-                part[:, :, top : top + window, left : left + window] = 0
-            falls = whole - score(covered).view(len(some), batch)
-            for fall, (top, left) in zip(falls, some, strict=True):
-                place = np.s_[:, :, top : top + window, left : left + window]
-                total[place] += fall[:, None, None, None]
-                count[place] += 1
-        return total / count
-
-    calls = {
-        "saliency": lambda: gradient(x).abs(),
-        "integrated_gradients": integrated_gradients,
-        "smooth_grad": smooth_grad,
-        "occlusion": occlusion,
-    }
-    return row(calls[method], seconds)

@@ -7,6 +7,7 @@ Whatever else is printed goes to standard error, where it cannot break a line.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -49,6 +50,7 @@ def main(library: str, seconds: str, smoke: str, *keys: str) -> None:
     for key in keys:
         if time.monotonic() > end - (0 if small else RESERVE):
             break
+        gc.collect()  # the arrays of the last work
         work = works[key]
         try:
             measure = module.kinds(library)[work.kind]

@@ -15,6 +15,10 @@ LIBRARIES = ("ours", "torch", "Flax", "torch.compile")
 DEPTHS = {"ResNet-18": ("basic", (2, 2, 2, 2)), "ResNet-50": ("bottleneck", (3, 4, 6, 3))}
 TINY_DEPTHS = {"ResNet-18": ("basic", (1, 1)), "ResNet-50": ("bottleneck", (1, 1))}
 CLASSES = 1000
+CHUNK = 5
+"""Points of a path, or noisy copies, that are computed in one batch."""
+WINDOWS = 16
+"""Covered windows that are computed in one batch."""
 IMAGES = (28, 28, 1)
 
 
@@ -45,12 +49,12 @@ class Work:
         return f"{self.name}|{self.variant}"
 
     def label(self, library: str) -> str:
-        """The library's name in the table."""
+        """Returns the library's name in the table."""
         return f"{library}, {self.variant}" if self.variant else library
 
 
 def works(smoke: bool) -> list[Work]:
-    """All works, the most important first; tiny ones with `smoke`."""
+    """Returns all works, the most important first; tiny ones with `smoke`."""
     return [
         *_matmuls(128 if smoke else 8192),
         *_recurrent((2, 5, 4, 8) if smoke else (64, 200, 256, 512)),
@@ -60,7 +64,7 @@ def works(smoke: bool) -> list[Work]:
 
 
 def _matmuls(n: int) -> list[Work]:
-    """The card's peak, for the column "share of peak"."""
+    """Returns the products that measure the card's peak, for the column "share of peak"."""
     two = ("ours", "torch")
     return [
         Work(f"matmul {n}, {dtype}", "matmul", {"n": n, "dtype": dtype}, two, "", 2 * n**3, dtype)
@@ -69,7 +73,7 @@ def _matmuls(n: int) -> list[Work]:
 
 
 def _recurrent(shape: tuple[int, int, int, int]) -> list[Work]:
-    """The check of cuDNN's result, then a layer's forward and backward pass in every way."""
+    """Returns the check of cuDNN, then a layer's forward and backward pass, by implementation."""
     check = Work("LSTM, cuDNN equals the reference", "check_cudnn", {}, ("ours",), dtype="f32")
     made = [check]
     for kind, gates in (("lstm", 4), ("gru", 3)):
@@ -84,7 +88,7 @@ def _recurrent(shape: tuple[int, int, int, int]) -> list[Work]:
 
 
 def _training(smoke: bool) -> list[Work]:
-    """Epochs by `fit`, steps of residual networks, many seeds in one program."""
+    """Returns epochs by `fit`, steps of residual networks, and many seeds in one program."""
     depths = TINY_DEPTHS if smoke else DEPTHS
     rows, batch, side, seeds = (200, 4, 32, 2) if smoke else (60_000, 256, 64, 16)
     epoch = {"rows": rows, "batch": 100}
@@ -115,7 +119,7 @@ def _training(smoke: bool) -> list[Work]:
 
 
 def _explanations(smoke: bool) -> list[Work]:
-    """Explanations of ResNet-50 with fixed statistics; torch alone has no LRP and no DeepLIFT."""
+    """Returns explanations of ResNet-50; torch alone has no LRP and no DeepLIFT."""
     block, depths = (TINY_DEPTHS if smoke else DEPTHS)["ResNet-50"]
     batch, side, points, window = (2, 32, 4, 8) if smoke else (16, 224, 50, 32)
     size = {"block": block, "depths": depths, "batch": batch, "side": side}
@@ -137,22 +141,22 @@ def _explanations(smoke: bool) -> list[Work]:
 
 
 def mlp_flops() -> float:
-    """Of one example's forward pass through 784-500-500-10."""
+    """Returns the FLOPs of one example's forward pass through 784-500-500-10."""
     return 2.0 * (784 * 500 + 500 * 500 + 500 * 10)
 
 
 def lenet_flops() -> float:
-    """Of one example's forward pass: 3x3 convolutions to 32 and 64, dense layers of 128 and 10."""
+    """Returns those of 3x3 convolutions to 32 and 64 channels and dense layers of 128 and 10."""
     return 2.0 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 128 + 128 * 10)
 
 
 def recurrent_flops(gates: int, rows: int, steps: int, width: int, units: int) -> float:
-    """Of a layer's forward pass over (rows, steps, width)."""
+    """Returns those of a layer's forward pass over (rows, steps, width)."""
     return 2.0 * rows * steps * gates * units * (width + units)
 
 
 def resnet_flops(block: str, depths: tuple[int, ...], side: int) -> float:
-    """Of one image's forward pass; 2 x 1.814e9 for ResNet-18 at 224, 2 x 4.089e9 for ResNet-50."""
+    """Returns those of one image's forward pass."""
     side = -(-side // 2)
     products = side**2 * 7 * 7 * 3 * 64
     side, channels = -(-side // 2), 64

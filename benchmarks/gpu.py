@@ -24,11 +24,11 @@ from benchmarks import _gpu_process
 from benchmarks._gpu_works import LIBRARIES, Work, works
 
 SHARES = {"ours": 0.5, "torch": 0.15, "Flax": 0.17, "torch.compile": 0.18}
-"""Of the time; what one library leaves over is for the works that others had to leave out."""
+"""Shares of the time. What a library does not use goes to works that others had no time for."""
 LIMIT = 75.0
 """Seconds for one work, compilation included."""
 SMOKE_FACTOR = 4
-"""With `--smoke` all limits are so much longer: it must not fail on a busy machine."""
+"""All limits are longer with `--smoke`, which must not fail on a busy machine."""
 ENDING = 2.0
 """Seconds kept to kill the last process and to write the table."""
 GPU = "name,driver_version,memory.total"
@@ -48,13 +48,16 @@ def main(arguments: list[str]) -> int:
     """Measures, prints the tables and writes the JSON file; returns 1 if anything failed."""
     parser = argparse.ArgumentParser("python -m benchmarks gpu", description=__doc__)
     parser.add_argument("--json", type=pathlib.Path, help="file for the table")
-    parser.add_argument("--only", default="", help="only works whose name holds this")
+    parser.add_argument(
+        "--only", default="", help="only works whose name contains this, and the matmuls"
+    )
     parser.add_argument("--seconds", type=float, default=280.0, help="for everything together")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does everything run?")
     options = parser.parse_args(arguments)
-    chosen = [work for work in works(options.smoke) if options.only in work.name]
-    if not chosen:
-        names = ", ".join(sorted({work.name for work in works(options.smoke)}))
+    every = works(options.smoke)
+    chosen = [work for work in every if options.only in work.name or work.kind == "matmul"]
+    if not any(options.only in work.name for work in every):
+        names = ", ".join(dict.fromkeys(work.name for work in every))
         print(f"no work's name contains {options.only!r}; there are: {names}")
         return 2
     if options.smoke:
@@ -87,22 +90,22 @@ def main(arguments: list[str]) -> int:
 
 
 class Table:
-    """Rows, printed as they come and written to a file each time."""
+    """The rows so far; each new one is printed and written to the file."""
 
     def __init__(self, machine: dict[str, Any], file: pathlib.Path | None):
         self.machine, self.file = machine, file
         self.rows: list[dict[str, Any]] = []
-        self.traces: list[dict[str, str]] = []
+        self.traces: list[dict[str, Any]] = []
         self._works: list[Work] = []
         print(f"{'work':40s} {'library':14s} {'ms':>9s} {'compile s':>9s} {'peak MB':>9s}  note")
 
     def describe(self, library: str, facts: dict[str, Any]) -> None:
-        """What a library says of the device and of itself."""
+        """Adds what a library reports of the device and its versions."""
         self.machine[library] = facts
         self._write()
 
     def add(self, library: str, work: Work, fields: dict[str, Any]) -> None:
-        """A row of these fields."""
+        """Adds a row, prints it and writes the file."""
         row = {"work": work.name, "library": work.label(library)}
         names = ("ms", "compile_s", "peak_mb", "share_of_peak")
         row |= {name: fields.get(name) for name in names} | {"note": fields.get("note", "")}
@@ -124,11 +127,11 @@ class Table:
 
     @property
     def failed(self) -> bool:
-        """Whether a work or a check failed, rather than that there was no time or no library."""
+        """Whether a work or a check failed; a lack of time or of a library is no failure."""
         return any(row["note"].lower().startswith(("fail", "not finite")) for row in self.rows)
 
     def table(self) -> dict[str, Any]:
-        """Everything, with the share of the best matmul that each work reaches."""
+        """Returns the content of the file, with each work's share of the best matmul."""
         rates = {}
         for work, row in zip(self._works, self.rows, strict=True):
             if work.kind == "matmul" and row["ms"] and work.flops:
@@ -144,7 +147,7 @@ class Table:
         return table | ({"failures": self.traces} if self.traces else {})
 
     def ratios(self) -> list[dict[str, Any]]:
-        """Ours / peer for each work, each of our implementations and each peer."""
+        """Returns ours / peer for each work, each of our implementations and each peer."""
         timed = [row for row in self.rows if row["ms"]]
         return [
             {
@@ -160,7 +163,7 @@ class Table:
         ]
 
     def print_ratios(self) -> None:
-        """The ratios, and the shares of the card's peak."""
+        """Prints the ratios and the shares of the card's peak."""
         table = self.table()
         print(f"\n{'work':40s} {'ours':14s} {'peer':14s} {'ours / peer':>11s}")
         for row in table["ratios"]:
@@ -184,7 +187,7 @@ class Table:
 
 
 def _machine(options: argparse.Namespace) -> dict[str, Any]:
-    """Where and how this is measured, as far as it is known without opening the card."""
+    """Returns where and how this is measured, as far as is known without opening the card."""
     return {
         "gpu": _output("nvidia-smi", f"--query-gpu={GPU}", "--format=csv,noheader"),
         "cores": os.cpu_count(),
@@ -198,7 +201,7 @@ def _machine(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _output(*command: str) -> str | None:
-    """The last line that a command prints; None where there is no such command."""
+    """Returns the last line that a command prints, or None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=_gpu_process.ROOT)
     except OSError:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import pytest
@@ -21,20 +22,24 @@ HELLO = "import json, os, signal, sys, time; sys.stderr.write('last words')\n" +
 ONE_ROW_EACH = "for key in sys.argv[1:]: say(key=key, ms=1.0)\nsay(end=True)\n"
 
 
-def measured(script, works=WORKS, share=60.0, end=60.0, limit=30.0):
+def measured(script, share=60.0, end=60.0, limit=30.0, on_row=lambda: None):
     """What `measure` gives for worker processes that run `script`, and what it leaves."""
     rows, machines = {}, []
+
+    def record(work, fields):
+        rows[work.name] = fields
+        on_row()
 
     def command(works, seconds):
         return [sys.executable, "-c", script, *(work.key for work in works)]
 
     left = _gpu_process.measure(
         command,
-        works,
+        WORKS,
         share=share,
         end=time.monotonic() + end,
         limit=limit,
-        record=lambda work, fields: rows.update({work.name: fields}),
+        record=record,
         machine=machines.append,
     )
     return rows, machines, [work.name for work in left]
@@ -68,6 +73,13 @@ def test_a_process_that_dies_at_its_start_costs_all_works_once():
     assert all("OSError: no driver" in fields["note"] for fields in rows.values())
 
 
+def test_a_process_that_does_not_start_is_given_up(monkeypatch):
+    monkeypatch.setattr(_gpu_process, "START", 1.0)
+    rows, _, left = measured("import time; time.sleep(60)")
+    assert rows == {name: {"note": "failed: no process within 1 s"} for name in "abcd"}
+    assert left == []
+
+
 def test_a_work_over_its_limit_is_stopped_and_the_next_ones_are_measured(tmp_path):
     script = HELLO + (
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
@@ -75,19 +87,20 @@ def test_a_work_over_its_limit_is_stopped_and_the_next_ones_are_measured(tmp_pat
         "    time.sleep(60 if key == 'd|' else 0)\n"
         "    say(key=key, ms=1.0)\n"
     )
-    rows, _, left = measured(script, limit=3.0)
-    assert rows.pop("d") == {"note": "stopped after 3 s"}
+    rows, _, left = measured(script, limit=1.0)
+    assert rows.pop("d") == {"note": "stopped after 1 s"}
     assert rows == {name: {"ms": 1.0} for name in "abc"} and left == []
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_at_the_end_of_the_time_what_is_missing_is_left():
-    began = time.monotonic()
+def test_at_the_end_of_the_time_what_is_missing_is_left(monkeypatch):
+    late = [0.0]
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() + late[0])
+    monkeypatch.setattr(_gpu_process, "time", clock)
     script = HELLO + "say(key=sys.argv[1], ms=1.0)\ntime.sleep(60)\n"
-    rows, _, left = measured(script, end=3.0)
+    rows, _, left = measured(script, on_row=lambda: late.append(late.pop() + 100.0))
     assert rows == {"a": {"ms": 1.0}} and left == ["b", "c", "d"]
-    assert time.monotonic() - began < 20
 
 
 def test_a_library_that_is_not_installed_is_said_to_be():
