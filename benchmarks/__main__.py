@@ -15,8 +15,6 @@ try:
 except ModuleNotFoundError:  # `gpu` reads its options without it, on machines that lack it
     tyro: Any = None
 
-from benchmarks._record import record
-
 HERE = pathlib.Path(__file__).parent
 FEWEST = 5
 
@@ -67,6 +65,8 @@ def main(args: list[str]) -> int:
         return 2
     rows = module.run(config)
     if config.json is not None:
+        from benchmarks._record import record
+
         entry = record(name, config.rounds, rows)
         config.json.write_text(json.dumps(entry, indent=2) + "\n", "utf-8")
     return 0
