@@ -1,5 +1,6 @@
 """Networks for images: their sizes, their depths, and their outputs from given weights."""
 
+import functools
 import itertools
 import math
 import re
@@ -17,47 +18,80 @@ from jaxdl.zoo.vision.efficientnet import efficientnet, squeeze_excite
 from jaxdl.zoo.vision.googlenet import googlenet, inception
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
+from tests.nn.filled import filled as random_parameters
+
+# Tracing a deep network takes seconds: one model and one image size for each, shared by all tests.
+KEY = jax.random.key(0)
+MODELS = {
+    "alexnet": (alexnet, 227),
+    "vgg11": (vgg11, 224),
+    "vgg13": (vgg13, 224),
+    "vgg16": (vgg16, 224),
+    "vgg19": (vgg19, 224),
+    "vgg16 with norm": (lambda: vgg16(norm=True), 224),
+    "vgg19 with norm": (lambda: vgg19(norm=True), 224),
+    "googlenet": (googlenet, 224),
+    "resnet18": (resnet18, 64),
+    "resnet34": (resnet34, 64),
+    "resnet50": (resnet50, 64),
+    "resnet101": (resnet101, 64),
+    "resnet152": (resnet152, 64),
+    **{f"efficientnet b{n}": (functools.partial(efficientnet, f"b{n}"), 64) for n in range(8)},
+}
+
+
+@functools.cache
+def built(name):
+    """The model and the image that it is traced with; `jax.eval_shape` caches by the model."""
+    make, size = MODELS[name]
+    return make(), image(size)
 
 
 def image(size):
     return jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
 
 
-def parameters(model, size):
-    return tree.count(jax.eval_shape(model.init, jax.random.key(0), image(size))[0])
+def parameters(model, image):
+    return tree.count(jax.eval_shape(model.init, KEY, image)[0])
 
 
 @pytest.mark.row("G01", "G02", "G03", "G04")
 @pytest.mark.parametrize(
-    "make, size, expected",
+    "name, expected",
     [
-        (alexnet, 227, 60_965_224),
-        (vgg11, 224, 132_863_336),
-        (vgg13, 224, 133_047_848),
-        (vgg16, 224, 138_357_544),
-        (vgg19, 224, 143_667_240),
-        (lambda: vgg16(norm=True), 224, 138_365_992),
-        (lambda: vgg19(norm=True), 224, 143_678_248),
-        (googlenet, 224, 6_998_552),
-        (resnet18, 224, 11_689_512),
-        (resnet34, 224, 21_797_672),
-        (resnet50, 224, 25_557_032),
-        (resnet101, 224, 44_549_160),
-        (resnet152, 224, 60_192_808),
+        ("alexnet", 60_965_224),
+        ("vgg11", 132_863_336),
+        ("vgg13", 133_047_848),
+        ("vgg16", 138_357_544),
+        ("vgg19", 143_667_240),
+        ("vgg16 with norm", 138_365_992),
+        ("vgg19 with norm", 143_678_248),
+        ("googlenet", 6_998_552),
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        pytest.param("resnet101", 44_549_160, marks=pytest.mark.slow),
+        ("resnet152", 60_192_808),
     ],
 )
-def test_numbers_of_parameters(make, size, expected):
-    assert parameters(make(), size) == expected
+def test_numbers_of_parameters(name, expected):
+    assert parameters(*built(name)) == expected
 
 
 @pytest.mark.row("G05", "T11")
 @pytest.mark.parametrize(
     "depth, expected",
-    [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)],
+    [
+        (20, 269_722),
+        (32, 464_154),
+        pytest.param(44, 658_586, marks=pytest.mark.slow),
+        pytest.param(56, 853_018, marks=pytest.mark.slow),
+        pytest.param(110, 1_727_962, marks=pytest.mark.slow),
+    ],
 )
 def test_plain_and_residual_networks_for_small_images_are_of_one_size(depth, expected):
-    assert parameters(cifar_resnet(depth), 32) == parameters(cifar_resnet(depth, plain=True), 32)
-    assert parameters(cifar_resnet(depth), 32) == expected
+    assert parameters(cifar_resnet(depth), image(32)) == expected
+    assert parameters(cifar_resnet(depth, plain=True), image(32)) == expected
 
 
 def test_a_depth_that_is_none():
@@ -65,26 +99,23 @@ def test_a_depth_that_is_none():
         cifar_resnet(21)
 
 
-@pytest.mark.row("T08")
+@pytest.mark.row("T08", "G04")
 @pytest.mark.parametrize(
-    "make, size, expected",
+    "name, expected",
     [
-        (alexnet, 227, 8),
-        (vgg11, 224, 11),
-        (vgg19, 224, 19),
-        (googlenet, 224, 22),
-        (resnet18, 64, 18),
-        (efficientnet, 64, 82),
-        (lambda: efficientnet("b7"), 64, 274),
+        ("alexnet", 8),
+        ("vgg11", 11),
+        ("vgg19", 19),
+        ("googlenet", 22),
+        ("resnet18", 18),
+        ("resnet152", 152),
+        ("efficientnet b0", 82),
+        pytest.param("efficientnet b7", 274, marks=pytest.mark.slow),
     ],
 )
-def test_depths_as_the_lectures_table_has_them(make, size, expected):
-    assert jaxdl.depth(make(), image(size)) == expected
-
-
-@pytest.mark.row("T08", "G04")
-def test_the_depth_of_152_layers():
-    assert jaxdl.depth(resnet152(), image(64)) == 152
+def test_depths_as_the_lectures_table_has_them(name, expected):
+    model, x = built(name)
+    assert jaxdl.depth(model, x) == expected
 
 
 @pytest.mark.row("G12", "T17")
@@ -93,16 +124,16 @@ def test_the_depth_of_152_layers():
     [
         ("b0", 5_288_548),
         ("b1", 7_794_184),
-        ("b2", 9_109_994),
-        ("b3", 12_233_232),
-        ("b4", 19_341_616),
-        ("b5", 30_389_784),
-        ("b6", 43_040_704),
+        pytest.param("b2", 9_109_994, marks=pytest.mark.slow),
+        pytest.param("b3", 12_233_232, marks=pytest.mark.slow),
+        pytest.param("b4", 19_341_616, marks=pytest.mark.slow),
+        pytest.param("b5", 30_389_784, marks=pytest.mark.slow),
+        pytest.param("b6", 43_040_704, marks=pytest.mark.slow),
         ("b7", 66_347_960),
     ],
 )
 def test_efficient_networks_grow_by_their_factors(size, expected):
-    assert parameters(efficientnet(size), 64) == expected
+    assert parameters(*built(f"efficientnet {size}")) == expected
     if size == "b0":  # the lectures: more accurate than ResNet-50, and a fifth of it
         assert 4.5 < 25_557_032 / expected < 5
 
@@ -112,16 +143,20 @@ def test_a_size_that_is_none():
         efficientnet("b8")
 
 
+def draw(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
 @pytest.mark.row("G11")
 def test_a_gate_multiplies_whole_channels():
     gate = squeeze_excite(6, 2)
-    x = jax.random.normal(jax.random.key(0), (3, 4, 5, 6))
-    params, _ = jaxdl.init(gate, jax.random.key(1), x)
-    ratio = np.asarray(gate.apply(params, {}, x)[0] / x)
+    x = draw(3, 4, 5, 6)
+    params, _ = random_parameters(gate, x)
+    ratio = np.asarray(jax.jit(gate.apply)(params, {}, x)[0]) / x
     np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], x.shape), rtol=1e-5)
-    mean = np.asarray(x).mean((1, 2))
-    inner = mean @ np.asarray(params["reduce"]["kernel"])
-    outer = (inner / (1 + np.exp(-inner))) @ np.asarray(params["expand"]["kernel"])
+    affine = lambda x, p: x @ np.asarray(p["kernel"]) + np.asarray(p["bias"])
+    inner = affine(x.mean((1, 2)), params["reduce"])
+    outer = affine(inner / (1 + np.exp(-inner)), params["expand"])
     np.testing.assert_allclose(ratio[:, 0, 0], 1 / (1 + np.exp(-outer)), rtol=1e-4)
     assert tree.count(params) == 2 * 6 * 2 + 2 + 6
 
@@ -129,12 +164,12 @@ def test_a_gate_multiplies_whole_channels():
 @pytest.mark.row("T09")
 def test_alexnet_in_numbers():
     """The lectures' 630 million connections do not follow from the figure; 724 million do."""
-    model = alexnet()
-    params = jax.eval_shape(model.init, jax.random.key(0), image(227))[0]
+    model, x = built("alexnet")
+    params = jax.eval_shape(model.init, KEY, x)[0]
     weights = [params[f"{kind}_{i}"] for kind, n in (("conv", 5), ("dense", 3)) for i in range(n)]
     counts = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
     assert [tree.count(part) for part in weights] == counts and sum(counts) == 60_965_224
-    summary = jaxdl.summary(model, image(227))
+    summary = jaxdl.summary(model, x)
     layers = [row for row in summary.rows if row.kind in ("conv", "dense")]
     assert sum(row.flops for row in layers) // 2 == 724_406_816
     shapes = [re.findall(r"\d+", row.shape.partition("[")[2]) for row in layers]
@@ -148,17 +183,18 @@ def test_local_response_normalization_is_the_papers_sum():
     for c in range(7):
         near = a[..., max(0, c - 2) : c + 3]
         expected[..., c] = a[..., c] / (2 + 1e-4 * (near**2).sum(-1)) ** 0.75
-    found = local_response_normalization(jnp.asarray(a, jnp.float32))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert np.isfinite(jax.grad(lambda x: local_response_normalization(x).sum())(found)).all()
+    x = np.float32(a)
+    np.testing.assert_allclose(local_response_normalization(x), expected, rtol=1e-5)
+    gradient = jax.jit(jax.grad(lambda x: local_response_normalization(x).sum()))(x)
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.row("G03")
 def test_an_inception_module_joins_its_four_branches():
     module = inception(2, 3, 4, 2, 3, 1)
-    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 5))
-    params, state = jaxdl.init(module, jax.random.key(1), x)
-    y, found = jaxdl.capture(module, params, state, x)
+    x = draw(1, 6, 6, 5)
+    params, state = random_parameters(module, x)
+    y, found = jax.jit(functools.partial(jaxdl.capture, module))(params, state, x)
     parts = [found[name] for name in ("one", "three", "five", "pool")]
     assert [part.shape[-1] for part in parts] == [2, 4, 3, 1]
     np.testing.assert_array_equal(y, np.concatenate(parts, -1))
@@ -167,20 +203,21 @@ def test_an_inception_module_joins_its_four_branches():
 @pytest.mark.row("G04")
 def test_a_residual_block_is_relu_of_x_and_f_of_x():
     block = resnet.basic_block(4, 1, False)
-    x = jax.random.normal(jax.random.key(0), (2, 5, 5, 4))
-    params, state = jaxdl.init(block, jax.random.key(1), x)
+    x = draw(2, 5, 5, 4)
+    params, state = random_parameters(block, x)
     f = block.children["sum"].children["block"]
-    inner = f.apply(params["sum"]["block"], state["sum"]["block"], x)[0]
+    inner = jax.jit(f.apply)(params["sum"]["block"], state["sum"]["block"], x)[0]
+    apply = jax.jit(block.apply)
     np.testing.assert_allclose(
-        block.apply(params, state, x)[0], jax.nn.relu(x + inner), rtol=1e-5, atol=1e-6
+        apply(params, state, x)[0], np.maximum(x + inner, 0), rtol=1e-5, atol=1e-6
     )
-    zeroed = jax.tree.map(jnp.zeros_like, params)
-    np.testing.assert_array_equal(block.apply(zeroed, state, x)[0], jax.nn.relu(x))
+    zeroed = jax.tree.map(np.zeros_like, params)
+    np.testing.assert_array_equal(apply(zeroed, state, x)[0], np.maximum(x, 0))
 
 
 def test_channels_of_zeros_stand_on_both_sides():
-    x = jnp.arange(2 * 4 * 4 * 2, dtype=jnp.float32).reshape(2, 4, 4, 2)
-    found = resnet.padded(4, 2)(x)
+    x = np.arange(2 * 4 * 4 * 2, dtype=np.float32).reshape(2, 4, 4, 2)
+    found = np.asarray(resnet.padded(4, 2)(jnp.asarray(x)))
     assert found.shape == (2, 2, 2, 4)
     np.testing.assert_array_equal(found[..., 1:3], x[:, ::2, ::2])
     assert not found[..., 0].any() and not found[..., 3].any()
@@ -199,7 +236,7 @@ def filled(model, params, state):
 
     def array(shape, scale, turn=None):
         values = scale(u(next(count), int(np.prod(shape))), shape).reshape(shape)
-        return jnp.asarray(values if turn is None else values.transpose(turn))
+        return values if turn is None else values.transpose(turn)
 
     def kernel(values, shape):
         return (values - 0.5) * np.sqrt(12) * np.sqrt(2 / np.prod(shape[1:]))
@@ -277,9 +314,9 @@ def test_the_outputs_are_those_of_the_pytorch_models(name):
     with jax.enable_x64(True):
         model = make()
         x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
-        x = jnp.asarray(x.transpose(0, 2, 3, 1))
-        shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+        x = x.transpose(0, 2, 3, 1)
+        shapes = jax.eval_shape(model.init, KEY, x)
         params, state = filled(model, *shapes)
-        y = np.asarray(model.apply(params, state, x)[0])[0]
+        y = np.asarray(jax.jit(model.apply)(params, state, x)[0])[0]
     np.testing.assert_allclose(y[:5], first, rtol=1e-6)
     np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
