@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from jaxdl import nn
+from tests.parity.flax_parity import draw
 
-Q, K, V = (
-    jax.random.normal(jax.random.key(seed), shape)
-    for seed, shape in enumerate([(2, 3, 4), (2, 5, 4), (2, 5, 6)])
-)
-MASK = jax.random.bernoulli(jax.random.key(3), 0.6, (2, 3, 5)).at[:, :, 0].set(True)
+Q, K, V = (draw(*shape, seed=seed) for seed, shape in enumerate([(2, 3, 4), (2, 5, 4), (2, 5, 6)]))
+MASK = np.random.default_rng(3).random((2, 3, 5)) < 0.6
+MASK[:, :, 0] = True
 
 
 @pytest.mark.row("L01")

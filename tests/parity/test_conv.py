@@ -5,9 +5,9 @@ import jax
 import pytest
 
 from jaxdl import nn
-from tests.parity.flax_parity import assert_same_as_linen
+from tests.parity.flax_parity import assert_same_as_linen, draw
 
-X = jax.random.normal(jax.random.key(7), (2, 7, 6, 4))
+X = draw(2, 7, 6, 4)
 CASES = {
     "same": dict(padding="SAME"),
     "valid": dict(padding="VALID"),
@@ -29,9 +29,8 @@ def test_conv(options):
 
 @pytest.mark.parametrize("shape", [(2, 7, 3), (1, 4, 5, 4, 3)], ids=["1-d", "3-d"])
 def test_conv_of_other_dimensions(shape):
-    x = jax.random.normal(jax.random.key(7), shape)
     window = (3,) * (len(shape) - 2)
-    assert_same_as_linen(nn.conv(4, 3), linen.Conv(4, window), x, atol=1e-4)
+    assert_same_as_linen(nn.conv(4, 3), linen.Conv(4, window), draw(*shape), atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

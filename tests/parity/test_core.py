@@ -6,6 +6,7 @@ import pytest
 
 import jaxdl
 from jaxdl import nn
+from tests.parity.flax_parity import draw
 
 
 class Net(linen.Module):
@@ -27,7 +28,7 @@ def net():
 
 @pytest.mark.slow
 def test_a_net_of_the_same_names_is_flaxs_net():
-    x = jax.random.normal(jax.random.key(1), (5, 8, 8, 2))
+    x = draw(5, 8, 8, 2)
     model, flax = net(), Net()
     variables = flax.init(jax.random.key(0), x, train=False)
     params, state = variables["params"], variables["batch_stats"]
@@ -43,7 +44,7 @@ def test_a_net_of_the_same_names_is_flaxs_net():
         y, new = flax.apply(tree, x, train=True, mutable=["batch_stats"])
         return jnp.sum(jnp.sin(y)), (y, new["batch_stats"])
 
-    mine, theirs = (jax.grad(f, has_aux=True)(params) for f in (loss, flax_loss))
+    mine, theirs = (jax.jit(jax.grad(f, has_aux=True))(params) for f in (loss, flax_loss))
     chex.assert_trees_all_close(mine, theirs, atol=1e-5, rtol=1e-5)
     back = flax.apply({"params": ours[0], "batch_stats": ours[1]}, x, train=False)
     chex.assert_trees_all_close(model.apply(*ours, x)[0], back, atol=1e-5)

@@ -6,9 +6,9 @@ import pytest
 
 import jaxdl
 from jaxdl import nn
-from tests.parity.flax_parity import assert_same_as_linen
+from tests.parity.flax_parity import assert_same_as_linen, draw
 
-IMAGES = 1 + 2 * jax.random.normal(jax.random.key(7), (4, 3, 3, 6))
+IMAGES = 1 + 2 * draw(4, 3, 3, 6)
 OPTIONS = [(True, True), (True, False), (False, True)]
 
 

@@ -14,9 +14,10 @@ from jaxdl.interop.recurrent import (
     recurrent_to_flax,
 )
 from tests.nn.filled import filled
+from tests.parity.flax_parity import draw
 
-X = jax.random.normal(jax.random.key(0), (3, 5, 3))
-LENGTHS = jnp.array([5, 2, 4])
+X = draw(3, 5, 3)
+LENGTHS = np.array([5, 2, 4])
 CELLS = {
     "elman": (nn.elman, linen.SimpleCell),
     "lstm": (nn.lstm, linen.OptimizedLSTMCell),
@@ -143,8 +144,8 @@ def test_golden_cells(name, last, total):
     with jax.enable_x64(True):
         x = jnp.asarray(2 * golden(-1, 15) - 1).reshape(1, 5, 3)
         cell = CELLS[name][0](4)
-        _, y = nn.recurrence(cell, recurrent_from_torch(state), x)
-        y = np.asarray(y)
+        params = recurrent_from_torch(state)
+        y = np.asarray(jax.jit(lambda p, x: nn.recurrence(cell, p, x)[1])(params, x))
     np.testing.assert_allclose(y[0, -1], last, atol=1e-10)
     np.testing.assert_allclose(y.sum(), total, rtol=1e-10)
 
