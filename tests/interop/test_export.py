@@ -18,54 +18,56 @@ from tests.train import toy
 DATA = toy.data()
 
 RUN = """
-import sys
+import json, sys
 import jax, numpy as np
-with open(sys.argv[1], "rb") as file:
-    predict = jax.export.deserialize(bytearray(file.read()))
-for name in sys.argv[2:]:
-    x = np.load(name)
-    np.save(name + ".out.npy", predict.call(x))
+for path, names in json.loads(sys.argv[1]).items():
+    with open(path, "rb") as file:
+        predict = jax.export.deserialize(bytearray(file.read()))
+    for name in names:
+        np.save(name + ".out.npy", predict.call(np.load(name)))
 assert not any(name.split(".")[0] in ("jaxdl", "flax", "optax") for name in sys.modules)
 """
+KINDS = {
+    "mlp": (toy.noisy(), (4,)),
+    "cnn": (
+        jaxdl.serial(
+            nn.conv(4, 3),
+            nn.batch_norm(),
+            jax.nn.relu,
+            nn.max_pool(2),
+            nn.flatten(),
+            nn.dense(3),
+        ),
+        (6, 6, 1),
+    ),
+    "lstm": (jaxdl.serial(nn.lstm(5), lambda x: x[:, -1], nn.dense(3)), (7, 2)),
+}
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "lstm"])
-def test_it_runs_in_a_process_without_jaxdl(kind, tmp_path):
+def test_they_run_in_a_process_without_jaxdl(tmp_path):
     pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
     rng = np.random.default_rng(0)
-    model, shape = {
-        "mlp": (toy.noisy(), (4,)),
-        "cnn": (
-            jaxdl.serial(
-                nn.conv(4, 3),
-                nn.batch_norm(),
-                jax.nn.relu,
-                nn.max_pool(2),
-                nn.flatten(),
-                nn.dense(3),
-            ),
-            (6, 6, 1),
-        ),
-        "lstm": (jaxdl.serial(nn.lstm(5), lambda x: x[:, -1], nn.dense(3)), (7, 2)),
-    }[kind]
-    x = rng.normal(size=(9, *shape)).astype(np.float32)
-    state = train.init_state(model, optax.sgd(0.1), jax.random.key(0), x)
-    path = export(model, state, tmp_path / "model.bin", x)
-    names = []
-    for rows in (1, 3, 9):
-        names.append(str(tmp_path / f"{rows}.npy"))
-        np.save(names[-1], x[:rows])
+    files, expected = {}, {}
+    for kind, (model, shape) in KINDS.items():
+        x = rng.normal(size=(9, *shape)).astype(np.float32)
+        state = train.init_state(model, optax.sgd(0.1), jax.random.key(0), x)
+        path = export(model, state, tmp_path / f"{kind}.bin", x)
+        names = {rows: str(tmp_path / f"{kind}_{rows}.npy") for rows in (1, 3, 9)}
+        for rows, name in names.items():
+            np.save(name, x[:rows])
+            expected[name] = np.asarray(train.predict(model, state, x))[:rows]
+        files[str(path)] = list(names.values())
     done = subprocess.run(
-        [sys.executable, "-c", RUN, path, *names],
+        [sys.executable, "-c", RUN, json.dumps(files)],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    for rows, name in zip((1, 3, 9), names, strict=True):
-        expected = train.predict(model, state, x[:rows])
-        np.testing.assert_allclose(np.load(name + ".out.npy"), expected, rtol=1e-5, atol=1e-6)
+    for name, output in expected.items():
+        found = np.load(name + ".out.npy")
+        np.testing.assert_allclose(found, output, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_a_file_for_other_platforms_has_plain_convolutions(tmp_path):

@@ -9,42 +9,44 @@ import pytest
 from jaxdl import train
 
 DEVICES = """
-import json, jax, jax.numpy as jnp, jaxdl
+import json, jax, jax.numpy as jnp, jaxdl, numpy as np
 from jaxdl import nn, train
-devices = train.use_cpu_devices(2)
-cell, x = nn.lstm(8), jax.random.normal(jax.random.key(0), (4, 5, 3))
+devices = train.use_cpu_devices(3)
+rng = np.random.default_rng(0)
+
+cell, x = nn.lstm(8), rng.normal(size=(4, 5, 3)).astype(np.float32)
 params, _ = jaxdl.init(cell, jax.random.key(1), x)
 grad = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(cell.apply(p, {}, x)[0]))))
-mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+axes = dict(axis_types=(jax.sharding.AxisType.Auto,), devices=devices[:2])
+mesh = jax.make_mesh((2,), ("batch",), **axes)
 rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-one, two = grad(params, x), grad(params, jax.device_put(x, rows))
+one, two = jax.device_get((grad(params, x), grad(params, jax.device_put(x, rows))))
 error = max(float(abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two)))
-print(json.dumps([len(devices), error]))
+
+model = nn.dense(3)
+x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 3, 40).astype(np.int32)
+second = train.distributed.mesh(devices[1:2])
+options = dict(loss="cross_entropy", optimizer="sgd", verbose=0)
+state, _ = train.fit(model, (x, y), mesh=second, **options)
+everywhere, _ = train.fit(model, (x, y), batch_size=30, **options)
+scores = train.predict(model, state, x)
+of = lambda tree: sorted({d.id for a in jax.tree.leaves(tree) for d in a.devices()})
+chosen = [of(state.params), of(scores), of(everywhere.params)]
+print(json.dumps({"count": len(devices), "error": error, "chosen": chosen}))
 """
 MEMORY = """
 import json, resource
 import numpy as np
 from jaxdl import train
-kept = train.keep_memory() if {keep} else None
-for i in range(25):
-    if i == 5:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.full(6_000_000, 1.0)
-print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
-"""
-CHOSEN = """
-import json, jax, numpy as np
-from jaxdl import nn, train
-devices = train.use_cpu_devices(3)
-rng = np.random.default_rng(0)
-x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 3, 40).astype(np.int32)
-second = train.distributed.mesh(devices[1:2])
-options = dict(loss="cross_entropy", optimizer="sgd", verbose=0)
-state, _ = train.fit(nn.dense(3), (x, y), mesh=second, **options)
-everywhere, _ = train.fit(nn.dense(3), (x, y), batch_size=30, **options)
-scores = train.predict(nn.dense(3), state, x)
-of = lambda tree: sorted({d.id for a in jax.tree.leaves(tree) for d in a.devices()})
-print(json.dumps([of(state.params), of(scores), of(everywhere.params)]))
+
+def faults():
+    for i in range(25):
+        if i == 5:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.full(6_000_000, 1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(json.dumps([faults(), train.keep_memory(), faults()]))
 """
 
 
@@ -53,22 +55,26 @@ def python(code):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_two_devices_share_the_rows_and_agree_with_one():
-    devices, error = python(DEVICES)
-    assert devices == 2 and error < 1e-5
+@pytest.fixture(scope="module")
+def three_devices():
+    return python(DEVICES)
+
+
+def test_two_devices_share_the_rows_and_agree_with_one(three_devices):
+    assert three_devices["count"] == 3 and three_devices["error"] < 1e-5
 
 
 @pytest.mark.row("V06")
-def test_the_device_is_chosen_by_a_mesh():
-    assert python(CHOSEN) == [[1], [1], [0, 1, 2]]
+def test_the_device_is_chosen_by_a_mesh(three_devices):
+    assert three_devices["chosen"] == [[1], [1], [0, 1, 2]]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator only")
 def test_kept_memory_is_not_asked_for_again():
-    kept, faults = python(MEMORY.replace("{keep}", "True"))
+    before, kept, after = python(MEMORY)
     if not kept:
         pytest.skip("the C library is not glibc")
-    assert faults < 0.5 * python(MEMORY.replace("{keep}", "False"))[1]
+    assert after < 0.5 * before
 
 
 def test_devices_must_be_asked_for_first_and_be_a_number(key):

@@ -9,15 +9,16 @@ import optax
 from jaxdl import train
 from tests.train import toy
 
+MODEL, OPTIMIZER = toy.noisy(), optax.sgd(0.1, momentum=0.9)
 FORMAT_1 = pathlib.Path(__file__).parent / "golden" / "format_1"
 
 
 def run(directory, epochs):
     return train.fit(
-        toy.noisy(),
+        MODEL,
         toy.data(),
         loss="cross_entropy",
-        optimizer=optax.sgd(0.1, momentum=0.9),
+        optimizer=OPTIMIZER,
         batch_size=10,
         epochs=epochs,
         callbacks=[train.EarlyStopping("loss", patience=2)],

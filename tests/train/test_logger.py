@@ -10,12 +10,12 @@ import pytest
 from jaxdl import train
 from tests.train import toy
 
-DATA = toy.data()
+MODEL, DATA, SGD = toy.mlp(), toy.data(), optax.sgd(0.1)
 
 
 def fit(**options):
     options = {"epochs": 3, "batch_size": 10, "verbose": 0} | options
-    return train.fit(toy.mlp(), DATA, loss="cross_entropy", optimizer=optax.sgd(0.1), **options)
+    return train.fit(MODEL, DATA, loss="cross_entropy", optimizer=SGD, **options)
 
 
 class Memory:
