@@ -1,5 +1,7 @@
 """The derivative as a limit, the direction of descent, and where descent ends."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,35 +9,40 @@ import numpy as np
 import optax
 import pytest
 
-import jaxdl
 from jaxdl import data, losses, metrics, nn, optim
+from tests.nn.filled import filled
 
 
+@functools.cache
 def network_loss():
-    """A small network's mean loss as a function of one flat float64 vector, and that vector."""
+    """A small network's mean losses at rows of flat float64 vectors, a vector, its gradient."""
     model = nn.serial(nn.dense(5), jnp.tanh, nn.dense(3))
-    x = jax.random.normal(jax.random.key(0), (6, 4), jnp.float64)
-    y = jnp.array([0, 1, 2, 2, 1, 0])
-    params, state = jaxdl.init(model, jax.random.key(1), x)
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    y = np.array([0, 1, 2, 2, 1, 0])
+    params, state = filled(model, x)
     flat, unravel = jax.flatten_util.ravel_pytree(params)
 
     def loss(flat):
         return losses.reduce(losses.cross_entropy(model.apply(unravel(flat), state, x)[0], y))
 
-    return jax.jit(loss), flat
+    value, gradient = jax.jit(jax.value_and_grad(loss))(flat)
+    compiled = jax.jit(jax.vmap(loss))
+    flat, gradient = np.asarray(flat), np.asarray(gradient)
+    # Always 500 rows, for one compilation.
+    at = lambda rows: np.asarray(compiled(np.resize(rows, (500, flat.size))))[: len(rows)]
+    assert at(flat[None])[0] == pytest.approx(float(value), rel=1e-12)
+    return at, flat, gradient
 
 
 @pytest.mark.row("D01", "D15")
 def test_the_quotient_of_differences_goes_to_the_gradient():
     """(f(w + h) - f(w)) / h has an error of order h; the central one of order h^2."""
     with jax.enable_x64(True):
-        loss, w = network_loss()
-        gradient = jax.grad(loss)(w)
-        steps = jnp.eye(w.size, dtype=w.dtype)
-        moved = jax.jit(jax.vmap(loss))
+        moved, w, gradient = network_loss()
+        steps = np.eye(w.size)
 
         def one_sided(h):
-            return (moved(w + h * steps) - loss(w)) / h
+            return (moved(w + h * steps) - moved(w[None])) / h
 
         def central(h):
             return (moved(w + h * steps) - moved(w - h * steps)) / (2 * h)
@@ -49,12 +56,12 @@ def test_the_quotient_of_differences_goes_to_the_gradient():
 @pytest.mark.row("D02")
 def test_the_first_order_error_falls_with_the_square_of_the_step():
     with jax.enable_x64(True):
-        loss, w = network_loss()
-        gradient = jax.grad(loss)(w)
-        direction = jax.random.normal(jax.random.key(2), w.shape, w.dtype)
+        loss, w, gradient = network_loss()
+        direction = np.random.default_rng(2).normal(size=w.shape)
 
         def error(size):
-            return abs(loss(w + size * direction) - loss(w) - size * gradient @ direction)
+            there, here = loss(np.stack([w + size * direction, w]))
+            return abs(there - here - size * gradient @ direction)
 
         assert error(1e-3) / error(1e-4) == pytest.approx(100, rel=0.05)
 
@@ -63,16 +70,15 @@ def test_the_first_order_error_falls_with_the_square_of_the_step():
 def test_no_direction_falls_as_steeply_as_minus_the_gradient():
     """f(w + d) - f(w) is about |d| |grad f| cos(theta), least at theta = pi."""
     with jax.enable_x64(True):
-        loss, w = network_loss()
-        gradient = jax.grad(loss)(w)
+        loss, w, gradient = network_loss()
         size = 1e-4
-        directions = jax.random.normal(jax.random.key(3), (500, w.size), w.dtype)
-        directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
-        change = jax.jit(jax.vmap(lambda d: loss(w + size * d) - loss(w)))
-        length = jnp.linalg.norm(gradient)
+        directions = np.random.default_rng(3).normal(size=(500, w.size))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        change = lambda d: loss(w + size * d) - loss(w[None])
+        length = np.linalg.norm(gradient)
         steepest = change(-gradient[None] / length)[0]
         assert np.all(change(directions) > steepest)
-        assert float(steepest) == pytest.approx(-size * float(length), rel=1e-3)
+        assert steepest == pytest.approx(-size * length, rel=1e-3)
 
 
 @pytest.mark.row("D04")
@@ -92,12 +98,17 @@ def test_descent_from_different_starts_ends_in_different_minima():
 
         return jax.lax.scan(step, w, length=500)[0]
 
-    starts = jax.random.uniform(jax.random.key(0), (64, 2), minval=-4, maxval=4)
-    ends = jax.jit(jax.vmap(descend))(starts)
+    @jax.jit
+    @jax.vmap
+    def run(start):
+        end = descend(start)
+        return end, surface(end), jax.hessian(surface)(end)
+
+    starts = np.random.default_rng(0).uniform(-4, 4, (64, 2)).astype(np.float32)
+    ends, values, hessians = map(np.asarray, run(starts))
     minima = np.unique(np.round(ends, 2), axis=0)
     assert 2 <= len(minima) <= 4
-    curvature = jax.vmap(lambda w: jnp.linalg.eigvalsh(jax.hessian(surface)(w)))(ends)
-    assert np.all(curvature > 0) and np.all(jax.vmap(surface)(ends) < 1e-6)
+    assert np.all(np.linalg.eigvalsh(hessians) > 0) and np.all(values < 1e-6)
 
 
 @pytest.mark.row("D04")
@@ -128,7 +139,7 @@ def test_the_minima_of_a_network_perform_alike():
         return params, jnp.mean(metrics.accuracy(output, jnp.asarray(test_y)))
 
     params, accuracy = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 6))
-    kernels = params["dense_0"]["kernel"].reshape(6, -1)
+    kernels = np.asarray(params["dense_0"]["kernel"]).reshape(6, -1)
     apart = np.linalg.norm(kernels[:, None] - kernels[None], axis=-1)[np.triu_indices(6, 1)]
     assert np.min(apart) > np.min(np.linalg.norm(kernels, axis=-1))
     assert np.min(accuracy) > 0.94 and np.ptp(accuracy) <= 0.02

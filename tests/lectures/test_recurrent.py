@@ -1,6 +1,5 @@
 """The decks' worked examples of recurrent networks, step by step."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,26 +22,34 @@ from jaxdl import losses, nn
 def test_all_weights_are_one_and_the_order_counts(activation, x, expected):
     """The ReLU "try it" gives the linear network's numbers: no pre-activation is below 0."""
     cell = nn.elman(2, activation=activation, use_bias=False)
-    params = {"kernel": jnp.ones((2, 2)), "recurrent_kernel": jnp.ones((2, 2))}
-    hidden, _ = cell.apply(params, {}, jnp.array([x], jnp.float32))
-    y = hidden @ jnp.ones((2, 2))
-    chex.assert_trees_all_equal(y[0], jnp.repeat(jnp.array(expected, jnp.float32)[:, None], 2, 1))
+    one = np.ones((2, 2), np.float32)
+    params = {"kernel": one, "recurrent_kernel": one}
+    hidden, _ = jax.jit(cell.apply)(params, {}, np.array([x], np.float32))
+    y = np.asarray(hidden) @ one
+    np.testing.assert_array_equal(y[0], np.repeat(np.array(expected)[:, None], 2, 1))
+
+
+MEMORY_CELL = nn.lstm(1, activation=lambda a: a)
+
+
+@jax.jit
+def memory_step(params, carry, x):
+    return MEMORY_CELL.step(params, carry, x)
 
 
 def hard(rows, x):
     """The decks' memory cell: x2 = 1 adds x1, x2 = -1 forgets, x3 = 1 lets out."""
-    cell = nn.lstm(1, activation=lambda a: a)
     with jax.enable_x64(True):
-        wide = lambda a: jnp.asarray(a, jnp.float64)
         params = {
-            "kernel": wide(rows["kernel"]),
-            "recurrent_kernel": wide(np.zeros((1, 4))),
-            "bias": wide(rows["bias"]),
+            "kernel": np.float64(rows["kernel"]),
+            "recurrent_kernel": np.zeros((1, 4)),
+            "bias": np.float64(rows["bias"]),
         }
-        (h, c), memory = cell.start(params, wide(x)[None]), []
+        x = np.float64(x)
+        (h, c), memory = MEMORY_CELL.start(params, x[None]), []
         outputs = []
-        for step in wide(x):
-            (h, c), y = cell.step(params, (h, c), step[None])
+        for step in x:
+            (h, c), y = memory_step(params, (h, c), step[None])
             memory.append(float(c[0, 0]))
             outputs.append(float(y[0, 0]))
     return memory, outputs
@@ -89,15 +96,34 @@ def test_five_steps_with_the_decks_weights():
 @pytest.mark.parametrize("forget, expected", [(1e4, 1.0), (0.0, 0.5**20)])
 def test_what_is_remembered_stays_while_the_gate_is_open(forget, expected):
     """dc_T / dc_0 is the product of the forget gates: 1 at f = 1, 0.5^T at f = 0.5."""
-    cell = nn.lstm(1)
-    bias = jnp.array([-1e4, forget, 0.0, -1e4])
-    params = {"kernel": jnp.zeros((1, 4)), "recurrent_kernel": jnp.zeros((1, 4)), "bias": bias}
+    bias, zeros = np.array([-1e4, forget, 0, -1e4], np.float32), np.zeros((1, 4), np.float32)
+    params = {"kernel": zeros, "recurrent_kernel": zeros, "bias": bias}
+    slope = slope_of_memory(np.ones((1, 1), np.float32), params)
+    assert float(slope[0, 0]) == pytest.approx(expected, rel=1e-5)
 
-    def last(c):
-        (_, c), _ = nn.recurrence(cell, params, jnp.ones((1, 20, 1)), carry=(jnp.zeros_like(c), c))
-        return c[0, 0]
 
-    assert float(jax.grad(last)(jnp.ones((1, 1)))[0, 0]) == pytest.approx(expected, rel=1e-5)
+GATED_CELL = nn.lstm(1)
+
+
+@jax.jit
+@jax.grad
+def slope_of_memory(c, params):
+    """dc_20 / dc_0 of a cell whose input is 1 at every step."""
+    x, carry = np.ones((1, 20, 1), np.float32), (jnp.zeros_like(c), c)
+    (_, c), _ = nn.recurrence(GATED_CELL, params, x, carry=carry)
+    return c[0, 0]
+
+
+LINEAR_CELL = nn.elman(1, activation=lambda a: a, use_bias=False)
+
+
+@jax.jit
+@jax.value_and_grad
+def last_of_a_thousand(w):
+    params = {"kernel": np.ones((1, 1)), "recurrent_kernel": w.reshape(1, 1)}
+    x = np.zeros((1, 1000, 1))
+    x[0, 0, 0] = 1
+    return nn.recurrence(LINEAR_CELL, params, x)[1][0, -1, 0]
 
 
 @pytest.mark.row("S21")
@@ -112,15 +138,8 @@ def test_what_is_remembered_stays_while_the_gate_is_open(forget, expected):
 )
 def test_a_thousand_steps_of_one_weight(w, y, slope):
     """The deck's 20000 for 1.01 is 20751.6 after 1,000 steps, which multiply 999 times."""
-    cell = nn.elman(1, activation=lambda a: a, use_bias=False)
     with jax.enable_x64(True):
-
-        def last(w):
-            params = {"kernel": jnp.ones((1, 1)), "recurrent_kernel": w.reshape(1, 1)}
-            x = jnp.zeros((1, 1000, 1)).at[0, 0, 0].set(1.0)
-            return nn.recurrence(cell, params, x)[1][0, -1, 0]
-
-        found = jax.value_and_grad(last)(jnp.float64(w))
+        found = last_of_a_thousand(np.float64(w))
         assert float(found[0]) == pytest.approx(y, rel=1e-6, abs=1e-300)
         assert float(found[1]) == pytest.approx(slope, rel=1e-6, abs=1e-300)
 
@@ -140,10 +159,11 @@ def test_clipping_bounds_each_step_from_the_edge_of_the_cliff():
 @pytest.mark.row("C08", "K09")
 def test_the_loss_of_a_sequence_is_the_positive_sum_over_its_steps():
     """Printed as -sum E_t; E_t is a cross-entropy already, so the sign is +."""
-    logits = jax.random.normal(jax.random.key(0), (1, 4, 3))
-    labels = jnp.array([[0, 2, 1, 1]])
-    by_step = losses.cross_entropy(logits, labels)
-    probabilities = jax.nn.softmax(logits)[0, jnp.arange(4), labels[0]]
+    logits = np.random.default_rng(0).normal(size=(1, 4, 3)).astype(np.float32)
+    labels = np.array([[0, 2, 1, 1]])
+    by_step = jax.jit(losses.cross_entropy)(logits, labels)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    probabilities = shares[0, np.arange(4), labels[0]]
     whole = losses.reduce(by_step, how="sum")
     assert float(whole) == pytest.approx(float(-np.log(np.prod(probabilities))), rel=1e-5)
     assert float(whole) > 0
