@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,8 @@ import jaxdl
 from jaxdl import interpret, train
 from jaxdl.interop.flax import from_linen, from_nnx
 
-X = jax.random.normal(jax.random.key(7), (6, 8, 8, 1))
-Y = jnp.arange(6) % 3
+X = np.random.default_rng(7).normal(size=(6, 8, 8, 1)).astype(np.float32)
+Y = np.arange(6, dtype=np.int32) % 3
 
 
 class LinenNet(linen.Module):
@@ -46,13 +48,15 @@ each = pytest.mark.parametrize(
 def test_eval_and_train_modes(make, last):
     model = make()
     params, state = jaxdl.init(model, jax.random.key(0), X)
-    out, same = model.apply(params, state, X)
+    apply = jax.jit(model.apply, static_argnames="train")
+    out, same = apply(params, state, X)
     chex.assert_trees_all_equal(same, state)
-    run = lambda seed: model.apply(params, state, X, train=True, key=jax.random.key(seed))
-    chex.assert_trees_all_equal(run(1)[0], run(1)[0])
-    assert not np.array_equal(run(1)[0], run(2)[0]) and not np.array_equal(run(1)[0], out)
-    chex.assert_trees_all_equal_shapes_and_dtypes(run(1)[1], state)
-    means = [jax.tree.leaves(s)[0] for s in (state, run(1)[1])]
+    run = lambda seed: apply(params, state, X, train=True, key=jax.random.key(seed))
+    (first, new), (again, _), (other, _) = run(1), run(1), run(2)
+    chex.assert_trees_all_equal(first, again)
+    assert not np.array_equal(first, other) and not np.array_equal(first, out)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    means = [jax.tree.leaves(s)[0] for s in (state, new)]
     assert not np.array_equal(*means)
 
 
@@ -60,7 +64,7 @@ def test_eval_and_train_modes(make, last):
 def test_capture_and_intervention_under_jit_and_grad(make, last):
     model = make()
     params, state = jaxdl.init(model, jax.random.key(0), X)
-    plain, _ = model.apply(params, state, X)
+    plain = np.asarray(jax.jit(model.apply)(params, state, X)[0])
     out, seen = jax.jit(lambda x: jaxdl.capture(model, params, state, x))(X)
     chex.assert_trees_all_close(out, plain, atol=1e-5)
     chex.assert_trees_all_close(seen[last], plain, atol=1e-5)
@@ -75,7 +79,7 @@ def test_fit_trains_it_and_saliency_explains_it(make, last):
     model = make()
     state, history = train.fit(
         model,
-        (np.asarray(X), np.asarray(Y, np.int32)),
+        (X, Y),
         loss="cross_entropy",
         optimizer=optax.sgd(0.05, momentum=0.9),
         batch_size=6,
@@ -84,16 +88,16 @@ def test_fit_trains_it_and_saliency_explains_it(make, last):
     )
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     f = train.predictor(model, state)
-    saliency = interpret.saliency(f, X, target=1)
-    expected = jnp.abs(jax.grad(lambda x: f(x)[:, 1].sum())(X))
-    chex.assert_trees_all_close(saliency, expected, atol=1e-6)
+    saliency = jax.jit(lambda x: interpret.saliency(f, x, target=1))(X)
+    expected = jax.jit(jax.grad(lambda x: f(x)[:, 1].sum()))(X)
+    chex.assert_trees_all_close(saliency, np.abs(expected), atol=1e-6)
 
 
 def test_linen_variables_go_back_unchanged():
     net, model = LinenNet(), from_linen(LinenNet())
     params, state = jaxdl.init(model, jax.random.key(0), X)
-    back = net.apply({"params": params, **state}, X, train=False)
-    chex.assert_trees_all_equal(model.apply(params, state, X)[0], back)
+    back = jax.jit(functools.partial(net.apply, train=False))({"params": params, **state}, X)
+    chex.assert_trees_all_equal(jax.jit(model.apply)(params, state, X)[0], back)
     assert sorted(params) == ["BatchNorm_0", "Conv_0", "Dense_0"]
     assert sorted(state) == ["batch_stats"]
 
@@ -102,8 +106,8 @@ def test_nnx_trees_go_back_unchanged():
     network = NnxNet(nnx.Rngs(3))
     model = from_nnx(network)
     params, state = jaxdl.init(model, jax.random.key(0), X)
-    changed = jax.tree.map(lambda a: a + 0.1, params)
-    ours, _ = model.apply(changed, state, X)
+    changed = jax.tree.map(lambda a: jnp.asarray(np.asarray(a) + np.float32(0.1)), params)
+    ours, _ = jax.jit(model.apply)(changed, state, X)
     nnx.update(network, nnx.State(changed))
     network.eval()
     chex.assert_trees_all_close(ours, network(X), atol=1e-6)
@@ -140,7 +144,7 @@ def test_the_train_mode_by_any_name(argument):
 
     net = {"deterministic": Deterministic, "training": Training, None: Plain}[argument]()
     model = from_linen(net)
-    x = jnp.ones((4, 50))
+    x = np.ones((4, 50), np.float32)
     params, state = jaxdl.init(model, jax.random.key(0), x)
     evaluated, _ = model.apply(params, state, x)
     trained, _ = model.apply(params, state, x, train=True, key=jax.random.key(1))
