@@ -9,7 +9,7 @@ import pytest
 import jaxdl
 from jaxdl import nn
 
-N, X = 3, jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
+N, X = 3, jnp.asarray(np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4))
 
 
 def test_serial_names_children_by_kind_and_count_or_by_keyword(key):
@@ -83,7 +83,8 @@ def stacked(block):
     """The stack, its parameters, and a state that differs from copy to copy."""
     model = nn.stack(block, N)
     params, state = jaxdl.init(model, jax.random.key(0), X)
-    return model, params, jax.tree.map(lambda s: s + jnp.arange(12.0).reshape(s.shape), state)
+    different = lambda s: jnp.asarray(np.arange(12, dtype=np.float32).reshape(s.shape))
+    return model, params, jax.tree.map(different, state)
 
 
 def by_hand(block, params, state, x, *, train=False, key=None):
@@ -123,7 +124,7 @@ def compare_the_three(block, stacked, train):
             y, new = apply(params, state, x, train=train, key=key(), **options)
             return jnp.sum(jnp.sin(y)), (y, new)
 
-        return jax.grad(loss, (0, 1), has_aux=True)(params, x)
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, x)
 
     scanned, unrolled = run(model.apply), run(model.apply, tap=tap)
     expected = run(lambda *args, **options: by_hand(block, *args, **options))

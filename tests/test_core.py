@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import nn
+from tests.nn.filled import filled
 
-X = jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
+X = jnp.asarray(np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4))
 
 
 def shapes(tree):
@@ -274,7 +275,6 @@ def by_hand(spec, params, x):
 @given(st.lists(layers, min_size=1, max_size=3))
 def test_apply_is_the_hand_evaluation_of_the_tree(spec):
     model, x = build(spec), X[:, :3]
-    params, state = model.init(jax.random.key(0), x)
-    params = jax.tree.map(lambda a: a + 0.1, params)  # biases, too, count
+    params, state = filled(model, x)
     expected = by_hand(spec, jax.tree.map(np.asarray, params), np.asarray(x))
     chex.assert_trees_all_close(model.apply(params, state, x)[0], expected, atol=1e-4, rtol=1e-4)

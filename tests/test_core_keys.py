@@ -12,7 +12,7 @@ import numpy as np
 import jaxdl
 from jaxdl import nn
 
-X = jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
+X = jnp.asarray(np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4))
 
 
 def noise():
@@ -76,9 +76,9 @@ def test_no_key_is_no_key():
 
 def test_many_keys_at_once_are_an_ensemble():
     model, keys = nn.serial(nn.dense(4)), lambda: jax.random.split(jax.random.key(0), 3)
-    many, _ = jax.vmap(lambda k: jaxdl.init(model, k, X))(keys())
+    many, _ = jax.jit(jax.vmap(lambda k: jaxdl.init(model, k, X)))(keys())
     for i, key in enumerate(keys()):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], many)
+        one = jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], many)
         chex.assert_trees_all_close(one, jaxdl.init(model, key, X)[0], atol=1e-6)
 
 

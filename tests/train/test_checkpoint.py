@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there, and no run goes on from another's."""
 
+import functools
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ def numbers(history):
     return {name: values for name, values in history.items() if not name.endswith("seconds")}
 
 
+@functools.cache
 def first_state(model=MODEL, optimizer=SGD, **options):
     return train.init_state(model, optimizer, jax.random.key(0), DATA[0][:8], **options)
 
@@ -79,7 +81,7 @@ def test_early_stopping_goes_on_where_it_stood(tmp_path):
     make = lambda: [Script(), train.EarlyStopping(patience=3)]
     whole = fit(callbacks=make(), epochs=9)
     assert len(whole[1]["loss"]) == 8
-    for epochs in (1, 3, 4, 7, 9):
+    for epochs in (1, 4, 7, 9):
         parts = fit(tmp_path, callbacks=make(), epochs=epochs)
     same(parts[0], whole[0])
     assert numbers(parts[1]) == numbers(whole[1])
@@ -125,6 +127,14 @@ def test_every_so_many_steps(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [7, 14, 21]
 
 
+@pytest.fixture(scope="module")
+def after_an_epoch(tmp_path_factory):
+    """A directory with the checkpoint of an epoch's end, which no test changes."""
+    directory = tmp_path_factory.mktemp("after an epoch")
+    fit(directory, epochs=1)
+    return directory
+
+
 @pytest.mark.parametrize(
     "change, told",
     [
@@ -145,18 +155,17 @@ def test_every_so_many_steps(tmp_path):
     ],
     ids=lambda value: str(list(value)[0]) if isinstance(value, dict) else "",
 )
-def test_another_run_is_refused_with_what_differs(tmp_path, change, told):
-    fit(tmp_path, epochs=1)
+def test_another_run_is_refused_with_what_differs(after_an_epoch, change, told):
     with pytest.raises(ValueError, match=told):
-        fit(tmp_path, epochs=2, **change)
+        fit(after_an_epoch, epochs=2, **change)
+    assert names(after_an_epoch) == ["step_000000007"]
 
 
-def test_a_directory_with_checkpoints_is_not_begun_anew(tmp_path):
-    fit(tmp_path, epochs=1)
+def test_a_directory_with_checkpoints_is_not_begun_anew(after_an_epoch):
     with pytest.raises(ValueError, match="holds 1 checkpoints and resume is False"):
-        fit(tmp_path, epochs=1, resume=False)
+        fit(after_an_epoch, epochs=1, resume=False)
     with pytest.raises(ValueError, match="is at step 7, past the 3"):
-        fit(tmp_path, steps=3)
+        fit(after_an_epoch, steps=3)
 
 
 def test_one_made_by_hand_is_told_from_one_of_fit(tmp_path):
@@ -251,7 +260,7 @@ def test_nothing_there(tmp_path):
 def test_any_tree_comes_back(tmp_path_factory, described):
     rng = np.random.default_rng(0)
     params = {
-        name: jnp.asarray(rng.integers(0, 2, shape)).astype(dtype)
+        name: jax.device_put(rng.integers(0, 2, shape).astype(jnp.dtype(dtype)))
         for name, (dtype, shape) in described.items()
     }
     directory = tmp_path_factory.mktemp("any")
@@ -377,7 +386,7 @@ def test_the_last_good_checkpoint_outlives_a_run_that_diverges(tmp_path):
         fit(tmp_path, optimizer=hot, epochs=5)
     found = train.Checkpoints(tmp_path).restore(first_state(optimizer=hot)).state
     assert int(found.step) == 14
-    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(found.params))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params))
 
 
 def test_an_error_in_a_callback_lets_go_of_everything(tmp_path):
