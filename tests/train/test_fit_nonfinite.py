@@ -1,5 +1,6 @@
 """What `fit` does when a number becomes infinite or NaN, and when it is interrupted."""
 
+import functools
 import os
 import signal
 import threading
@@ -76,20 +77,26 @@ def test_raise_notices_parameters_that_overflow_in_the_last_step():
         )
 
 
+@functools.cache
+def without_the_bad_row():
+    """The state after two epochs whose bad steps only count."""
+    step = jax.jit(train.make_train_step(MODEL, bad, SGD))
+    state = train.init_state(MODEL, SGD, jax.random.key(0), X)
+    for epoch in range(2):
+        for rows in epoch_batches(40, 8, 0, epoch)[0]:
+            if BAD_ROW in rows:
+                state = state.replace(step=state.step + 1)
+            else:
+                state, _ = step(state, (X[rows], TARGETS[rows]))
+    return toy.plain(state)
+
+
 @pytest.mark.parametrize("steps_per_call", [None, 1])
 def test_skip_leaves_the_step_out(steps_per_call):
     state, history = fit(on_nonfinite="skip", epochs=2, steps_per_call=steps_per_call)
     assert history["skipped"] == [0.2, 0.2] and np.isfinite(history["loss"]).all()
     assert state.step == 10
-    step = jax.jit(train.make_train_step(MODEL, bad, SGD))
-    expected = train.init_state(MODEL, SGD, jax.random.key(0), X)
-    for epoch in range(2):
-        for rows in epoch_batches(40, 8, 0, epoch)[0]:
-            if BAD_ROW in rows:
-                expected = expected.replace(step=expected.step + 1)
-            else:
-                expected, _ = step(expected, (X[rows], TARGETS[rows]))
-    chex.assert_trees_all_close(toy.plain(state), toy.plain(expected), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(toy.plain(state), without_the_bad_row(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps_per_call", [None, 1])

@@ -17,8 +17,9 @@ def test_sigterm_at_twenty_random_steps():
     all_went_well(_reliability.stopped_and_resumed(20, seed=1))
 
 
-def test_ctrl_c_at_random_steps():
-    all_went_well(_reliability.stopped_and_resumed(5, seed=2, number=signal.SIGINT))
+@pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_ctrl_c_at_random_steps(times):
+    all_went_well(_reliability.stopped_and_resumed(times, seed=2, number=signal.SIGINT))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from jaxdl import nn, serial, train
 from tests.train import toy
 
-MODEL = toy.mlp()
+MODEL, SGD = toy.mlp(), optax.sgd(0.1)
 X, Y = toy.data()
 ONE_HOT = np.eye(3, dtype=np.float32)[Y]
 IMAGES = np.zeros((50, 4, 4, 1), np.uint8)
@@ -17,7 +17,7 @@ NAN[3, 1], NAN[4, 0] = np.nan, np.inf
 
 
 def fit(data=(X, Y), model=MODEL, **options):
-    options = {"loss": "cross_entropy", "optimizer": optax.sgd(0.1), "verbose": 0} | options
+    options = {"loss": "cross_entropy", "optimizer": SGD, "verbose": 0} | options
     return train.fit(model, data, **options)
 
 
