@@ -11,7 +11,7 @@ from tests.train import toy
 
 MODEL, SGD = toy.mlp(), optax.sgd(0.1)
 X, Y = (jnp.asarray(a) for a in toy.data())
-ROWS = Rows((X, Y), jnp.arange(48, dtype=jnp.int32).reshape(6, 8), None)
+ROWS = Rows((X, Y), jnp.asarray(np.arange(48, dtype=np.int32).reshape(6, 8)), None)
 STEP = jax.jit(train.make_train_step(MODEL, "cross_entropy", SGD), inline=True)
 
 

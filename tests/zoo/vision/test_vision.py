@@ -21,7 +21,6 @@ from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
 from tests.nn.filled import filled as random_parameters
 
 # Tracing a deep network takes seconds: one model and one image size for each, shared by all tests.
-KEY = jax.random.key(0)
 MODELS = {
     "alexnet": (alexnet, 227),
     "vgg11": (vgg11, 224),
@@ -51,8 +50,12 @@ def image(size):
     return jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
 
 
+def init_shapes(model, image):
+    return jax.eval_shape(model.init, jax.random.key(0), image)
+
+
 def parameters(model, image):
-    return tree.count(jax.eval_shape(model.init, KEY, image)[0])
+    return tree.count(init_shapes(model, image)[0])
 
 
 def counted(module, channels):
@@ -182,7 +185,7 @@ def test_a_gate_multiplies_whole_channels():
 def test_alexnet_in_numbers():
     """The lectures' 630 million connections do not follow from the figure; 724 million do."""
     model, x = built("alexnet")
-    params = jax.eval_shape(model.init, KEY, x)[0]
+    params = init_shapes(model, x)[0]
     weights = [params[f"{kind}_{i}"] for kind, n in (("conv", 5), ("dense", 3)) for i in range(n)]
     counts = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
     assert [tree.count(part) for part in weights] == counts and sum(counts) == 60_965_224
@@ -332,8 +335,7 @@ def test_the_outputs_are_those_of_the_pytorch_models(name):
         model = make()
         x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
         x = x.transpose(0, 2, 3, 1)
-        shapes = jax.eval_shape(model.init, KEY, x)
-        params, state = filled(model, *shapes)
+        params, state = filled(model, *init_shapes(model, x))
         y = np.asarray(jax.jit(model.apply)(params, state, x)[0])[0]
     np.testing.assert_allclose(y[:5], first, rtol=1e-6)
     np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
