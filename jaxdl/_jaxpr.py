@@ -1,6 +1,7 @@
 """Walking through jaxprs, by what every supported JAX has.
 
-All that touches the form of JAX's programs stands here: a new JAX that changes it is met here.
+All that rests on the form of JAX's programs is here and, where it is what a primitive stores, in
+`jaxdl._primitives`: a new JAX with another form concerns only these two.
 """
 
 from __future__ import annotations
@@ -13,24 +14,19 @@ import jax
 from jax.extend import core
 
 Literal = core.Literal
-CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-"""Where equations that only call a function keep it."""
-CALLING = {
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "remat",
-    "remat2",
-    "checkpoint",
-    "custom_jvp_call",
-    "custom_vjp_call",
-    "custom_vjp_call_jaxpr",
-}
-
-
 plain = jax.make_user_context(default_value=False)
 """Whether layers are to be written as what they are, not as what is fast here. Caches heed it."""
+
+
+def primitives():
+    """Imports `jaxdl._primitives`, which is checked against the running JAX at its first import.
+
+    Raises:
+      ImportError: this version of JAX stores the parameters of a primitive in another form.
+    """
+    from jaxdl import _primitives
+
+    return _primitives
 
 
 def traced(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
@@ -58,20 +54,6 @@ def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
 
 def closed(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> core.ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
-
-
-def called(equation: Any, custom: bool = True) -> core.ClosedJaxpr | None:
-    """The function that an equation calls as it is: of `jit`, `checkpoint`, `custom_jvp`, ...
-
-    Args:
-      equation: of a jaxpr.
-      custom: whether functions with a derivative of their own are opened too, and so lose it.
-    """
-    name = equation.primitive.name
-    if name not in CALLING or (name.startswith("custom") and not custom):
-        return None
-    found = [equation.params[name] for name in CALLS if name in equation.params]
-    return closed(found[0]) if found else None
 
 
 def apply(equation: Any, *values: Any) -> list[Any]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import importlib
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -34,8 +33,8 @@ Tree = dict[str, Any]
 Tap = Callable[[str, Any], Any]
 """`tap(path, value) -> value`: sees, and may replace, the output of the child at `path`."""
 
-_NAME = "unsafe_am_i_under_a_jit_DO_NOT_USE"  # moved to jax.extend.core after jax 0.9
-_under_jit = getattr(jex, _NAME, None) or getattr(importlib.import_module("jax.core"), _NAME)
+# No public function tells whether jax.jit traces. Without this one models are built unchecked.
+_under_jit = getattr(jex, "unsafe_am_i_under_a_jit_DO_NOT_USE", lambda: False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -76,9 +76,10 @@ def _after(equation: Any, given: list[Found]) -> Sequence[Found]:
     if name == "scan":
         return _scanned(equation, given)
     if name == "cond":
-        branches = [_passed(branch.jaxpr, given[1:]) for branch in equation.params["branches"]]
-        return [_deepest(outputs) for outputs in zip(*branches, strict=True)]
-    if (inner := _jaxpr.called(equation)) is not None:
+        branches = _jaxpr.primitives().branches(equation)
+        passed = [_passed(branch.jaxpr, given[1:]) for branch in branches]
+        return [_deepest(outputs) for outputs in zip(*passed, strict=True)]
+    if (inner := _jaxpr.primitives().called(equation)) is not None:
         return _passed(inner.jaxpr, given)
     deepest = _deepest(given)
     if name in PRODUCTS and given[0].of_inputs != given[1].of_inputs:
@@ -88,11 +89,12 @@ def _after(equation: Any, given: list[Found]) -> Sequence[Found]:
 
 def _scanned(equation: Any, given: list[Found]) -> list[Found]:
     """Round by round, since what is carried has passed the layers of every round before."""
-    fixed, carried = equation.params["num_consts"], equation.params["num_carry"]
+    loop = _jaxpr.primitives().scan(equation)
+    fixed, carried = loop.num_consts, loop.num_carry
     carry, rows = given[fixed : fixed + carried], given[fixed + carried :]
     outputs: list[list[Found]] = []
-    for _ in range(equation.params["length"]):
-        made = _passed(equation.params["jaxpr"].jaxpr, [*given[:fixed], *carry, *rows])
+    for _ in range(loop.length):
+        made = _passed(loop.body.jaxpr, [*given[:fixed], *carry, *rows])
         carry = made[:carried]
         outputs.append(made[carried:])
     return [*carry, *(_deepest(steps) for steps in zip(*outputs, strict=True))]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-from jaxdl._jaxpr import inner_jaxprs, written
+from jaxdl._jaxpr import inner_jaxprs, primitives, written
 from jaxdl.core import Module, Tree
 
 __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
@@ -170,14 +170,15 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
         name = eqn.primitive.name
         if name in ("dot_general", "conv_general_dilated"):
             lhs, rhs, out = (_shape(v) for v in (*eqn.invars[:2], eqn.outvars[0]))
-            numbers = eqn.params["dimension_numbers"]
             if name == "dot_general":
-                depth = math.prod(lhs[axis] for axis in numbers[0][0])
+                contracting = primitives().dot_general(eqn).contracting
+                depth = math.prod(lhs[axis] for axis in contracting[0])
             else:
-                depth = math.prod(rhs) // rhs[numbers.rhs_spec[0]]
+                specs = primitives().convolution(eqn).dimension_numbers
+                depth = math.prod(rhs) // rhs[specs.rhs_spec[0]]
             flops[at] = flops.get(at, 0) + 2 * times * math.prod(out) * depth
         else:
-            inner = times * (eqn.params["length"] if name == "scan" else 1)
+            inner = times * (primitives().scan(eqn).length if name == "scan" else 1)
             for sub in inner_jaxprs(eqn.params):
                 _count_flops(sub, at, inner, flops)
 

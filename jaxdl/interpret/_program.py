@@ -52,14 +52,10 @@ class Operation:
         lines = map(_jaxpr.line, (self.equation, *reversed(self.calls)))
         return next(filter(None, lines), "an unknown line")
 
-    @property
-    def params(self) -> dict[str, Any]:
-        return self.equation.params
-
     def __call__(self, *values: Any) -> Sequence[Any]:
         if self.name.startswith("custom"):
             return _jaxpr.apply(self.equation, *values)
-        found = self.equation.primitive.bind(*values, **self.params)
+        found = self.equation.primitive.bind(*values, **self.equation.params)
         return found if self.equation.primitive.multiple_results else [found]
 
 
@@ -152,7 +148,7 @@ def program(closed: Any, custom: bool = True) -> Program:
         for equation in jaxpr.eqns:
             inputs = [atom(var) for var in equation.invars]
             here = "/".join(filter(None, (scope, _jaxpr.scope(equation))))
-            inner = _jaxpr.called(equation, custom)
+            inner = _jaxpr.primitives().called(equation, custom)
             if inner is not None:
                 found = write(inner, inputs, here, (*calls, equation))
                 env |= zip(equation.outvars, found, strict=True)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
-from jaxdl._jaxpr import inner_jaxprs
+from jaxdl._jaxpr import inner_jaxprs, primitives
 from jaxdl.train.distributed import Placement
 from jaxdl.train.state import TrainState
 
@@ -191,12 +191,8 @@ def slow_when_looped(step: Callable, state: TrainState, rows: Rows) -> bool:
 def _sums_over_batch(jaxpr: jex.Jaxpr) -> bool:
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "conv_general_dilated":
-            batch_axis = eqn.params["dimension_numbers"].lhs_spec[0]
-            if batch_axis != 0:
+            if primitives().convolution(eqn).dimension_numbers.lhs_spec[0] != 0:
                 return True
-        # The transpose of a linear_call is a parameter too, and does not run.
-        linear = eqn.primitive.name == "linear_call"
-        params = {"callee": eqn.params["callee"]} if linear else eqn.params
-        if any(_sums_over_batch(sub) for sub in inner_jaxprs(params)):
+        if any(map(_sums_over_batch, inner_jaxprs(eqn.params))):
             return True
     return False

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret._incremental import box as boxes
 from jaxdl.interpret._incremental.box import Box, Change
 from jaxdl.interpret._incremental.sliding import applied, convolution, padding, pooling, slicing
@@ -65,31 +66,32 @@ def _elementwise(operation, have, shapes, outs):
 
 
 def _reduction(operation, have, shapes, outs):
-    axes = operation.params["axes"]
+    axes = primitives().axes(operation.equation)
     box = have[0].widened(axes, shapes[0])
     kept = [axis for axis in range(len(shapes[0])) if axis not in axes]
     return Change([box], [box.picked(kept)], operation)
 
 
 def _transpose(operation, have, shapes, outs):
-    return Change(have, [have[0].picked(operation.params["permutation"])], operation)
+    order = primitives().axes(operation.equation)
+    return Change(have, [have[0].picked(order)], operation)
 
 
 def _squeeze(operation, have, shapes, outs):
-    gone = operation.params["dimensions"]
+    gone = primitives().axes(operation.equation)
     kept = [axis for axis in range(len(shapes[0])) if axis not in gone]
     return Change(have, [have[0].picked(kept)], lambda x: [lax.squeeze(x, gone)])
 
 
 def _reverse(operation, have, shapes, outs):
-    axes = list(operation.params["dimensions"])
+    axes = list(primitives().axes(operation.equation))
     starts = have[0].starts.copy()
     starts[:, axes] = (np.asarray(shapes[0], int) - have[0].ends)[:, axes]
     return Change(have, [Box(starts, have[0].sizes)], operation)
 
 
 def _broadcast(operation, have, shapes, outs):
-    axes, shape = operation.params["broadcast_dimensions"], outs[0].shape
+    axes, shape = primitives().axes(operation.equation), outs[0].shape
     spread = [i for i, axis in enumerate(axes) if shapes[0][i] != shape[axis]]
     box = have[0]
     out = boxes.whole(shape, len(box.starts))
@@ -99,13 +101,13 @@ def _broadcast(operation, have, shapes, outs):
 
 
 def _concatenate(operation, have, shapes, outs):
-    axis, shape = operation.params["dimension"], outs[0].shape
+    (axis,), shape = primitives().axes(operation.equation), outs[0].shape
     box = boxes.hull([box.widened([axis], shape) for box in have if box], shape)
     return Change([box.widened([axis], shape) for shape in shapes], [box], operation)
 
 
 def _split(operation, have, shapes, outs):
-    axis = operation.params["axis"]
+    (axis,) = primitives().axes(operation.equation)
     box = have[0].widened([axis], shapes[0])
     return Change([box], [box.widened([axis], out.shape) for out in outs], operation)
 
@@ -114,7 +116,7 @@ def _product(operation, have, shapes, outs):
     if all(have):
         return None
     side = 0 if have[0] is not None else 1
-    summed, batches = operation.params["dimension_numbers"]
+    summed, batches = primitives().dot_general(operation.equation)
     box = have[side].widened(summed[side], shapes[side])
     batch = box.picked(batches[side])
     wants: list[Box | None] = [box, box]
@@ -132,7 +134,7 @@ def _product(operation, have, shapes, outs):
 
 def _reshape(operation, have, shapes, outs):
     shape, new = shapes[0], outs[0].shape
-    if operation.params["dimensions"] is not None:
+    if primitives().reshape_order(operation.equation) is not None:
         return None
     want, out = have[0], boxes.whole(new, len(have[0].starts))
     for before, after in _groups(shape, new):

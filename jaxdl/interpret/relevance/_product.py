@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Operation, Value, read
 
 
@@ -91,9 +92,9 @@ class Product:
 def feature_axes(operation: Operation, slot: int) -> dict[int, int]:
     """Axes of the weights, and the axes of the output that they become."""
     if operation.name == "conv_general_dilated":
-        numbers = operation.params["dimension_numbers"]
+        numbers = primitives().convolution(operation.equation).dimension_numbers
         return {numbers.rhs_spec[0]: numbers.out_spec[1]}
-    (contract, batch) = operation.params["dimension_numbers"]
+    (contract, batch) = primitives().dot_general(operation.equation)
     own = 1 - slot
     shapes = [variable.aval.shape for variable in operation.equation.invars]
     free = [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value
 from jaxdl.interpret.relevance._bounds import ELEMENTWISE, STRUCTURAL, Bounds
 from jaxdl.interpret.relevance._product import Product, feature_axes
@@ -164,7 +165,7 @@ class Structure:
             return every
         if operation.name == "broadcast_in_dim":
             source = operation.inputs[0]
-            along = operation.params["broadcast_dimensions"]
+            along = primitives().axes(operation.equation)
             if isinstance(source, Constant):
                 return set()
             inner = self._varies(source)
@@ -193,7 +194,7 @@ class Structure:
         )
         x = inner.inputs[0] if inner and highest and highest.name == "reduce_max" else top.inputs[0]
         if isinstance(x, Value):
-            self.softmax[operation] = x, total.params["axes"]
+            self.softmax[operation] = x, primitives().axes(total.equation)
 
     def _made_by(self, atom: Atom, through: tuple[str, ...]) -> Operation | None:
         operation = self.maker.get(atom) if isinstance(atom, Value) else None

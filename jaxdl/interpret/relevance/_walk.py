@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Operation, Program, Value, program, read
 
 Env = dict[Value, Any]
@@ -80,13 +81,13 @@ def activity(program: Program, active: Iterable[Value], stopped: bool = True) ->
 
 def scan_activity(operation: Operation, active: set[Value]) -> tuple[list[bool], list[bool]]:
     """Which inputs of a loop's body depend on the active values, and which outputs."""
-    body = program(operation.params["jaxpr"])
-    start = operation.params["num_consts"]
+    scan = primitives().scan(operation.equation)
+    body, start = program(scan.body), scan.num_consts
     live = [isinstance(atom, Value) and atom in active for atom in operation.inputs]
     while True:
         inside = activity(body, (v for v, on in zip(body.inputs, live, strict=True) if on))
         out = [isinstance(atom, Value) and atom in inside for atom in body.outputs]
-        carried = out[: operation.params["num_carry"]]
+        carried = out[: scan.num_carry]
         new = list(live)
         for i, on in enumerate(carried):
             new[start + i] |= on
@@ -98,7 +99,7 @@ def scan_activity(operation: Operation, active: set[Value]) -> tuple[list[bool],
 def cond_activity(operation: Operation, active: set[Value]) -> list[bool]:
     live = [isinstance(atom, Value) and atom in active for atom in operation.inputs[1:]]
     outs = []
-    for closed in operation.params["branches"]:
+    for closed in primitives().branches(operation.equation):
         branch = program(closed)
         inside = activity(branch, (v for v, on in zip(branch.inputs, live, strict=True) if on))
         outs.append([isinstance(atom, Value) and atom in inside for atom in branch.outputs])
@@ -114,8 +115,8 @@ def seeds(program: Program, relevances: Iterable[jax.Array | None]) -> Relevance
 
 def scan_step(operation: Operation, active: set[Value], known: Env, plan: Planner) -> Step:
     """A loop, by a loop from its end to its beginning."""
-    body = program(operation.params["jaxpr"])
-    consts, carried = operation.params["num_consts"], operation.params["num_carry"]
+    scan = primitives().scan(operation.equation)
+    body, consts, carried = program(scan.body), scan.num_consts, scan.num_carry
     live, _ = scan_activity(operation, active)
     told = {
         value: known[atom]
@@ -123,8 +124,6 @@ def scan_step(operation: Operation, active: set[Value], known: Env, plan: Planne
         if isinstance(atom, Value) and atom in known
     }
     steps = plan(body, {v for v, on in zip(body.inputs, live, strict=True) if on}, told)
-    loop = {"length": operation.params["length"]}
-    backwards = not operation.params["reverse"]
 
     def cut(items):
         return items[:consts], items[consts : consts + carried], items[consts + carried :]
@@ -139,7 +138,7 @@ def scan_step(operation: Operation, active: set[Value], known: Env, plan: Planne
             env = body.run([*fixed, *carry, *x])
             return [read(env, atom) for atom in body.outputs[:carried]], carry
 
-        return lax.scan(forward, start, xs, reverse=operation.params["reverse"], **loop)[1]
+        return lax.scan(forward, start, xs, scan.length, scan.reverse)[1]
 
     def back(envs, out):
         runs = [[read(env, atom) for atom in operation.inputs] for env in envs]
@@ -159,7 +158,9 @@ def scan_step(operation: Operation, active: set[Value], known: Env, plan: Planne
         start = (list(out[:carried]), [jnp.zeros_like(value) for value in fixed[0]])
         history = [before(values) for values in runs]
         along = (history, [cut(values)[2] for values in runs], list(out[carried:]))
-        (of_carry, of_fixed), of_xs = lax.scan(backward, start, along, reverse=backwards, **loop)
+        (of_carry, of_fixed), of_xs = lax.scan(
+            backward, start, along, scan.length, not scan.reverse
+        )
         found = [*of_fixed, *of_carry, *of_xs]
         return [r if on else None for r, on in zip(found, live, strict=True)]
 
@@ -170,7 +171,7 @@ def cond_step(operation: Operation, active: set[Value], plan: Planner) -> Step:
     """A condition: the branch that was taken is walked."""
     live = [isinstance(atom, Value) and atom in active for atom in operation.inputs]
     branches = []
-    for closed in operation.params["branches"]:
+    for closed in primitives().branches(operation.equation):
         body = program(closed)
         on = {v for v, on in zip(body.inputs, live[1:], strict=True) if on}
         branches.append((body, plan(body, on, {})))

@@ -108,7 +108,8 @@ def register_rule(
       primitive: the operation's name, as the error tells it.
       rule: `rule(inputs, outputs, relevances, params)`, from lists of the operation's inputs, its
         outputs and their relevances, and its parameters, to the inputs' relevances: a list of
-        arrays, or None where an input has none.
+        arrays, or None where an input has none. The parameters' names are those of the installed
+        JAX; other versions may have others.
 
     Example:
       >>> passed = lambda inputs, outputs, relevances, params: relevances
@@ -192,7 +193,7 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if name in REGISTERED:
         rule = REGISTERED[name]
         pick = lambda found: [found[i] for i in given]  # noqa: E731
-        return step(lambda *at: pick(rule(*at, operation.params)))
+        return step(lambda *at: pick(rule(*at, operation.equation.params)))
     if name == "scan":
         return _walk.scan_step(operation, found.active, found.known, plan)
     if name == "cond":
