@@ -14,6 +14,8 @@ import jax
 from jax.extend import core
 
 Literal = core.Literal
+ClosedJaxpr = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
+"""From JAX 0.12 the same as `Jaxpr`, and no longer exported under this name."""
 plain = jax.make_user_context(default_value=False)
 """Whether layers are to be written as what they are, not as what is fast here. Caches heed it."""
 
@@ -29,12 +31,12 @@ def primitives():
     return _primitives
 
 
-def traced(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+def traced(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
     """The program of `f(*args)` as it runs, and its output's shapes."""
     return jax.make_jaxpr(f, return_shape=True)(*args)
 
 
-def written(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+def written(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
     """The program of `f(*args)` to be read, not run, and its output's shapes.
 
     A layer's main operation is in it as itself: a convolution as one, though on a CPU some are
@@ -46,14 +48,14 @@ def written(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
     """The jaxprs that an equation holds: a loop's body, the branches of a condition."""
-    kinds = (core.Jaxpr, core.ClosedJaxpr)
+    kinds = (core.Jaxpr, ClosedJaxpr)
     for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, kinds)):
         if isinstance(leaf, kinds):
-            yield leaf.jaxpr if isinstance(leaf, core.ClosedJaxpr) else leaf
+            yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
 
 
-def closed(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> core.ClosedJaxpr:
-    return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+def closed(jaxpr: core.Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
+    return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
 
 def apply(equation: Any, *values: Any) -> list[Any]:
@@ -70,7 +72,7 @@ def apply(equation: Any, *values: Any) -> list[Any]:
         equation.effects,
         info._replace(**names),
     )
-    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*held.values())
+    return core.jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))(*held.values())
 
 
 def scope(equation: Any) -> str:

@@ -47,8 +47,8 @@ def _summary(equation: Any) -> Any:
     first = lambda function: function.jaxpr.eqns[0].primitive.name  # noqa: E731
     match equation.primitive.name:
         case "scan":
-            body, *rest = parameters.scan(equation)
-            return [aval.shape for aval in body.in_avals], *rest
+            loop: Any = parameters.scan(equation)
+            return [aval.shape for aval in loop.body.in_avals], *loop[1:]
         case "cond":
             return [first(branch) for branch in parameters.branches(equation)]
         case name if name in parameters.CALLS:

@@ -9,7 +9,7 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from jaxdl._jaxpr import closed
+from jaxdl._jaxpr import ClosedJaxpr, closed
 
 REDUCTIONS = "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor".split()
 WINDOWS = ("reduce_window_max", "reduce_window_min", "reduce_window_sum")
@@ -56,7 +56,7 @@ Pairs = tuple[tuple[int, int], ...]
 class Scan(NamedTuple):
     """`lax.scan`: the inputs are constants, the first carry and the sequences, in this order."""
 
-    body: core.ClosedJaxpr
+    body: ClosedJaxpr
     length: int
     reverse: bool
     num_consts: int
@@ -116,12 +116,12 @@ def _unstacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
     return sum(rank(one) == rank(other) for one, other in zip(outside, inside, strict=True))
 
 
-def branches(equation: Any) -> list[core.ClosedJaxpr]:
+def branches(equation: Any) -> list[ClosedJaxpr]:
     """The branches of `lax.cond` or `lax.switch`. The first input is the index of the branch."""
     return _inner(equation)
 
 
-def called(equation: Any, custom: bool = True) -> core.ClosedJaxpr | None:
+def called(equation: Any, custom: bool = True) -> ClosedJaxpr | None:
     """The function that an equation calls as it is: of `jit`, `checkpoint`, `custom_jvp`, ...
 
     Args:
@@ -187,8 +187,8 @@ def _read(equation: Any) -> list[Any]:
     return [equation.params[name] for name in NAMES[equation.primitive.name]]
 
 
-def _inner(equation: Any) -> list[core.ClosedJaxpr]:
+def _inner(equation: Any) -> list[ClosedJaxpr]:
     """The functions that an equation stores, under any name."""
-    kinds = (core.Jaxpr, core.ClosedJaxpr)
+    kinds = (core.Jaxpr, ClosedJaxpr)
     leaves = jax.tree.leaves(equation.params, is_leaf=lambda leaf: isinstance(leaf, kinds))
     return [closed(leaf) for leaf in leaves if isinstance(leaf, kinds)]
