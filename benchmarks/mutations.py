@@ -8,7 +8,9 @@ tests that noticed must pass on an unchanged copy.
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -490,7 +492,8 @@ def run(config: Any, whole: bool = True) -> list[dict[str, Any]]:
             mutation.apply(pathlib.Path(folder))
     if config.smoke:
         chosen, whole = chosen[:1], False
-    rows = [measure(mutation, whole) for mutation in chosen]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for a process
+        rows = list(pool.map(measure, chosen, itertools.repeat(whole)))
     noticing = [row["noticed_by"] for row in rows if row["noticed_by"] is not None]
     missed = [row["mutation"] for row in rows if row["noticed_by"] is None]
     if noticing:
@@ -511,7 +514,7 @@ def baseline(tests: list[str]) -> dict[str, Any]:
         _copy(pathlib.Path(folder), _tracked())
         failed, seconds = _first_failure(pathlib.Path(folder), list(dict.fromkeys(tests)))
     if failed is not None:
-        raise RuntimeError(f"{failed} fails without a mutation: mend it and measure again.")
+        raise RuntimeError(f"{failed} fails without a mutation too: fix it and measure again.")
     return _row(f"baseline: the tests that noticed, unchanged ({len(tests)})", None, None, seconds)
 
 
