@@ -131,10 +131,13 @@ def speed(name: str, *peers: str) -> tuple[str, str]:
     rows = benchmark_rows(name)
     if not rows:
         return "", ""
+    left_out = ("temporary memory", "peak memory", "its products alone")
     ratios = [
-        f"{short(row['work'])} {row['ratio']:.2f}"
+        f"{short(row['work'])} {row['ratio']:.{2 if row['ratio'] >= 0.1 else 3}f}"
         for row in rows
-        if row["peer"] in peers and row["ratio"] is not None and "memory" not in row["work"]
+        if row["peer"] in peers
+        and row["ratio"] is not None
+        and not any(words in row["work"] for words in left_out)
     ]
     whose = " or ".join(peers)
     return f"python -m benchmarks {name}", f"time / {whose}'s: " + ", ".join(ratios)
