@@ -34,6 +34,18 @@ def test_a_step_in_time_is_a_layer():
     assert jaxdl.depth(model, jnp.ones((2, 7, 4))) == 7
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_branches_the_deeper_counts(first):
+    def apply(params, state, x, **_):
+        one = lambda x: x @ params["a"]
+        two = lambda x: one(x) @ params["b"]
+        branches = (two, one) if first else (one, two)
+        return jax.lax.cond(x.sum() > 0, *branches, x), state
+
+    weights = {"a": jnp.ones((4, 4)), "b": jnp.ones((4, 4))}
+    assert jaxdl.depth(jaxdl.Module(lambda key, x: (weights, {}), apply), X) == 2
+
+
 def test_a_loop_of_unknown_length():
     endless = jaxdl.serial(
         nn.dense(4), lambda x: jax.lax.while_loop(lambda a: a.sum() < 9, lambda a: a + 1, x)

@@ -85,6 +85,13 @@ def test_mel_filters_are_triangles_that_share_their_ends():
     np.testing.assert_allclose(inside, 1, atol=1e-5)  # neighbours add up to 1
 
 
+def test_the_first_mel_band_begins_at_the_lowest_frequency():
+    filters = data.mel_filters(10, 512, 8000, low=1000.0)
+    frequencies = np.fft.rfftfreq(512, 1 / 8000)
+    assert not filters[frequencies <= 1000].any()
+    assert filters[(frequencies > 1000) & (frequencies < 1100), 0].all()
+
+
 def test_log_mel_against_scipy():
     rng = np.random.default_rng(0)
     samples = rng.normal(size=4000).astype(np.float32) * 0.1

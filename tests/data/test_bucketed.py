@@ -21,3 +21,10 @@ def test_every_seed_has_other_groups_of_rows():
         return {frozenset(own.tolist()) for own, _ in batches}
 
     assert len(groups(0) & groups(1)) < 3
+
+
+def test_batches_of_all_lengths_come_mixed():
+    rows, lengths = np.zeros((60, 20)), np.arange(60) % 20 + 1
+    batches = data.bucketed(rows, lengths, 4, bounds=[10, 20], seed=1)
+    widths = [batch.shape[1] for batch, _ in batches]
+    assert widths.count(10) == widths.count(20) == 8 and widths != sorted(widths)

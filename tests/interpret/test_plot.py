@@ -62,6 +62,13 @@ def test_signals_over_their_attributions():
     drawn(plot.signals(np.zeros((1, 5)), np.zeros((1, 5))))
 
 
+def test_a_step_stands_above_its_own_colour_and_ten_images_in_a_row():
+    (strip,) = plot.signals(np.zeros((1, 10)), np.ones((1, 10))).axes[0].images
+    assert tuple(strip.get_extent())[:2] == (-0.5, 9.5)
+    first = plot.image_grid(np.zeros((12, 2, 2))).axes[0]
+    assert first.get_subplotspec().get_gridspec().ncols == 10
+
+
 def test_maps_of_zeros_can_be_drawn():
     drawn(plot.reveal(IMAGES, np.zeros((3, 4, 4))))
     drawn(plot.heat_map(np.zeros((2, 4, 4))))

@@ -167,3 +167,7 @@ def test_a_sigmoid_gate_nearly_closes_and_opens_at_10():
     chex.assert_trees_all_close(gate, np.float32([4.5398e-5, 0.9999546]), rtol=1e-5)
     memory = np.float32([3, 7])
     chex.assert_trees_all_close(gate * memory, np.float32([0, 7]), atol=1e-3)
+
+
+def test_the_threshold_unit_of_nan_is_0():
+    assert np.asarray(nn.step(np.float32([np.nan, 1]))).tolist() == [0, 1]

@@ -92,6 +92,15 @@ def test_dropout_between_layers_is_shared_over_time_if_variational(variational):
     chex.assert_trees_all_equal(model.apply(params, {}, x)[0], x)
 
 
+def test_the_backward_direction_may_have_another_cell():
+    other = nn.gru(3)
+    model = nn.bidirectional(ELMAN, other)
+    params, state = filled(model, X)
+    y, _ = model.apply(params, state, X)
+    _, back = nn.recurrence(other, params["backward"], X, reverse=True)
+    chex.assert_trees_all_close(y[..., 4:], back, atol=1e-6)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="merge='mean'"):
         nn.bidirectional(nn.gru(3), merge="mean")

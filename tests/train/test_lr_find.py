@@ -42,6 +42,17 @@ def test_the_suggestion_follows_the_curvature(curvature):
     assert 0.01 < found.suggestion * curvature < 2
 
 
+def test_each_epoch_has_every_row_once_and_in_an_order_of_its_own():
+    """Ten rows in batches of four, each with its number for a loss: the last batch has two."""
+    data = np.ones((10, 1), np.float32), np.arange(10, dtype=np.float32)
+    number = lambda output, target: target + 0 * output[:, 0]
+    found = train.lr_find(LINE, data, loss=number, batch_size=4, steps=6)
+    first, second = found.losses.reshape(2, 3)
+    for means in (first, second):
+        assert means @ [4, 4, 2] == pytest.approx(45)
+    assert not np.allclose(first, second)
+
+
 def test_nothing_given_is_changed():
     model, data = toy.mlp(), toy.data()
     state = train.init_state(model, optax.sgd(1e-3), jax.random.key(0), data[0])

@@ -1,0 +1,60 @@
+"""Blocks of networks for images: their ways around, strides, poolings and dropout."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import scipy.ndimage
+
+import jaxdl
+from jaxdl.zoo.vision.alexnet import alexnet
+from jaxdl.zoo.vision.efficientnet import efficientnet, inverted_residual
+from jaxdl.zoo.vision.googlenet import googlenet, inception
+from jaxdl.zoo.vision.resnet import bottleneck
+from jaxdl.zoo.vision.vgg import vgg16
+from tests.nn.filled import filled, normal
+
+
+@pytest.mark.row("G12")
+@pytest.mark.parametrize("features", [8, 4])
+def test_an_inverted_residual_goes_around_its_layers_where_shapes_agree(features):
+    """With weights of zero nothing comes through the layers themselves."""
+    x = np.asarray(normal(0, 1, 4, 4, 8))
+    block = inverted_residual(8, features, expansion=2, kernel_size=3, stride=1)
+    params, state = jax.tree.map(np.zeros_like, filled(block, x))
+    y = jax.jit(block.apply)(params, state, x)[0]
+    np.testing.assert_array_equal(y, x if features == 8 else np.zeros((1, 4, 4, 4)))
+
+
+@pytest.mark.row("G04")
+def test_a_bottleneck_halves_the_map_in_its_middle_convolution():
+    block, x = bottleneck(2, 2, True), jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
+    params, state = jax.eval_shape(block.init, jax.random.key(0), x)
+    _, seen = jax.eval_shape(functools.partial(jaxdl.capture, block), params, state, x)
+    sizes = [seen[f"sum/block/conv_{i}"].shape[1:] for i in range(3)]
+    assert sizes == [(8, 8, 2), (4, 4, 2), (4, 4, 8)]
+
+
+@pytest.mark.row("G03")
+def test_the_last_branch_of_an_inception_module_is_of_the_maxima_around():
+    module, x = inception(1, 1, 1, 1, 1, 2), np.asarray(normal(0, 1, 6, 6, 5))
+    params, state = filled(module, x)
+    look = functools.partial(jaxdl.capture, module, at={"pool"})
+    _, seen = jax.jit(look)(params, state, x)
+    largest = scipy.ndimage.maximum_filter(x, (1, 3, 3, 1), mode="constant", cval=-np.inf)
+    conv = jax.tree.map(np.asarray, params["pool"]["conv_0"])
+    expected = np.maximum(largest @ conv["kernel"][0, 0] + conv["bias"], 0)
+    np.testing.assert_allclose(seen["pool"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_that_of_the_papers():
+    def rates(model):
+        layers = model.children.values()
+        return [layer.config["rate"] for layer in layers if layer.kind == "dropout"]
+
+    assert rates(alexnet()) == rates(vgg16()) == [0.5, 0.5] and rates(googlenet()) == [0.4]
+    sizes = dict(b0=0.2, b1=0.2, b2=0.3, b3=0.3, b4=0.4, b5=0.4, b6=0.5, b7=0.5)
+    assert {size: rates(efficientnet(size)) for size in sizes} == {
+        size: [rate] for size, rate in sizes.items()
+    }
