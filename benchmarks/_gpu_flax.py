@@ -16,6 +16,7 @@ from flax import linen
 
 from benchmarks import _gpu_jax as common
 from benchmarks._gpu_works import CLASSES, IMAGES
+from benchmarks._nnx import LeNet
 
 
 def machine() -> dict[str, Any]:
@@ -46,18 +47,6 @@ class MLP(linen.Module):
         x = x.reshape(len(x), -1)
         for _ in range(2):
             x = jax.nn.sigmoid(linen.Dense(500)(x))
-        return linen.Dense(10)(x)
-
-
-class LeNet(linen.Module):
-    """Two convolutions and two dense layers."""
-
-    @linen.compact
-    def __call__(self, x):
-        for features in (32, 64):
-            x = jax.nn.relu(linen.Conv(features, (3, 3), padding="VALID")(x))
-            x = linen.max_pool(x, (2, 2), (2, 2))
-        x = jax.nn.relu(linen.Dense(128)(x.reshape(len(x), -1)))
         return linen.Dense(10)(x)
 
 

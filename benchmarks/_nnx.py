@@ -52,7 +52,9 @@ def step(kind, shape):
     return step_of(*_training(kind, x.shape[-1], 0.01), x, y)
 
 
-class _LeNet(linen.Module):
+class LeNet(linen.Module):
+    """Two convolutions and two dense layers."""
+
     @linen.compact
     def __call__(self, x):
         for features in (32, 64):
@@ -65,7 +67,7 @@ class _LeNet(linen.Module):
 def scanned(shape, steps):
     """A call is so many steps of the Linen network in one compiled loop."""
     x, y = map(jnp.asarray, _inputs.images(*shape))
-    model, optimizer = _LeNet(), optax.sgd(0.01)
+    model, optimizer = LeNet(), optax.sgd(0.01)
     params = model.init(jax.random.key(0), x)
     opt_state = optimizer.init(params)
 

@@ -101,15 +101,17 @@ def judge(apply: Callable):
 def compare(
     apply: Callable, networks: list[Any], x: np.ndarray, kinds: dict[str, Explain], baseline: Any
 ) -> dict[str, dict[str, list[float]]]:
-    """For each method and measure the mean area over images, one number a network."""
-    key = lambda: jax.random.key(0)  # noqa: E731  every method has the same random numbers
+    """For each method and measure the mean area over images, one number a network.
+
+    All methods draw the same random numbers.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     for name, explain in kinds.items():
         found[name] = {"insertion": [], "deletion": [], "ROAD": []}
         for params in networks:
             target = jnp.argmax(apply(params, x), axis=1)
-            maps = compiled(apply, explain)(params, x, target, key())
-            areas = judge(apply)(params, x, maps, target, baseline, key())
+            maps = compiled(apply, explain)(params, x, target, jax.random.key(0))
+            areas = judge(apply)(params, x, maps, target, baseline, jax.random.key(0))
             for measure, values in areas.items():
                 found[name][measure].append(float(jnp.mean(values)))
         shown = "  ".join(f"{m} {np.mean(v):.3f}" for m, v in found[name].items())

@@ -46,12 +46,17 @@ def written(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
         return traced(f, *args)
 
 
-def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    """The jaxprs that an equation holds: a loop's body, the branches of a condition."""
+def stored_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr | ClosedJaxpr]:
+    """Yields the jaxprs that an equation stores under any name, each in the form that it has."""
     kinds = (core.Jaxpr, ClosedJaxpr)
-    for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, kinds)):
-        if isinstance(leaf, kinds):
-            yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+    leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, kinds))
+    return (leaf for leaf in leaves if isinstance(leaf, kinds))
+
+
+def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    """Yields the jaxprs of an equation without their constants: a loop's body, branches."""
+    for leaf in stored_jaxprs(params):
+        yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
 
 
 def closed(jaxpr: core.Jaxpr | ClosedJaxpr) -> ClosedJaxpr:

@@ -2,9 +2,9 @@
 
 `python -m tests.budget` compares the last `pytest` run, which `conftest.py` records, with
 `tests/budget.json`: `budget` has the seconds that each folder may take, `files` what each file took
-at the last commit. `python -m tests.budget --save` writes the last run there, to be committed.
-Seconds are summed over workers. They are first divided by the median ratio of the files, now to
-recorded, so that a slower machine does not count as growth.
+at the last commit. `python -m tests.budget --save` writes the files that the last run contained
+there, to be committed; the others keep their seconds. Seconds are summed over workers and divided
+by the median ratio of the files, now to recorded: a slower machine does not count as growth.
 """
 
 from __future__ import annotations
@@ -56,6 +56,14 @@ def machine_speed(now: Mapping[str, float], before: Mapping[str, float]) -> floa
     return statistics.median(ratios) if ratios else 1.0
 
 
+def merged(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """Returns the seconds to record: of the files that ran, and of others that still exist."""
+    speed = machine_speed(now, before)
+    kept = {file: seconds for file, seconds in before.items() if (HERE.parent / file).exists()}
+    ran = {file: round(seconds / speed, 1) for file, seconds in now.items()}
+    return dict(sorted((kept | ran).items()))
+
+
 def report(now: Mapping[str, float], known: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Returns the lines to print: a table of folders, then the files that have grown."""
     budget, before = known["budget"], known["files"]
@@ -82,12 +90,12 @@ def main(args: list[str]) -> int:
     if not LAST.exists():
         print(f"no {LAST.relative_to(HERE.parent)}: run pytest first")
         return 2
-    now = json.loads(LAST.read_text("utf-8"))
+    now, known = json.loads(LAST.read_text("utf-8")), recorded()
     if "--save" in args:
-        files = {file: round(seconds, 1) for file, seconds in sorted(now.items())}
-        FILE.write_text(json.dumps(recorded() | {"files": files}, indent=1) + "\n", "utf-8")
+        known["files"] = merged(now, known["files"])
+        FILE.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
         return 0
-    print(*report(now, recorded()), sep="\n")
+    print(*report(now, known), sep="\n")
     return 0
 
 

@@ -12,11 +12,14 @@ from tests import budget
 
 FAST_TESTS = "not slow"
 # Most of the suite's time is compiling programs that run once: compile them quickly, not well.
-FAST = {"xla_backend_optimization_level": "0", "xla_cpu_parallel_codegen_split_count": "1"}
+COMPILER_FLAGS = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_parallel_codegen_split_count": "1",
+}
 if jax.__version_info__ < (0, 11):
     # Halves the time to compile. XLA of later versions ends at flags that it does not know.
-    FAST["xla_cpu_use_fusion_emitters"] = "false"
-for flag, value in FAST.items():
+    COMPILER_FLAGS["xla_cpu_use_fusion_emitters"] = "false"
+for flag, value in COMPILER_FLAGS.items():
     if flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{flag}={value}".strip()
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -32,6 +32,13 @@ def test_a_new_file_counts_as_growth_and_a_small_change_does_not():
     assert [line.split()[0] for line in lines if "->" in line] == ["tests/test_new.py"]
 
 
+def test_a_run_of_some_files_keeps_the_seconds_of_the_others():
+    here, gone = "tests/test_budget.py", "tests/test_gone.py"
+    before = {here: 4.0, "tests/conftest.py": 3.0, gone: 2.0}
+    after = budget.merged({here: 8.0, "tests/test_new.py": 1.0}, before)  # a machine half as fast
+    assert after == {here: 4.0, "tests/conftest.py": 3.0, "tests/test_new.py": 0.5}
+
+
 def test_every_folder_has_a_budget():
     known = budget.recorded()
     assert set(budget.by_folder(known["files"])) <= set(known["budget"])

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 from jax import lax
-from jax.extend import core
 
-from jaxdl._jaxpr import ClosedJaxpr, closed
+from jaxdl._jaxpr import ClosedJaxpr, closed, stored_jaxprs
 
 REDUCTIONS = "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor".split()
 WINDOWS = ("reduce_window_max", "reduce_window_min", "reduce_window_sum")
@@ -189,6 +187,4 @@ def _read(equation: Any) -> list[Any]:
 
 def _inner(equation: Any) -> list[ClosedJaxpr]:
     """The functions that an equation stores, under any name."""
-    kinds = (core.Jaxpr, ClosedJaxpr)
-    leaves = jax.tree.leaves(equation.params, is_leaf=lambda leaf: isinstance(leaf, kinds))
-    return [closed(leaf) for leaf in leaves if isinstance(leaf, kinds)]
+    return [closed(jaxpr) for jaxpr in stored_jaxprs(equation.params)]
