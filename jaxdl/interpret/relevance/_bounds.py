@@ -61,7 +61,7 @@ class Bounds:
     def _work_out(self, atom: Atom) -> tuple[Any, Any]:
         free = (np.float64(-np.inf), np.float64(np.inf))
         if isinstance(atom, Constant) or atom not in self.depends:
-            value = self._constant(atom)
+            value = self.constant(atom)
             return free if value is None else (value, value)
         operation = self.maker.get(atom)
         if operation is None:
@@ -91,7 +91,7 @@ class Bounds:
             return np.asarray(moved[0]), np.asarray(moved[1])
         return free
 
-    def _constant(self, atom: Atom) -> np.ndarray | None:
+    def constant(self, atom: Atom) -> np.ndarray | None:
         """A value that is known before the program runs."""
         if isinstance(atom, Constant):
             return np.asarray(atom.value, np.float64)
@@ -104,7 +104,7 @@ class Bounds:
         )
         if operation is None or not small or operation.name not in ELEMENTWISE | STRUCTURAL:
             return None
-        values = [self._constant(a) for a in operation.inputs]
+        values = [self.constant(a) for a in operation.inputs]
         if any(value is None for value in values):
             return None
         kinds = [variable.aval.dtype for variable in operation.equation.invars]

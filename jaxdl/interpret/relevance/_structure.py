@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value
 from jaxdl.interpret.relevance._bounds import ELEMENTWISE, STRUCTURAL, Bounds
 from jaxdl.interpret.relevance._product import Product, feature_axes
+
+ADDITIONS = ("add", "add_any", "sub")
 
 
 class Structure:
@@ -28,7 +32,7 @@ class Structure:
       inside: operations that are a part of a product, its bias for example.
       root: of which value each is an elementwise function, possibly of itself.
       softmax: operations that give a softmax, of what, and along which axes.
-      sums: values that are weighted sums, to which a constant may be added as a bias.
+      biases: operations that add a constant which takes a share of the relevance.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class Structure:
                 self.users.setdefault(value, []).append(operation)
         self.products: dict[Operation, Product] = {}
         self.inside: dict[Operation, Product] = {}
-        self.sums: set[Value] = set()
+        self.biases: set[Operation] = set()
         self.root: dict[Value, Value] = {v: v for v in self.depends}
         self.softmax: dict[Operation, tuple[Value, tuple[int, ...]]] = {}
         # The values that no product has made: what it makes of these is the first layer.
@@ -58,6 +62,8 @@ class Structure:
         for operation in program.operations:
             self._read(operation)
         self.bounds = Bounds(program, self.maker, self.depends, set(self.softmax), self.known)
+        if layers:
+            self._separate_biases()
 
     def live(self, operation: Operation) -> list[bool]:
         """Which operands depend on the input."""
@@ -66,9 +72,6 @@ class Structure:
     def _read(self, operation: Operation) -> None:
         live = self.live(operation)
         if operation in self.inside:
-            product = self.inside[operation]
-            if operation.outputs[0] == product.y:
-                self.sums.add(product.y)
             return
         linear = operation.name in ("dot_general", "conv_general_dilated")
         if (
@@ -88,16 +91,6 @@ class Structure:
             self.fresh |= set(operation.outputs)
         self._softmax(operation)
         out = operation.outputs[0]
-        summed = [value in self.sums for value in depending]
-        if (name in ("add", "add_any", "sub") and sum(live) == 2 and any(summed)) or (
-            name in STRUCTURAL and all(summed)
-        ):
-            self.sums |= set(operation.outputs)
-            if sum(live) == 2:
-                return
-        elif self.layers and self.is_bias(operation):
-            self.sums.add(out)
-            return
         if name in ELEMENTWISE and operation not in self.softmax:
             shapes = self.program.shapes
             roots = {self.root[value] for value in depending}
@@ -105,13 +98,97 @@ class Structure:
             if len(roots) == 1 and same:
                 self.root[out] = roots.pop()
 
-    def is_bias(self, operation: Operation) -> bool:
-        """Whether a constant is added to a weighted sum."""
+    def _separate_biases(self) -> None:
+        """Takes sums at the beginning or the end of an elementwise function out of it.
+
+        An elementwise function of one value passes all relevance, but a constant that is added to
+        its input (batch norm before a ReLU, position embeddings) or to its result is a term of a
+        sum and takes its share. Without that, the relevance of an output near the constant goes to
+        an input near 0, and the next division by that input makes it arbitrarily large. A constant
+        within the function, such as the 3 of x * relu6(x + 3) / 6, is a part of it.
+        """
+        functions: dict[Value, list[Operation]] = {}
+        for operation in self.program.operations:
+            for out in operation.outputs[:1]:
+                if self.root.get(out, out) != out:
+                    functions.setdefault(self.root[out], []).append(operation)
+        for function in functions.values():
+            for i, operation in enumerate(function):
+                if operation.name not in ADDITIONS:
+                    continue
+                (out,) = operation.outputs
+                before = self._function_to(operation, function[:i])
+                after = self._function_of(out, function[i + 1 :])
+                if (
+                    after is not None
+                    and (all(map(self._is_affine, after)) or all(map(self._is_affine, before)))
+                    and not self._vanishes([*before, operation, *after])
+                ):
+                    self.root |= {op.outputs[0]: out for op in after} | {out: out}
+                    if sum(self.live(operation)) == 1:
+                        self.biases.add(operation)
+
+    def _function_to(self, operation: Operation, function: list[Operation]) -> list[Operation]:
+        """Returns the operations of an elementwise function that an operation depends on."""
+        start, before = self.root[operation.outputs[0]], []
+        needed = set(operation.inputs) - {start}
+        for earlier in reversed(function):
+            if earlier.outputs[0] in needed:
+                before.append(earlier)
+                needed |= set(earlier.inputs) - {start}
+        return before[::-1]
+
+    def _function_of(self, value: Value, operations: list[Operation]) -> list[Operation] | None:
+        """Returns those of the operations that depend on a value, if they use no other value."""
+        values, after = {value}, []
+        for operation in operations:
+            inputs = {a for a in operation.inputs if isinstance(a, Value) and a in self.depends}
+            if inputs <= values:
+                values |= set(operation.outputs)
+                after.append(operation)
+            elif inputs & values:
+                return None
+        return after
+
+    def _vanishes(self, function: list[Operation]) -> bool:
+        """Whether a function of which all constants are known is 0 at 0 and not around it.
+
+        Such a function, exp(x) - 1 or log(x + 1), is an activation without a bias.
+        """
+        start, results = self.root[function[-1].outputs[0]], {op.outputs[0] for op in function}
+        others = {a for op in function for a in op.inputs} - results - {start}
+        constants = {atom: self.bounds.constant(atom) for atom in others}
+        if any(value is None or value.size != 1 for value in constants.values()):
+            return False
+
+        def evaluate(value: float) -> float:
+            env: dict[Any, Any] = constants | {start: np.asarray(value)}
+            for operation in function:
+                kinds = [variable.aval.dtype for variable in operation.equation.invars]
+                inputs = zip((env[a] for a in operation.inputs), kinds, strict=True)
+                (env[operation.outputs[0]],) = operation(
+                    *(jnp.asarray(np.reshape(value, ()), kind) for value, kind in inputs)
+                )
+            return float(env[function[-1].outputs[0]])
+
+        with jax.ensure_compile_time_eval():
+            return evaluate(0.0) == 0 != evaluate(1e-3)
+
+    def affine_before(self, value: Value) -> set[Operation]:
+        """Returns the affine operations by constants that a value is the result of."""
+        operations = set()
+        while (maker := self.maker.get(value)) is not None and self._is_affine(maker):
+            operations.add(maker)
+            (value,) = (a for a in maker.inputs if isinstance(a, Value) and a in self.depends)
+        return operations
+
+    def _is_affine(self, operation: Operation) -> bool:
+        """Whether an elementwise operation is affine in its one operand that is no constant."""
         live = self.live(operation)
-        return (
-            operation.name in ("add", "add_any", "sub")
-            and sum(live) == 1
-            and operation.inputs[live.index(True)] in self.sums
+        if sum(live) != 1:
+            return False
+        return operation.name in (*ADDITIONS, "mul", "neg", "convert_element_type", "copy") or (
+            operation.name == "div" and live[0]
         )
 
     def _product(self, operation: Operation, slot: int) -> None:
@@ -145,8 +222,6 @@ class Structure:
         product = Product(operation, slot, tuple(after), first)
         self.products[operation] = product
         self.inside |= {step: product for step, _ in after}
-        if not after:
-            self.sums.add(operation.outputs[0])
 
     def _single_user(self, value: Value) -> Operation | None:
         users = self.users.get(value, [])
@@ -204,12 +279,19 @@ class Structure:
             operation = self.maker.get(made[0]) if made else None
         return operation
 
+    def is_normalizer(self, atom: Atom) -> bool:
+        """Whether a value only scales others: a root or a reciprocal, as of a layer norm."""
+        operation = self._made_by(atom, ("broadcast_in_dim", "reshape", "mul", "expand_dims"))
+        if operation is None:
+            return False
+        reciprocal = operation.name == "div" and not self.live(operation)[0]
+        return reciprocal or operation.name in ("rsqrt", "sqrt", "pow")
+
     def is_gate(self, atom: Atom) -> bool:
         """Whether a value scales others and carries no signal: from 0 to 1, or 1 / sqrt(...)."""
         if not isinstance(atom, Value):
             return False
-        operation = self._made_by(atom, ("broadcast_in_dim", "reshape", "mul", "expand_dims"))
-        if operation is not None and operation.name in ("rsqrt", "sqrt"):
+        if self.is_normalizer(atom):
             return True
         low, high = self.bounds.of(atom)
         return bool(np.all(low >= 0) and np.all(high <= 1 + 1e-6))

@@ -32,7 +32,7 @@ def lrp(
     *,
     target: _target.Target = None,
     composite: Any = "epsilon",
-    products: Literal["gate", "half"] = "gate",
+    products: Literal["gate", "half"] | None = None,
     start: Literal["score", "one"] = "score",
     eps: float = 1e-6,
     at: str | None = None,
@@ -47,14 +47,15 @@ def lrp(
 
     Args:
       f, x, target: as for `saliency`; f ends in scores rather than in a softmax.
-      composite: the rules of layers with weights: a name of `COMPOSITES`; a mapping from patterns
-        of paths to rules or names, {"conv_*": rules.gamma(0.25), "*": "epsilon"}; or a function
-        from a layer to its rule.
-      products: what becomes of a product of two values that both depend on x. "gate": a factor
-        between 0 and 1 (a sigmoid, a softmax's weights) or 1 / sqrt(...) only lets through, and the
-        other has all (Arras et al. 2017, arXiv 1706.07206; Ali et al. 2022, arXiv 2202.07304); two
-        of another kind have half each. "half": half each always (Achtibat et al. 2024, arXiv
-        2402.05602).
+      composite: the rules: a name of `COMPOSITES`, "cp_lrp" or "attn_lrp" for Transformers,
+        "epsilon_plus" for convolutional networks; a mapping from patterns of paths to rules or
+        names, {"conv_*": rules.gamma(0.25), "*": "epsilon"}; or a function from a layer to its
+        rule.
+      products: the rule of a product of two values that both depend on x; the composite's own by
+        default. "gate": a factor between 0 and 1 (a sigmoid, a softmax's weights) has none, and the
+        other all (Arras et al. 2017, arXiv 1706.07206; Ali et al. 2022, arXiv 2202.07304); two
+        of another kind have half each. "half": half each (Achtibat et al. 2024, arXiv 2402.05602,
+        eq. 14). With both, a normalization's 1 / sqrt(...) has none.
       start: "score", the relevance to hand back is the score; "one", it is 1.
       eps: what keeps sums without weights (a shortcut's, a mean's) away from 0.
       at: a path; the relevance that passes there instead of the input's.
@@ -70,7 +71,8 @@ def lrp(
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
     x = _input.checked(name, x) if whole or at is None else jax.tree.map(jnp.asarray, x)
-    choose = composites.resolved(name, composite)
+    composite = composites.resolve(name, composite)
+    products = composite.products if products is None else products
     if products not in ("gate", "half") or start not in ("score", "one"):
         raise ValueError(
             f"{name}: products={products!r}, start={start!r}; expected 'gate' or 'half', and "
@@ -80,10 +82,10 @@ def lrp(
     def explained(x, target):
         if not whole:  # token ids have no relevance; their embedding is the input
             g, value = _at.located(name, f, x, at)
-            options = {"composite": choose, "products": products, "start": start, "eps": eps}
+            options = {"composite": composite, "products": products, "start": start, "eps": eps}
             return lrp(g, value, target=target, **options)
         program, _ = trace(lambda x: _target.score(name, f(x), target), x)
-        steps = planner(choose, products, eps)(program, set(program.inputs), {})
+        steps = planner(composite.choose, products, eps)(program, set(program.inputs), {})
         values = jax.tree.leaves(x)
         env = program.run(values)
         score = read(env, program.outputs[0])
@@ -133,18 +135,21 @@ def _passing(program: Program, place: Value, found: _walk.Relevance, at: str) ->
     return found[place]
 
 
-def planner(choose: composites.Composite, products: str, eps: float) -> _walk.Planner:
+def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> _walk.Planner:
     """The steps of a program by the rules of relevance."""
 
     def plan(program: Program, inputs: set[Value], known: dict[Value, Any], inner: bool = True):
         active = _walk.activity(program, inputs)
         found = Structure(program, active, known, set() if inner else None)
         steps: list[Step] = []
-        ends = {product.y: product for product in found.products.values()}
+        ends = {product.y: (product, choose(product)) for product in found.products.values()}
+        for product, rule in ends.values():
+            if isinstance(rule, rules.InputRule):
+                found.biases -= found.affine_before(product.x)
         for operation in program.operations:
-            product = ends.get(operation.outputs[0]) if operation.outputs else None
-            if product is not None:
-                steps.append(_layer(product, choose(product)))
+            layer = ends.get(operation.outputs[0]) if operation.outputs else None
+            if layer is not None:
+                steps.append(_layer(*layer))
             elif (
                 operation not in found.products
                 and operation not in found.inside
@@ -201,7 +206,7 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if operation in found.softmax:
         x, axes = found.softmax[operation]
         return Step([x], [out], lambda envs, r: [_softmax(envs[0][x], envs[0][out], r[0], axes)])
-    if found.is_bias(operation) or name in LINEAR:
+    if operation in found.biases or name in LINEAR:
         return step(shared)
     if found.root.get(out, out) != out:
         return Step([found.root[out]], [out], lambda envs, r: r)
@@ -224,7 +229,8 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
 
 
 def _product(operation: Operation, found: Structure, products: str, eps: float):
-    gates = [products == "gate" and found.is_gate(atom) for atom in operation.inputs]
+    is_gate = found.is_gate if products == "gate" else found.is_normalizer
+    gates = [is_gate(atom) for atom in operation.inputs]
     one = operation.inputs[0] == operation.inputs[1]
 
     def back(inputs, outputs, relevances):

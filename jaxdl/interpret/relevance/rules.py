@@ -7,6 +7,7 @@ Montavon et al. 2019, "Layer-wise relevance propagation: an overview".
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -29,41 +30,53 @@ Rule = Callable[..., jax.Array]
 """`rule(layer, x, w, b, y, r) -> array like x`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class InputRule:
+    """A rule that gives relevance to an input of 0, too.
+
+    Constants that are added before such a layer, to center pixels for example, have no share: it
+    would be unbounded, because the relevance of a sum near 0 is not.
+    """
+
+    rule: Rule
+
+    def __call__(self, *args: Any) -> jax.Array:
+        return self.rule(*args)
+
+
 def stabilized(y: jax.Array, eps: float = 1e-6) -> jax.Array:
     """y moved away from 0 by `eps`, upwards at 0 itself."""
     return y + jnp.where(y >= 0, eps, -eps).astype(y.dtype)
 
 
-def epsilon(eps: float = 1e-6) -> Rule:
-    """x w r / y: each term's share of the sum. Bach et al. 2015 (doi:10.1371/journal.pone.0130140),
-    eq. 58.
+def epsilon(eps: float = 1e-6, *, bias: bool = True) -> Rule:
+    """Returns the epsilon rule: each term x w of a sum y has the share x w / y.
+
+    Bach et al. 2015 (doi:10.1371/journal.pone.0130140), eq. 58.
 
     Args:
       eps: what keeps y away from 0; a larger one takes relevance away from weak and noisy sums.
-
-    Returns:
-      A rule.
+      bias: whether the bias is a term of the sum, whose share of the relevance goes no further.
+        Without it the relevance of a layer's inputs adds up to that of its outputs.
     """
 
     def rule(layer, x, w, b, y, r):
-        return x * layer.back(r / stabilized(y, eps), x, w)
+        total = y if bias else layer.apply(x, w)
+        return x * layer.back(r / stabilized(total, eps), x, w)
 
     return rule
 
 
-def gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
-    """The shares with positive weights made greater by `gamma`, where y is positive.
+def gamma(gamma: float = 0.25, eps: float = 1e-6, *, bias: bool = True) -> Rule:
+    """Returns the gamma rule: shares in which positive weights count 1 + `gamma` times.
 
     Montavon et al. 2019, and for inputs and outputs of either sign Andéol et al. 2021 (arXiv
-    2106.08784), sec. 3: where y is negative, negative weights are made greater. The limits are 0,
-    the epsilon rule, and infinity, z+.
+    2106.08784), sec. 3: where y is negative, negative weights count more. The limits are 0, the
+    epsilon rule, and infinity, z+.
 
     Args:
       gamma: 0 or more.
-      eps: as for `epsilon`.
-
-    Returns:
-      A rule.
+      eps, bias: as for `epsilon`.
 
     Raises:
       ValueError: gamma is below 0.
@@ -76,8 +89,9 @@ def gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
         more, less = w + gamma * jnp.maximum(w, 0), w + gamma * jnp.minimum(w, 0)
         found = 0.0
         for sign, (first, second) in ((1, (more, less)), (-1, (less, more))):
-            shift = b + gamma * (jnp.maximum(b, 0) if sign > 0 else jnp.minimum(b, 0))
-            total = layer.apply(up, first) + layer.apply(down, second) + shift
+            total = layer.apply(up, first) + layer.apply(down, second)
+            if bias:
+                total += b + gamma * (jnp.maximum(b, 0) if sign > 0 else jnp.minimum(b, 0))
             s = jnp.where(sign * y > 0, r / stabilized(total, eps), 0)
             found = found + up * layer.back(s, x, first) + down * layer.back(s, x, second)
         return found
@@ -85,17 +99,17 @@ def gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
     return rule
 
 
-def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-6) -> Rule:
-    """The positive terms' shares of their sum, alpha times, less the negative ones', beta times.
+def alpha_beta(
+    alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-6, *, bias: bool = True
+) -> Rule:
+    """Returns the alpha-beta rule: positive and negative terms share separately.
 
-    Bach et al. 2015, eq. 60.
+    Bach et al. 2015, eq. 60. Positive terms have alpha times their share of the sum of positive
+    terms, negative ones -beta times theirs.
 
     Args:
       alpha, beta: 0 or more, with alpha - beta = 1, so that the relevance stays what it was.
-      eps: as for `epsilon`.
-
-    Returns:
-      A rule.
+      eps, bias: as for `epsilon`; the positive part of the bias counts among the positive terms.
 
     Raises:
       ValueError: alpha - beta is not 1, or one is below 0.
@@ -110,7 +124,8 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-6) -> Rule
         plus, minus = jnp.maximum(w, 0), jnp.minimum(w, 0)
 
         def share(first, second, b):
-            s = r / stabilized(layer.apply(up, first) + layer.apply(down, second) + b, eps)
+            total = layer.apply(up, first) + layer.apply(down, second) + (b if bias else 0)
+            s = r / stabilized(total, eps)
             return up * layer.back(s, x, first) + down * layer.back(s, x, second)
 
         found = alpha * share(plus, minus, jnp.maximum(b, 0))
@@ -119,31 +134,27 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-6) -> Rule
     return rule
 
 
-def z_plus(eps: float = 1e-6) -> Rule:
-    """The positive terms' shares alone: `alpha_beta` of 1 and 0.
+def z_plus(eps: float = 1e-6, *, bias: bool = False) -> Rule:
+    """Returns the z+ rule: shares of the positive terms alone, `alpha_beta` of 1 and 0.
 
-    Montavon et al. 2017 (doi:10.1016/j.patcog.2016.11.008), eq. 9, and for inputs of either sign.
+    Montavon et al. 2017 (doi:10.1016/j.patcog.2016.11.008), eq. 9, in which biases have no share,
+    and for inputs of either sign.
 
     Args:
-      eps: as for `epsilon`.
-
-    Returns:
-      A rule.
+      eps, bias: as for `epsilon`. With biases, deep networks whose batch norms leave large positive
+        ones lose nearly all relevance to them.
     """
-    return alpha_beta(1.0, 0.0, eps)
+    return alpha_beta(1.0, 0.0, eps, bias=bias)
 
 
 def box(low: Any, high: Any, eps: float = 1e-6) -> Rule:
-    """For inputs that lie between two bounds, pixels: z^B.
+    """Returns the z^B rule, for inputs that lie between two bounds, such as pixels.
 
     Montavon et al. 2017, eq. 13.
 
     Args:
       low, high: the bounds: numbers, or what broadcasts to x.
       eps: as for `epsilon`.
-
-    Returns:
-      A rule.
     """
 
     def rule(layer, x, w, b, y, r):
@@ -154,39 +165,36 @@ def box(low: Any, high: Any, eps: float = 1e-6) -> Rule:
         back = lambda v, w: v * layer.back(s, x, w)  # noqa: E731
         return back(x, w) - back(least, plus) - back(most, minus)
 
-    return rule
+    return InputRule(rule)
 
 
 def w_square(eps: float = 1e-6) -> Rule:
-    """Shares by the squares of the weights, whatever the input. Montavon et al. 2017, eq. 12.
+    """Returns the w^2 rule: shares by the squares of the weights, whatever the input.
+
+    Montavon et al. 2017, eq. 12; biases have no share.
 
     Args:
       eps: as for `epsilon`.
-
-    Returns:
-      A rule.
     """
 
     def rule(layer, x, w, b, y, r):
-        total = layer.apply(jnp.ones_like(x), w * w) + b * b
+        total = layer.apply(jnp.ones_like(x), w * w)
         return layer.back(r / stabilized(total, eps), x, w * w)
 
-    return rule
+    return InputRule(rule)
 
 
 def flat(eps: float = 1e-6) -> Rule:
-    """The same share for every input that takes part. Lapuschkin et al. 2019 (doi:10.1038/
-    s41467-019-08987-4).
+    """Returns the flat rule: the same share for every input of a sum.
+
+    Lapuschkin et al. 2019 (doi:10.1038/s41467-019-08987-4).
 
     Args:
       eps: as for `epsilon`.
-
-    Returns:
-      A rule.
     """
 
     def rule(layer, x, w, b, y, r):
         ones = jnp.ones_like(w)
         return layer.back(r / stabilized(layer.apply(jnp.ones_like(x), ones), eps), x, ones)
 
-    return rule
+    return InputRule(rule)

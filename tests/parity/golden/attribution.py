@@ -39,8 +39,8 @@ def main() -> None:
     from zennit import composites, rules
     from zennit.attribution import Gradient
     from zennit.canonizers import SequentialMergeBatchNorm
-    from zennit.composites import LayerMapComposite
-    from zennit.types import Linear
+    from zennit.composites import LayerMapComposite, SpecialFirstLayerMapComposite
+    from zennit.types import Convolution, Linear
 
     torch.set_default_dtype(torch.float64)
     own = {name: torch.tensor(value) for name, value in draw().items()}
@@ -85,14 +85,17 @@ def main() -> None:
 
     merge = [SequentialMergeBatchNorm()]
     for name, make in (
-        ("epsilon_plus", composites.EpsilonPlus),
         ("epsilon_alpha2_beta1", composites.EpsilonAlpha2Beta1),
-        ("epsilon_plus_flat", composites.EpsilonPlusFlat),
         ("epsilon_alpha2_beta1_flat", composites.EpsilonAlpha2Beta1Flat),
     ):
         relevance(name, make(canonizers=merge))
+    # As published, z+ without biases and epsilon with them: Zennit's EpsilonPlus treats both alike.
+    plus = [(Convolution, rules.ZPlus(zero_params="bias")), (torch.nn.Linear, rules.Epsilon(1e-6))]
+    for name, first in (("epsilon_plus", []), ("epsilon_plus_flat", [(Linear, rules.Flat())])):
+        layers = [*plus, *composites.layer_map_base()]
+        relevance(name, SpecialFirstLayerMapComposite(layers, first, canonizers=merge))
     relevance("epsilon_gamma_box", composites.EpsilonGammaBox(low=-3.0, high=3.0, canonizers=merge))
-    relevance("excitation", composites.ExcitationBackprop(canonizers=merge), lambda o: onehot)
+    relevance("excitation", composites.ExcitationBackprop(canonizers=merge, zero_params="bias"), lambda o: onehot)
     relevance("guided_backprop", composites.GuidedBackprop(), lambda o: onehot)
     relevance("deconvnet", composites.DeconvNet(), lambda o: onehot)
     relevance("beta_smooth", composites.BetaSmooth(), lambda o: onehot)
@@ -100,9 +103,13 @@ def main() -> None:
         ("epsilon", rules.Epsilon(1e-6)),
         ("gamma", rules.Gamma(0.25)),
         ("alpha_beta", rules.AlphaBeta(2, 1)),
-        ("z_plus", rules.ZPlus()),
+        ("z_plus", rules.ZPlus(zero_params="bias")),
+        ("z_plus_with_bias", rules.ZPlus()),
+        ("epsilon_without_bias", rules.Epsilon(1e-6, zero_params="bias")),
+        ("gamma_without_bias", rules.Gamma(0.25, zero_params="bias")),
+        ("alpha_beta_without_bias", rules.AlphaBeta(2, 1, zero_params="bias")),
         ("box", rules.ZBox(-3.0, 3.0)),
-        ("w_square", rules.WSquare()),
+        ("w_square", rules.WSquare(zero_params="bias")),
         ("flat", rules.Flat()),
     ):
         layers = [(Linear, rule), *composites.layer_map_base()]
