@@ -174,18 +174,18 @@ class Structure:
         with jax.ensure_compile_time_eval():
             return evaluate(0.0) == 0 != evaluate(1e-3)
 
-    def affine_before(self, value: Value) -> set[Operation]:
-        """Returns the affine operations by constants that a value is the result of."""
-        operations = set()
+    def affine_before(self, value: Value) -> tuple[Value, list[Operation]]:
+        """Returns a value and the affine operations by constants that lead from it to `value`."""
+        operations = []
         while (maker := self.maker.get(value)) is not None and self._is_affine(maker):
-            operations.add(maker)
+            operations.append(maker)
             (value,) = (a for a in maker.inputs if isinstance(a, Value) and a in self.depends)
-        return operations
+        return value, operations[::-1]
 
     def _is_affine(self, operation: Operation) -> bool:
         """Whether an elementwise operation is affine in its one operand that is no constant."""
         live = self.live(operation)
-        if sum(live) != 1:
+        if sum(live) != 1 or operation in self.inside:
             return False
         return operation.name in (*ADDITIONS, "mul", "neg", "convert_element_type", "copy") or (
             operation.name == "div" and live[0]

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
-from jaxdl.interpret.relevance import _walk, composites, rules
+from jaxdl.interpret.relevance import _check, _walk, composites, rules
 from jaxdl.interpret.relevance._product import Product
 from jaxdl.interpret.relevance._structure import STRUCTURAL, Structure
 from jaxdl.interpret.relevance._walk import Step, fit, pullback
@@ -34,16 +36,18 @@ def lrp(
     composite: Any = "epsilon",
     products: Literal["gate", "half"] | None = None,
     start: Literal["score", "one"] = "score",
-    eps: float = 1e-6,
+    eps: float = 1e-9,
     at: str | None = None,
     chunk: int | None = None,
+    check: bool = True,
 ) -> Any:
-    """The score handed back from layer to layer, each input of a sum having its share.
+    """Propagates the score back from layer to layer; each term of a sum has its share.
 
     Bach et al. 2015 (doi:10.1371/journal.pone.0130140). f's program is read operation by operation,
     so that no layer needs to be known: a shortcut's `+` is a sum, a ReLU used twice two operations,
     batch norm with stored statistics a part of the convolution before it, an LSTM in a `scan` a
-    loop walked backwards. Without biases the relevances of an example add up to its score.
+    loop walked backwards. Without biases the relevances of an example add up to its score; a bias
+    or another constant that is added keeps its share.
 
     Args:
       f, x, target: as for `saliency`; f ends in scores rather than in a softmax.
@@ -60,6 +64,8 @@ def lrp(
       eps: what keeps sums without weights (a shortcut's, a mean's) away from 0.
       at: a path; the relevance that passes there instead of the input's.
       chunk: how many examples are explained side by side; None for all.
+      check: whether to warn, in calls outside of `jit`, when relevance is not finite, larger than
+        100 times the largest output, or absorbed but for a thousandth.
 
     Returns:
       Arrays like x, or like the value at `at`, in units of the score.
@@ -68,34 +74,49 @@ def lrp(
       ValueError: as `saliency`; the composite's name or a word is unknown; f has an operation
         without a rule: the message says which, where, and how to give it one.
     """
-    name = "lrp"
-    whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
-    x = _input.checked(name, x) if whole or at is None else jax.tree.map(jnp.asarray, x)
-    composite = composites.resolve(name, composite)
+    composite = composites.resolve("lrp", composite)
     products = composite.products if products is None else products
     if products not in ("gate", "half") or start not in ("score", "one"):
         raise ValueError(
-            f"{name}: products={products!r}, start={start!r}; expected 'gate' or 'half', and "
+            f"lrp: products={products!r}, start={start!r}; expected 'gate' or 'half', and "
             "'score' or 'one'."
         )
+    options = {"target": target, "start": start, "at": at, "chunk": chunk}
+    relevance, columns = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
+    if check and not isinstance(columns, Tracer):
+        _check.warn_about_relevance("lrp", np.asarray(columns))
+    return relevance
+
+
+def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
+    """Returns the relevance, and the columns of `_check.warn_about_relevance`."""
+    name = "lrp"
+    whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
+    x = _input.checked(name, x) if whole or at is None else jax.tree.map(jnp.asarray, x)
 
     def explained(x, target):
+        g, place = f, at
         if not whole:  # token ids have no relevance; their embedding is the input
-            g, value = _at.located(name, f, x, at)
-            options = {"composite": composite, "products": products, "start": start, "eps": eps}
-            return lrp(g, value, target=target, **options)
-        program, _ = trace(lambda x: _target.score(name, f(x), target), x)
-        steps = planner(composite.choose, products, eps)(program, set(program.inputs), {})
+            (g, x), place = _at.located(name, f, x, at), None
+
+        def scored(x):
+            output = g(x)
+            return _target.score(name, output, target), output
+
+        program, _ = trace(scored, x)
         values = jax.tree.leaves(x)
         env = program.run(values)
-        score = read(env, program.outputs[0])
-        given = _walk.seeds(program, [score if start == "score" else jnp.ones_like(score)])
-        found = _walk.walk(steps, [env], given)
-        if at is not None:
-            return _passing(program, _at.place(name, program, at), found, at)
-        wanted = zip(program.inputs, values, strict=True)
-        leaves = [found.get(number, jnp.zeros_like(value)) for number, value in wanted]
-        return jax.tree.unflatten(jax.tree.structure(x), leaves)
+        score, *output = (read(env, atom) for atom in program.outputs)
+        due = score if start == "score" else jnp.ones_like(score)
+        steps = plan(program, set(program.inputs), {})
+        found = _walk.walk(steps, [env], _walk.seeds(program, [due, *[None] * len(output)]))
+        if place is not None:
+            relevance = _passing(program, _at.place(name, program, place), found, place)
+        else:
+            wanted = zip(program.inputs, values, strict=True)
+            leaves = [found.get(number, jnp.zeros_like(value)) for number, value in wanted]
+            relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
+        return relevance, _check.sums(relevance, due, _check.magnitude(score, output))
 
     return _input.by_examples(name, explained, x, target, chunk)
 
@@ -145,7 +166,7 @@ def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> _
         ends = {product.y: (product, choose(product)) for product in found.products.values()}
         for product, rule in ends.values():
             if isinstance(rule, rules.InputRule):
-                found.biases -= found.affine_before(product.x)
+                found.biases -= set(found.affine_before(product.x)[1])
         for operation in program.operations:
             layer = ends.get(operation.outputs[0]) if operation.outputs else None
             if layer is not None:
@@ -206,7 +227,9 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if operation in found.softmax:
         x, axes = found.softmax[operation]
         return Step([x], [out], lambda envs, r: [_softmax(envs[0][x], envs[0][out], r[0], axes)])
-    if operation in found.biases or name in LINEAR:
+    if operation in found.biases:
+        return _affine(operation, found, eps)
+    if name in LINEAR:
         return step(shared)
     if found.root.get(out, out) != out:
         return Step([found.root[out]], [out], lambda envs, r: r)
@@ -226,6 +249,29 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
         + (f", in {operation.scope}" if operation.scope else "")
         + "; give it one by interpret.register_rule, or replace it by what has one."
     )
+
+
+def _affine(operation: Operation, found: Structure, eps: float) -> Step:
+    """The share of x in y = a x + b, with all constants between x and y at once.
+
+    One by one, they would lose the relevance of an x that the first of them moves to 0.
+    """
+    (out,) = operation.outputs
+    start, operations = found.affine_before(out)
+
+    def back(envs, relevances):
+        (env,) = envs
+
+        def run(x):
+            known = env | {start: x}
+            for step in operations:
+                (known[step.outputs[0]],) = step(*(read(known, atom) for atom in step.inputs))
+            return known[out]
+
+        y, transpose = jax.vjp(run, env[start])
+        return [env[start] * transpose(relevances[0] / rules.stabilized(y, eps))[0]]
+
+    return Step([start], [out], back)
 
 
 def _product(operation: Operation, found: Structure, products: str, eps: float):

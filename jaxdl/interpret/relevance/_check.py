@@ -1,0 +1,61 @@
+"""Warnings for attributions whose sums show that they cannot be right."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LARGEST = 100.0
+"""Times the largest output: a relevance above it was amplified by a division by nearly 0."""
+LEAST = 1e-3
+"""Of the score: less relevance than this in all of x was absorbed on the way."""
+
+
+def sums(attributions: Any, *others: jax.Array) -> jax.Array:
+    """Returns (N, 3 + len(others)): sum, absolute sum and largest absolute value; and the others."""
+    values = _rows(jax.tree.leaves(attributions))
+    sizes = jnp.abs(values)
+    columns = (values.sum(1), sizes.sum(1), sizes.max(1, initial=0), *others)
+    return jnp.stack([column.astype(values.dtype) for column in columns], 1)
+
+
+def magnitude(score: jax.Array, output: list[jax.Array]) -> jax.Array:
+    """Returns (N,): the largest absolute value that each example has in a function's output."""
+    floats = [a for a in output if jnp.issubdtype(a.dtype, jnp.floating)]
+    rows = _rows([score, *(a for a in floats if a.shape[:1] == score.shape)])
+    return jnp.max(jnp.abs(rows), 1)
+
+
+def _rows(leaves: list[jax.Array]) -> jax.Array:
+    """Returns all values of each example, in a dtype of 32 bits or more."""
+    dtype = jnp.float64 if any(a.dtype == jnp.float64 for a in leaves) else jnp.float32
+    return jnp.concatenate([a.reshape(len(a), -1).astype(dtype) for a in leaves], 1)
+
+
+def warn_about_relevance(caller: str, columns: np.ndarray) -> None:
+    """Warns of relevance that is not finite, amplified or absorbed.
+
+    Args:
+      caller: the public function's name.
+      columns: (N, 5), of `sums` with the relevance at the output and the largest output.
+    """
+    for i, (total, size, largest, due, output) in enumerate(columns):
+        numbers = f"{total:.3g} in all and {largest:.3g} at most, of {due:.3g}"
+        if not np.isfinite(size):
+            problem = "is not finite: a value of f is infinite or NaN, or a sum in it is exactly 0"
+        elif largest > LARGEST * max(output, abs(due)):
+            problem = f"is amplified ({numbers}): f divides it by sums near 0"
+        elif size < LEAST * abs(due):
+            problem = f"does not reach x ({numbers}): biases or the signs of a rule absorb it"
+        else:
+            continue
+        warnings.warn(
+            f"{caller}: the relevance of example {i} {problem}. Choose another composite or rules "
+            "with a larger eps or bias=False, or pass check=False.",
+            stacklevel=4,
+        )
+        return
