@@ -12,6 +12,7 @@ from jaxdl.interpret.relevance import rules
 
 __all__ = ["COMPOSITES", "epsilon_gamma_box"]
 
+
 @dataclasses.dataclass(frozen=True)
 class Composite:
     """Rules for all that a network consists of.

@@ -39,7 +39,6 @@ def rms_norm(x, hold=lambda x: x):
     return x * hold(((x * x).mean(-1, keepdims=True) + 1e-5) ** -0.5)
 
 
-
 W, V, B = array(1, 8, 8), array(2, 8, 3), array(3, 8)
 S = 1 + 0.1 * B
 relu, gelu, silu = jax.nn.relu, jax.nn.gelu, jax.nn.silu
@@ -77,13 +76,16 @@ CASES = {
         lambda x: relu(x - 0.3) @ V + (jnp.exp(x) - 1) @ V,
         lambda x: linear(relu)(x - 0.3) @ V + linear(jnp.expm1)(x) @ V,
     ),
-    "pooling": (lambda x: (x.reshape(-1, 2, 4).mean(1) + x.reshape(-1, 2, 4).max(1) + B[:4]) @ V[:4],)
+    "pooling": (
+        lambda x: (x.reshape(-1, 2, 4).mean(1) + x.reshape(-1, 2, 4).max(1) + B[:4]) @ V[:4],
+    )
     * 2,
     "subtracted from a constant, twice": (lambda x: ((B - x) / 3 - B) @ V,) * 2,
     "in a loop": (
         lambda x: lax.scan(lambda h, _: (gelu((h * S + B) @ W / 5), None), x, None, 3)[0] @ V,
-        lambda x: lax.scan(lambda h, _: (linear(gelu)((h * S + B) @ W / 5), None), x, None, 3)[0]
-        @ V,
+        lambda x: (
+            lax.scan(lambda h, _: (linear(gelu)((h * S + B) @ W / 5), None), x, None, 3)[0] @ V
+        ),
     ),
 }
 X = array(0, 2, 8)
@@ -142,8 +144,8 @@ def test_centered_pixels_before_a_flat_layer_keep_their_relevance():
 def test_warnings():
     """Of relevance that is amplified, absorbed or not finite; none under jit or on request."""
     x = jnp.asarray([[1.0, 1.0, 2.0]])
-    amplified = lambda x: jnp.tanh(x[:, :1] - x[:, 1:2] + 1e-5) @ jnp.ones((1, 2)) + jnp.cos(
-        x[:, :1] - x[:, 1:2]
+    amplified = lambda x: (
+        jnp.tanh(x[:, :1] - x[:, 1:2] + 1e-5) @ jnp.ones((1, 2)) + jnp.cos(x[:, :1] - x[:, 1:2])
     )
     with pytest.warns(UserWarning, match=r"example 0 is amplified \(.* sums near 0.*check=False"):
         interpret.lrp(lambda x: 1e-3 * amplified(x), x, target=0)

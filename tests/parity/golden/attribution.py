@@ -95,7 +95,11 @@ def main() -> None:
         layers = [*plus, *composites.layer_map_base()]
         relevance(name, SpecialFirstLayerMapComposite(layers, first, canonizers=merge))
     relevance("epsilon_gamma_box", composites.EpsilonGammaBox(low=-3.0, high=3.0, canonizers=merge))
-    relevance("excitation", composites.ExcitationBackprop(canonizers=merge, zero_params="bias"), lambda o: onehot)
+    relevance(
+        "excitation",
+        composites.ExcitationBackprop(canonizers=merge, zero_params="bias"),
+        lambda o: onehot,
+    )
     relevance("guided_backprop", composites.GuidedBackprop(), lambda o: onehot)
     relevance("deconvnet", composites.DeconvNet(), lambda o: onehot)
     relevance("beta_smooth", composites.BetaSmooth(), lambda o: onehot)
