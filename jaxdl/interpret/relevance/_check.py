@@ -16,7 +16,7 @@ LEAST = 1e-3
 
 
 def sums(attributions: Any, *others: jax.Array) -> jax.Array:
-    """Returns (N, 3 + len(others)): sum, absolute sum and largest absolute value; and the others."""
+    """Returns columns (N, 3 + ...): sum, absolute sum, largest absolute value; and the others."""
     values = _rows(jax.tree.leaves(attributions))
     sizes = jnp.abs(values)
     columns = (values.sum(1), sizes.sum(1), sizes.max(1, initial=0), *others)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value
-from jaxdl.interpret.relevance._bounds import ELEMENTWISE, STRUCTURAL, Bounds
+from jaxdl.interpret.relevance._bounds import ELEMENTWISE, Bounds
 from jaxdl.interpret.relevance._product import Product, feature_axes
 
 ADDITIONS = ("add", "add_any", "sub")

@@ -97,22 +97,22 @@ def resolve(caller: str, composite: Any) -> Composite:
             f"{caller}: composite is {composite!r}; expected a name, rules by path, or a function "
             "from a layer to its rule."
         )
-    return Composite(composite)
+    return Composite(composite)  # pyright: ignore[reportArgumentType]
 
 
 def _by_path(caller: str, table: Mapping[str, Any]) -> Composite:
     """Returns the composite that has the rule of the first pattern that fits a layer's path."""
     named = {key: resolve(caller, rule) for key, rule in table.items() if isinstance(rule, str)}
     parts = {key: named.get(key, by_kind(conv=rule, dense=rule)) for key, rule in table.items()}
-    products = {composite.products for composite in named.values()}
+    products = sorted({composite.products for composite in named.values()})
     if len(products) > 1:
         raise ValueError(
-            f"{caller}: the composites {sorted(set(map(str, table.values())))} have different rules "
-            "for products of two values; expected one rule: name composites that share it."
+            f"{caller}: composites {sorted({table[key] for key in named})} have "
+            "different rules for products of two values; expected one. Name composites that share it."
         )
 
     def choose(layer: Any) -> rules.Rule:
         fitting = (part for at, part in parts.items() if fnmatch.fnmatchcase(layer.path, at))
         return next(fitting, COMPOSITES["epsilon"]).choose(layer)
 
-    return Composite(choose, *products)
+    return Composite(choose, *products)  # pyright: ignore[reportArgumentType]

@@ -126,7 +126,7 @@ def test_attn_lrp_and_cp_lrp_of_attention():
             p = {half: half, const: const}.get(cut if cut is half else hold, lambda p: p)(p)
             return (x + p @ v)[-1:] @ u
 
-        same = lambda a: a  # noqa: E731
+        same = lambda a: a
         f = lambda x: jax.vmap(lambda x: net(x, same, same)[0])(x)
         for composite, cut in (("cp_lrp", same), ("attn_lrp", half)):
             expected = x * jax.grad(lambda x, cut=cut: net(x, cut, const)[0, 1])(x)
