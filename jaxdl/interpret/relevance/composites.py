@@ -107,7 +107,7 @@ def _by_path(caller: str, table: Mapping[str, Any]) -> Composite:
     products = sorted({composite.products for composite in named.values()})
     if len(products) > 1:
         raise ValueError(
-            f"{caller}: composites {sorted({table[key] for key in named})} have "
+            f"{caller}: the composites {sorted({table[key] for key in named})} have "
             "different rules for products of two values; expected one. Name composites that share it."
         )
 

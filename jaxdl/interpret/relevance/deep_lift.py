@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _walk
-from jaxdl.interpret.relevance._structure import STRUCTURAL, Structure
+from jaxdl.interpret.relevance._bounds import STRUCTURAL
+from jaxdl.interpret.relevance._structure import Structure
 from jaxdl.interpret.relevance._walk import Step, pullback
 
 __all__ = ["deep_lift"]

@@ -13,8 +13,9 @@ from jax.core import Tracer
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _check, _walk, composites, rules
+from jaxdl.interpret.relevance._bounds import STRUCTURAL
 from jaxdl.interpret.relevance._product import Product
-from jaxdl.interpret.relevance._structure import STRUCTURAL, Structure
+from jaxdl.interpret.relevance._structure import Structure
 from jaxdl.interpret.relevance._walk import Step, fit, pullback
 
 __all__ = ["lrp", "register_rule"]
