@@ -108,7 +108,7 @@ def _by_path(caller: str, table: Mapping[str, Any]) -> Composite:
     if len(products) > 1:
         raise ValueError(
             f"{caller}: the composites {sorted({table[key] for key in named})} have "
-            "different rules for products of two values; expected one. Name composites that share it."
+            "different rules for products of two values; expected one rule."
         )
 
     def choose(layer: Any) -> rules.Rule:
