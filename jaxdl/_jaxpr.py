@@ -88,6 +88,11 @@ def scope(equation: Any) -> str:
     return name
 
 
+def batched(equation: Any) -> bool:
+    """Whether `jax.vmap` has added an axis to an equation, at any place in its output."""
+    return "vmap(" in str(equation.source_info.name_stack)
+
+
 def line(equation: Any) -> str | None:
     """The place in the user's source, "file:line (function)", where it is known."""
     traceback = equation.source_info.traceback

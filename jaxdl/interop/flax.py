@@ -6,6 +6,8 @@ Importing this imports Flax, which `import jaxdl` does not.
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import inspect
 from collections.abc import Callable, Collection
 from typing import Any
@@ -19,6 +21,10 @@ __all__ = ["from_linen", "from_nnx"]
 
 TRAIN = ("train", "training", "is_training")
 NOT_TRAIN = ("deterministic", "use_running_average")
+_context: contextvars.ContextVar[tuple[tuple[str | int, ...], Tap | None]] = contextvars.ContextVar(
+    "_context", default=((), None)
+)
+"""The path of the NNX part that is called at present, and the tap of its network."""
 
 
 def from_linen(module: linen.Module, *, rngs: Collection[str] = ("dropout",)) -> Module:
@@ -92,7 +98,8 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
     `params` is the pure dict of the network's `nnx.Param`s, and `state` that of its other variables
     but for the random streams, which are reseeded from `key` at each call. `nnx.update(network,
     params)` puts a tree back. The train mode is set by `network.train()` and `network.eval()`.
-    Tap paths are the attributes' names, e.g. `block/layers/0`.
+    Tap paths are the attributes' names, e.g. `block/layers/0`; a shared part has its first one. The
+    same names are those of `at=` in `jaxdl.interpret`.
 
     Args:
       make: `rngs -> network`, called anew by every init; or a network, whose values at this moment
@@ -116,7 +123,7 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
             f"from_nnx: got a {type(make).__name__}; expected a flax.nnx.Module or a "
             "function rngs -> module."
         )
-    graph, params, streams, rest = nnx.split(network, nnx.Param, nnx.RngState, ...)
+    graph, params, streams, rest = nnx.split(_named(network), nnx.Param, nnx.RngState, ...)
     values = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
     def init(key, *inputs):
@@ -136,9 +143,11 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
         if key is not None:
             keys: dict[str, Any] = {tag: named_key(key, tag) for tag in _tags(streams)}
             nnx.reseed(copy, **keys)
-        if tap is not None:
-            _tap_modules(copy, tap)
-        output = copy(*inputs)
+        token = _context.set(((), tap))
+        try:
+            output = copy(*inputs)
+        finally:
+            _context.reset(token)
         after = nnx.state(copy, nnx.Not(nnx.Any(nnx.Param, nnx.RngState)))
         return output, nnx.to_pure_dict(after) if train else state
 
@@ -158,15 +167,28 @@ def _tags(streams: nnx.State) -> set[str]:
     return {leaf.tag for leaf in jax.tree.leaves(streams, is_leaf=lambda v: hasattr(v, "tag"))}
 
 
-def _tap_modules(network: nnx.Module, tap: Tap) -> None:
-    """Gives each part of this copy a class whose `__call__` goes through the tap."""
-    for path, part in list(nnx.iter_modules(network)):
+def _named(network: nnx.Module) -> nnx.Module:
+    """Returns a copy in which the call of each part has its path as a `jax.named_scope`."""
+    copy = nnx.merge(*nnx.split(network))
+    for path, part in list(nnx.iter_modules(copy)):
         if path and callable(part):
-            part.__class__ = _tapped_class(type(part), "/".join(map(str, path)), tap)
+            part.__class__ = _named_class(type(part), path)
+    return copy
 
 
-def _tapped_class(cls: type, path: str, tap: Tap) -> type:
+@functools.cache
+def _named_class(cls: type, path: tuple[str | int, ...]) -> type:
+    @functools.wraps(cls.__call__)
     def call(self, *args, **kwargs):
-        return tap(path, cls.__call__(self, *args, **kwargs))
+        outer, tap = _context.get()
+        # A scope is added to that of the caller, so it is the path from there.
+        inner = path[len(outer) :] if path[: len(outer)] == outer else path
+        token = _context.set((path, tap))
+        try:
+            with jax.named_scope("/".join(map(str, inner))):
+                output = cls.__call__(self, *args, **kwargs)
+        finally:
+            _context.reset(token)
+        return tap("/".join(map(str, path)), output) if tap else output
 
     return type(cls.__name__, (cls,), {"__call__": call})

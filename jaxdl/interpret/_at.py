@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxdl import _jaxpr
 from jaxdl.core import suggest
 from jaxdl.interpret import _input
 from jaxdl.interpret._program import Program, Value, read, trace
@@ -16,9 +17,10 @@ from jaxdl.interpret._program import Program, Value, read, trace
 def split(
     caller: str, f: Callable[[Any], Any], x: Any, at: str | None
 ) -> tuple[Callable[[Any], Any], Any]:
-    """f and x, or with a place: the function from the value there to the output, and the value.
+    """Returns `(f, x)`, or with a place the function from the value there on, and that value.
 
     All that does not depend on the value, a shortcut around it for example, keeps what x gives it.
+    The value has the examples on its first axis, also where f is a `jax.vmap`.
 
     Args:
       caller: the public function's name, for messages.
@@ -33,18 +35,19 @@ def split(
         return f, x
     program, tree = trace(f, x, custom=False)
     value = place(caller, program, at)
+    axis = _batch_axis(caller, f, x, program, value, at)
     env = program.run(jax.tree.leaves(x))
     after = program.reached([value])
 
     def rest(given):
-        known = dict(env) | {value: given}
+        known = dict(env) | {value: jnp.moveaxis(given, 0, axis)}
         for operation in program.operations:
             if value not in operation.outputs and not after.isdisjoint(operation.outputs):
                 found = operation(*(read(known, atom) for atom in operation.inputs))
                 known |= zip(operation.outputs, found, strict=True)
         return jax.tree.unflatten(tree, [read(known, atom) for atom in program.outputs])
 
-    return rest, env[value]
+    return rest, jnp.moveaxis(env[value], axis, 0)
 
 
 def located(
@@ -77,12 +80,13 @@ def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:
 
 def place(caller: str, program: Program, at: str) -> Value:
     """The value that leaves the operations named `at`."""
-    names = _names(program)
-    ends = [name for name in names if f"/{name}".endswith(f"/{at}")]
+    if not isinstance(at, str):
+        raise ValueError(f"{caller}: at is {at!r}; expected one path as a string, e.g. 'conv_1'.")
+    names = _names(operation.scope for operation in program.operations)
+    ends = _ending(names, at)
     if not ends:
         raise ValueError(
-            f"{caller}: no place {at!r} in the function; {suggest(at, names, 'places')} What runs "
-            "inside of a loop (jax.lax.scan) has no one value to name."
+            f"{caller}: no place {at!r} in the function; {_advice(program, names, at)}"
         )
     if at not in names and len(ends) > 1:
         raise ValueError(f"{caller}: at={at!r} may be {' or '.join(sorted(ends))}; say which.")
@@ -91,23 +95,80 @@ def place(caller: str, program: Program, at: str) -> Value:
     made = {value for operation in inside for value in operation.outputs}
     taken = {atom for op in program.operations if op not in inside for atom in op.inputs}
     active = program.reached(program.inputs)
-    found = [
-        value
-        for value in sorted(made & (taken | set(program.outputs)))
-        if value in active and program.floating(value)
-    ]
-    if len(found) != 1:
-        shapes = ", ".join(str(program.shapes[value].shape) for value in found) or "none"
-        raise ValueError(
-            f"{caller}: at={at!r} gives {len(found)} arrays that depend on x ({shapes}); expected "
-            "one: name the value by `with jax.named_scope(...)` around the line that computes it."
+    values = sorted(made & (taken | set(program.outputs)) & active)
+    floating = [value for value in values if program.floating(value)]
+    if len(floating) != 1:
+        shapes = ", ".join(
+            f"{program.shapes[v].dtype}{list(program.shapes[v].shape)}" for v in floating or values
         )
-    return found[0]
+        raise ValueError(
+            f"{caller}: at={at!r} gives {len(floating)} arrays of floating-point numbers that "
+            f"depend on x (it gives {shapes or 'none'}); expected one. Name the value by `with "
+            "jax.named_scope(...)` around the line that computes it, and each call of a shared "
+            "layer by a name of its own."
+        )
+    return floating[0]
 
 
-def _names(program: Program) -> dict[str, None]:
-    names: dict[str, None] = {}
+def _batch_axis(
+    caller: str, f: Callable[[Any], Any], x: Any, program: Program, value: Value, at: str
+) -> int:
+    """Returns the axis of the examples: the first, or inside of `jax.vmap` any one.
+
+    Raises:
+      ValueError: several axes are as long as the batch, and f takes no other batch to compare.
+    """
+    (maker,) = (op for op in program.operations if value in op.outputs)
+    if not any(map(_jaxpr.batched, (maker.equation, *maker.calls))):
+        return 0
+    (n, *_) = (leaf.shape[0] for leaf in jax.tree.leaves(x))
+    shape = program.shapes[value].shape
+    axes = [axis for axis, size in enumerate(shape) if size == n]
+    if len(axes) < 2:
+        return axes[0] if axes else 0
+    more = jax.tree.map(lambda a: jax.ShapeDtypeStruct((n + 1, *a.shape[1:]), a.dtype), x)
+    try:
+        longer, _ = trace(f, more, custom=False)
+    except Exception as error:
+        raise ValueError(
+            f"{caller}: at={at!r} is inside of jax.vmap and gives {shape} for {n} examples, so the "
+            "axis of the examples is unclear. Pass another number of examples."
+        ) from error
+    other = longer.shapes[place(caller, longer, at)].shape
+    return next(axis for axis in axes if other[axis] == n + 1)
+
+
+def _advice(program: Program, names: Collection[str], at: str) -> str:
+    """Returns what to write instead of a path that is not there."""
     for operation in program.operations:
-        parts = operation.scope.split("/") if operation.scope else []
+        if _ending(_names(_scopes_within(operation.equation, operation.scope)), at):
+            return (
+                f"it is inside of {operation.name!r}, where it has no one value. Name what "
+                f"{operation.name!r} gives by `with jax.named_scope({at!r}):` around it."
+            )
+    return (
+        f"{suggest(at, names, 'places')} Name a value by `with jax.named_scope({at!r}):` around "
+        "the lines that compute it; networks of flax.nnx have names through "
+        "jaxdl.interop.flax.from_nnx."
+    )
+
+
+def _scopes_within(equation: Any, scope: str) -> Iterator[str]:
+    """Yields the paths of the operations in an equation's functions: a loop's body, branches."""
+    for jaxpr in _jaxpr.inner_jaxprs(equation.params):
+        for inner in jaxpr.eqns:
+            here = "/".join(filter(None, (scope, _jaxpr.scope(inner))))
+            yield here
+            yield from _scopes_within(inner, here)
+
+
+def _names(scopes: Iterable[str]) -> dict[str, None]:
+    names: dict[str, None] = {}
+    for scope in filter(None, scopes):
+        parts = scope.split("/")
         names |= {"/".join(parts[: i + 1]): None for i in range(len(parts))}
     return names
+
+
+def _ending(names: Iterable[str], at: str) -> list[str]:
+    return [name for name in names if f"/{name}".endswith(f"/{at}")]

@@ -116,14 +116,16 @@ def trace(f: Callable[..., Any], *args: Any, custom: bool = True) -> tuple[Progr
     return program(closed, custom), jax.tree.structure(shape)
 
 
-def program(closed: Any, custom: bool = True) -> Program:
+def program(closed: Any, custom: bool | Callable[[tuple[Any, ...]], bool] = True) -> Program:
     """The program of a closed jaxpr, with its inner calls written out.
 
     Args:
       closed: a closed jaxpr.
       custom: whether calls with a derivative of their own are written out too; a program that will
-        be differentiated keeps them.
+        be differentiated keeps them. Or a function that decides it for each call, from its equation
+        and those of the calls around it, the outermost first.
     """
+    opens = custom if callable(custom) else lambda calls: custom
     fresh = itertools.count()
     operations: list[Operation] = []
     constants: dict[Value, Any] = {}
@@ -148,7 +150,7 @@ def program(closed: Any, custom: bool = True) -> Program:
         for equation in jaxpr.eqns:
             inputs = [atom(var) for var in equation.invars]
             here = "/".join(filter(None, (scope, _jaxpr.scope(equation))))
-            inner = _jaxpr.primitives().called(equation, custom)
+            inner = _jaxpr.primitives().called(equation, opens((*calls, equation)))
             if inner is not None:
                 found = write(inner, inputs, here, (*calls, equation))
                 env |= zip(equation.outvars, found, strict=True)

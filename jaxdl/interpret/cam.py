@@ -1,13 +1,15 @@
-"""Class activation maps: where in a convolution's features the score comes from.
+"""Class activation maps: where in a layer's features the score comes from.
 
-Features are (N, ..., C), of a layer named by `at`; maps are over the axes between: (N, H, W) of
-images, (N, T) of sequences. `resize` stretches them to x's own, linearly.
+Features are (N, ..., C), or with `channel_axis=1` (N, C, ...); maps are over the other axes:
+(N, H, W) of images, (N, T) of signals, (N, D, H, W) of volumes. `resize` interpolates linearly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +23,14 @@ __all__ = ["cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "layer_ca
 @_target.each
 def cam(
     f: Callable[[Any], Any],
-    x: jax.Array,
+    x: Any,
     *,
     at: str,
     target: _target.Target = None,
-    resize: bool = True,
+    channel_axis: int = -1,
+    input_channel_axis: int | None = None,
+    tokens: Sequence[int] | None = None,
+    resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
     """The features weighted by what the score makes of them: sum_c w_c A_c.
@@ -36,33 +41,42 @@ def cam(
 
     Args:
       f, target: as for `saliency`.
-      x: (N, ..., D).
-      at: the path of the features (N, ..., C).
-      resize: whether the map has x's size, or that of the features.
+      x: (N, ..., D), or a tree of arrays of which one is the image, signal or volume.
+      at: the path of the features.
+      channel_axis: the features' channel axis: -1 for (N, ..., C), 1 for (N, C, ...).
+      input_channel_axis: that of x; None if it is the same.
+      tokens: the grid of a transformer's tokens (N, T, C), e.g. (H / 16, W / 16). Tokens before the
+        last H * W / 256, class tokens and registers, are left out.
+      resize: True for x's size, False for that of the features, or the sizes themselves, (H, W).
       chunk: examples explained side by side; None for all.
 
     Returns:
       (N, ...), in units of the score, of either sign.
 
     Raises:
-      ValueError: as `saliency`; the features are not (N, ..., C).
+      ValueError: as `saliency`; the features have no axes but N and C, other ones than x, or x and
+        the features have another channel axis, so far as their shapes show it.
     """
 
     def combine(features, slope):
-        weights = jnp.mean(slope, axis=_inner(features), keepdims=True)
-        return jnp.sum(weights * features[0, ..., 0].size * features, -1)
+        weights = jnp.sum(slope, axis=_inner(features), keepdims=True)
+        return jnp.sum(weights * features, -1)
 
-    return _map("cam", f, x, at, target, resize, chunk, combine)
+    layout = _Layout("cam", channel_axis, input_channel_axis, tokens, resize)
+    return _map(layout, f, x, at, target, chunk, combine)
 
 
 @_target.each
 def grad_cam(
     f: Callable[[Any], Any],
-    x: jax.Array,
+    x: Any,
     *,
     at: str,
     target: _target.Target = None,
-    resize: bool = True,
+    channel_axis: int = -1,
+    input_channel_axis: int | None = None,
+    tokens: Sequence[int] | None = None,
+    resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
     """The features weighted by their mean derivative, the positive part.
@@ -70,7 +84,7 @@ def grad_cam(
     Selvaraju et al. 2017 (arXiv 1610.02391), eqs. 1-2.
 
     Args:
-      f, x, at, target, resize, chunk: as for `cam`.
+      the same as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -83,17 +97,21 @@ def grad_cam(
         weights = jnp.mean(slope, axis=_inner(features), keepdims=True)
         return jnp.maximum(jnp.sum(weights * features, -1), 0)
 
-    return _map("grad_cam", f, x, at, target, resize, chunk, combine)
+    layout = _Layout("grad_cam", channel_axis, input_channel_axis, tokens, resize)
+    return _map(layout, f, x, at, target, chunk, combine)
 
 
 @_target.each
 def grad_cam_plus_plus(
     f: Callable[[Any], Any],
-    x: jax.Array,
+    x: Any,
     *,
     at: str,
     target: _target.Target = None,
-    resize: bool = True,
+    channel_axis: int = -1,
+    input_channel_axis: int | None = None,
+    tokens: Sequence[int] | None = None,
+    resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
     """Grad-CAM whose weights find several objects of a class in one image.
@@ -102,7 +120,7 @@ def grad_cam_plus_plus(
     exponential.
 
     Args:
-      f, x, at, target, resize, chunk: as for `cam`.
+      the same as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -113,22 +131,26 @@ def grad_cam_plus_plus(
 
     def combine(features, slope):
         inner = _inner(features)
-        below = 2 * slope**2 + jnp.sum(features, inner, keepdims=True) * slope**3
-        shares = jnp.where(below == 0, 0, slope**2 / jnp.where(below == 0, 1, below))
+        below = 2 + jnp.sum(features, inner, keepdims=True) * slope  # eq. 19 over slope**2
+        shares = jnp.where(below == 0, 0, 1 / jnp.where(below == 0, 1, below))
         weights = jnp.sum(shares * jnp.maximum(slope, 0), inner, keepdims=True)
         return jnp.maximum(jnp.sum(weights * features, -1), 0)
 
-    return _map("grad_cam_plus_plus", f, x, at, target, resize, chunk, combine)
+    layout = _Layout("grad_cam_plus_plus", channel_axis, input_channel_axis, tokens, resize)
+    return _map(layout, f, x, at, target, chunk, combine)
 
 
 @_target.each
 def layer_cam(
     f: Callable[[Any], Any],
-    x: jax.Array,
+    x: Any,
     *,
     at: str,
     target: _target.Target = None,
-    resize: bool = True,
+    channel_axis: int = -1,
+    input_channel_axis: int | None = None,
+    tokens: Sequence[int] | None = None,
+    resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
     """Each feature weighted by its own positive derivative: sharp in early layers too.
@@ -136,7 +158,7 @@ def layer_cam(
     Jiang et al. 2021 (doi:10.1109/TIP.2021.3089943), eqs. 5-6.
 
     Args:
-      f, x, at, target, resize, chunk: as for `cam`.
+      the same as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -148,17 +170,21 @@ def layer_cam(
     def combine(features, slope):
         return jnp.maximum(jnp.sum(jnp.maximum(slope, 0) * features, -1), 0)
 
-    return _map("layer_cam", f, x, at, target, resize, chunk, combine)
+    layout = _Layout("layer_cam", channel_axis, input_channel_axis, tokens, resize)
+    return _map(layout, f, x, at, target, chunk, combine)
 
 
 @_target.each
 def score_cam(
     f: Callable[[Any], Any],
-    x: jax.Array,
+    x: Any,
     *,
     at: str,
     target: _target.Target = None,
-    resize: bool = True,
+    channel_axis: int = -1,
+    input_channel_axis: int | None = None,
+    tokens: Sequence[int] | None = None,
+    resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
     """Features weighted by the score of x seen through each of them, without a derivative.
@@ -177,72 +203,218 @@ def score_cam(
       ValueError: as `cam`; `chunk` is below 1.
     """
     name = "score_cam"
+    layout = _Layout(name, channel_axis, input_channel_axis, tokens, resize)
     x = _input.checked(name, x)
     target = _target.settled(name, f, x, target)
-    _, features = _at.split(name, f, x, at)
-    _inner(features)
+    _, value = _at.split(name, f, x, at)
+    features = layout.grid(x, value)
     count = features.shape[-1]
+    _, size = layout.place(x, features.ndim)
 
     def masked(i):
-        mask = _resized(jnp.take(features, i, axis=-1), x, True)
+        mask = _resized(jnp.take(features, i, axis=-1), size)
         axes = tuple(range(1, mask.ndim))
         low, high = (end(mask, axes, keepdims=True) for end in (jnp.min, jnp.max))
         mask = (mask - low) / jnp.where(high > low, high - low, 1)
-        score = _target.score(name, f(x * mask[..., None]), target)
+        score = _target.score(name, f(layout.times(x, mask)), target)
         return score[:, None] * (jnp.arange(count) == i).astype(score.dtype)
 
     scores = _input.weighted_sum(name, masked, jnp.ones(count), chunk)
-    weights = jax.nn.softmax(scores).reshape(len(x), *[1] * (features.ndim - 2), count)
-    return _resized(jnp.maximum(jnp.sum(weights * features, -1), 0), x, resize)
+    weights = jax.nn.softmax(scores).reshape(len(features), *[1] * (features.ndim - 2), count)
+    weights = weights.astype(features.dtype)
+    return layout.resized(x, jnp.maximum(jnp.sum(weights * features, -1), 0)).astype(value.dtype)
 
 
 @_target.each
 def guided_grad_cam(
     f: Callable[[Any], Any],
-    x: jax.Array,
+    x: Any,
     *,
     at: str,
     target: _target.Target = None,
+    channel_axis: int = -1,
+    input_channel_axis: int | None = None,
+    tokens: Sequence[int] | None = None,
     chunk: int | None = None,
-) -> jax.Array:
-    """Guided backprop where Grad-CAM is: fine, and of one class.
+) -> Any:
+    """Multiplies guided backprop by Grad-CAM: fine, and of one class.
 
     Selvaraju et al. 2017, sec. 3.2.
 
     Args:
-      f, x, at, target, chunk: as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, chunk: as for `cam`.
 
     Returns:
-      Like x.
+      Like x; of a tree, only the array that the map is resized to is multiplied by it.
 
     Raises:
       ValueError: as `cam`.
     """
-    where = grad_cam(f, x, at=at, target=target, chunk=chunk)[..., None]
-    return guided_backprop(f, x, target=target, chunk=chunk) * where
+    axes = channel_axis, input_channel_axis, tokens
+    options = dict(zip(("channel_axis", "input_channel_axis", "tokens"), axes, strict=True))
+    maps = grad_cam(f, x, at=at, target=target, chunk=chunk, **options)
+    fine = guided_backprop(f, x, target=target, chunk=chunk)
+    return _Layout("guided_grad_cam", *axes, True).times(fine, maps)
 
 
-def _map(name, f, x, at, target, resize, chunk, combine) -> jax.Array:
+class _Layout(NamedTuple):
+    """Which axes of the features and of x are what."""
+
+    caller: str
+    channel_axis: int
+    input_channel_axis: int | None
+    tokens: Sequence[int] | None
+    resize: bool | Sequence[int]
+
+    def grid(self, x: Any, value: jax.Array) -> jax.Array:
+        """Returns features as (N, ..., C), in float32 at least."""
+        shape, n = value.shape, len(jax.tree.leaves(x)[0])
+        axis = self.channel_axis % len(shape) if shape else 0
+        if shape[:1] != (n,) or not -len(shape) < self.channel_axis < len(shape) or axis == 0:
+            raise ValueError(
+                f"{self.caller}: the features have shape {shape}; expected {n} examples on the "
+                f"first axis and channels on axis channel_axis={self.channel_axis}. Name a layer "
+                "by at= that gives such features."
+            )
+        features = jnp.moveaxis(value, axis, -1)
+        if jnp.finfo(features.dtype).bits < 32:
+            features = features.astype(jnp.float32)
+        if self.tokens is not None:
+            count = math.prod(self.tokens)
+            if features.ndim != 3 or min(self.tokens) < 1 or features.shape[1] < count:
+                raise ValueError(
+                    f"{self.caller}: the features have shape {shape} and tokens={self.tokens}; "
+                    f"expected (N, T, C) with T of {max(count, 1)} or more. Pass the grid of the "
+                    "patches, (height, width)."
+                )
+            features = features[:, -count:].reshape(n, *self.tokens, features.shape[-1])
+        if features.ndim < 3:
+            raise ValueError(
+                f"{self.caller}: the features have shape {shape}; expected (N, ..., C): name a "
+                "layer before the features are flattened or pooled."
+            )
+        self._check(x, value, features)
+        return features
+
+    def resized(self, x: Any, maps: jax.Array) -> jax.Array:
+        """Returns maps of the size that `resize` asks for."""
+        if self.resize is False:
+            return maps
+        if self.resize is True:
+            return _resized(maps, self.place(x, maps.ndim + 1)[1])
+        size = tuple(self.resize)
+        if len(size) != maps.ndim - 1 or min(size) < 1:
+            raise ValueError(
+                f"{self.caller}: resize is {self.resize!r} for maps of {maps.shape}; expected "
+                f"True, False, or {maps.ndim - 1} sizes of at least 1."
+            )
+        return _resized(maps, size)
+
+    def times(self, x: Any, maps: jax.Array) -> Any:
+        """Returns x with the array that the maps are of multiplied by them."""
+        leaves, tree = jax.tree.flatten(x)
+        index, _ = self.place(x, maps.ndim + 1)
+        one = leaves[index]
+        if one.ndim > maps.ndim:
+            maps = jnp.expand_dims(maps, self._input_axis(one.ndim))
+        leaves[index] = one * maps.astype(one.dtype)
+        return jax.tree.unflatten(tree, leaves)
+
+    def place(self, x: Any, ndim: int) -> tuple[int, tuple[int, ...]]:
+        """Returns which leaf of x features with `ndim` axes are of, and its sizes without C."""
+        shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+        fit = [i for i, shape in enumerate(shapes) if len(shape) == ndim]
+        if len(shapes) == 1 and len(shapes[0]) == ndim - 1:
+            return 0, shapes[0][1:]  # x without a channel axis
+        if len(fit) != 1:
+            raise ValueError(
+                f"{self.caller}: the features have {ndim - 2} axes besides N and C, and {len(fit)} "
+                f"arrays of x have as many (shapes {', '.join(map(str, shapes))}); expected one. "
+                "Pass tokens=(height, width) for the tokens of a transformer, else resize=False or "
+                "the map's sizes."
+            )
+        return fit[0], _without(shapes[fit[0]], self._input_axis(ndim))
+
+    def _input_axis(self, ndim: int) -> int:
+        """The channel axis of x, which has `ndim` axes."""
+        axis = self.input_channel_axis
+        if axis is None:
+            features = 3 if self.tokens is not None else ndim
+            axis = self.channel_axis if self.channel_axis % features != features - 1 else -1
+        if not -ndim < axis < ndim or axis == 0:
+            raise ValueError(
+                f"{self.caller}: input_channel_axis is {axis} for x with {ndim} axes; expected an "
+                "axis of x that is not the first: -1 for (N, ..., C), 1 for (N, C, ...)."
+            )
+        return axis % ndim
+
+    def _check(self, x: Any, value: jax.Array, features: jax.Array) -> None:
+        """Refuses channel axes that the shapes of x and the features show to be others."""
+        shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+        if self.tokens is None and features.ndim == 3 and all(len(shape) > 3 for shape in shapes):
+            raise ValueError(
+                f"{self.caller}: the features have shape {value.shape} and x {shapes[0]}; expected "
+                "features with as many axes as x. Pass tokens=(height, width) for the tokens of a "
+                "transformer, or tokens=(T,) with resize=False for one number per token."
+            )
+        fit = [shape for shape in shapes if len(shape) == features.ndim]
+        if len(fit) != 1 or self.input_channel_axis is not None:
+            return
+        (shape,), last = fit, features.ndim - 1
+        mine = self.channel_axis % value.ndim, self._input_axis(features.ndim)
+
+        def scales(axis, input_axis):
+            sizes = self.tokens or _without(value.shape, axis)
+            pairs = zip(sizes, _without(shape, input_axis), strict=True)
+            return [size / of for size, of in pairs]
+
+        # Features are seldom larger than x, and have nearly its aspect.
+        fitting = {
+            axes
+            for axes in itertools.product((1, last) if self.tokens is None else mine[:1], (1, last))
+            if max(scales(*axes)) <= min(1, 1.5 * min(scales(*axes)))
+            # One axis alone has no aspect: both channel axes are the same then.
+            and (features.ndim > 3 or axes[0] == axes[1])
+        }
+        chosen = scales(*mine)
+        if self.resize is not True and any(axis == mine[0] for axis, _ in fitting):
+            return  # x's own axes are not needed
+        if max(chosen) <= 1 and max(chosen) <= 2 * min(chosen):
+            return
+        for axis, input_axis in sorted(fitting):
+            if max(chosen) > 1 or input_axis != mine[1]:
+                raise ValueError(
+                    f"{self.caller}: features {value.shape} with channels on axis {mine[0]} do not "
+                    f"fit x {shape} with channels on axis {mine[1]}; expected features no larger "
+                    f"than x and of its aspect. Pass channel_axis={axis} and "
+                    f"input_channel_axis={input_axis}, or input_channel_axis={mine[1]} if the axes "
+                    "are right."
+                )
+
+
+def _map(layout, f, x, at, target, chunk, combine) -> jax.Array:
     """What `combine` makes of the features and of the score's derivative by them."""
+    name = layout.caller
 
     def explained(x, target):
-        rest, features = _at.split(name, f, x, at)
-        _inner(features)
-        slope = jax.grad(lambda a: jnp.sum(_target.score(name, rest(a), target)))(features)
-        return _resized(combine(features, slope), x, resize)
+        rest, value = _at.split(name, f, x, at)
+        features = layout.grid(x, value)
+        slope = jax.grad(lambda a: jnp.sum(_target.score(name, rest(a), target)))(value)
+        maps = combine(features, layout.grid(x, slope))
+        return layout.resized(x, maps).astype(value.dtype)
 
     return _input.by_examples(name, explained, _input.checked(name, x), target, chunk)
 
 
 def _inner(features: jax.Array) -> tuple[int, ...]:
     """The axes of a map."""
-    if features.ndim < 3:
-        raise ValueError(
-            f"cam: the features have shape {features.shape}; expected (N, ..., C): name a layer "
-            "before the features are flattened or pooled."
-        )
     return tuple(range(1, features.ndim - 1))
 
 
-def _resized(maps: jax.Array, x: jax.Array, resize: bool) -> jax.Array:
-    return jax.image.resize(maps, x.shape[:-1], "linear") if resize else maps
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The sizes of a shape but for the batch and one axis."""
+    return tuple(size for i, size in enumerate(shape) if i not in (0, axis))
+
+
+def _resized(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    return jax.image.resize(maps, (len(maps), *size), "linear")

@@ -1,18 +1,22 @@
-"""Backpropagation with another ReLU: guided backprop, the deconvolution network, beta smoothing."""
+"""Gradients with another slope for ReLUs: guided backprop, deconvnet, beta smoothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl import _jaxpr
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret import _input, _target
-from jaxdl.interpret._program import Constant, Operation, Program, Value, known, read, trace
+from jaxdl.interpret._program import Operation, program, read
 from jaxdl.interpret.relevance import _walk
-from jaxdl.interpret.relevance._walk import Step, pullback
+from jaxdl.interpret.relevance._relu import Elementwise, Relu
 
 __all__ = ["beta_smooth", "deconvnet", "guided_backprop"]
 
@@ -24,18 +28,21 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
 ) -> Any:
-    """The gradient, of which each ReLU hands on the positive part where it let the signal through.
+    """Computes the gradient with only its positive part passing each ReLU that is active.
 
-    Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. A ReLU is any max(., 0), whether by
-    `jax.nn.relu` or written so, and however often it is used. The pictures are sharp, and change
-    little when the last layers' weights are drawn anew (Adebayo et al. 2018, arXiv 1810.03292).
+    Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. ReLUs are found in f's program by the
+    values that they compute: a function of one value z, element by element, that is max(z, 0) or
+    clip(z, 0, c) in any writing. Not so those that are a part of another function, as in softplus,
+    hard swish or the variance of a layer norm, nor those in a `target` function: there the gradient
+    is the plain one. The pictures are sharp, and change little when the last layers' weights are
+    drawn anew (Adebayo et al. 2018, arXiv 1810.03292).
 
     Args:
       f, x, target: as for `saliency`.
       chunk: examples explained side by side; None for all.
 
     Returns:
-      Arrays like x.
+      Arrays like x. Warns if f has no ReLU, where they are the plain gradient.
 
     Raises:
       ValueError: as `saliency`.
@@ -49,12 +56,12 @@ def guided_backprop(
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
 ) -> Any:
-    """The gradient, of which each ReLU hands on the positive part, wherever it was.
+    """Computes the gradient with its positive part passing each ReLU, active or not.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 2.1.
 
     Args:
-      f, x, target, chunk: as for `guided_backprop`.
+      f, x, target, chunk: as for `guided_backprop`, which says what a ReLU is.
 
     Returns:
       Arrays like x.
@@ -74,13 +81,13 @@ def beta_smooth(
     target: _target.Target = None,
     chunk: int | None = None,
 ) -> Any:
-    """The gradient, with each ReLU's slope that of a softplus: sigmoid(beta z).
+    """Computes the gradient with softplus' slope, sigmoid(beta z), for each ReLU of z.
 
     Dombrowski et al. 2019 (arXiv 1906.07983), sec. 4: explanations that are harder to fool. The
     network's values stay those of the ReLU.
 
     Args:
-      f, x, target, chunk: as for `guided_backprop`.
+      f, x, target, chunk: as for `guided_backprop`, which says what a ReLU is.
       beta: above 0; the greater, the nearer to the gradient.
 
     Returns:
@@ -98,61 +105,114 @@ def _backprop(name, f, x, target, chunk, slope: Slope):
     x = _input.checked(name, x)
 
     def explained(x, target):
-        program, _ = trace(lambda x: _target.score(name, f(x), target), x)
-        env = program.run(jax.tree.leaves(x))
-        given = _walk.seeds(program, [jnp.ones_like(read(env, program.outputs[0]))])
-        found = _walk.walk(planner(slope)(program, set(program.inputs), {}), [env], given)
-        leaves = [found.get(v, jnp.zeros_like(env[v])) for v in program.inputs]
-        return jax.tree.unflatten(jax.tree.structure(x), leaves)
+        leaves, tree = jax.tree.flatten(x)
+        closed, shape = _jaxpr.written(f, x)
+        run, count = _with_slope(closed, [True] * len(leaves), [None] * len(leaves), slope)
+        if not count:
+            warnings.warn(
+                f"{name}: no ReLU in f, so this is the plain gradient. A ReLU is max(z, 0) or "
+                "clip(z, 0, c) of a value that depends on x. Use saliency(absolute=False), or a "
+                "network with ReLUs.",
+                stacklevel=2,
+            )
+
+        def score(leaves):
+            output = jax.tree.unflatten(jax.tree.structure(shape), run(*leaves))
+            return jnp.sum(_target.score(name, output, target))
+
+        return jax.tree.unflatten(tree, jax.grad(score)(leaves))
 
     return _input.by_examples(name, explained, x, target, chunk)
 
 
-def planner(slope: Slope) -> _walk.Planner:
-    """The steps of a program by the derivative, except of a ReLU."""
+def _with_slope(
+    closed: _jaxpr.ClosedJaxpr, active: Sequence[bool], values: Sequence[Any], slope: Slope
+) -> tuple[Callable[..., list[Any]], int]:
+    """Returns the function of a jaxpr with another derivative of its ReLUs, and their number.
 
-    def plan(program: Program, inputs: set[Value], told: dict[Value, Any]) -> list[Step]:
-        active = _walk.activity(program, inputs)
-        steps = []
-        for operation in program.operations:
-            if active.isdisjoint(operation.outputs):
-                continue
-            if operation.name == "scan":
-                steps.append(_walk.scan_step(operation, active, told, plan))
-            elif operation.name == "cond":
-                steps.append(_walk.cond_step(operation, active, plan))
-            else:
-                steps.append(_step(program, operation, active, slope))
-        return steps
+    Args:
+      closed: the jaxpr.
+      active: whether each input depends on what is explained.
+      values: the inputs' values where they are known, else None.
+      slope: the derivative.
+    """
+    whole = program(closed)
+    constants = {v: c for v, c in zip(whole.inputs, values, strict=True) if c is not None}
+    given = {v for v, on in zip(whole.inputs, active, strict=True) if on}
+    elementwise = Elementwise(whole, given, constants)
+    relus = list(elementwise.relus())
+    count, parts = len(relus), [part for relu in relus for part in relu.parts]
+    loops = {}
+    for operation in whole.operations:
+        if operation.name in ("scan", "cond"):
+            loop, inner = _loop_with_slope(operation, elementwise, slope)
+            if inner:
+                count += inner
+                loops[_site(operation)] = loop
+                parts.append(operation)
+    # Calls that hold none of these stay closed, with the derivatives that they define.
+    opened = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
+    short = program(closed, lambda calls: tuple(map(id, calls)) in opened)
+    sites = {_site(operation): operation for operation in short.operations}
+    changed = {site: (sites[site].inputs, loop) for site, loop in loops.items()}
+    for relu in relus:
+        # The operation of `short` that gives the output may be another than that of the input.
+        user = next(part for part in relu.parts if relu.input in part.inputs)
+        start = sites[_site(user)].inputs[user.inputs.index(relu.input)]
+        end = _site(elementwise.maker[relu.output])
+        changed[end] = (start,), functools.partial(_relu, relu, slope)
+    steps = [
+        (*changed.get(site, (operation.inputs, operation)), operation.outputs)
+        for site, operation in sites.items()
+    ]
 
-    return plan
+    def run(*values):
+        env = short.constants | dict(zip(short.inputs, values, strict=True))
+        for inputs, call, outputs in steps:
+            env |= zip(outputs, call(*(read(env, atom) for atom in inputs)), strict=True)
+        return [read(env, atom) for atom in short.outputs]
+
+    return run, count
 
 
-def _step(program: Program, operation: Operation, active: set[Value], slope: Slope) -> Step:
-    given = [i for i, a in enumerate(operation.inputs) if isinstance(a, Value) and a in active]
-    values = [operation.inputs[i] for i in given]
-    if operation.name == "max" and len(given) == 1:
-        if _is_zero(program, operation.inputs[1 - given[0]]):
-            return Step(
-                values, operation.outputs, lambda envs, g: [slope(read(envs[0], values[0]), g[0])]
-            )
-
-    def back(envs, gradients):
-        inputs = [read(envs[0], atom) for atom in operation.inputs]
-        return pullback(operation, given, inputs, gradients)
-
-    return Step(values, operation.outputs, back)
+def _site(operation: Operation) -> tuple[int, ...]:
+    """Identifies an operation in programs of one jaxpr, whichever of its calls are written out."""
+    return tuple(map(id, (*operation.calls, operation.equation)))
 
 
-def _is_zero(program: Program, atom: Any) -> bool:
-    """Whether a value is known to be 0: as a number, or one broadcast."""
-    if isinstance(atom, Constant):
-        return bool(np.all(np.asarray(atom.value) == 0))
-    if atom in program.constants:
-        return known(program.constants[atom]) and not np.any(np.asarray(program.constants[atom]))
-    makers = [op for op in program.operations if atom in op.outputs]
-    return (
-        bool(makers)
-        and makers[0].name in ("broadcast_in_dim", "convert_element_type")
-        and (_is_zero(program, makers[0].inputs[0]))
-    )
+def _relu(relu: Relu, slope: Slope, z: jax.Array) -> list[jax.Array]:
+    positive = jax.custom_vjp(lambda z: jnp.maximum(z, 0))
+    positive.defvjp(lambda z: (jnp.maximum(z, 0), z), lambda z, g: (slope(z, g),))
+    y = positive(z if relu.sign > 0 else -z)
+    return [y if relu.cap == np.inf else jnp.minimum(y, relu.cap)]
+
+
+def _loop_with_slope(
+    operation: Operation, outside: Elementwise, slope: Slope
+) -> tuple[Callable[..., list[Any]], int]:
+    """Returns a `scan` or `cond` with another derivative of its ReLUs, and their number."""
+    values = [outside.constant(atom) for atom in operation.inputs]
+    if operation.name == "cond":
+        live = [atom in outside.depends for atom in operation.inputs[1:]]
+        branches = [
+            _with_slope(branch, live, values[1:], slope)
+            for branch in primitives().branches(operation.equation)
+        ]
+        runs, counts = zip(*branches, strict=True)
+        return lambda index, *inputs: jax.lax.switch(index, runs, *inputs), sum(counts)
+    scan = primitives().scan(operation.equation)
+    live, _ = _walk.scan_activity(operation, outside.depends)
+    fixed, carried = scan.num_consts, scan.num_consts + scan.num_carry
+    values[fixed:] = [None] * len(values[fixed:])
+    step, count = _with_slope(scan.body, live, values, slope)
+
+    def loop(*inputs):
+        def body(carry, x):
+            out = step(*inputs[:fixed], *carry, *x)
+            return out[: scan.num_carry], out[scan.num_carry :]
+
+        start, xs = list(inputs[fixed:carried]), inputs[carried:]
+        carry, ys = jax.lax.scan(body, start, xs, scan.length, scan.reverse)
+        return [*carry, *ys]
+
+    return loop, count
