@@ -98,7 +98,8 @@ def _backprop(name, f, x, target, chunk, slope: Slope):
     x = _input.checked(name, x)
 
     def explained(x, target):
-        program, _ = trace(lambda x: _target.score(name, f(x), target), x)
+        g, x = _input.separate(name, f, x)
+        program, _ = trace(lambda x: _target.score(name, g(x), target), x)
         env = program.run(jax.tree.leaves(x))
         given = _walk.seeds(program, [jnp.ones_like(read(env, program.outputs[0]))])
         found = _walk.walk(planner(slope)(program, set(program.inputs), {}), [env], given)

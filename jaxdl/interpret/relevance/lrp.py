@@ -78,7 +78,7 @@ def lrp(
         )
 
     def explained(x, target):
-        if not whole:  # token ids have no relevance; their embedding is the input
+        if not whole:  # integers have no relevance; their embedding, or what is beside them, has
             g, value = _at.located(name, f, x, at)
             options = {"composite": choose, "products": products, "start": start, "eps": eps}
             return lrp(g, value, target=target, **options)
