@@ -51,15 +51,13 @@ def checked(caller: str, x: Any) -> Any:
         dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         raise ValueError(
             f"{caller}: x holds {dtypes} only; expected floating-point arrays with a batch axis. "
-            "Cast pixels with x.astype(jnp.float32); explain token ids by their embeddings, with a "
-            "method that takes at= and the path of the embedding layer."
+            "Cast pixels with x.astype(jnp.float32); explain token ids by their embeddings: "
+            "integrated_gradients(f, ids, at='path of the embedding')."
         )
     return jax.tree.map(jnp.asarray, x)
 
 
-def separate(
-    caller: str, f: Callable[[Any], Any], x: Any
-) -> tuple[Callable[[Any], Any], Any]:
+def separate(caller: str, f: Callable[[Any], Any], x: Any) -> tuple[Callable[[Any], Any], Any]:
     """Returns f as a function of the floating-point arrays of x, and these arrays.
 
     Integers and truth values (token ids, lengths, masks) go to f unchanged and are not explained:
@@ -99,14 +97,14 @@ def match(caller: str, x: Any, argument: str, value: Any) -> Any:
         ) from error
 
 
-def baselines(caller: str, x: Any, baseline: Any) -> Any:
+def baselines(caller: str, x: Any, baseline: Any, argument: str = "baseline") -> Any:
     """Returns the baseline of x's floating-point arrays: from a number, an array, or a tree like x.
 
     Raises:
       ValueError: it does not broadcast to x.
     """
     one = jax.tree_util.all_leaves([baseline])
-    parts = jax.tree.map(lambda _: baseline, x) if one else match(caller, x, "baseline", baseline)
+    parts = jax.tree.map(lambda _: baseline, x) if one else match(caller, x, argument, baseline)
 
     def fitted(leaf, base):
         if not _floating(leaf):
@@ -115,11 +113,26 @@ def baselines(caller: str, x: Any, baseline: Any) -> Any:
             return jnp.broadcast_to(jnp.asarray(base, leaf.dtype), leaf.shape)
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{caller}: the baseline has shape {jnp.shape(base)} for x of {leaf.shape}; "
+                f"{caller}: the {argument} has shape {jnp.shape(base)} for x of {leaf.shape}; "
                 "expected a number, or what broadcasts to x: (1, ...) for one of all examples."
             ) from error
 
     return jax.tree.map(fitted, x, parts)
+
+
+def like(caller: str, x: Any, attributions: Any) -> Any:
+    """Returns attributions of x as arrays.
+
+    Raises:
+      ValueError: their tree or shapes are not those of x.
+    """
+    parts = jax.tree.map(jnp.asarray, match(caller, x, "attributions", attributions))
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (x, parts)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{caller}: attributions of {shapes[1]} for x of {shapes[0]}; expected the same shapes."
+        )
+    return parts
 
 
 def flatten(x: Any) -> jax.Array:

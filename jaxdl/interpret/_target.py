@@ -59,8 +59,8 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
     return chosen * jnp.where(valid, 1, jnp.nan).astype(chosen.dtype)
 
 
-def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> None:
-    """Raises where f gives no scores for x, or the target does not fit them.
+def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
+    """Returns the number of scores that f gives each example; raises where the target is none.
 
     Only shapes are computed, and JAX keeps those of a function that it has seen. Here classes are
     still numbers: under a method's own `jit` or `vmap` one out of range could only give NaN.
@@ -95,6 +95,7 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> None
     _, k = _table(caller, output, target)
     if target is not None and not isinstance(target, str):
         _classes(caller, target, n, k, several=True)
+    return k
 
 
 def each(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,8 +158,9 @@ def _table(caller: str, output: Any, target: Target) -> tuple[int, int]:
         if isinstance(output, tuple | list | dict):
             part = f"[{next(iter(output), 'scores')!r}]" if isinstance(output, dict) else "[0]"
         raise ValueError(
-            f"{caller}: f gives a {type(output).__name__}; expected one array of scores, (N, K) or "
-            f"(N,). Pass lambda x: f(x){part}, or as target= a function from the output to (N,)."
+            f"{caller}: f gives a {type(output).__name__}; expected one array of scores, (N, K) "
+            f"or (N,). Pass lambda x: f(x){part}; target= also takes a function from the output "
+            "to (N,)."
         )
     shape = output.shape
     if len(shape) not in (1, 2):

@@ -45,7 +45,8 @@ def rise(
       (N, H, W), or a tree of them like x, in units of the score.
 
     Raises:
-      ValueError: x is not of images (N, H, W, C); `samples` or `cells` is below 1, or `keep` not in (0, 1).
+      ValueError: x is not of images (N, H, W, C); `samples` or `cells` is below 1, or `keep` not
+        in (0, 1).
     """
     name = "rise"
     f, x = _input.separate(name, f, x)

@@ -133,7 +133,7 @@ def _fit(design: jax.Array, weights: jax.Array, scores: jax.Array, ridge: float)
         return v + jax.scipy.linalg.cho_solve(factor, slope)
 
     start = jnp.zeros((len(gram), scores.shape[1]), gram.dtype)
-    return jax.lax.fori_loop(0, 10, improve, start)
+    return jax.lax.fori_loop(0, 30, improve, start)
 
 
 @_target.each

@@ -92,8 +92,10 @@ def test_within_jit_and_vmap():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"x": jnp.zeros((2, 3), jnp.int32)}, "expected floats"),
-        ({"labels": np.array([0])}, "expected floats"),
+        ({"x": jnp.zeros((2, 3), jnp.int32)}, "expected floating-point arrays"),
+        ({"labels": np.array([0])}, r"labels have shape \(1,\) for 2 examples"),
+        ({"labels": np.array([0, 2])}, "label 2; expected a class of 0 to 1"),
+        ({"labels": [-1, 0]}, "label -1; expected a class of 0 to 1"),
         ({"labels": jnp.array([0.0, 1.0])}, "expected integers"),
         ({"epsilon": -0.1}, "epsilon is -0.1"),
         ({"x": jnp.full((2, 3), 1.5)}, "bounds"),

@@ -24,9 +24,7 @@ from jaxdl.interpret._program import Atom, Value, read, trace
 __all__ = ["Box", "rerun", "within"]
 
 
-def rerun(
-    f: Callable[[Any], Any], x: Any, changes: Any
-) -> tuple[Any, Callable[[Any, Any], Any]]:
+def rerun(f: Callable[[Any], Any], x: Any, changes: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
     """Returns f(x), and the function from i and new values of the i-th boxes to f's output.
 
     Args:
@@ -38,7 +36,10 @@ def rerun(
     starts = structure.flatten_up_to(changes)
     count = len(starts[0].starts)
     if all(box.share(leaf.shape) > rules.MOST for box, leaf in zip(starts, leaves, strict=True)):
-        put = [Window(leaf, box, whole(leaf.shape, count)) for leaf, box in zip(leaves, starts, strict=True)]
+        put = [
+            Window(leaf, box, whole(leaf.shape, count))
+            for leaf, box in zip(leaves, starts, strict=True)
+        ]
 
         def replaced(i, patches):
             parts = structure.flatten_up_to(patches)
