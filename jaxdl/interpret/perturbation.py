@@ -249,15 +249,15 @@ def features(name: str, x: Any, baseline: Any, mask: Any) -> tuple[Any, Any, int
     base = _input.baselines(name, x, baseline)
     masks = jax.tree.map(lambda _: None, x) if mask is None else _input.match(name, x, "mask", mask)
     leaves, parts = map(jax.tree.structure(x).flatten_up_to, (x, masks))
-    rows = [
-        None if part is None else _mask_rows(name, leaf, np.asarray(part))
-        for leaf, part in zip(leaves, parts, strict=True)
-    ]
-    free = max((int(row.max(initial=-1)) + 1 for row in rows if row is not None), default=0)
-    for i, leaf in enumerate(leaves):
-        if rows[i] is None:
+    free = 1 + max(
+        (int(np.max(part, initial=-1)) for part in parts if part is not None), default=-1
+    )
+    rows = []
+    for leaf, part in zip(leaves, parts, strict=True):
+        if part is None:
             size = math.prod(leaf.shape[1:])
-            rows[i], free = np.arange(free, free + size)[None], free + size
+            part, free = np.arange(free, free + size).reshape(leaf.shape[1:]), free + size
+        rows.append(_mask_rows(name, leaf, np.asarray(part)))
     n = max(map(len, rows))
     numbers = np.concatenate([np.broadcast_to(row, (n, row.shape[1])) for row in rows], axis=1)
     ids = np.zeros_like(numbers)
