@@ -80,7 +80,11 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
         output = jax.eval_shape(f, x)
         if callable(target):
             output, target = _scores(caller, jax.eval_shape(target, output)), None
-    except UNTRACEABLE as error:
+    except (AttributeError, TypeError) as error:
+        # PyTorch names the class of the value that it cannot take, or asks it for its memory.
+        foreign = isinstance(error, TypeError) and "Tracer" in str(error)
+        if not (isinstance(error, UNTRACEABLE) or foreign or "__dlpack" in str(error)):
+            raise
         raise ValueError(
             f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn or "
             "PyTorch do; expected a function written in jax.numpy. Methods without a derivative "
@@ -106,8 +110,9 @@ def each(method: Callable[..., Any]) -> Callable[..., Any]:
         if options.get("at") is None:
             _input.checked(method.__name__, x)
         verify(method.__name__, f, x, target)
-        several = isinstance(target, list | np.ndarray | jax.Array) and _as_array(target).ndim == 2
-        if not several:
+        if isinstance(target, list | tuple):
+            target = _as_array(target)
+        if getattr(target, "ndim", 0) != 2:
             return method(f, x, *args, target=target, **options)
         explain_one = lambda one: method(f, x, *args, target=one, **options)  # noqa: E731
         return jax.vmap(explain_one)(jnp.asarray(target))

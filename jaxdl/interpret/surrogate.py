@@ -190,8 +190,10 @@ def lime(
     scores = _input.mapped(name, score, samples, chunk)
     design = present.astype(scores.dtype)
     far = 1 - jnp.sqrt(jnp.mean(design, axis=1))
-    weights = jnp.exp(-(far**2) / (2 * width**2))
+    logits = -(far**2) / (2 * width**2)
+    shares = jax.nn.softmax(logits)  # for a narrow width, where the weights themselves underflow
+    weights = jnp.exp(logits) if ridge else shares
     # Less the weighted means there is no intercept, which the ridge must not shrink.
-    centred = lambda a: a - jnp.average(a, axis=0, weights=weights)  # noqa: E731
+    centred = lambda a: a - jnp.average(a, axis=0, weights=shares)  # noqa: E731
     values = _fit(centred(design), weights, centred(scores), ridge)
     return to_values(values.T, ids, x)

@@ -60,4 +60,7 @@ def test_lime_without_ridge_where_samples_do_not_tell_features_apart_is_the_leas
         lambda key: interpret.lime(lambda x: 2 * x[:, 0], x, key=key, samples=2, ridge=0.0)
     )
     found = np.array([explain(jax.random.key(seed))[0, 0] for seed in range(8)])
+    narrow = {"width": 1e-3, "ridge": 0.0, "samples": 9}
+    far = run(interpret.lime, lambda x: 2 * x.sum(1), np.ones((1, 7)), key=new_key(), **narrow)
+    assert np.isfinite(far).all()
     assert np.all(np.isclose(found, 2, atol=1e-3) | (found == 0)) and {0.0} < set(found)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import attack, interpret
+from jaxdl import interpret
 from jaxdl.interpret import evaluate
 from tests.interpret.networks import array, new_key, run
 
@@ -33,10 +33,11 @@ def callers():
         "classes": 3,
         "method": interpret.saliency,
     }
-    found = {"smooth": interpret.smooth(interpret.saliency, sigma=0.1)}
-    found["smooth"] = lambda f, x, **o: smooth(f, x, key=new_key(), **o)
     smooth = interpret.smooth(interpret.saliency, sigma=0.1)
-    found["expectation"] = interpret.expectation(interpret.ablation, X[:1])
+    found = {
+        "smooth": lambda f, x, **options: smooth(f, x, key=new_key(), **options),
+        "expectation": interpret.expectation(interpret.ablation, X[:1]),
+    }
     for module in (interpret, evaluate):
         for name in module.__all__:
             function = getattr(module, name)
@@ -76,6 +77,7 @@ def test_a_class_out_of_range_is_refused_before_any_trace_hides_it(target):
         (lambda x: network(x)[:1], [0, 1], r"f gives \(1, 3\) for a batch of 2"),
         (lambda x: np.asarray(x).sum((1, 2)), 0, r"jax.pure_callback\(f"),
         (lambda x: network(x) if x.sum() > 0 else x, 0, r"jax.pure_callback\(f"),
+        (lambda x: x.__dlpack_device__(), 0, r"jax.pure_callback\(f"),
         (network, 1.0, "target is 1.0; expected ints"),
         (network, np.array([True, False]), "expected ints"),
         (network, [[0, 1], [2]], "expected rows of one length"),
