@@ -103,10 +103,17 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
 
 
 def each(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Verifies f, x and target of a method, and gives targets (K, N) K explanations (K, N, ...)."""
+    """Verifies f, x and target of a method, and gives several targets and places their meaning.
+
+    Targets (K, N) give K explanations, (K, N, ...). A tuple, list or dict of places gives one like
+    it, with the explanation at each place by itself.
+    """
 
     @functools.wraps(method)
     def explain(f, x, *args, target=None, **options):
+        if isinstance(options.get("at"), tuple | list | dict):
+            at_one = lambda place: explain(f, x, *args, target=target, **options | {"at": place})  # noqa: E731
+            return jax.tree.map(at_one, options["at"])
         if options.get("at") is None:
             _input.checked(method.__name__, x)
         verify(method.__name__, f, x, target)

@@ -43,7 +43,8 @@ def saliency(
         only when the program runs. Ints (K, N) give K explanations, (K, N, ...).
       absolute: the size of the derivative; False keeps its sign.
       at: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
-        or a `jax.named_scope`. All arguments then speak of that value.
+        or a `jax.named_scope`. All arguments then speak of that value. A tuple, list or dict of
+        places gives one of explanations, each place by itself.
       chunk: examples explained side by side; None for all.
 
     Returns:

@@ -122,6 +122,28 @@ def test_one_score_is_the_same_in_every_form():
     assert several.shape == (2, *X.shape)
 
 
+def test_several_places_are_explained_each_by_itself():
+    """The second depends on the first: both have what a call of its own gives."""
+
+    def f(x):
+        with jax.named_scope("first"):
+            x = jnp.tanh(x)
+        with jax.named_scope("second"):
+            x = jnp.sin(x)
+        return x.mean((1, 2)) @ W
+
+    @jax.jit
+    def explain(x):
+        of = lambda at: interpret.input_x_gradient(f, x, target=[[0, 1], [2, 1]], at=at)
+        return of(("first", "second")), of({"h": "second"}), of("first"), of("second")
+
+    both, named, first, second = explain(X)
+    np.testing.assert_array_equal(both[0], first)
+    np.testing.assert_array_equal(both[1], second)
+    np.testing.assert_array_equal(named["h"], second)
+    assert not np.allclose(first, second)
+
+
 def test_the_shape_of_a_known_function_is_not_traced_again():
     traces = []
 
