@@ -15,8 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 
+from jaxdl.interpret import _input, _target
 from jaxdl.losses import cross_entropy
 
 __all__ = ["fgsm", "pgd"]
@@ -25,38 +27,40 @@ Bounds = tuple[float, float]
 
 
 def fgsm(
-    f: Callable[[jax.Array], jax.Array],
+    f: Callable[[Any], jax.Array],
     x: Any,
     labels: Any,
     epsilon: float,
     *,
     bounds: Bounds | None = (0.0, 1.0),
     targeted: bool = False,
-) -> jax.Array:
+) -> Any:
     """The fast gradient sign method: one step. Goodfellow et al. 2015, arXiv 1412.6572, sec. 4.
 
     Of a linear f it is the strongest attack there is: the margin falls by epsilon ||w||_1.
 
     Args:
-      f: from inputs (N, ...) to scores (N, classes).
-      x: (N, ...), floating-point.
-      labels: (N,) integers: the true ones; with `targeted`, those to be mistaken for.
+      f: from inputs (N, ...) to scores (N, classes); or to one logit each, (N,) or (N, 1), of
+        class 1 against class 0.
+      x: (N, ...), floating-point, or a tree of such arrays; integers in it stay as they are.
+      labels: (N,) integers or truth values: the true ones; with `targeted`, those to be mistaken
+        for.
       epsilon: the largest change of a coordinate, >= 0.
       bounds: the least and largest valid input, or None.
       targeted: go down the loss of `labels`, not up.
 
     Returns:
-      An array like x.
+      An array like x, or a tree of them.
 
     Raises:
-      ValueError: x is no batch of floats that fits the labels; epsilon is negative; x is out of
-        bounds.
+      ValueError: x is no batch of floats that fits the labels; f gives no scores; a label is out of
+        range; epsilon is negative; x is out of bounds.
     """
     return pgd(f, x, labels, epsilon, step=epsilon, steps=1, bounds=bounds, targeted=targeted)
 
 
 def pgd(
-    f: Callable[[jax.Array], jax.Array],
+    f: Callable[[Any], jax.Array],
     x: Any,
     labels: Any,
     epsilon: float,
@@ -66,7 +70,7 @@ def pgd(
     key: jax.Array | None = None,
     bounds: Bounds | None = (0.0, 1.0),
     targeted: bool = False,
-) -> jax.Array:
+) -> Any:
     """Projected gradient descent on the input: small steps. Madry et al. 2018, arXiv 1706.06083.
 
     Args:
@@ -77,44 +81,67 @@ def pgd(
       key: a PRNG key, to begin at a random place of the box; None begins at x.
 
     Returns:
-      An array like x.
+      An array like x, or a tree of them.
 
     Raises:
       ValueError: as for `fgsm`; `steps` is no positive integer.
     """
-    x, labels = jnp.asarray(x), jnp.asarray(labels)
-    _check(x, labels, epsilon, bounds)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"pgd: steps is {steps!r}; expected a positive integer.")
+    given = _input.checked("attack", x)
+    labels = jnp.asarray(labels)
+    count = _target.verify("attack", f, given, "argmax")
+    _check_labels(labels, _input.batch_size("attack", given), max(count, 2))
+    f, x = _input.separate("attack", f, given)
+    _check_box(x, epsilon, bounds)
+    (steps,) = _input.at_least("pgd", 1, steps=steps)
     least, most = (-jnp.inf, jnp.inf) if bounds is None else bounds
-    low, high = jnp.maximum(x - epsilon, least), jnp.minimum(x + epsilon, most)
+    low = jax.tree.map(lambda x: jnp.maximum(x - epsilon, least), x)
+    high = jax.tree.map(lambda x: jnp.minimum(x + epsilon, most), x)
     size = 2.5 * epsilon / steps if step is None else step
     signed = -size if targeted else size
 
     def total_loss(x):
-        return cross_entropy(f(x), labels).sum()
+        scores = f(x)
+        if count == 1:
+            scores = jnp.reshape(scores, labels.shape)
+            of_each = optax.losses.sigmoid_binary_cross_entropy(scores, labels.astype(scores.dtype))
+        else:
+            of_each = cross_entropy(scores, labels.astype(jnp.int32))
+        return jnp.sum(of_each)
 
-    def advance(_, at):
-        return jnp.clip(at + signed * jnp.sign(jax.grad(total_loss)(at)), low, high)
+    def advance(_, x):
+        move = lambda x, g, low, high: jnp.clip(x + signed * jnp.sign(g), low, high)  # noqa: E731
+        return jax.tree.map(move, x, jax.grad(total_loss)(x), low, high)
 
-    start = x
     if key is not None:
-        start = jax.random.uniform(key, x.shape, x.dtype, low, high)
-    return jax.lax.fori_loop(0, steps, advance, start)
+        leaves, tree = jax.tree.flatten(x)
+        keys = tree.unflatten([key] if len(leaves) == 1 else jax.random.split(key, len(leaves)))
+        draw = lambda k, x, low, high: jax.random.uniform(k, x.shape, x.dtype, low, high)  # noqa: E731
+        x = jax.tree.map(draw, keys, x, low, high)
+    x = jax.lax.fori_loop(0, steps, advance, x)
+    return jax.tree.map(lambda leaf, part: leaf if part is None else part, given, x)
 
 
-def _check(x: jax.Array, labels: jax.Array, epsilon: float, bounds: Bounds | None) -> None:
-    if not jnp.issubdtype(x.dtype, jnp.floating) or labels.shape != x.shape[:1]:
+def _check_labels(labels: jax.Array, n: int, classes: int) -> None:
+    if labels.shape != (n,):
         raise ValueError(
-            f"attack: x is {x.dtype}{list(x.shape)} and labels {labels.dtype}{list(labels.shape)}; "
-            "expected floats (N, ...) and integers (N,): cast x, or give a label for every row."
+            f"attack: labels have shape {labels.shape} for {n} examples; expected ({n},). Give a "
+            "label for every row."
         )
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
         raise ValueError(f"attack: labels are {labels.dtype}; expected integers: take argmax(-1).")
+    if not isinstance(labels, Tracer):
+        wrong = [int(label) for label in np.asarray(labels) if not 0 <= label < classes]
+        if wrong:
+            raise ValueError(f"attack: label {wrong[0]}; expected a class of 0 to {classes - 1}.")
+
+
+def _check_box(x: Any, epsilon: float, bounds: Bounds | None) -> None:
     if isinstance(epsilon, int | float) and not epsilon >= 0:
         raise ValueError(f"attack: epsilon is {epsilon!r}; expected a number >= 0.")
-    if bounds is not None and not isinstance(x, Tracer):
-        values = np.asarray(x)  # at once, also where a function around this one is traced
+    for leaf in jax.tree.leaves(x):
+        if bounds is None or isinstance(leaf, Tracer):
+            continue
+        values = np.asarray(leaf)  # at once, also where a function around this one is traced
         least, most = values.min(initial=np.inf), values.max(initial=-np.inf)
         if least < bounds[0] or most > bounds[1]:
             raise ValueError(

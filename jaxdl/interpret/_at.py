@@ -53,9 +53,9 @@ def split(
 def located(
     caller: str, f: Callable[[Any], Any], x: Any, at: str | None
 ) -> tuple[Callable[[Any], Any], Any]:
-    """`split`, with x, or the value at the place, checked: ids are explained by an embedding."""
+    """Returns `split`, or without a place f and x of the floating-point arrays, checked."""
     if at is None:
-        return f, _input.checked(caller, x)
+        return _input.separate(caller, f, x)
     rest, value = split(caller, f, jax.tree.map(jnp.asarray, x), at)
     return rest, _input.checked(caller, value)
 

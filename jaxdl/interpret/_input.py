@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,44 +13,168 @@ import numpy as np
 from jax import lax
 
 
-def checked(caller: str, x: Any) -> Any:
-    """x, a tree of floating-point arrays with one batch axis in common.
+def batch_size(caller: str, x: Any) -> int:
+    """Returns the number of examples in x, a tree of arrays with one common batch axis.
 
     Raises:
-      ValueError: it is another.
+      ValueError: x has no arrays, or arrays of another kind, without a batch axis, or of several
+        batch sizes.
     """
-    for leaf in jax.tree.leaves(x):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating) or jnp.ndim(leaf) == 0:
+    leaves = jax.tree.leaves(x)
+    for leaf in leaves:
+        arrays = isinstance(leaf, jax.Array | np.ndarray)
+        if not arrays or not _floating(leaf) and not _fixed(leaf) or leaf.ndim == 0:
+            kind = f"{leaf.dtype}{list(leaf.shape)}" if arrays else repr(type(leaf).__name__)
             raise ValueError(
-                f"{caller}: x holds {jnp.result_type(leaf)}{list(jnp.shape(leaf))}; expected "
-                "floating-point arrays with a batch axis: cast pixels with x.astype(jnp.float32); "
-                "explain token ids through their embeddings."
+                f"{caller}: x holds {kind}; expected floating-point arrays with a batch axis, and "
+                "integers beside them. Convert x with jnp.asarray(x, jnp.float32), and give one "
+                "example a batch axis with x[None]."
             )
-    sizes = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
+    sizes = sorted({leaf.shape[0] for leaf in leaves})
     if len(sizes) != 1:
-        raise ValueError(f"{caller}: x has batches of {sorted(sizes)}; expected one size.")
+        raise ValueError(
+            f"{caller}: x has batches of {sizes}; expected one size. Give every array of x the "
+            "same first axis; close over what is not a batch."
+        )
+    return sizes[0]
+
+
+def checked(caller: str, x: Any) -> Any:
+    """Returns x as arrays: a tree with one common batch axis and something to explain.
+
+    Raises:
+      ValueError: as `batch_size`; no array is floating-point.
+    """
+    batch_size(caller, x)
+    leaves = jax.tree.leaves(x)
+    if not any(map(_floating, leaves)):
+        dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        raise ValueError(
+            f"{caller}: x holds {dtypes} only; expected floating-point arrays with a batch axis. "
+            "Cast pixels with x.astype(jnp.float32); explain token ids by their embeddings: "
+            "integrated_gradients(f, ids, at='path of the embedding')."
+        )
     return jax.tree.map(jnp.asarray, x)
 
 
-def baselines(caller: str, x: Any, baseline: Any) -> Any:
-    """The baseline as a tree of x's shapes: from a number, an array, or a tree like x.
+def separate(caller: str, f: Callable[[Any], Any], x: Any) -> tuple[Callable[[Any], Any], Any]:
+    """Returns f as a function of the floating-point arrays of x, and these arrays.
+
+    Integers and truth values (token ids, lengths, masks) go to f unchanged and are not explained:
+    None stands for them in the tree of arrays, and so in every attribution. A zero there would say
+    that they do not matter.
+
+    Raises:
+      ValueError: as `checked`.
+    """
+    x = checked(caller, x)
+    if all(map(_floating, jax.tree.leaves(x))):
+        return f, x
+
+    def of_floating(parts):
+        return f(jax.tree.map(lambda leaf, part: leaf if part is None else part, x, parts))
+
+    return of_floating, jax.tree.map(lambda leaf: leaf if _floating(leaf) else None, x)
+
+
+def match(caller: str, x: Any, argument: str, value: Any) -> Any:
+    """Returns the part of `value`, a tree like x, for each array of x, and None where x has None.
+
+    Raises:
+      ValueError: the trees differ.
+    """
+    try:
+        return jax.tree.map(
+            lambda leaf, part: None if leaf is None else part,
+            x,
+            value,
+            is_leaf=lambda leaf: leaf is None,
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{caller}: {argument} is {jax.tree.structure(value)} for x of "
+            f"{jax.tree.structure(x)}; expected a tree like x."
+        ) from error
+
+
+def baselines(caller: str, x: Any, baseline: Any, argument: str = "baseline") -> Any:
+    """Returns the baseline of x's floating-point arrays: from a number, an array, or a tree like x.
 
     Raises:
       ValueError: it does not broadcast to x.
     """
-    if jax.tree.structure(baseline) != jax.tree.structure(x):
-        baseline = jax.tree.map(lambda leaf: baseline, x)
+    one = jax.tree_util.all_leaves([baseline])
+    parts = jax.tree.map(lambda _: baseline, x) if one else match(caller, x, argument, baseline)
 
     def fitted(leaf, base):
+        if not _floating(leaf):
+            return None
         try:
             return jnp.broadcast_to(jnp.asarray(base, leaf.dtype), leaf.shape)
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{caller}: the baseline has shape {jnp.shape(base)} for x of {leaf.shape}; "
+                f"{caller}: the {argument} has shape {jnp.shape(base)} for x of {leaf.shape}; "
                 "expected a number, or what broadcasts to x: (1, ...) for one of all examples."
             ) from error
 
-    return jax.tree.map(fitted, x, baseline)
+    return jax.tree.map(fitted, x, parts)
+
+
+def like(caller: str, x: Any, attributions: Any) -> Any:
+    """Returns attributions of x as arrays.
+
+    Raises:
+      ValueError: their tree or shapes are not those of x.
+    """
+    parts = jax.tree.map(jnp.asarray, match(caller, x, "attributions", attributions))
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (x, parts)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{caller}: attributions of {shapes[1]} for x of {shapes[0]}; expected the same shapes."
+        )
+    return parts
+
+
+def flatten(x: Any) -> jax.Array:
+    """Returns the values of each example in one row, (N, features), array after array."""
+    rows = [leaf.reshape(len(leaf), math.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(x)]
+    return jnp.concatenate(rows, axis=1)
+
+
+def unflatten(rows: Any, x: Any) -> Any:
+    """Returns rows (N or 1, features) as a tree of arrays shaped like x: undoes `flatten`."""
+    leaves, tree = jax.tree.flatten(x)
+    ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])
+    parts = (np if isinstance(rows, np.ndarray) else jnp).split(rows, ends[:-1], axis=1)
+    shaped = [
+        part.reshape(len(rows), *leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, shaped)
+
+
+def at_least(caller: str, least: int, **counts: Any) -> list[int]:
+    """Returns counts, of any integer type, as ints.
+
+    Raises:
+      ValueError: one is not an integer, or below `least`.
+    """
+    numbers = []
+    for argument, count in counts.items():
+        if isinstance(count, bool) or not hasattr(count, "__index__") or count < least:
+            raise ValueError(
+                f"{caller}: {argument} is {count!r}; expected an integer of at least {least}."
+            )
+        numbers.append(operator.index(count))
+    return numbers
+
+
+def _floating(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _fixed(leaf: Any) -> bool:
+    kinds = (jnp.integer, jnp.bool_, jax.dtypes.prng_key)
+    return any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
 
 
 def weighted_sum(

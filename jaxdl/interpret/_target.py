@@ -1,8 +1,12 @@
-"""What `target=` means, once for every method: which number of the output is explained."""
+"""`target=` of every method: which number of f's output is explained.
+
+N is the number of examples, K the number of classes.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,19 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxdl.interpret import _input
+
 Target = int | list[int] | np.ndarray | jax.Array | str | Callable[[Any], jax.Array] | None
 """None, an int, an array of ints, "argmax", or a function from outputs (N, ...) to scores (N,)."""
 
+UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
 
 def score(caller: str, output: Any, target: Target) -> jax.Array:
-    """The number of each example that is explained: (N, K) scores and a target give (N,).
+    """Returns the explained number of each example: (N, K) scores and a target give (N,).
 
     Args:
       caller: the public function's name, for messages.
       output: what f gave for a batch of N examples.
       target: None where f gives one score per example, (N,) or (N, 1); an int, the class for all;
         ints (N,), a class for each; "argmax", the class that each example is given; or a function
-        from the output to scores (N,).
+        from the output to scores (N,) or (N, 1).
 
     Returns:
       (N,). A class out of range raises; where it is known only when the program runs (under `jit`
@@ -33,50 +45,86 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
       ValueError: the target does not fit the output.
     """
     if callable(target):
-        chosen = target(output)
-        if jnp.ndim(chosen) != 1:
-            raise ValueError(
-                f"{caller}: target(output) has shape {jnp.shape(chosen)}; expected (N,), one score "
-                "per example: reduce every axis but the first."
-            )
-        return chosen
-    shape = jnp.shape(output)
+        output, target = _scores(caller, target(output)), None
+    n, k = _table(caller, output, target)
+    output = jnp.reshape(output, (n, k))
     if target is None:
-        if len(shape) == 1:
-            return output
-        if len(shape) == 2 and shape[1] == 1:
-            return output[:, 0]
-        raise ValueError(
-            f"{caller}: f gives {shape} and no target is given; expected (N,): say which score is "
-            "explained by target=, an int, ints (N,), 'argmax', or a function from the output."
-        )
-    if len(shape) != 2:
-        raise ValueError(
-            f"{caller}: f gives {shape}; target={target!r} needs (N, K), K scores for each of N "
-            "examples: pass a function from the output to scores (N,) as target."
-        )
+        return output[:, 0]
     if isinstance(target, str):
-        if target != "argmax":
-            raise ValueError(f"{caller}: target is {target!r}; the one word known is 'argmax'.")
         classes = jnp.argmax(output, axis=1)
     else:
-        classes = _classes(caller, target, *shape)
-    known = (classes >= 0) & (classes < shape[1])
-    chosen = jnp.take_along_axis(output, jnp.where(known, classes, 0)[:, None], axis=1)[:, 0]
-    return chosen * jnp.where(known, 1, jnp.nan).astype(chosen.dtype)
+        classes = jnp.broadcast_to(_classes(caller, target, n, k), (n,))
+    valid = (classes >= 0) & (classes < k)
+    chosen = jnp.take_along_axis(output, jnp.where(valid, classes, 0)[:, None], axis=1)[:, 0]
+    return chosen * jnp.where(valid, 1, jnp.nan).astype(chosen.dtype)
+
+
+def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
+    """Returns the number of scores that f gives each example; raises where the target is none.
+
+    Only shapes are computed, and JAX keeps those of a function that it has seen. Here classes are
+    still numbers: under a method's own `jit` or `vmap` one out of range could only give NaN.
+
+    Args:
+      caller: the public function's name, for messages.
+      f: the function to explain.
+      x: its input, a tree of arrays with one batch axis.
+      target: as for `score`, or ints (K', N).
+
+    Raises:
+      ValueError: x is no batch; f cannot be traced, or gives no row for each example; the target
+        does not fit, or has a class out of range.
+    """
+    n = _input.batch_size(caller, x)
+    try:
+        output = jax.eval_shape(f, x)
+        if callable(target):
+            output, target = _scores(caller, jax.eval_shape(target, output)), None
+    except (AttributeError, TypeError) as error:
+        # PyTorch names the class of the value that it cannot take, or asks it for its memory.
+        foreign = isinstance(error, TypeError) and "Tracer" in str(error)
+        if not (isinstance(error, UNTRACEABLE) or foreign or "__dlpack" in str(error)):
+            raise
+        raise ValueError(
+            f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn or "
+            "PyTorch do; expected a function written in jax.numpy. Methods without a derivative "
+            "(ablation, kernel_shap, lime, ...) take lambda x: jax.pure_callback(f, "
+            "jax.ShapeDtypeStruct((len(x), K), x.dtype), x, vmap_method='sequential')."
+        ) from error
+    if getattr(output, "shape", (n,))[:1] != (n,):
+        raise ValueError(
+            f"{caller}: f gives {output.shape} for a batch of {n}; expected a row for each example."
+            " Give one example a batch axis, x[None], and do not average over examples in f."
+        )
+    _, k = _table(caller, output, target)
+    if target is not None and not isinstance(target, str):
+        _classes(caller, target, n, k, several=True)
+    return k
 
 
 def each(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that takes targets (K, N) too: K explanations of every example, (K, N, ...)."""
+    """Verifies f, x and target of a method, and gives several targets and places their meaning.
+
+    Targets (K, N) give K explanations, (K, N, ...). A tuple, list or dict of places gives one like
+    it, with the explanation at each place by itself.
+    """
 
     @functools.wraps(method)
-    def several(*args, target=None, **options):
-        given = isinstance(target, list | np.ndarray | jax.Array)
-        if not given or np.ndim(target) != 2:
-            return method(*args, target=target, **options)
-        return jax.vmap(lambda one: method(*args, target=one, **options))(jnp.asarray(target))
+    def explain(f, x, *args, target=None, **options):
+        if isinstance(options.get("at"), tuple | list | dict):
+            at_one = lambda place: explain(f, x, *args, target=target, **options | {"at": place})  # noqa: E731
+            return jax.tree.map(at_one, options["at"])
+        if options.get("at") is None:
+            _input.checked(method.__name__, x)
+        verify(method.__name__, f, x, target)
+        if isinstance(target, list | tuple):
+            target = _as_array(target)
+        if getattr(target, "ndim", 0) != 2:
+            return method(f, x, *args, target=target, **options)
+        explain_one = lambda one: method(f, x, *args, target=one, **options)  # noqa: E731
+        return jax.vmap(explain_one)(jnp.asarray(target))
 
-    return several
+    return explain
 
 
 def settled(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Target:
@@ -87,25 +135,88 @@ def settled(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Tar
     """
     if isinstance(target, str) and target == "argmax":
         output = f(x)
-        score(caller, output, target)  # refuses outputs that are not (N, K)
-        return jnp.argmax(output, axis=1)
+        n, k = _table(caller, output, target)
+        return jnp.argmax(jnp.reshape(output, (n, k)), axis=1)
     return target
 
 
-def _classes(caller: str, target: Any, n: int, k: int) -> jax.Array:
-    """Ints () or (N,) as ints (N,); those known before the program runs are in range."""
-    classes = jnp.asarray(target)
+def prepare(
+    caller: str, f: Callable[[Any], Any], x: Any, target: Target
+) -> tuple[Callable[[Any], Any], Any, Target]:
+    """Returns f and x of floating-point arrays and the target with "argmax" replaced, verified."""
+    _input.checked(caller, x)
+    verify(caller, f, x, target)
+    g, x = _input.separate(caller, f, x)
+    return g, x, settled(caller, g, x, target)
+
+
+def _scores(caller: str, scores: Any) -> Any:
+    """Returns what a target's function makes of an output, which must be (N,) or (N, 1)."""
+    shape = jnp.shape(scores)
+    if len(shape) not in (1, 2) or math.prod(shape[1:]) != 1:
+        raise ValueError(
+            f"{caller}: target(output) has shape {shape}; expected (N,), one score per example: "
+            "reduce every axis but the first."
+        )
+    return scores
+
+
+def _table(caller: str, output: Any, target: Target) -> tuple[int, int]:
+    """Returns (N, K) of an output: one score for each example, (N,), is like (N, 1)."""
+    if isinstance(target, str) and target != "argmax":
+        raise ValueError(f"{caller}: target is {target!r}; the one word known is 'argmax'.")
+    if not hasattr(output, "shape"):
+        part = ".scores"
+        if isinstance(output, tuple | list | dict):
+            part = f"[{next(iter(output), 'scores')!r}]" if isinstance(output, dict) else "[0]"
+        raise ValueError(
+            f"{caller}: f gives a {type(output).__name__}; expected one array of scores, (N, K) "
+            f"or (N,). Pass lambda x: f(x){part}; target= also takes a function from the output "
+            "to (N,)."
+        )
+    shape = output.shape
+    if len(shape) not in (1, 2):
+        raise ValueError(
+            f"{caller}: f gives {shape}; target={target!r} needs (N, K), K scores for each of N "
+            "examples: pass a function from the output to scores (N,) as target."
+        )
+    if target is None and shape[1:] not in ((), (1,)):
+        raise ValueError(
+            f"{caller}: f gives {shape} and no target is given; expected (N,): say which score is "
+            "explained by target=, an int, ints (N,), 'argmax', or a function from the output."
+        )
+    return shape[0], math.prod(shape[1:])
+
+
+def _as_array(target: Any) -> Any:
+    """Returns a target of numbers as an array: NumPy's where the numbers are known."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(target)):
+        return jnp.asarray(target)
+    return np.asarray(target)
+
+
+def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) -> Any:
+    """Returns ints () or (N,), with `several` also (K', N): those that are known are in range."""
+    try:
+        classes = _as_array(target)
+    except ValueError as error:
+        raise ValueError(f"{caller}: target is {target!r}; expected rows of one length.") from error
     if not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(
             f"{caller}: target is {target!r}; expected ints: class numbers from 0 to {k - 1}."
         )
-    if classes.shape not in ((), (n,)):
+    if classes.shape not in ((), (n,)) and not (several and classes.shape[1:] == (n,)):
         raise ValueError(
-            f"{caller}: target has shape {classes.shape} for {n} examples; expected one int or "
-            f"ints ({n},): use jax.vmap over targets to explain several classes of each."
+            f"{caller}: target has shape {classes.shape} for {n} examples; expected one int, ints "
+            f"({n},), or of a method ints (K, {n}) for K explanations of each."
         )
     if not isinstance(classes, Tracer):
         wrong = [int(c) for c in np.ravel(classes) if not 0 <= c < k]
+        if wrong and k == 1:
+            raise ValueError(
+                f"{caller}: target is {wrong[0]} and f gives one score per example; expected 0. "
+                "Leave target out; of the other class, explain lambda x: -f(x)."
+            )
         if wrong:
             raise ValueError(f"{caller}: target is {wrong[0]}; expected a class of 0 to {k - 1}.")
-    return jnp.broadcast_to(classes, (n,))
+    return classes

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret.path import noisy
 
 __all__ = ["expectation", "smooth"]
@@ -38,7 +38,8 @@ def smooth(
     Returns:
       `method(f, x, *, key, target=None, chunk=None, ...)`, which needs a PRNG key and passes other
       arguments on; `chunk` is how many copies are explained side by side. "argmax" is the class
-      that x itself is given.
+      that x itself is given. The noise is added to x; where x has integers only (token ids), to the
+      value at `at`.
 
     Raises:
       ValueError: `samples` is below 1, `sigma` below 0, or `kind` another word.
@@ -47,14 +48,17 @@ def smooth(
       >>> smoothgrad = interpret.smooth(interpret.saliency, sigma=0.1, samples=50)
       >>> smoothgrad(f, x, target="argmax", key=jax.random.key(0), chunk=10)
     """
-    if samples < 1 or sigma < 0 or kind not in ("mean", "square", "variance"):
+    (samples,) = _input.at_least("smooth", 1, samples=samples)
+    if not sigma >= 0 or kind not in ("mean", "square", "variance"):
         raise ValueError(
-            f"smooth: samples={samples}, sigma={sigma}, kind={kind!r}; expected at least one "
-            "sample, sigma of 0 or more, and 'mean', 'square' or 'variance'."
+            f"smooth: sigma={sigma}, kind={kind!r}; expected sigma of 0 or more, and 'mean', "
+            "'square' or 'variance'."
         )
 
     def smoothed(f, x, *, key, target=None, chunk=None, **options):
-        x = _input.checked("smooth", x)
+        _target.verify("smooth", f, x, target)
+        whole = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(x))
+        f, x = _at.located("smooth", f, x, None if whole else options.pop("at", None))
         target = _target.settled("smooth", f, x, target)
 
         def sample(i):
@@ -86,7 +90,7 @@ def expectation(method: Method, baselines: Any) -> Method:
     count = jax.tree.leaves(baselines)[0].shape[0]
 
     def averaged(f, x, *, target=None, chunk=None, **options):
-        x = _input.checked("expectation", x)
+        _target.verify("expectation", f, x, target)
         target = _target.settled("expectation", f, x, target)
 
         def one(i):

@@ -34,14 +34,17 @@ def saliency(
         (batch norm in evaluation mode): `train.predictor(model, state)`, a Flax model's `apply`
         with its variables, or your own. It composes with `jax.jit`, and with `jax.vmap` over
         targets.
-      x: (N, ...) floating-point inputs, or a tree of such arrays.
+      x: (N, ...) floating-point inputs, or a tree of such arrays. Integers and truth values in a
+        tree (token ids, lengths, masks) are passed to f unchanged and not explained: the result has
+        None for them.
       target: which score. None where f gives one per example, (N,) or (N, 1); an int, or ints
         (N,), for scores (N, K); "argmax", the class each example is given; or a function from the
-        output to (N,). A class out of range gives NaN where it is traced. Ints (K, N) give K
-        explanations, (K, N, ...).
+        output, of any kind, to (N,). A class out of range raises, and gives NaN where it is known
+        only when the program runs. Ints (K, N) give K explanations, (K, N, ...).
       absolute: the size of the derivative; False keeps its sign.
       at: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
-        or a `jax.named_scope`. All arguments then speak of that value.
+        or a `jax.named_scope`. All arguments then speak of that value. A tuple, list or dict of
+        places gives one of explanations, each place by itself.
       chunk: examples explained side by side; None for all.
 
     Returns:
@@ -49,8 +52,8 @@ def saliency(
       like the value there.
 
     Raises:
-      ValueError: x is not floating-point; the target does not fit the output of f; no place is
-        called `at`.
+      ValueError: x has no floating-point array or no batch axis; f gives no row of scores for each
+        example; the target does not fit them; no place is called `at`.
 
     Example:
       >>> f = lambda x: model.apply(params, state, x)[0]

@@ -82,9 +82,7 @@ def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarra
     """Nodes and weights on [0, 1]."""
     if rule not in RULES:
         raise ValueError(f"{name}: no rule {rule!r}; {suggest(str(rule), RULES, 'rules')}")
-    least = 2 if rule == "trapezoid" else 1
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < least:
-        raise ValueError(f"{name}: steps is {steps!r}; expected an integer of at least {least}.")
+    (steps,) = _input.at_least(name, 2 if rule == "trapezoid" else 1, steps=steps)
     if rule == "gauss_legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         return (nodes + 1) / 2, weights / 2
@@ -126,7 +124,7 @@ def conductance(
       ValueError: as `integrated_gradients`.
     """
     name = "conductance"
-    x = _input.checked(name, x)
+    f, x = _input.separate(name, f, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
     way = jax.tree.map(jnp.subtract, x, base)
@@ -166,7 +164,7 @@ def internal_influence(
       ValueError: as `conductance`.
     """
     name = "internal_influence"
-    x = _input.checked(name, x)
+    f, x = _input.separate(name, f, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
 
@@ -210,13 +208,15 @@ def expected_gradients(
       ValueError: as `integrated_gradients`; the background's examples are of another shape.
     """
     name = "expected_gradients"
-    x = _input.checked(name, x)
+    f, x = _input.separate(name, f, x)
+    (samples,) = _input.at_least(name, 1, samples=samples)
+    background = _input.match(name, x, "background", background)
     background = jax.tree.map(jnp.asarray, background)
     shapes = [jax.tree.map(lambda leaf: leaf.shape[1:], tree) for tree in (x, background)]
-    if shapes[0] != shapes[1] or samples < 1:
+    if shapes[0] != shapes[1]:
         raise ValueError(
-            f"{name}: background of {shapes[1]} for x of {shapes[0]}, samples={samples}; expected "
-            "examples of x's shape, (M, ...), and at least one sample."
+            f"{name}: background of {shapes[1]} for x of {shapes[0]}; expected examples of x's "
+            "shape, (M, ...)."
         )
     target = _target.settled(name, f, x, target)
     n, m = (jax.tree.leaves(tree)[0].shape[0] for tree in (x, background))

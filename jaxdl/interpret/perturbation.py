@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,24 +23,25 @@ __all__ = ["ablation", "occlusion", "permutation"]
 
 @_target.each
 def ablation(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     target: _target.Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
     at: str | None = None,
     chunk: int | None = None,
-) -> jax.Array:
+) -> Any:
     """y(x) - y(x without the feature), for each feature. Lecture rows Q01, Q13, Q14.
 
     Args:
       f, target: as for `saliency`; "argmax" is the class that x itself is given.
-      x: (N, ...).
-      baseline: what a feature is replaced by, a number or what broadcasts to x.
+      x: (N, ...), or a tree of such arrays; integers in it are passed to f and not explained.
+      baseline: what a feature is replaced by: a number, what broadcasts to x, or a tree like x.
       mask: integers that broadcast to an example's shape, the same number for all that belongs to
         one feature: segments, or words of (T, D) by `arange(T)[:, None]`. With a batch axis, each
-        example has its own, as of `superpixels`. None for every value by itself.
+        example has its own, as of `superpixels`. For a tree, a tree of masks; the same number in
+        two arrays is one feature. None, also in a tree, for every value by itself.
       at: a path; features are then those of the value there, and so is all else.
       chunk: features left out side by side; None for all.
 
@@ -53,36 +54,40 @@ def ablation(
     name = "ablation"
     f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
-    box = _boxes(ids, x.shape, count)
+    boxes = _boxes(ids, x, count)
 
     def without(i):
-        return jnp.where(box.of(ids, i) == i, box.of(base, i), box.of(x, i))
+        def replace(box, ids, base, x):
+            return jnp.where(box.of(ids, i) == i, box.of(base, i), box.of(x, i))
 
-    falls = _falls(name, f, x, target, box, without, chunk)
+        return jax.tree.map(replace, boxes, ids, base, x)
+
+    falls = _falls(name, f, x, target, boxes, without, chunk)
     return to_values(falls.T, ids, x)
 
 
 @_target.each
 def occlusion(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    window: Sequence[int],
+    f: Callable[[Any], Any],
+    x: Any,
+    window: Any,
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Any = 1,
     target: _target.Target = None,
     baseline: Any = 0.0,
     at: str | None = None,
     chunk: int | None = None,
-) -> jax.Array:
+) -> Any:
     """The mean fall of the score over all windows that cover a value, when they are covered.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 4.2; lecture row Q01.
 
     Args:
-      f, target, baseline, at: as for `ablation`.
-      x: (N, ...).
-      window: its size along each axis of an example, e.g. (4, 4, 1) or (4, 4, 3).
-      stride: steps from one window to the next; the last one may reach over the edge.
+      f, x, target, baseline, at: as for `ablation`.
+      window: its size along each axis of an example, e.g. (4, 4, 1) or (4, 4, 3). For a tree, the
+        sizes that fit every array, or a tree of them; a window covers one array at a time.
+      stride: steps from one window to the next, for all axes or for each; the last window may reach
+        over the edge. For a tree, also a tree of them.
       chunk: windows covered side by side; None for all.
 
     Returns:
@@ -95,8 +100,29 @@ def occlusion(
     name = "occlusion"
     f, x = _at.located(name, f, x, at)
     base = _input.baselines(name, x, baseline)
+    target = _target.settled(name, f, x, target)
+    tree = jax.tree.structure(x)
+    leaves, bases = tree.flatten_up_to(x), tree.flatten_up_to(base)
+    windows = _for_each(name, x, "window", window)
+    strides = _for_each(name, x, "stride", stride)
+    falls = []
+    for i, leaf in enumerate(leaves):
+        of_leaf = lambda a, i=i: f(tree.unflatten([*leaves[:i], a, *leaves[i + 1 :]]))  # noqa: E731
+        falls.append(_occlude(name, of_leaf, leaf, bases[i], windows[i], strides[i], target, chunk))
+    return tree.unflatten(falls)
+
+
+def _for_each(name, x, argument, sizes):
+    """Returns window sizes or strides for each array of x: the same for all, or a tree like x."""
+    if hasattr(sizes, "__index__") or all(hasattr(size, "__index__") for size in sizes):
+        return [sizes] * len(jax.tree.leaves(x))
+    return jax.tree.structure(x).flatten_up_to(_input.match(name, x, argument, sizes))
+
+
+def _occlude(name, f, x, base, window, stride, target, chunk):
+    """Returns the occlusion of one array."""
     shape = x.shape[1:]
-    steps = (stride,) * len(shape) if isinstance(stride, int) else tuple(stride)
+    steps = (stride,) * len(shape) if hasattr(stride, "__index__") else tuple(stride)
     window = tuple(window)
     fits = len(window) == len(steps) == len(shape) and all(
         1 <= w <= size and 1 <= s <= w for w, s, size in zip(window, steps, shape, strict=True)
@@ -130,23 +156,22 @@ def occlusion(
 
 @_target.each
 def permutation(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     key: jax.Array,
     target: _target.Target = None,
     mask: Any = None,
     at: str | None = None,
     chunk: int | None = None,
-) -> jax.Array:
+) -> Any:
     """The fall of the score when a feature is that of another example of the batch.
 
     Breiman 2001 (doi:10.1023/A:1010933404324), sec. 10, for each example; the mean over the batch
     is the importance of the feature.
 
     Args:
-      f, target, mask, at: as for `ablation`.
-      x: (N, ...), N of two or more.
+      f, x, target, mask, at: as for `ablation`, N of two or more.
       key: a PRNG key, for the order in which examples exchange a feature.
       chunk: features exchanged side by side; None for all.
 
@@ -159,67 +184,114 @@ def permutation(
     name = "permutation"
     f, x = _at.located(name, f, x, at)
     _, ids, count = features(name, x, 0.0, mask)
-    if len(x) < 2:
-        raise ValueError(f"{name}: x has {len(x)} example; expected others to exchange with.")
-    box = _boxes(ids, x.shape, count)
+    n = _input.batch_size(name, x)
+    if n < 2:
+        raise ValueError(f"{name}: x has {n} example; expected others to exchange with.")
+    boxes = _boxes(ids, x, count)
 
     def exchanged(i):
-        own = box.of(x, i)
-        others = own[jax.random.permutation(jax.random.fold_in(key, i), len(x))]
-        return jnp.where(box.of(ids, i) == i, others, own)
+        order = jax.random.permutation(jax.random.fold_in(key, i), n)
 
-    falls = _falls(name, f, x, target, box, exchanged, chunk)
+        def replace(box, ids, x):
+            own = box.of(x, i)
+            return jnp.where(box.of(ids, i) == i, own[order], own)
+
+        return jax.tree.map(replace, boxes, ids, x)
+
+    falls = _falls(name, f, x, target, boxes, exchanged, chunk)
     return to_values(falls.T, ids, x)
 
 
-def _falls(name, f, x, target, box, changed, chunk):
-    """(K, N): by how much each example's score falls when the cells of each box are changed."""
+def _falls(name, f, x, target, boxes, changed, chunk):
+    """Returns (K, N), the fall of each example's score when the cells of each box are changed."""
     target = _target.settled(name, f, x, target)
+    count = len(jax.tree.leaves(boxes)[0].starts)
 
     @jax.jit
     def falls(x):
-        output, again = _incremental.rerun(f, x, box)
+        output, again = _incremental.rerun(f, x, boxes)
         whole = _target.score(name, output, target)
 
         def fall(i):
             return whole - _target.score(name, again(i, changed(i)), target)
 
-        return _input.mapped(name, fall, len(box.starts), chunk)
+        return _input.mapped(name, fall, count, chunk)
 
     return falls(x)
 
 
-def _boxes(ids, shape, count):
-    """Around the cells of each feature, in whatever example has it."""
-    starts, ends = np.tile(shape, (count, 1)), np.zeros((count, len(shape)), int)
-    for axis, at in enumerate(np.indices(ids.shape)):
-        np.minimum.at(starts[:, axis], ids.ravel(), at.ravel())
-        np.maximum.at(ends[:, axis], ids.ravel(), at.ravel() + 1)
-    starts[:, 0], ends[:, 0] = 0, shape[0]
-    return _incremental.within(starts, ends, shape)
+def _boxes(ids, x, count):
+    """Returns for each array of x the boxes around each feature's cells, of all examples."""
+
+    def around(ids, x):
+        starts, ends = np.tile(x.shape, (count, 1)), np.zeros((count, x.ndim), int)
+        for axis, cells in enumerate(np.indices(ids.shape)):
+            np.minimum.at(starts[:, axis], ids.ravel(), cells.ravel())
+            np.maximum.at(ends[:, axis], ids.ravel(), cells.ravel() + 1)
+        starts[:, 0], ends[:, 0] = 0, len(x)
+        return _incremental.within(starts, ends, x.shape)
+
+    return jax.tree.map(around, ids, x)
 
 
-def features(name, x, baseline, mask):
-    """The baseline, each value's feature from 0 (1 or N, ...), and the most that an example has."""
+def features(name: str, x: Any, baseline: Any, mask: Any) -> tuple[Any, Any, int]:
+    """Returns what the coalitions of x's features are made of.
+
+    Args:
+      name: the public function's name, for messages.
+      x: arrays (N, ...).
+      baseline, mask: as for `ablation`.
+
+    Returns:
+      The baseline like x; the feature of each value, from 0, (1 or N, ...); and the greatest number
+      of features that an example has.
+    """
     base = _input.baselines(name, x, baseline)
-    shape = x.shape[1:]
-    ids = np.arange(math.prod(shape)).reshape(shape) if mask is None else np.asarray(mask)
+    masks = jax.tree.map(lambda _: None, x) if mask is None else _input.match(name, x, "mask", mask)
+    leaves, parts = map(jax.tree.structure(x).flatten_up_to, (x, masks))
+    free = 1 + max(
+        (int(np.max(part, initial=-1)) for part in parts if part is not None), default=-1
+    )
+    rows = []
+    for leaf, part in zip(leaves, parts, strict=True):
+        if part is None:
+            size = math.prod(leaf.shape[1:])
+            part, free = np.arange(free, free + size).reshape(leaf.shape[1:]), free + size
+        rows.append(_mask_rows(name, leaf, np.asarray(part)))
+    n = max(map(len, rows))
+    numbers = np.concatenate([np.broadcast_to(row, (n, row.shape[1])) for row in rows], axis=1)
+    ids = np.zeros_like(numbers)
+    for row, own in zip(ids, numbers, strict=True):
+        row[:] = np.unique(own, return_inverse=True)[1].reshape(-1)
+    return base, _input.unflatten(ids, x), int(ids.max(initial=-1)) + 1
+
+
+def _mask_rows(name: str, leaf: jax.Array, ids: np.ndarray) -> np.ndarray:
+    """Returns the mask of one array as rows (1 or N, values)."""
+    n, *shape = leaf.shape
     if not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"{name}: the mask is {ids.dtype}; expected integers, one for a feature.")
+    of_each = ids.ndim == leaf.ndim
     try:
-        ids = np.broadcast_to(ids, x.shape) if ids.ndim == x.ndim else np.broadcast_to(ids, shape)
+        ids = np.broadcast_to(ids, leaf.shape if of_each else shape)
     except ValueError as error:
         raise ValueError(
-            f"{name}: the mask has shape {ids.shape} for {len(x)} examples of {shape}; expected "
+            f"{name}: the mask has shape {ids.shape} for {n} examples of {tuple(shape)}; expected "
             "what broadcasts to an example, or with a batch axis a mask of each."
         ) from error
-    ids = ids if ids.ndim == x.ndim else ids[None]
-    numbers = [np.unique(row, return_inverse=True)[1].reshape(shape) for row in ids]
-    ids = np.stack(numbers) if numbers else ids
-    return base, ids, int(ids.max(initial=-1)) + 1
+    return ids.reshape(n if of_each else 1, math.prod(shape))
 
 
-def to_values(values: jax.Array, ids: np.ndarray, x: jax.Array) -> jax.Array:
-    """Like x: at each value what its feature has, of values (N, M)."""
-    spread = jnp.take_along_axis(values, ids.reshape(len(ids), -1), axis=1)
-    return spread.reshape(x.shape).astype(x.dtype)
+def keep(present: jax.Array, ids: Any, x: Any, base: Any) -> Any:
+    """Returns x with the features that are not in a coalition, (M,) truth values, from base."""
+    return jax.tree.map(lambda ids, x, b: jnp.where(present[ids], x, b), ids, x, base)
+
+
+def to_values(values: jax.Array, ids: Any, x: Any) -> Any:
+    """Returns arrays like x with the value of each one's feature, of values (N, M)."""
+
+    def spread(ids, x):
+        own = jnp.take_along_axis(values, ids.reshape(len(ids), -1), axis=1)
+        return own.reshape(x.shape).astype(x.dtype)
+
+    return jax.tree.map(spread, ids, x)

@@ -15,8 +15,8 @@ __all__ = ["rise"]
 
 @_target.each
 def rise(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     key: jax.Array,
     target: _target.Target = None,
@@ -25,7 +25,7 @@ def rise(
     cells: int = 7,
     keep: float = 0.5,
     chunk: int | None = 64,
-) -> jax.Array:
+) -> Any:
     """The mean score of x seen through random smooth masks, by what each mask let through.
 
     Petsiuk, Das and Saenko 2018 (arXiv 1806.07421), eq. 6 and sec. 3.2: coarse grids of 0 and 1,
@@ -33,7 +33,7 @@ def rise(
 
     Args:
       f, target: as for `saliency`; "argmax" is the class that x itself is given.
-      x: (N, H, W, C).
+      x: (N, H, W, C), or a tree of such images; each has masks of its own.
       key: a PRNG key.
       baseline: what is seen where a mask is 0.
       samples: masks.
@@ -42,32 +42,41 @@ def rise(
       chunk: masks run side by side; None for all.
 
     Returns:
-      (N, H, W), in units of the score.
+      (N, H, W), or a tree of them like x, in units of the score.
 
     Raises:
-      ValueError: x is not (N, H, W, C); `samples` or `cells` is below 1, or `keep` not in (0, 1).
+      ValueError: x is not of images (N, H, W, C); `samples` or `cells` is below 1, or `keep` not
+        in (0, 1).
     """
     name = "rise"
-    x = _input.checked(name, x)
+    f, x = _input.separate(name, f, x)
     base = _input.baselines(name, x, baseline)
-    if x.ndim != 4 or samples < 1 or cells < 1 or not 0 < keep < 1:
+    samples, cells = _input.at_least(name, 1, samples=samples, cells=cells)
+    leaves, tree = jax.tree.flatten(x)
+    if any(leaf.ndim != 4 for leaf in leaves) or not 0 < keep < 1:
         raise ValueError(
-            f"{name}: x has shape {x.shape}, samples={samples}, cells={cells}, keep={keep}; "
-            "expected (N, H, W, C), at least one sample and cell, and a chance between 0 and 1."
+            f"{name}: x has shape {', '.join(str(leaf.shape) for leaf in leaves)}, keep={keep}; "
+            "expected images (N, H, W, C) and a chance between 0 and 1. Take ablation or lime for "
+            "inputs of another kind."
         )
     target = _target.settled(name, f, x, target)
-    shape = x.shape[1:3]
-    sizes = [-(-side // cells) for side in shape]
-    large = [(cells + 1) * size for size in sizes]
+
+    def mask(key, leaf):
+        """Returns a stretched and shifted grid, (H, W)."""
+        of_cells, *shifts = jax.random.split(key, 3)
+        shape = leaf.shape[1:3]
+        sizes = [-(-side // cells) for side in shape]
+        grid = jax.random.bernoulli(of_cells, keep, (cells + 1, cells + 1)).astype(leaf.dtype)
+        large = [(cells + 1) * size for size in sizes]
+        corner = [jax.random.randint(k, (), 0, n) for k, n in zip(shifts, sizes, strict=True)]
+        return jax.lax.dynamic_slice(jax.image.resize(grid, large, "linear"), corner, shape)
 
     def masked(i):
-        of_cells, *shifts = jax.random.split(jax.random.fold_in(key, i), 3)
-        grid = jax.random.bernoulli(of_cells, keep, (cells + 1, cells + 1)).astype(x.dtype)
-        corner = [jax.random.randint(k, (), 0, n) for k, n in zip(shifts, sizes, strict=True)]
-        mask = jax.lax.dynamic_slice(jax.image.resize(grid, large, "linear"), corner, shape)
-        seen = base + mask[..., None] * (x - base)
+        keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
+        masks = tree.unflatten([mask(*of) for of in zip(keys, leaves, strict=True)])
+        seen = jax.tree.map(lambda m, x, b: b + m[..., None] * (x - b), masks, x, base)
         score = _target.score(name, f(seen), target)
-        return score[:, None, None] * mask.astype(score.dtype)
+        return jax.tree.map(lambda m: score[:, None, None] * m.astype(score.dtype), masks)
 
     weights = jnp.full(samples, 1 / (samples * keep))
     return _input.weighted_sum(name, masked, weights, chunk)

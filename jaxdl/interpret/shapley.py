@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.interpret import _at, _input, _target
-from jaxdl.interpret.perturbation import features, to_values
+from jaxdl.interpret.perturbation import features, keep, to_values
 
 __all__ = ["shapley_sampling", "shapley_values"]
 
@@ -21,15 +21,15 @@ MOST = 16
 
 @_target.each
 def shapley_values(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     target: _target.Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
     at: str | None = None,
     chunk: int | None = None,
-) -> jax.Array:
+) -> Any:
     """Each feature's mean gain over all orders in which the features may come in, exactly.
 
     Shapley 1953; Lundberg and Lee 2017 (arXiv 1705.07874), eq. 4. All 2^M coalitions are run; their
@@ -63,7 +63,7 @@ def shapley_values(
     present = jnp.asarray(members, bool)
 
     def coalition(i):
-        score = _target.score(name, f(jnp.where(present[i][ids], x, base)), target)
+        score = _target.score(name, f(keep(present[i], ids, x, base)), target)
         return score[:, None] * shares[i].astype(score.dtype)
 
     values = _input.weighted_sum(name, coalition, jnp.ones(2**count), chunk)
@@ -72,8 +72,8 @@ def shapley_values(
 
 @_target.each
 def shapley_sampling(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     key: jax.Array,
     target: _target.Target = None,
@@ -82,7 +82,7 @@ def shapley_sampling(
     orders: int = 25,
     at: str | None = None,
     chunk: int | None = None,
-) -> jax.Array:
+) -> Any:
     """Shapley values estimated from random orders, each run forwards and backwards.
 
     Castro, Gomez, Tejada 2009 (doi:10.1016/j.cor.2008.04.004); orders and their reverse in pairs:
@@ -104,8 +104,7 @@ def shapley_sampling(
     name = "shapley_sampling"
     f, x = _at.located(name, f, x, at)
     base, ids, count = features(name, x, baseline, mask)
-    if orders < 1:
-        raise ValueError(f"{name}: orders is {orders}; expected at least 1.")
+    (orders,) = _input.at_least(name, 1, orders=orders)
     target = _target.settled(name, f, x, target)
 
     def gains(order):
@@ -113,7 +112,7 @@ def shapley_sampling(
         rank = jnp.argsort(order)
 
         def upto(t):
-            return _target.score(name, f(jnp.where((rank < t)[ids], x, base)), target)
+            return _target.score(name, f(keep(rank < t, ids, x, base)), target)
 
         scores = jax.lax.map(upto, jnp.arange(count + 1))
         return jnp.diff(scores, axis=0)[rank].T

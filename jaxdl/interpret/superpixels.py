@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.interpret import _input
+
 __all__ = ["superpixels"]
 
 
@@ -35,11 +37,9 @@ def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0
             f"superpixels: images have shape {pixels.shape}; expected (N, H, W, 1) or (N, H, W, 3) "
             "of finite values: images[None] makes a batch of one."
         )
-    if count < 1 or not compactness > 0:
-        raise ValueError(
-            f"superpixels: count={count}, compactness={compactness}; expected at least 1 patch and "
-            "a compactness above 0."
-        )
+    (count,) = _input.at_least("superpixels", 1, count=count)
+    if not compactness > 0:
+        raise ValueError(f"superpixels: compactness is {compactness}; expected a number above 0.")
     try:
         from skimage.segmentation import slic
     except ImportError as error:

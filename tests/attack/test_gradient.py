@@ -92,8 +92,10 @@ def test_within_jit_and_vmap():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"x": jnp.zeros((2, 3), jnp.int32)}, "expected floats"),
-        ({"labels": np.array([0])}, "expected floats"),
+        ({"x": jnp.zeros((2, 3), jnp.int32)}, "expected floating-point arrays"),
+        ({"labels": np.array([0])}, r"labels have shape \(1,\) for 2 examples"),
+        ({"labels": np.array([0, 2])}, "label 2; expected a class of 0 to 1"),
+        ({"labels": [-1, 0]}, "label -1; expected a class of 0 to 1"),
         ({"labels": jnp.array([0.0, 1.0])}, "expected integers"),
         ({"epsilon": -0.1}, "epsilon is -0.1"),
         ({"x": jnp.full((2, 3), 1.5)}, "bounds"),
@@ -105,3 +107,32 @@ def test_bad_arguments(change, words):
         attack.fgsm(linear, **options)
     with pytest.raises(ValueError, match="steps is 0"):
         attack.pgd(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), 0.1, steps=0)
+
+
+def test_one_logit_in_either_form_and_truth_values_as_labels():
+    """Up for class 0, down for class 1, as for two scores of half the logit each."""
+    w = np.array([1.0, -1.0, 2.0], np.float32)
+    row = lambda x: x @ w
+    two = lambda x: jnp.stack([-row(x), row(x)], 1) / 2
+    x = {"a": np.full((2, 3), 0.5, np.float32), "ids": np.array([1, 2])}
+
+    @jax.jit
+    def moves(a):
+        labels = (np.array([0, 1]), np.array([False, True]))
+        forms = (two, row, lambda a: row(a)[:, None])
+        found = [attack.fgsm(f, a, y, 0.1) - a for f in forms for y in labels]
+        of_tree = lambda x: row(x["a"]) * x["ids"].astype(jnp.float32)
+        tree = attack.pgd(of_tree, x, labels[0], 0.1, steps=np.int64(2), step=0.05)
+        toward = attack.fgsm(row, a, labels[0], 0.1, targeted=True) - a
+        return found, tree, toward
+
+    found, tree, toward = moves(x["a"])
+    for move in found:
+        np.testing.assert_allclose(move, 0.1 * np.sign(np.stack([w, -w])), rtol=1e-5)
+    np.testing.assert_allclose(toward, -found[0], rtol=1e-5)
+    np.testing.assert_allclose(tree["a"] - x["a"], found[0], rtol=1e-5)
+    assert tree["ids"].tolist() == [1, 2]
+    with pytest.raises(ValueError, match="label 2; expected a class of 0 to 1"):
+        attack.fgsm(row, x["a"], [0, 2], 0.1)
+    with pytest.raises(ValueError, match=r"f gives a tuple.*f\(x\)\[0\]"):
+        attack.fgsm(lambda a: (row(a), 0), x["a"], [0, 1], 0.1)

@@ -79,7 +79,14 @@ def test_expectation_over_baselines_is_their_mean(method):
         np.testing.assert_allclose(found, np.mean(loop, 0), atol=1e-12)
 
 
-@pytest.mark.parametrize("bad", [{"samples": 0}, {"sigma": -1}, {"kind": "median"}])
-def test_bad_arguments(bad):
-    with pytest.raises(ValueError, match="expected at least one sample"):
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"samples": 0}, "samples is 0; expected an integer of at least 1"),
+        ({"sigma": -1}, "sigma=-1.*expected sigma of 0 or more"),
+        ({"kind": "median"}, "kind='median'; expected"),
+    ],
+)
+def test_bad_arguments(bad, words):
+    with pytest.raises(ValueError, match=words):
         interpret.smooth(interpret.saliency, **{"sigma": 0.1, **bad})

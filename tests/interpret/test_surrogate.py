@@ -117,11 +117,15 @@ def test_permutation_of_a_linear_function():
 
 def test_bad_arguments():
     f, x = (lambda x: x.sum(1)), jnp.ones((2, 5))
-    with pytest.raises(ValueError, match="samples is 9 for 5 features; expected at least 10"):
+    with pytest.raises(
+        ValueError, match="of 5 features: samples is 9; expected an integer of at least 10"
+    ):
         interpret.kernel_shap(f, x, key=new_key(), samples=9)
-    with pytest.raises(ValueError, match="lime: samples=5 for 5 features"):
+    with pytest.raises(
+        ValueError, match="lime of 5 features: samples is 5; expected an integer of at least 6"
+    ):
         interpret.lime(f, x, key=new_key(), samples=5)
-    with pytest.raises(ValueError, match="expected .N, H, W, C."):
+    with pytest.raises(ValueError, match="expected images .N, H, W, C."):
         interpret.rise(f, x, key=new_key())
     with pytest.raises(ValueError, match="x has 1 example"):
         interpret.permutation(f, x[:1], key=new_key())

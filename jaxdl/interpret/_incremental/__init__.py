@@ -24,24 +24,33 @@ from jaxdl.interpret._program import Atom, Value, read, trace
 __all__ = ["Box", "rerun", "within"]
 
 
-def rerun(
-    f: Callable[[Any], Any], x: jax.Array, box: Box
-) -> tuple[Any, Callable[[Any, jax.Array], Any]]:
-    """f(x), and the function from i and the new values of x's i-th box to f's output for them.
+def rerun(f: Callable[[Any], Any], x: Any, changes: Any) -> tuple[Any, Callable[[Any, Any], Any]]:
+    """Returns f(x), and the function from i and new values of the i-th boxes to f's output.
 
     Args:
       f: any function of x.
-      x: its input.
-      box: where each change is.
+      x: its input, a tree of arrays.
+      changes: the `Box` of each array, all with the same number of changes.
     """
-    count = len(box.starts)
-    if box.share(x.shape) > rules.MOST:
-        put = Window(x, box, whole(x.shape, count))
-        return f(x), lambda i, patch: f(put(i, patch))
+    leaves, structure = jax.tree.flatten(x)
+    starts = structure.flatten_up_to(changes)
+    count = len(starts[0].starts)
+    if all(box.share(leaf.shape) > rules.MOST for box, leaf in zip(starts, leaves, strict=True)):
+        put = [
+            Window(leaf, box, whole(leaf.shape, count))
+            for leaf, box in zip(leaves, starts, strict=True)
+        ]
+
+        def replaced(i, patches):
+            parts = structure.flatten_up_to(patches)
+            return f(structure.unflatten([w(i, part) for w, part in zip(put, parts, strict=True)]))
+
+        return f(x), replaced
     program, tree = trace(f, x)
-    (start,) = program.inputs
-    known: dict[Value, Any] = dict(program.constants) | {start: x}
-    boxes: dict[Atom, Box] = {start: box}
+    known: dict[Value, Any] = dict(program.constants) | dict(
+        zip(program.inputs, leaves, strict=True)
+    )
+    boxes: dict[Atom, Box] = dict(zip(program.inputs, starts, strict=True))
     steps = []
     for operation in program.operations:
         values = [read(known, atom) for atom in operation.inputs]
@@ -58,8 +67,8 @@ def rerun(
     wants = [box and whole(value.shape, count) for box, value in zip(have, results, strict=True)]
     ends = _takes(program.outputs, results, have, wants)
 
-    def again(i, patch):
-        env = {start: patch}
+    def again(i, patches):
+        env = dict(zip(program.inputs, structure.flatten_up_to(patches), strict=True))
         for takes, outputs, compute in steps:
             env |= zip(outputs, compute(*(take(i, env) for take in takes)), strict=True)
         return jax.tree.unflatten(tree, [take(i, env) for take in ends])

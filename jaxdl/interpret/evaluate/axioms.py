@@ -36,22 +36,18 @@ def completeness(
       ValueError: the attributions' shapes are not x's; as `saliency`.
     """
     name = "completeness"
-    x = _input.checked(name, x)
-    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (x, attributions)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"{name}: attributions of {shapes[1]} for x of {shapes[0]}.")
-    target = _target.settled(name, f, x, target)
+    f, x, target = _target.prepare(name, f, x, target)
+    attributions = _input.like(name, x, attributions)
     due = _target.score(name, f(x), target)
     if baseline is not None:
         due = due - _target.score(name, f(_input.baselines(name, x, baseline)), target)
-    leaves = jax.tree.leaves(attributions)
-    return sum(jnp.sum(leaf.reshape(len(leaf), -1), axis=1) for leaf in leaves) - due
+    return jnp.sum(_input.flatten(attributions), axis=1) - due
 
 
 def non_sensitivity(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    attributions: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
     *,
     target: _target.Target = None,
     tolerance: float = 1e-6,
@@ -68,18 +64,24 @@ def non_sensitivity(
 
     Returns:
       (N,), from 0 to 1; 0 is best.
+
+    Raises:
+      ValueError: as `completeness`.
     """
+    name = "non_sensitivity"
+    f, x, target = _target.prepare(name, f, x, target)
+    attributions = _input.like(name, x, attributions)
     slope, given = (
-        jnp.abs(a).reshape(len(x), -1) for a in (saliency(f, x, target=target), attributions)
+        jnp.abs(_input.flatten(a)) for a in (saliency(f, x, target=target), attributions)
     )
     near = lambda a: a <= tolerance * jnp.max(a, axis=1, keepdims=True)  # noqa: E731
-    return jnp.mean((near(slope) & ~near(given)).astype(x.dtype), axis=1)
+    return jnp.mean((near(slope) & ~near(given)).astype(slope.dtype), axis=1)
 
 
 def input_invariance(
-    method: Callable[..., jax.Array],
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    method: Callable[..., Any],
+    f: Callable[[Any], Any],
+    x: Any,
     shift: Any,
     *,
     target: _target.Target = None,
@@ -93,15 +95,21 @@ def input_invariance(
     Args:
       method: any attribution.
       f, x, target: as for `saliency`.
-      shift: a number, or what broadcasts to x.
+      shift: a number, what broadcasts to x, or a tree like x.
       **options: passed to the method.
 
     Returns:
       (N,), the greatest difference, in units of the attribution; 0 is best.
+
+    Raises:
+      ValueError: as the method; the shift does not broadcast to x.
     """
-    x = _input.checked("input_invariance", x)
-    target = _target.settled("input_invariance", f, x, target)
-    shift = jnp.broadcast_to(jnp.asarray(shift, x.dtype), x.shape[1:])
+    name = "input_invariance"
+    f, x, target = _target.prepare(name, f, x, target)
+    first_example = jax.tree.map(lambda x: x[:1], x)
+    shift = _input.baselines(name, first_example, shift, "shift")
+    move = lambda sign, x: jax.tree.map(lambda x, s: x + sign * s, x, shift)  # noqa: E731
     first = method(f, x, target=target, **options)
-    second = method(lambda x: f(x - shift), x + shift, target=target, **options)
-    return jnp.max(jnp.abs(first - second).reshape(len(x), -1), axis=1)
+    second = method(lambda x: f(move(-1, x)), move(1, x), target=target, **options)
+    change = jnp.abs(_input.flatten(first) - _input.flatten(second))
+    return jnp.max(change, axis=1)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.interpret import _input, _target
+from jaxdl.interpret.path import noisy
 
 __all__ = [
     "Curve",
@@ -33,9 +34,9 @@ class Curve(NamedTuple):
 
 
 def insertion(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    attributions: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
     *,
     target: _target.Target = None,
     baseline: Any = 0.0,
@@ -50,7 +51,7 @@ def insertion(
     Args:
       f, x, target: as for `saliency`; "argmax" is the class that x itself is given.
       attributions: like x, or with one channel or none for x of (N, ..., C): places come in with
-        all their channels.
+        all their channels. The values of all arrays of a tree are put in one order.
       baseline: what is there before a feature comes in.
       steps: how many times features come in, as many each time as can be.
       chunk: steps run side by side; None for all.
@@ -65,9 +66,9 @@ def insertion(
 
 
 def deletion(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    attributions: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
     *,
     target: _target.Target = None,
     baseline: Any = 0.0,
@@ -87,9 +88,9 @@ def deletion(
 
 
 def pixel_flipping(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    attributions: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
     *,
     target: _target.Target = None,
     chunk: int | None = 10,
@@ -103,50 +104,54 @@ def pixel_flipping(
     Returns:
       A `Curve`; a smaller area is better.
     """
-    places = _ranks("pixel_flipping", x, attributions)[1]
-    return _curve(
-        "pixel_flipping", f, x, attributions, target, -jnp.asarray(x), places, chunk, enter=False
-    )
+    name = "pixel_flipping"
+    f, x, target = _target.prepare(name, f, x, target)
+    places = _ranks(name, x, attributions)[1]
+    flipped = jax.tree.map(jnp.negative, x)
+    return _curve(name, f, x, attributions, target, flipped, places, chunk, enter=False)
 
 
 def _curve(name, f, x, attributions, target, baseline, steps, chunk, enter: bool) -> Curve:
-    x = _input.checked(name, x)
+    f, x, target = _target.prepare(name, f, x, target)
     base = _input.baselines(name, x, baseline)
     rank, count = _ranks(name, x, attributions)
-    if steps < 1:
-        raise ValueError(f"{name}: steps is {steps}; expected at least 1.")
-    target = _target.settled(name, f, x, target)
+    (steps,) = _input.at_least(name, 1, steps=steps)
     cuts = jnp.round(jnp.linspace(0, count, steps + 1)).astype(jnp.int32)
 
     def score(i):
-        changed = rank < cuts[i]
-        return _target.score(name, f(jnp.where(changed == enter, x, base)), target)
+        mixed = lambda rank, x, b: jnp.where((rank < cuts[i]) == enter, x, b)  # noqa: E731
+        return _target.score(name, f(jax.tree.map(mixed, rank, x, base)), target)
 
-    size = steps + 1 if chunk is None else chunk
-    scores = jax.lax.map(score, jnp.arange(steps + 1), batch_size=size).T
+    scores = _input.mapped(name, score, steps + 1, chunk).T
     shares = cuts.astype(scores.dtype) / count
     return Curve(scores, jnp.trapezoid(scores, shares, axis=1))
 
 
-def _ranks(name: str, x, attributions) -> tuple[jax.Array, int]:
-    """The place of each feature in the order of attributions, like x, and how many there are."""
-    attributions = jnp.asarray(attributions)
-    if attributions.shape == x.shape[:-1]:
-        attributions = attributions[..., None]
-    if attributions.shape not in (x.shape, (*x.shape[:-1], 1)):
-        raise ValueError(
-            f"{name}: attributions of {attributions.shape} for x of {x.shape}; expected the same, "
-            "or one number for all channels of a place."
-        )
-    flat = attributions.reshape(len(x), -1)
+def _ranks(name: str, x: Any, attributions: Any) -> tuple[Any, int]:
+    """Returns the place of each feature in the order of attributions, like x, and their number."""
+
+    def with_channels(leaf, a):
+        a = jnp.asarray(a)
+        a = a[..., None] if a.shape == leaf.shape[:-1] else a
+        if a.shape not in (leaf.shape, (*leaf.shape[:-1], 1)):
+            raise ValueError(
+                f"{name}: attributions of {a.shape} for x of {leaf.shape}; expected the same, or "
+                "one number for all channels of a place."
+            )
+        return a
+
+    places = _input.match(name, x, "attributions", attributions)
+    places = jax.tree.map(with_channels, x, places)
+    flat = _input.flatten(places)
     rank = jnp.argsort(jnp.argsort(-flat, axis=1), axis=1).astype(jnp.int32)
-    return jnp.broadcast_to(rank.reshape(attributions.shape), x.shape), flat.shape[1]
+    ranks = _input.unflatten(rank, places)
+    return jax.tree.map(lambda r, x: jnp.broadcast_to(r, x.shape), ranks, x), flat.shape[1]
 
 
 def infidelity(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    attributions: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
     *,
     key: jax.Array,
     target: _target.Target = None,
@@ -174,23 +179,24 @@ def infidelity(
       ValueError: as `saliency`; `samples` is below 1.
     """
     name = "infidelity"
-    x = _input.checked(name, x)
-    target = _target.settled(name, f, x, target)
+    f, x, target = _target.prepare(name, f, x, target)
+    (samples,) = _input.at_least(name, 1, samples=samples)
+    attributions = _input.like(name, x, attributions)
     whole = _target.score(name, f(x), target)
 
     def error(i):
-        noise = sigma * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
-        fall = whole - _target.score(name, f(x - noise), target)
-        told = jnp.sum((noise * attributions).reshape(len(x), -1), axis=1)
-        return (told - fall) ** 2
+        noise = noisy(jax.random.fold_in(key, i), jax.tree.map(jnp.zeros_like, x), sigma)
+        fall = whole - _target.score(name, f(jax.tree.map(jnp.subtract, x, noise)), target)
+        products = jax.tree.map(jnp.multiply, noise, attributions)
+        return (jnp.sum(_input.flatten(products), axis=1) - fall) ** 2
 
     return _input.weighted_sum(name, error, jnp.full(samples, 1 / samples), chunk)
 
 
 def faithfulness_correlation(
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
-    attributions: jax.Array,
+    f: Callable[[Any], Any],
+    x: Any,
+    attributions: Any,
     *,
     key: jax.Array,
     target: _target.Target = None,
@@ -220,22 +226,22 @@ def faithfulness_correlation(
       ValueError: as `saliency`; `size` is not from 1 to the number of features.
     """
     name = "faithfulness_correlation"
-    x = _input.checked(name, x)
+    f, x, target = _target.prepare(name, f, x, target)
     base = _input.baselines(name, x, baseline)
-    count = x[0].size
-    if not 1 <= size <= count:
+    attributions = _input.like(name, x, attributions)
+    flat = _input.flatten(attributions)
+    count = flat.shape[1]
+    size, samples = _input.at_least(name, 1, size=size, samples=samples)
+    if size > count:
         raise ValueError(f"{name}: size is {size}; expected 1 to {count}.")
-    target = _target.settled(name, f, x, target)
     whole = _target.score(name, f(x), target)
 
     def both(i):
         chosen = jax.random.permutation(jax.random.fold_in(key, i), count) < size
-        chosen = chosen.reshape(x.shape[1:])
-        fall = whole - _target.score(name, f(jnp.where(chosen, base, x)), target)
-        told = jnp.sum(jnp.where(chosen, attributions, 0).reshape(len(x), -1), axis=1)
-        return told, fall
+        without = jax.tree.map(jnp.where, _input.unflatten(chosen[None], x), base, x)
+        fall = whole - _target.score(name, f(without), target)
+        return jnp.sum(jnp.where(chosen, flat, 0), axis=1), fall
 
-    side = samples if chunk is None else chunk
-    told, fall = jax.lax.map(both, jnp.arange(samples), batch_size=side)
-    told, fall = told - told.mean(0), fall - fall.mean(0)
-    return jnp.sum(told * fall, 0) / jnp.sqrt(jnp.sum(told**2, 0) * jnp.sum(fall**2, 0))
+    sums, falls = _input.mapped(name, both, samples, chunk)
+    sums, falls = sums - sums.mean(0), falls - falls.mean(0)
+    return jnp.sum(sums * falls, 0) / jnp.sqrt(jnp.sum(sums**2, 0) * jnp.sum(falls**2, 0))

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _target
+from jaxdl.interpret import _input, _target
 
 __all__ = ["agreement", "random_label", "random_parameters"]
 
 
 def random_parameters(
-    explain: Callable[[Any], jax.Array],
+    explain: Callable[[Any], Any],
     params: Any,
     redraw: Callable[[jax.Array], Any],
     *,
@@ -45,6 +45,7 @@ def random_parameters(
       >>> redraw = lambda key: jaxdl.init(model, key, images)[0]
       >>> evaluate.random_parameters(explain, params, redraw, key=key, models=100).mean()
     """
+    (models,) = _input.at_least("random_parameters", 1, models=models)
     given = jax.jit(explain)(params)
     keys = jax.random.split(key, models)
 
@@ -57,9 +58,9 @@ def random_parameters(
 
 
 def random_label(
-    method: Callable[..., jax.Array],
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    method: Callable[..., Any],
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     key: jax.Array,
     target: _target.Target,
@@ -84,28 +85,34 @@ def random_label(
     Raises:
       ValueError: there are fewer than 2 classes.
     """
-    if classes < 2:
-        raise ValueError(f"random_label: classes is {classes}; expected at least 2.")
-    target = _target.settled("random_label", f, x, target)
-    own = jnp.broadcast_to(jnp.asarray(target), (len(x),))
+    name = "random_label"
+    (classes,) = _input.at_least(name, 2, classes=classes)
+    if target is None or callable(target):
+        raise ValueError(
+            f"{name}: target is {target!r}; expected an int, ints (N,) or 'argmax', of which there "
+            "is another class to explain."
+        )
+    _target.verify(name, f, x, target)
+    own = jnp.asarray(_target.settled(name, f, x, target))
+    own = jnp.broadcast_to(own, (_input.batch_size(name, x),))
     other = (own + jax.random.randint(key, own.shape, 1, classes)) % classes
     first, second = (method(f, x, target=t, **options) for t in (own, other))
     return agreement(first, second)
 
 
-def agreement(first: jax.Array, second: jax.Array) -> jax.Array:
+def agreement(first: Any, second: Any) -> jax.Array:
     """The rank correlation (Spearman's) of two attributions' sizes.
 
     Args:
-      first, second: (N, ...) of one shape.
+      first, second: (N, ...) of one shape, or trees of such arrays.
 
     Returns:
       (N,), from -1 to 1. Of equal sizes the ranks are those of their places.
     """
 
     def ranks(a):
-        sizes = jnp.abs(a).reshape(len(a), -1)
-        order = jnp.argsort(jnp.argsort(sizes, axis=1), axis=1).astype(first.dtype)
+        sizes = jnp.abs(_input.flatten(a))
+        order = jnp.argsort(jnp.argsort(sizes, axis=1), axis=1).astype(sizes.dtype)
         return order - jnp.mean(order, axis=1, keepdims=True)
 
     a, b = ranks(first), ranks(second)

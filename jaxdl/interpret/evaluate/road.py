@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _target
 from jaxdl.interpret.evaluate.faithfulness import Curve
 
 __all__ = ["road"]
@@ -48,7 +48,12 @@ def road(
       ValueError: x is not (N, H, W, C), the attributions do not fit, or the shares do not rise.
     """
     name = "road"
-    x = _input.checked(name, x)
+    f, x, target = _target.prepare(name, f, x, target)
+    if not isinstance(x, jax.Array):
+        raise ValueError(
+            f"{name}: x is {jax.tree.structure(x)}; expected images (N, H, W, C). Close over the "
+            "other inputs in f."
+        )
     given = jnp.asarray(attributions)
     given = jnp.sum(given, -1) if given.ndim == 4 else given
     cuts = [0.0, *shares]
@@ -57,7 +62,6 @@ def road(
             f"{name}: x {x.shape}, attributions {given.shape}, shares {tuple(shares)}; expected "
             "(N, H, W, C), (N, H, W) or (N, H, W, C), and rising shares between 0 and 1."
         )
-    target = _target.settled(name, f, x, target)
     flat = given.reshape(len(x), -1)
     rank = jnp.argsort(jnp.argsort(-flat if most else flat, axis=1), axis=1).reshape(given.shape)
     jitter = noise * jax.random.normal(key, x.shape, x.dtype)

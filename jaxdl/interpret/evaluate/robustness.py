@@ -14,9 +14,9 @@ __all__ = ["sensitivity_max"]
 
 
 def sensitivity_max(
-    method: Callable[..., jax.Array],
-    f: Callable[[jax.Array], Any],
-    x: jax.Array,
+    method: Callable[..., Any],
+    f: Callable[[Any], Any],
+    x: Any,
     *,
     key: jax.Array,
     target: _target.Target = None,
@@ -45,17 +45,20 @@ def sensitivity_max(
       ValueError: as the method; `samples` is below 1.
     """
     name = "sensitivity_max"
-    x = _input.checked(name, x)
-    if samples < 1:
-        raise ValueError(f"{name}: samples is {samples}; expected at least 1.")
-    target = _target.settled(name, f, x, target)
-    given = method(f, x, target=target, **options)
-    size = lambda a: jnp.linalg.norm(a.reshape(len(a), -1), axis=1)  # noqa: E731
+    f, x, target = _target.prepare(name, f, x, target)
+    (samples,) = _input.at_least(name, 1, samples=samples)
+    leaves, tree = jax.tree.flatten(x)
+    explain = lambda x: _input.flatten(method(f, x, target=target, **options))  # noqa: E731
+    given = explain(x)
 
-    def moved(i):
-        noise = jax.random.uniform(jax.random.fold_in(key, i), x.shape, x.dtype, -radius, radius)
-        return size(method(f, x + noise, target=target, **options) - given)
+    def change(i):
+        keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
+        noise = [
+            jax.random.uniform(k, leaf.shape, leaf.dtype, -radius, radius)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ]
+        moved = jax.tree.map(jnp.add, x, tree.unflatten(noise))
+        return jnp.linalg.norm(explain(moved) - given, axis=1)
 
-    side = samples if chunk is None else chunk
-    changes = jax.lax.map(moved, jnp.arange(samples), batch_size=side)
-    return jnp.max(changes, axis=0) / size(given)
+    changes = _input.mapped(name, change, samples, chunk)
+    return jnp.max(changes, axis=0) / jnp.linalg.norm(given, axis=1)

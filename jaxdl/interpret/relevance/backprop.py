@@ -105,8 +105,9 @@ def _backprop(name, f, x, target, chunk, slope: Slope):
     x = _input.checked(name, x)
 
     def explained(x, target):
+        g, x = _input.separate(name, f, x)
         leaves, tree = jax.tree.flatten(x)
-        closed, shape = _jaxpr.written(f, x)
+        closed, shape = _jaxpr.written(g, x)
         run, count = _with_slope(closed, [True] * len(leaves), [None] * len(leaves), slope)
         if not count:
             warnings.warn(

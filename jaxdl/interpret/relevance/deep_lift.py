@@ -63,7 +63,12 @@ def deep_lift(
         x = (x, _input.baselines(name, x, baseline))
 
     def explained(x, target):
-        g, x, base = (f, *x) if at is None else _placed(name, f, x, at, baseline)
+        if at is None:
+            x, base = x
+            g, x = _input.separate(name, f, x)
+        else:
+            g, x = _at.located(name, f, x, at)
+            base = _input.baselines(name, x, baseline)
         program, _ = trace(lambda x: _target.score(name, g(x), target), x)
         steps = plan(program, set(program.inputs), {})
         envs = [program.run(jax.tree.leaves(values)) for values in (x, base)]
@@ -74,11 +79,6 @@ def deep_lift(
         return jax.tree.map(lambda m, x, b: m * (x - b) if multiply else m, slopes, x, base)
 
     return _input.by_examples(name, explained, x, target, chunk)
-
-
-def _placed(name, f, x, at, baseline):
-    rest, value = _at.located(name, f, x, at)
-    return rest, value, _input.baselines(name, value, baseline)
 
 
 def plan(program: Program, inputs: set[Value], known: dict[Value, Any]) -> list[Step]:

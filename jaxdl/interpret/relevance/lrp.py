@@ -97,7 +97,7 @@ def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
 
     def explained(x, target):
         g, place = f, at
-        if not whole:  # token ids have no relevance; their embedding is the input
+        if not whole:  # integers have no relevance; their embedding, or what is beside them, has
             (g, x), place = _at.located(name, f, x, at), None
 
         def scored(x):

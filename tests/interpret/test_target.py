@@ -1,0 +1,179 @@
+"""Targets, outputs and batches that do not fit are refused by every public function alike."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl import interpret
+from jaxdl.interpret import evaluate
+from tests.interpret.networks import array, new_key, run
+
+W = array(0, 4, 3).astype(np.float32)
+X = array(1, 2, 5, 5, 4).astype(np.float32)
+
+
+def network(x):
+    with jax.named_scope("h"):
+        h = jnp.tanh(x)
+    return h.mean((1, 2)) @ W
+
+
+def callers():
+    """Every public function that takes f, x and a target, as a function of these."""
+    more = {
+        "at": "h",
+        "key": new_key(),
+        "window": (1, 1, 4),
+        "background": X,
+        "attributions": X,
+        "shift": 0.0,
+        "classes": 3,
+        "method": interpret.saliency,
+    }
+    smooth = interpret.smooth(interpret.saliency, sigma=0.1)
+    found = {
+        "smooth": lambda f, x, **options: smooth(f, x, key=new_key(), **options),
+        "expectation": interpret.expectation(interpret.ablation, X[:1]),
+    }
+    for module in (interpret, evaluate):
+        for name in module.__all__:
+            function = getattr(module, name)
+            if not callable(function):
+                continue
+            parameters = inspect.signature(function).parameters
+            if {"f", "x", "target"} <= set(parameters):
+                needed = {
+                    key: more[key]
+                    for key, p in parameters.items()
+                    if key in more and p.default is p.empty
+                }
+                found[name] = lambda f, x, function=function, needed=needed, **options: function(
+                    f=f, x=x, **needed, **options
+                )
+    assert len(found) > 35
+    return found
+
+
+@pytest.mark.parametrize(
+    "target", [99, -1, [0, 99], np.array([3, 0]), np.int64(3), np.array([[0, 1], [2, -1]])]
+)
+def test_a_class_out_of_range_is_refused_before_any_trace_hides_it(target):
+    for name, of in callers().items():
+        with pytest.raises(ValueError, match=r"target is (99|-1|3); expected a class of 0 to 2"):
+            of(network, X, target=target)
+            pytest.fail(name)
+
+
+@pytest.mark.parametrize(
+    "f, target, words",
+    [
+        (lambda x: (network(x), {}), 0, r"f gives a tuple; .* Pass lambda x: f\(x\)\[0\]"),
+        (lambda x: {"logits": network(x)}, None, r"f gives a dict; .*f\(x\)\['logits'\]"),
+        (lambda x: network(x).mean(), None, r"f gives \(\) for a batch of 2; expected a row"),
+        (lambda x: network(x)[0], 1, r"f gives \(3,\) for a batch of 2.*x\[None\]"),
+        (lambda x: network(x)[:1], [0, 1], r"f gives \(1, 3\) for a batch of 2"),
+        (lambda x: np.asarray(x).sum((1, 2)), 0, r"jax.pure_callback\(f"),
+        (lambda x: network(x) if x.sum() > 0 else x, 0, r"jax.pure_callback\(f"),
+        (lambda x: x.__dlpack_device__(), 0, r"jax.pure_callback\(f"),
+        (network, 1.0, "target is 1.0; expected ints"),
+        (network, np.array([True, False]), "expected ints"),
+        (network, [[0, 1], [2]], "expected rows of one length"),
+        (network, [0, 1, 2], r"target has shape \(3,\) for 2 examples"),
+        (network, "max", "the one word known is 'argmax'"),
+        (network, None, r"f gives \(2, 3\) and no target is given"),
+        (network, lambda scores: scores, r"target\(output\) has shape \(2, 3\); expected \(N,\)"),
+        (lambda x: network(x)[:, 0], 1, "gives one score per example; expected 0. Leave target"),
+    ],
+)
+def test_what_is_no_score_of_each_example_is_refused_alike(f, target, words):
+    for name, of in callers().items():
+        if name == "random_label" and (target is None or callable(target)):
+            continue
+        with pytest.raises(ValueError, match=words):
+            of(f, X, target=target)
+            pytest.fail(name)
+
+
+def test_one_example_without_a_batch_axis():
+    with pytest.raises(ValueError, match=r"f gives \(3,\) for a batch of 4.*x\[None\]"):
+        interpret.kernel_shap(lambda x: x @ W, X[0, 0, 0], target=0, key=new_key())
+
+
+def test_one_score_is_the_same_in_every_form():
+    row = lambda x: network(x)[:, 1]
+    column = lambda x: row(x)[:, None]
+    state = lambda x: (row(x), {"state": x})
+    forms = [(row, None), (row, 0), (row, "argmax"), (column, None), (column, [0, 0])]
+    forms += [(state, lambda output: output[0]), (state, lambda output: output[0][:, None])]
+
+    @jax.jit
+    def explain(x):
+        found = [interpret.input_x_gradient(f, x, target=target) for f, target in forms]
+        several = interpret.input_x_gradient(network, x, target=np.array([[1, 1], [0, 2]]))
+        return found, several
+
+    found, several = explain(X)
+    for (_, target), values in zip(forms, found, strict=True):
+        np.testing.assert_allclose(values, found[0], err_msg=str(target))
+    np.testing.assert_allclose(several[0], found[0], rtol=1e-5)
+    assert several.shape == (2, *X.shape)
+
+
+def test_several_places_are_explained_each_by_itself():
+    """The second depends on the first: both have what a call of its own gives."""
+
+    def f(x):
+        with jax.named_scope("first"):
+            x = jnp.tanh(x)
+        with jax.named_scope("second"):
+            x = jnp.sin(x)
+        return x.mean((1, 2)) @ W
+
+    @jax.jit
+    def explain(x):
+        of = lambda at: interpret.input_x_gradient(f, x, target=[[0, 1], [2, 1]], at=at)
+        return of(("first", "second")), of({"h": "second"}), of("first"), of("second")
+
+    both, named, first, second = explain(X)
+    np.testing.assert_array_equal(both[0], first)
+    np.testing.assert_array_equal(both[1], second)
+    np.testing.assert_array_equal(named["h"], second)
+    assert not np.allclose(first, second)
+
+
+def test_the_shape_of_a_known_function_is_not_traced_again():
+    traces = []
+
+    def f(x):
+        traces.append(x)
+        return network(x)
+
+    for target in (0, 1, 7):
+        try:
+            evaluate.completeness(f, X, X, target=target)
+        except ValueError:
+            pass
+    assert sum(isinstance(x, jax.core.Tracer) for x in traces) == 1
+
+
+def test_a_function_outside_of_jax_by_a_callback():
+    """As the message says: scores of NumPy, in every method without a derivative."""
+    w = np.arange(1.0, 4.0, dtype=np.float32)
+    numpy_f = lambda x: np.asarray(x) @ w
+    f = lambda x: jax.pure_callback(
+        numpy_f, jax.ShapeDtypeStruct((len(x),), x.dtype), x, vmap_method="sequential"
+    )
+    x = array(0, 2, 3).astype(np.float32)
+    for name, options in {
+        "ablation": {},
+        "occlusion": {"window": (1,)},
+        "shapley_values": {"chunk": 3},
+        "shapley_sampling": {"orders": 1, "key": new_key()},
+        "kernel_shap": {"key": new_key()},
+        "lime": {"key": new_key(), "ridge": 0.0, "samples": 30},
+    }.items():
+        found = run(getattr(interpret, name), f, x, **options)
+        np.testing.assert_allclose(found, x * w, atol=1e-4, err_msg=name)
