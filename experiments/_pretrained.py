@@ -1,8 +1,9 @@
 """Two pretrained networks as plain functions of their weights: EfficientNet-Lite0 and MiniLM.
 
 The weights are `safetensors` files below `$JAXDL_DATA/pretrained`, under the names and in the
-layout of the PyTorch packages that publish them (docs/experiments.md says where to get them).
-Letters: N examples, T tokens, D = 384 features.
+layout of the PyTorch packages that publish them (docs/experiments.md says where to get them). Both
+functions read the number of blocks, channels and features from the weights. Letters: N examples, T
+tokens, D = 384 features.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxdl.data._files import data_file
 
@@ -31,8 +33,11 @@ SOURCES = {
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 """Of the depthwise convolution of each of EfficientNet-Lite0's 16 blocks."""
 
-HEADS, LAYERS = 12, 6
-"""Attention heads and layers of MiniLM."""
+HEADS = 12
+"""Attention heads in each layer of MiniLM."""
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "dog")
+"""The images beside EfficientNet-Lite0's weights, in their order; chelsea is a cat."""
 
 
 def load(network: str) -> Params:
@@ -61,10 +66,11 @@ def file(network: str, name: str) -> pathlib.Path:
         ) from error
 
 
-def classes() -> list[str]:
-    """Returns the names of ImageNet's 1,000 classes."""
-    path = data_file("pretrained", "imagenet_classes.txt", root=None)
-    return path.read_text("utf-8").splitlines()
+def photographs() -> tuple[np.ndarray, list[str]]:
+    """Returns (4, 224, 224, 3) uint8, the `PHOTOGRAPHS`, and the names of ImageNet's classes."""
+    names = data_file("pretrained", "imagenet_classes.txt", root=None)
+    with np.load(file("efficientnet_lite0", "reference.npz")) as reference:
+        return reference["images"], names.read_text("utf-8").splitlines()
 
 
 def lite0(params: Params, images: jax.Array) -> jax.Array:
@@ -108,7 +114,7 @@ def lite0(params: Params, images: jax.Array) -> jax.Array:
 
     with jax.named_scope("stem"):
         x = jax.nn.relu6(norm(conv(images, "_conv_stem", 2), "_bn0"))
-    for i, stride in enumerate(STRIDES):
+    for i, stride in enumerate(STRIDES[: _count(params, "_blocks")]):
         with jax.named_scope(f"block_{i}"):
             x = block(x, f"_blocks.{i}", stride)
     with jax.named_scope("head"):
@@ -117,7 +123,7 @@ def lite0(params: Params, images: jax.Array) -> jax.Array:
         return jnp.mean(x, (1, 2)) @ params["_fc.weight"].T + params["_fc.bias"]
 
 
-def minilm(params: Params, ids: jax.Array, mask: jax.Array) -> jax.Array:
+def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
     """Runs all-MiniLM-L6-v2: BERT (Devlin et al. 2019), averaged over tokens, at unit length.
 
     Named scopes: "embeddings" (and in it "words", the rows looked up), "layer_0" to "layer_5" (in
@@ -131,7 +137,7 @@ def minilm(params: Params, ids: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       (N, D), whose inner products are cosine similarities of the sentences.
     """
-    mask = jnp.asarray(mask, bool)
+    ids, mask = jnp.asarray(ids), jnp.asarray(mask, bool)
 
     def dense(x, name):
         return x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
@@ -156,7 +162,7 @@ def minilm(params: Params, ids: jax.Array, mask: jax.Array) -> jax.Array:
         x = x + params["embeddings.position_embeddings.weight"][: ids.shape[1]]
         x = x + params["embeddings.token_type_embeddings.weight"][0]
         x = norm(x, "embeddings.LayerNorm")
-    for i in range(LAYERS):
+    for i in range(_count(params, "encoder.layer")):
         name = f"encoder.layer.{i}"
         with jax.named_scope(f"layer_{i}"):
             with jax.named_scope("attention"):
@@ -172,21 +178,32 @@ def minilm(params: Params, ids: jax.Array, mask: jax.Array) -> jax.Array:
         return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
 
 
-def tokenize(sentences: list[str]) -> tuple[list[list[str]], np.ndarray, np.ndarray]:
-    """Splits sentences into MiniLM's pieces (WordPiece, Wu et al. 2016, of lower case).
+def vocabulary() -> dict[str, int]:
+    """Returns the number of each of MiniLM's pieces of words."""
+    return json.loads(file("minilm", "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+
+
+def tokenize(
+    sentences: Sequence[str], numbers: Mapping[str, int] | None = None
+) -> tuple[list[list[str]], np.ndarray, np.ndarray]:
+    """Splits sentences into pieces of words (WordPiece, Wu et al. 2016, of lower case).
+
+    Args:
+      sentences: N texts.
+      numbers: the number of each piece; `vocabulary()` by default.
 
     Returns:
       The pieces of each sentence with "[CLS]" and "[SEP]" around them, and `ids` and `mask` as
       `minilm` takes them, as long as the longest sentence.
     """
-    vocabulary = json.loads(file("minilm", "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    numbers = vocabulary() if numbers is None else numbers
 
-    def pieces(word):
+    def split(word):
         parts, start = [], 0
         while start < len(word):
             prefix = "##" if start else ""
             ends = range(len(word), start, -1)
-            end = next((e for e in ends if prefix + word[start:e] in vocabulary), None)
+            end = next((e for e in ends if prefix + word[start:e] in numbers), None)
             if end is None:
                 return ["[UNK]"]
             parts.append(prefix + word[start:end])
@@ -194,11 +211,71 @@ def tokenize(sentences: list[str]) -> tuple[list[list[str]], np.ndarray, np.ndar
         return parts
 
     rows = [
-        ["[CLS]", *(p for w in re.findall(r"\w+|[^\w\s]", s.lower()) for p in pieces(w)), "[SEP]"]
+        ["[CLS]", *(p for w in re.findall(r"\w+|[^\w\s]", s.lower()) for p in split(w)), "[SEP]"]
         for s in sentences
     ]
-    ids = np.full((len(rows), max(map(len, rows))), vocabulary["[PAD]"], np.int32)
+    ids = np.full((len(rows), max(map(len, rows))), numbers["[PAD]"], np.int32)
     for i, row in enumerate(rows):
-        ids[i, : len(row)] = [vocabulary[piece] for piece in row]
+        ids[i, : len(row)] = [numbers[piece] for piece in row]
     mask = np.array([[i < len(row) for i in range(ids.shape[1])] for row in rows], np.int32)
     return rows, ids, mask
+
+
+def random_lite0(seed: int) -> Params:
+    """Returns weights for a `lite0` of three blocks and ten classes, where there are no files."""
+    rng = np.random.default_rng(seed)
+    params = {"_fc.weight": rng.normal(0, 0.3, (10, 32)), "_fc.bias": rng.normal(0, 0.1, 10)}
+
+    def conv(name, norm, features, inputs, size=1):
+        spread = (2 / (inputs * size * size)) ** 0.5
+        params[f"{name}.weight"] = rng.normal(0, spread, (features, inputs, size, size))
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            centre = float(part in ("weight", "running_var"))
+            params[f"{norm}.{part}"] = rng.uniform(centre - 0.2, centre + 0.2, features)
+
+    conv("_conv_stem", "_bn0", 8, 3, 3)
+    for i, (inputs, wide, features, size) in enumerate(
+        [(8, 8, 8, 3), (8, 16, 12, 3), (12, 24, 12, 5)]
+    ):
+        name = f"_blocks.{i}"
+        if i:
+            conv(f"{name}._expand_conv", f"{name}._bn0", wide, inputs)
+        conv(f"{name}._depthwise_conv", f"{name}._bn1", wide, 1, size)
+        conv(f"{name}._project_conv", f"{name}._bn2", features, wide)
+    conv("_conv_head", "_bn1", 32, 12)
+    return {name: value.astype(np.float32) for name, value in params.items()}
+
+
+def random_minilm(seed: int, words: int) -> Params:
+    """Returns weights for a `minilm` of two layers and 24 features, where there are no files."""
+    rng = np.random.default_rng(seed)
+    params = {
+        f"embeddings.{kind}_embeddings.weight": rng.normal(0, 1, (count, 24))
+        for kind, count in (("word", words), ("position", 64), ("token_type", 2))
+    }
+
+    def norm(name):
+        params[f"{name}.weight"] = rng.uniform(0.8, 1.2, 24)
+        params[f"{name}.bias"] = rng.normal(0, 0.1, 24)
+
+    norm("embeddings.LayerNorm")
+    for i in range(2):
+        name = f"encoder.layer.{i}"
+        for part, features, inputs in (
+            *((f"attention.self.{part}", 24, 24) for part in ("query", "key", "value")),
+            ("attention.output.dense", 24, 24),
+            ("intermediate.dense", 48, 24),
+            ("output.dense", 24, 48),
+        ):
+            params[f"{name}.{part}.weight"] = rng.normal(0, inputs**-0.5, (features, inputs))
+            params[f"{name}.{part}.bias"] = rng.normal(0, 0.1, features)
+        norm(f"{name}.attention.output.LayerNorm")
+        norm(f"{name}.output.LayerNorm")
+    return {name: value.astype(np.float32) for name, value in params.items()}
+
+
+def _count(params: Params, prefix: str) -> int:
+    """Returns how many blocks the weights have."""
+    return len(
+        {name[len(prefix) + 1 :].split(".")[0] for name in params if name.startswith(prefix)}
+    )
