@@ -49,13 +49,17 @@ DENSITY = [
 class NotebookFigure(Figure):
     """A figure that a notebook displays, though pyplot does not know it."""
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    def _repr_png_(self) -> bytes:
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=self.dpi)
-        png = file.getvalue()
-        size = struct.unpack(">II", png[16:24])
-        width, height = (round(dots * DOTS_IN_NOTEBOOK / self.dpi) for dots in size)
-        return png, {"width": width, "height": height}
+        return file.getvalue()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Adds the size to display, and comes before the formatter of matplotlib-inline."""
+        png = self._repr_png_()
+        dots = struct.unpack(">II", png[16:24])
+        width, height = (round(dot * DOTS_IN_NOTEBOOK / self.dpi) for dot in dots)
+        return {"image/png": png}, {"image/png": {"width": width, "height": height}}
 
 
 class Panels(NamedTuple):
@@ -66,7 +70,7 @@ class Panels(NamedTuple):
     axes: list[np.ndarray]
     """The axes of each image, one below the other."""
     size: tuple[float, float]
-    """Width and height of one panel in inches."""
+    """Width and height of one panel in inches, enough for a title where the image is narrow."""
     interpolation: str
     """Sharp pixels, or where there are fewer dots than pixels, their average."""
 
@@ -79,14 +83,16 @@ class Panels(NamedTuple):
           values: all values drawn; the bar is pointed where they exceed the limits.
         """
         grid = self.axes[0][0].get_subplotspec().get_gridspec()
+        width, height = self.size
         if label is not None:
+            height = max(height, 1 / grid.nrows)  # below an inch its label and numbers do not fit
             axes = [ax for panel in self.axes for ax in panel]
-            colour_bar(self.figure, shown, axes, label, grid.nrows * self.size[1], values)
+            colour_bar(self.figure, shown, axes, label, grid.nrows * height, values)
         for _ in range(3):  # the width of a colour bar depends a little on that of the figure
             self.layout.execute(self.figure)
             inches = self.figure.get_size_inches()
             cell = self.axes[0][0].get_position(original=True).size * inches
-            short = (self.size - cell) * (grid.ncols, grid.nrows)
+            short = ((width, height) - cell) * (grid.ncols, grid.nrows)
             if np.abs(short).max() < 1e-3:
                 break
             self.figure.set_size_inches(inches + short)
@@ -114,7 +120,8 @@ def panels(
             f"{caller}: columns is {columns} and size {size}; expected at least 1 column, and "
             "inches above 0."
         )
-    width, height = panel_size(images.shape[1], images.shape[2], n, size)
+    scale = panel_scale(images.shape[1], images.shape[2], n, size)
+    width, height = max(images.shape[2] * scale, 0.6), max(images.shape[1] * scale, 0.1)
     if columns is None:
         most = min(10, max(1, int(11.8 / width)))
         columns = math.ceil(n / math.ceil(n / most))
@@ -139,24 +146,22 @@ def panels(
     font = 8 if width < 1.6 else 10
     for (top, *_), title in zip(axes, titles or [], strict=False):
         top.set_title(wrap(title, width, font), loc="center", fontsize=font, pad=3)
-    sharp = width * DPI > 0.99 * images.shape[2]
+    sharp = scale * DPI > 0.99
     return Panels(figure, layout, axes[:n], (width, height), "nearest" if sharp else "auto")
 
 
-def panel_size(height: int, width: int, n: int, size: float | None) -> tuple[float, float]:
-    """Returns width and height in inches of one of n panels for images of height x width pixels.
+def panel_scale(height: int, width: int, n: int, size: float | None) -> float:
+    """Returns the inches of one pixel in a figure of n images of height x width pixels.
 
-    By default a pixel has a whole number of dots, so that none is drawn wider than another: 28
-    pixels have 1.12 inches (2.24 where there are at most three images) and 224 pixels 2.24.
+    By default a pixel has a whole number of dots, so that none is drawn wider than another: an
+    image of 28 pixels has 1.12 inches, or 2.24 among at most three, and one of 224 has 2.24.
     """
-    if size is None:
-        longest = max(height, width)
-        inches = min(max(longest / 100, 2.2 if n <= 3 else 1.1), 2.8 if n <= 20 else 1.4)
-        dots = inches * DPI / longest
-        scale = (round(dots) if dots >= 1 else dots) / DPI
-    else:
-        scale = size / width
-    return width * scale, height * scale
+    if size is not None:
+        return size / width
+    longest = max(height, width)
+    inches = min(max(longest / 100, 2.2 if n <= 3 else 1.1), 2.8 if n <= 20 else 1.4)
+    dots = inches * DPI / longest
+    return (round(dots) if dots >= 1 else dots) / DPI
 
 
 def colour_bar(

@@ -228,6 +228,8 @@ def signals(
     _panels.check_finite("signals", "values", values)
     _panels.check_finite("signals", "maps", maps)
     limit = _panels.scale_end("signals", maps, clip, limit)
+    from matplotlib.patheffects import withStroke
+
     from jaxdl.interpret import _figure
 
     ((cmap, low, high),) = _scales([bool((maps < 0).any())], limit)
@@ -235,7 +237,7 @@ def signals(
         figsize=(size[0], size[1] * len(values)), dpi=_figure.DPI, layout="constrained"
     )
     axes = figure.subplots(len(values), 1, squeeze=False, sharex=True)[:, 0]
-    steps = values.shape[1]
+    steps, outline = values.shape[1], [withStroke(linewidth=2.5, foreground="white")]
     for ax, curve, strip, title in zip(axes, values, maps, titles or [""] * len(axes), strict=True):
         least, greatest = float(curve.min()), float(curve.max())
         shown = ax.imshow(
@@ -247,7 +249,7 @@ def signals(
             vmax=high,
             interpolation="nearest",
         )
-        ax.plot(curve, color="black", linewidth=1)
+        ax.plot(curve, color="black", linewidth=1, path_effects=outline)
         ax.set_ylabel(_figure.wrap(title, 1.2, 9), rotation=0, ha="right", va="center", fontsize=9)
     _figure.colour_bar(figure, shown, list(axes), label, size[1] * len(values), maps)
     return figure

@@ -96,6 +96,16 @@ def test_an_image_with_more_pixels_than_dots_is_averaged():
     assert np.abs(middle - 0.5).max() < 0.1  # neither black nor white was sampled
 
 
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1)])
+def test_narrow_images_have_room_for_a_title_and_a_colour_bar(shape):
+    figure = plot.heat_map(np.ones((2, *shape)), titles=["egg", "ham"], label="score per unit")
+    figure.savefig(io.BytesIO(), format="png")
+    for ax in figure.axes:
+        box = ax.get_tightbbox()
+        assert min(box.x0, box.y0, *(figure.bbox.size - box.max)) >= 0
+    assert figure.axes[0].get_title() == "egg"
+
+
 def test_long_titles_and_labels_are_complete():
     titles = ["West Highland white terrier", "x", "electroencephalographically", "a\nb", "$x^2$ y"]
     figure = plot.heat_map(
@@ -131,11 +141,13 @@ def test_long_titles_and_labels_are_complete():
 )
 def test_a_notebook_shows_a_figure_once_and_as_large_as_it_says(draw):
     figure = draw()
-    png, size = figure._repr_png_()
+    png = figure._repr_png_()
     assert png.startswith(b"\x89PNG")
+    data, metadata = figure._repr_mimebundle_(include=None, exclude=None)
+    assert data == {"image/png": png}
     height, width = matplotlib.image.imread(io.BytesIO(png)).shape[:2]
-    assert size == {"width": round(width / 2), "height": round(height / 2)}
-    others = ("_repr_html_", "_repr_svg_", "_repr_jpeg_", "_repr_mimebundle_", "_ipython_display_")
+    assert metadata["image/png"] == {"width": round(width / 2), "height": round(height / 2)}
+    others = ("_repr_html_", "_repr_svg_", "_repr_jpeg_", "_ipython_display_")
     assert not any(getattr(figure, name, lambda: None)() for name in others)
     assert pickle.loads(pickle.dumps(figure)).get_size_inches().tolist() == list(
         figure.get_size_inches()
