@@ -37,7 +37,7 @@ def to_html(
 
     The stronger a word's attribution is, the denser is its colour. Colours are those of the figures
     of `plot`. Words are joined from their pieces (`join_pieces`), and a tokenizer's marks are set
-    in small grey type.
+    in small type.
 
     Args:
       words: T words, or pieces of words; markup in them is shown as it is.
@@ -53,11 +53,11 @@ def to_html(
       ValueError: there is not one finite value for each word; `clip` or `limit` is out of range.
     """
     spans = []
-    for word, value, colour, strength in _coloured("to_html", words, values, clip, limit):
+    for word, value, colour in _coloured("to_html", words, values, clip, limit):
         ink = "white" if _is_dark(colour) else "black"
         style = f"background: rgb{colour}; color: {ink}; padding: 0.1em 0.2em; border-radius: 0.2em"
         if SPECIAL.fullmatch(word):
-            style += f"; font-size: 75%; opacity: {0.6 + 0.4 * strength:.3g}"
+            style += "; font-size: 75%"
         spans.append(f'<span style="{style}" title="{value:.4g}">{html.escape(word)}</span>')
     return Html(f'<p style="{STYLE}">{" ".join(spans)}</p>')
 
@@ -73,7 +73,7 @@ def to_terminal(
       The line, with escape sequences.
     """
     line = []
-    for word, _, colour, _ in _coloured("to_terminal", words, values, clip, limit):
+    for word, _, colour in _coloured("to_terminal", words, values, clip, limit):
         ink = 97 if _is_dark(colour) else 30
         back = ";".join(map(str, colour))
         printable = "".join(c if c.isprintable() else "?" for c in word)
@@ -132,14 +132,14 @@ def _joined(caller, pieces, values):
 
 def _coloured(
     caller: str, words: Sequence[str], values: Any, clip: float, limit: float | None
-) -> Iterator[tuple[str, float, tuple[int, ...], float]]:
-    """Yields each word, its value, its colour mixed with white, and the strength of the colour."""
+) -> Iterator[tuple[str, float, tuple[int, ...]]]:
+    """Yields each word, its value, and its colour mixed with white."""
     words, values = _joined(caller, words, values)
     end = _panels.scale_end(caller, values, clip, limit)
     for word, value in zip(words, values, strict=True):
         strength = min(abs(float(value)) / end, 1.0)
         full = _panels.RED if value >= 0 else _panels.BLUE
-        yield word, float(value), tuple(round(255 + strength * (c - 255)) for c in full), strength
+        yield word, float(value), tuple(round(255 + strength * (c - 255)) for c in full)
 
 
 def _is_dark(colour: tuple[int, ...]) -> bool:
