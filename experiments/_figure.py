@@ -48,12 +48,14 @@ def words(axis: Any, y: float, label: str, words: Sequence[str], values: Any) ->
         x += 0.13 * len(word) + 0.22
 
 
-def save(figure: Any, config: Any, experiment: str, name: str) -> pathlib.Path:
+def save(
+    figure: Any, config: Any, experiment: str, name: str, dpi: float | str = 150
+) -> pathlib.Path:
     """Writes `<results>/<experiment>/<name>.png` and closes the figure."""
     folder = config.results / experiment
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
     pyplot().close(figure)
     print(f"figure: {path}")
     return path

@@ -1,67 +1,109 @@
-"""What the figures of `plot` share: checked arrays, their scale, axes with titles, a colour bar."""
+"""What figures and coloured texts share: checked arrays and the scale of attributions."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 
+RED, BLUE = (200, 16, 46), (31, 95, 174)
+"""Colours of positive and negative attributions, in sRGB from 0 to 255."""
 
-def images(caller, images):
-    images = np.asarray(images, np.float32)
+
+def images(caller: str, images: Any, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Returns images as float32: grey ones (N, H, W) as they are, colour (N, H, W, 3) in [0, 1].
+
+    Args:
+      caller: the public function's name, for messages.
+      images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+      limits: the values of colour images that become 0 and 1; by default 0 and 255 for uint8, and
+        0 and 1 for others.
+
+    Raises:
+      ValueError: another shape, a value that is not finite, or colours out of range.
+    """
+    images = np.asarray(images)
+    low, high = limits or ((0, 255) if images.dtype == np.uint8 else (0, 1))
+    images = images.astype(np.float32)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
+    if images.size == 0 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         raise ValueError(
             f"{caller}: images are {images.shape}; expected (N, H, W) or (N, H, W, C) with C = 1 "
             "or 3: add a batch axis with image[None]."
         )
-    return images
+    check_finite(caller, "images", images)
+    if images.ndim == 3:
+        return images
+    images = (images - low) / (high - low)
+    if limits is None and (images.min() < -1e-3 or images.max() > 1.001):
+        raise ValueError(
+            f"{caller}: colour images go from {images.min():.3g} to {images.max():.3g}; expected "
+            "floats from 0 to 1, or uint8. Rescale them."
+        )
+    return np.clip(images, 0, 1)
 
 
-def summed(caller, maps):
-    maps = np.asarray(maps, np.float32)
-    if maps.ndim not in (3, 4):
-        raise ValueError(f"{caller}: maps are {maps.shape}; expected (N, H, W) or (N, H, W, C).")
+def maps(caller: str, maps: Any) -> np.ndarray:
+    """Returns attributions as (N, H, W) in float64, summed over channels.
+
+    Raises:
+      ValueError: another shape than (N, H, W) or (N, H, W, C), or a value that is not finite.
+    """
+    maps = np.asarray(maps).astype(np.float64)
+    if maps.ndim not in (3, 4) or maps.size == 0:
+        raise ValueError(
+            f"{caller}: maps are {maps.shape}; expected (N, H, W) or (N, H, W, C): add a batch "
+            "axis with map[None]."
+        )
+    check_finite(caller, "maps", maps)
     return maps.sum(-1) if maps.ndim == 4 else maps
 
 
-def scale(maps, limit):
-    """Whether the maps have a sign, and the end of their scale; maps of zeros have one too."""
-    return bool((maps < 0).any()), limit or float(np.abs(maps).max()) or 1.0
+def check_finite(caller: str, what: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        count, first = np.count_nonzero(~np.isfinite(array)), np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{caller}: {what} have {count} NaN or infinite values, the first at "
+            f"{tuple(map(int, first))}; expected finite numbers."
+        )
 
 
-def panels(caller, n, titles, columns, size, tall=1):
-    """A figure, and for each image its axes: `tall` of them, one below the other."""
-    from matplotlib.figure import Figure
+def scale_end(caller: str, values: np.ndarray, clip: float, limit: float | None) -> float:
+    """Returns the size of value at the end of a scale: a limit, or a percentile of the sizes.
 
-    if titles is not None and len(titles) != n:
-        raise ValueError(f"{caller}: {len(titles)} titles for {n} images; expected one for each.")
-    columns = min(n, columns or 10)
-    rows = math.ceil(n / columns)
-    lines = max((title.count("\n") + 1 for title in titles), default=0) if titles else 0
-    height = rows * (tall * (size + 0.04) + 0.17 * lines)
-    figure = Figure(figsize=(columns * size + 0.8, height), dpi=150)
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    grid = figure.subplots(rows * tall, columns, squeeze=False)
-    for ax in grid.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-        ax.spines[:].set(visible=True, color="#d0d0d0", linewidth=0.6)
-    panels = [
-        grid[row * tall : (row + 1) * tall, column]
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    for unused in panels[n:]:
-        for ax in unused:
-            ax.set_axis_off()
-    for (top, *_), title in zip(panels, titles or [], strict=False):
-        top.set_title(title, loc="center", fontsize=8, pad=2)
-    return figure, panels[:n]
+    Where the percentile is 0 (most values are 0), it is the greatest size, and 1 if all are 0.
+
+    Raises:
+      ValueError: `clip` is not in (0, 100], or the limit is not positive.
+    """
+    if not 0 < clip <= 100 or not (limit is None or 0 < limit < np.inf):
+        raise ValueError(
+            f"{caller}: clip is {clip} and limit {limit}; expected a percentile in (0, 100] and a "
+            "limit above 0, or None."
+        )
+    sizes = np.abs(values)
+    if limit is not None or sizes.size == 0:
+        return limit or 1.0
+    return float(np.percentile(sizes, clip) or sizes.max() or 1.0)
 
 
-def colour_bar(figure, shown, panels, label):
-    axes = [ax for panel in panels for ax in panel]
-    bar = figure.colorbar(shown, ax=axes, label=label, shrink=0.85, aspect=35, pad=0.02)
-    bar.outline.set_visible(False)
+def scale(
+    caller: str, maps: np.ndarray, clip: float, limit: float | None, own: bool
+) -> tuple[np.ndarray, list[bool], float]:
+    """Returns the maps, whether each one's scale goes below 0, and the end of all scales.
+
+    With `own`, each map is divided by the end of its own scale first.
+
+    Raises:
+      ValueError: as `scale_end`; or `own` with a limit.
+    """
+    if not own:
+        return maps, [bool((maps < 0).any())] * len(maps), scale_end(caller, maps, clip, limit)
+    if limit is not None:
+        raise ValueError(
+            f"{caller}: limit={limit} was passed with own=True, which gives each map a limit of "
+            "its own; pass one of the two."
+        )
+    ends = np.array([scale_end(caller, values, clip, None) for values in maps])
+    return maps / ends[:, None, None], [bool((values < 0).any()) for values in maps], 1.0

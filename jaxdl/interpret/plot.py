@@ -1,7 +1,8 @@
 """Grids of images and attributions, with one colour scale for all, so that they can be compared.
 
-Every function returns a `matplotlib.figure.Figure`, which a notebook shows and
-`figure.savefig("name.png")` writes; no window is opened and no global state is touched.
+Every function returns a `matplotlib.figure.Figure`, which a notebook displays and
+`figure.savefig("name.png")` writes; no window is opened and no global state is touched. White is
+zero in every map, red is positive and blue negative. Letters: N images, H x W pixels, C channels.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["heat_map", "image_grid", "overlay", "reveal", "signals"]
 
-RED, BLUE = "#c8102e", "#1f5fae"
-
 
 def image_grid(
     images: Any,
@@ -29,34 +28,31 @@ def image_grid(
     limits: tuple[float, float] | None = None,
     cmap: str = "gray",
     label: str | None = None,
-    size: float = 1.1,
+    size: float | None = None,
 ) -> Figure:
-    """Images side by side, all on one grey or colour scale.
+    """Draws images side by side, all on one grey or colour scale.
 
     Args:
-      images: (N, H, W) or (N, H, W, C) with C = 1 or 3.
-      titles: N short texts, one above each.
-      columns: images in a row; at most 10 by default.
+      images: (N, H, W) or (N, H, W, C) with C = 1 or 3; colours are floats in [0, 1] or uint8.
+      titles: N texts, one above each; long ones are wrapped.
+      columns: images in a row; by default rows of equal length, of at most 10 images and 12 inches.
       limits: the values that are black and white; the least and the greatest of all by default.
-        Images of three channels show values from 0 to 1 as they are.
-      cmap: matplotlib's name of the colour map.
+        For colour images, the values that become 0 and 1.
+      cmap: matplotlib's name of the colour map of grey images.
       label: what the values are, with their unit; adds a colour bar.
-      size: width of one image in inches.
+      size: width of one image in inches; by default it grows with the image: 1.1 for 28 pixels, 2.2
+        for 224 and for at most three images, with a whole number of dots a pixel.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: another shape; or not one title for each image.
+      ValueError: another shape; values that are not finite or colours out of range; or not one
+        title for each image.
     """
-    images = _panels.images("image_grid", images)
-    low, high = (float(images.min()), float(images.max())) if limits is None else limits
-    figure, axes = _panels.panels("image_grid", len(images), titles, columns, size)
-    for (ax,), image in zip(axes, images, strict=True):
-        shown = ax.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
-    if label is not None:
-        _panels.colour_bar(figure, shown, axes, label)
-    return figure
+    images = _panels.images("image_grid", images, limits)
+    low, high = limits or (float(images.min()), float(images.max()))
+    return _grid("image_grid", images, [(cmap, low, high)], titles, columns, label, size)
 
 
 def heat_map(
@@ -64,42 +60,36 @@ def heat_map(
     *,
     titles: Sequence[str] | None = None,
     columns: int | None = None,
+    clip: float = 99.0,
     limit: float | None = None,
     own: bool = False,
     label: str | None = None,
-    size: float = 1.1,
+    size: float | None = None,
 ) -> Figure:
-    """Attributions side by side, all on one scale with zero at its end or in its middle.
+    """Draws attributions side by side, all on one scale where zero is white.
 
-    Maps with a negative value get a diverging scale with white at 0, all others one from 0 up.
+    Maps with a negative value get a scale from blue to red, all others its red half.
 
     Args:
-      maps: (N, H, W) or (N, H, W, C); channels are added up.
-      titles, columns, label, size: as for `image_grid`.
-      limit: the size of value at the end of the scale; the greatest of all by default.
-      own: whether each map is divided by its own greatest size first; then colours say nothing of
-        one map against another.
+      maps: (N, H, W) or (N, H, W, C); channels are summed.
+      titles, columns, size: as for `image_grid`.
+      clip: the percentile, in (0, 100], of the sizes of all values on one scale, at which the scale
+        ends: a few outliers would leave the rest pale. A pointed colour bar says that values go
+        beyond. 100 ends it at the greatest.
+      limit: the size of value at the end of the scale, instead of a percentile.
+      own: whether each map is divided by its own percentile first, and has a scale with or without
+        a sign by its own values. Compare colours within a map only.
+      label: as for `image_grid`.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: as for `image_grid`.
+      ValueError: as for `image_grid`; `clip` or `limit` is out of range; `own` with a limit.
     """
-    maps = _panels.summed("heat_map", maps)
-    if own:
-        greatest = np.abs(maps).max((1, 2), keepdims=True)
-        maps = maps / np.where(greatest == 0, 1, greatest)
-    signed, limit = _panels.scale(maps, limit)
-    return image_grid(
-        maps,
-        titles=titles,
-        columns=columns,
-        limits=(-limit if signed else 0.0, limit),
-        cmap="RdBu_r" if signed else "magma",
-        label=label,
-        size=size,
-    )
+    maps = _panels.maps("heat_map", maps)
+    maps, signed, limit = _panels.scale("heat_map", maps, clip, limit, own)
+    return _grid("heat_map", maps, _scales(signed, limit), titles, columns, label, size)
 
 
 def overlay(
@@ -108,57 +98,54 @@ def overlay(
     *,
     titles: Sequence[str] | None = None,
     columns: int | None = None,
+    clip: float = 99.0,
     limit: float | None = None,
+    own: bool = False,
     cmap: str = "gray",
     label: str | None = None,
-    size: float = 1.1,
+    size: float | None = None,
     originals: bool = False,
 ) -> Figure:
-    """Attributions in red, and below zero in blue, over pale images; the stronger, the denser.
+    """Draws attributions in red, and below zero in blue, over pale grey images.
+
+    The stronger an attribution is, the denser is its colour; where it is zero, the image is seen.
 
     Args:
-      images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-      maps: (N, H, W) or (N, H, W, C); channels are added up.
+      images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), of which the luminance is shown.
+      maps: (N, H, W) or (N, H, W, C); channels are summed.
       titles, columns, label, size: as for `image_grid`.
-      limit: as for `heat_map`.
-      cmap: of the images, as for `image_grid`.
+      clip, limit, own: as for `heat_map`.
+      cmap: of grey images, as for `image_grid`.
       originals: whether to show each image alone too, above.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: images and maps differ in number or size; and as for `image_grid`.
+      ValueError: images and maps differ in number or size; and as for `heat_map`.
     """
-    images, maps = _panels.images("overlay", images), _panels.summed("overlay", maps)
-    if images.shape[:3] != maps.shape:
-        raise ValueError(
-            f"overlay: images are {images.shape} and maps {maps.shape}; expected one map of the "
-            "same height and width for each image."
-        )
-    signed, limit = _panels.scale(maps, limit)
-    figure, axes = _panels.panels(
-        "overlay", len(images), titles, columns, size, 2 if originals else 1
-    )
-    from matplotlib import colormaps
+    images, maps = _panels.images("overlay", images), _panels.maps("overlay", maps)
+    _check_pairs("overlay", images, maps)
+    maps, signed, limit = _panels.scale("overlay", maps, clip, limit, own)
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.colors import Normalize
 
-    colours = [BLUE, "white", RED] if signed else ["white", RED]
-    scale = LinearSegmentedColormap.from_list("density", colours)
-    ends = LinearSegmentedColormap.from_list("ends", [BLUE, RED], N=2)
-    shade = Normalize(float(images.min()), float(images.max()))
-    for panels, image, values in zip(axes, images, maps, strict=True):
-        plain = image if image.ndim == 3 else colormaps[cmap](shade(image))[..., :3]
+    from jaxdl.interpret import _figure
+
+    panels = _figure.panels("overlay", images, titles, columns, size, 2 if originals else 1)
+    sharp: Any = {"interpolation": panels.interpolation}
+    colours = _colours(images, cmap)
+    luminance = colours @ np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601
+    greys = np.repeat(luminance, 3, -1) if images.ndim == 4 else colours
+    for axes, colour, grey, values in zip(panels.axes, colours, greys, maps, strict=True):
         if originals:
-            panels[0].imshow(plain, interpolation="nearest")
-        panels[-1].imshow(1 - 0.4 * (1 - plain), interpolation="nearest")
-        alpha = np.clip(np.abs(values) / limit, 0, 1)
-        panels[-1].imshow(values >= 0, ends, vmin=0, vmax=1, alpha=alpha, interpolation="nearest")
-    if label is not None:
-        shown = ScalarMappable(Normalize(-limit if signed else 0.0, limit), scale)
-        _panels.colour_bar(figure, shown, axes, label)
-    return figure
+            axes[0].imshow(colour, **sharp)
+        axes[-1].imshow(1 - 0.5 * (1 - grey), **sharp)
+        alpha = _figure.OPACITY * np.clip(np.abs(values) / limit, 0, 1)
+        axes[-1].imshow(values >= 0, _figure.INKS, vmin=0, vmax=1, alpha=alpha, **sharp)
+    low = -limit if any(signed) else 0.0
+    shown = ScalarMappable(Normalize(low, limit), _figure.DENSITY[any(signed)])
+    return panels.finish(label, shown, maps)
 
 
 def reveal(
@@ -168,18 +155,20 @@ def reveal(
     share: float | None = None,
     titles: Sequence[str] | None = None,
     columns: int | None = None,
+    clip: float = 99.0,
     cmap: str = "gray",
-    size: float = 1.1,
+    size: float | None = None,
 ) -> Figure:
-    """Images that are seen where the attribution is strong, and grey elsewhere.
+    """Draws images that are visible where the attribution is strong, and grey elsewhere.
 
     Args:
       images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-      maps: (N, H, W) or (N, H, W, C); channels are added up, and of their sizes each map is scaled
-        by its own greatest.
-      share: of the pixels, those with the strongest attribution, that are seen, in (0, 1]; None
-        lets each be seen as much as it is strong.
+      maps: (N, H, W) or (N, H, W, C); channels are summed, and each map's sizes are divided by
+        their own percentile.
+      share: of the pixels, those with the strongest attribution, that are visible, in (0, 1]; None
+        makes each as visible as it is strong.
       titles, columns, cmap, size: as for `image_grid`.
+      clip: the percentile, as for `heat_map`.
 
     Returns:
       The figure.
@@ -187,25 +176,17 @@ def reveal(
     Raises:
       ValueError: as for `overlay`; the share is not in (0, 1].
     """
-    images, maps = _panels.images("reveal", images), np.abs(_panels.summed("reveal", maps))
-    if images.shape[:3] != maps.shape or (share is not None and not 0 < share <= 1):
-        raise ValueError(
-            f"reveal: images are {images.shape}, maps {maps.shape} and share is {share}; expected "
-            "one map of the same height and width for each image, and a share in (0, 1]."
-        )
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
-
+    images, maps = _panels.images("reveal", images), np.abs(_panels.maps("reveal", maps))
+    _check_pairs("reveal", images, maps)
     if share is None:
-        greatest = maps.max((1, 2), keepdims=True)
-        seen = maps / np.where(greatest == 0, 1, greatest)
-    else:
+        visible = np.clip(_panels.scale("reveal", maps, clip, None, True)[0], 0, 1)
+    elif 0 < share <= 1:
         count = max(1, round(share * maps[0].size))
         least = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -count]
-        seen = (maps >= least[:, None, None]).astype(np.float32)
-    shade = Normalize(float(images.min()), float(images.max()))
-    colours = images if images.ndim == 4 else colormaps[cmap](shade(images))[..., :3]
-    mixed = 0.5 + seen[..., None] * (colours - 0.5)
+        visible = maps >= least[:, None, None]
+    else:
+        raise ValueError(f"reveal: share is {share}; expected a share of the pixels in (0, 1].")
+    mixed = 0.5 + visible[..., None] * (_colours(images, cmap) - 0.5)
     return image_grid(mixed, titles=titles, columns=columns, size=size)
 
 
@@ -214,17 +195,18 @@ def signals(
     maps: Any,
     *,
     titles: Sequence[str] | None = None,
+    clip: float = 99.0,
     limit: float | None = None,
     label: str = "attribution",
     size: tuple[float, float] = (7.0, 1.2),
 ) -> Figure:
-    """Curves over time, one below the other, above the colours of their attributions.
+    """Draws curves over time, one below the other, above the colours of their attributions.
 
     Args:
       values: (N, T).
-      maps: (N, T), or (N, T, C) of which channels are added up.
-      titles: N short texts, one beside each.
-      limit: as for `heat_map`.
+      maps: (N, T), or (N, T, C) of which channels are summed.
+      titles: N texts, one beside each.
+      clip, limit: as for `heat_map`.
       label: what the attributions are, with their unit.
       size: width and height of one curve in inches.
 
@@ -232,34 +214,82 @@ def signals(
       The figure.
 
     Raises:
-      ValueError: the shapes do not fit; or not one title for each curve.
+      ValueError: the shapes do not fit, values are not finite, or there is not one title for each
+        curve; and as for `heat_map`.
     """
-    values, maps = np.asarray(values, np.float32), np.asarray(maps, np.float32)
+    values, maps = np.asarray(values, np.float32), np.asarray(maps).astype(np.float64)
     maps = maps.sum(-1) if maps.ndim == 3 else maps
-    if values.ndim != 2 or maps.shape != values.shape or len(titles or values) != len(values):
+    fits = values.ndim == 2 and values.size and maps.shape == values.shape
+    if not fits or (titles is not None and len(titles) != len(values)):
         raise ValueError(
             f"signals: values are {values.shape}, maps {maps.shape}, titles "
             f"{None if titles is None else len(titles)}; expected (N, T) of both, and N titles."
         )
-    from matplotlib.figure import Figure
+    _panels.check_finite("signals", "values", values)
+    _panels.check_finite("signals", "maps", maps)
+    limit = _panels.scale_end("signals", maps, clip, limit)
+    from matplotlib.patheffects import withStroke
 
-    signed, limit = _panels.scale(maps, limit)
-    figure = Figure(figsize=(size[0], size[1] * len(values)), dpi=150, layout="constrained")
+    from jaxdl.interpret import _figure
+
+    ((cmap, low, high),) = _scales([bool((maps < 0).any())], limit)
+    figure = _figure.NotebookFigure(
+        figsize=(size[0], size[1] * len(values)), dpi=_figure.DPI, layout="constrained"
+    )
     axes = figure.subplots(len(values), 1, squeeze=False, sharex=True)[:, 0]
-    steps = values.shape[1]
+    steps, outline = values.shape[1], [withStroke(linewidth=2.5, foreground="white")]
     for ax, curve, strip, title in zip(axes, values, maps, titles or [""] * len(axes), strict=True):
-        low, high = float(curve.min()), float(curve.max())
+        least, greatest = float(curve.min()), float(curve.max())
         shown = ax.imshow(
             strip[None],
-            extent=(-0.5, steps - 0.5, low, high if high > low else low + 1),
+            extent=(-0.5, steps - 0.5, least, greatest if greatest > least else least + 1),
             aspect="auto",
-            cmap="RdBu_r" if signed else "magma",
-            vmin=-limit if signed else 0.0,
-            vmax=limit,
+            cmap=cmap,
+            vmin=low,
+            vmax=high,
             interpolation="nearest",
         )
-        ax.plot(curve, color="black" if signed else "white", linewidth=1)
-        ax.set_ylabel(title, rotation=0, ha="right", va="center")
-    bar = figure.colorbar(shown, ax=list(axes), label=label, aspect=35, pad=0.02)
-    bar.outline.set_visible(False)
+        ax.plot(curve, color="black", linewidth=1, path_effects=outline)
+        ax.set_ylabel(_figure.wrap(title, 1.2, 9), rotation=0, ha="right", va="center", fontsize=9)
+    _figure.colour_bar(figure, shown, list(axes), label, size[1] * len(values), maps)
     return figure
+
+
+def _grid(caller, images, scales, titles, columns, label, size):
+    """A panel for each image, with its own (cmap, low, high) or one for all."""
+    from jaxdl.interpret import _figure
+
+    panels = _figure.panels(caller, images, titles, columns, size)
+    shown = [
+        ax.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation=panels.interpolation)
+        for (ax,), image, (cmap, low, high) in zip(
+            panels.axes, images, scales * (len(images) // len(scales)), strict=True
+        )
+    ]
+    return panels.finish(label, min(shown, key=lambda image: image.get_clim()), images)
+
+
+def _scales(signed, limit):
+    """(cmap, low, high) of each map."""
+    from jaxdl.interpret import _figure
+
+    scales = {True: (_figure.SIGNED, -limit, limit), False: (_figure.UNSIGNED, 0.0, limit)}
+    return [scales[sign] for sign in signed]
+
+
+def _check_pairs(caller, images, maps):
+    if images.shape[:3] != maps.shape:
+        raise ValueError(
+            f"{caller}: images are {images.shape} and maps {maps.shape}; expected one map of the "
+            "same height and width for each image."
+        )
+
+
+def _colours(images, cmap):
+    """(N, H, W, 3) of grey or colour images."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    if images.ndim == 4:
+        return images
+    return colormaps[cmap](Normalize(float(images.min()), float(images.max()))(images))[..., :3]

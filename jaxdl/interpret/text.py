@@ -3,40 +3,69 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["to_html", "to_terminal"]
+from jaxdl.interpret import _panels
 
-RED, BLUE = (200, 16, 46), (31, 95, 174)
+__all__ = ["join_pieces", "to_html", "to_terminal"]
+
+SPECIAL = re.compile(r"\[[A-Z]+\d*\]|</?(s|pad|unk|mask|cls|sep|bos|eos)>|<\|.*\|>")
+"""Marks that a tokenizer adds, such as "[CLS]", "</s>" and "<|endoftext|>"."""
+
+PADDING = {"[PAD]", "<pad>", "<|pad|>"}
+STYLE = "background: white; color: black; padding: 0.3em; line-height: 1.8"
+"""Of the paragraph: the colours are mixed with white, and read the same on a dark page."""
 
 
-def to_html(words: Sequence[str], values: Any, *, limit: float | None = None) -> str:
-    """A paragraph of HTML: red speaks for the score, blue against it, the stronger the denser.
+class Html(str):
+    """A string of HTML that a notebook displays as a page."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def to_html(
+    words: Sequence[str], values: Any, *, clip: float = 99.0, limit: float | None = None
+) -> Html:
+    """Returns a paragraph of HTML: red words raise the score, blue ones lower it.
+
+    The stronger a word's attribution is, the denser is its colour. Colours are those of the figures
+    of `plot`. Words are joined from their pieces (`join_pieces`), and a tokenizer's marks are set
+    in small type.
 
     Args:
-      words: the words; any markup in them is shown as it is.
-      values: (T,), or (T, D) of which the last axis is added up; one for each word.
-      limit: the size of value at full colour; the greatest by default.
+      words: T words, or pieces of words; markup in them is shown as it is.
+      values: (T,), or (T, D) of which the last axis is summed; one for each word.
+      clip: the percentile, in (0, 100], of the words' sizes at which the colour is full.
+      limit: the size of value at full colour, instead of a percentile.
 
     Returns:
-      One `<p>` element, each word a `<span>` whose title is its value.
+      One `<p>` element, each word a `<span>` whose title is its value: a string that a notebook
+      displays.
 
     Raises:
-      ValueError: not one value for each word.
+      ValueError: there is not one finite value for each word; `clip` or `limit` is out of range.
     """
     spans = []
-    for word, value, (colour, strength) in _coloured("to_html", words, values, limit):
-        ink = "white" if strength > 0.6 else "black"
-        style = f"background: rgba{(*colour, round(strength, 3))}; color: {ink}; padding: 0 0.2em"
+    for word, value, colour in _coloured("to_html", words, values, clip, limit):
+        ink = "white" if _is_dark(colour) else "black"
+        style = f"background: rgb{colour}; color: {ink}; padding: 0.1em 0.2em; border-radius: 0.2em"
+        if SPECIAL.fullmatch(word):
+            style += "; font-size: 75%"
         spans.append(f'<span style="{style}" title="{value:.4g}">{html.escape(word)}</span>')
-    return f"<p>{' '.join(spans)}</p>"
+    return Html(f'<p style="{STYLE}">{" ".join(spans)}</p>')
 
 
-def to_terminal(words: Sequence[str], values: Any, *, limit: float | None = None) -> str:
-    """A line for terminals that know 24-bit colours.
+def to_terminal(
+    words: Sequence[str], values: Any, *, clip: float = 99.0, limit: float | None = None
+) -> str:
+    """Returns a line for terminals with 24-bit colours, with the words and colours of `to_html`.
 
     Args, raises: as `to_html`.
 
@@ -44,23 +73,75 @@ def to_terminal(words: Sequence[str], values: Any, *, limit: float | None = None
       The line, with escape sequences.
     """
     line = []
-    for word, _, (colour, strength) in _coloured("to_terminal", words, values, limit):
-        mixed = [round(255 + strength * (part - 255)) for part in colour]
-        ink = 97 if strength > 0.6 else 30
-        back = ";".join(map(str, mixed))
+    for word, _, colour in _coloured("to_terminal", words, values, clip, limit):
+        ink = 97 if _is_dark(colour) else 30
+        back = ";".join(map(str, colour))
         printable = "".join(c if c.isprintable() else "?" for c in word)
         line.append(f"\x1b[{ink};48;2;{back}m{printable}\x1b[0m")
     return " ".join(line)
 
 
-def _coloured(caller, words, values, limit):
-    values = np.asarray(values, np.float64)
+def join_pieces(pieces: Sequence[str], values: Any) -> tuple[list[str], np.ndarray]:
+    """Joins a tokenizer's pieces of words, and sums their values.
+
+    "##ing" continues the word before it (WordPiece). If a piece begins with "Ġ" or "▁", such a mark
+    begins a word and pieces without it continue one (byte-level BPE, SentencePiece). Marks like
+    "[CLS]" stay alone, and padding whose value is 0 is left out, so that the sum stays the same.
+
+    Args:
+      pieces: T pieces.
+      values: (T,), or (T, D) of which the last axis is summed.
+
+    Returns:
+      The words and their values.
+
+    Raises:
+      ValueError: there is not one finite value for each piece.
+    """
+    return _joined("join_pieces", pieces, values)
+
+
+def _joined(caller, pieces, values):
+    values = np.asarray(values).astype(np.float64)
     values = values.sum(-1) if values.ndim == 2 else values
-    if values.shape != (len(words),):
+    if values.shape != (len(pieces),):
         raise ValueError(
-            f"{caller}: {len(words)} words and values of {values.shape}; expected one value a word."
+            f"{caller}: {len(pieces)} words and values of {values.shape}; expected one value a "
+            "word."
         )
-    limit = limit or float(np.abs(values).max(initial=0)) or 1.0
+    _panels.check_finite(caller, "values", values)
+    spaced = any(piece[:1] in "Ġ▁" for piece in pieces if piece)
+    words: list[str] = []
+    sums: list[float] = []
+    open_word = False
+    for piece, value in zip(pieces, values, strict=True):
+        if piece in PADDING and value == 0:
+            continue
+        special = bool(SPECIAL.fullmatch(piece))
+        starts = piece[:1] in ("Ġ", "▁") if spaced else not re.match(r"##.", piece)
+        text = piece.lstrip("Ġ▁") if spaced else piece if starts else piece[2:]
+        if starts or special or not open_word:
+            words.append(text)
+            sums.append(float(value))
+        else:
+            words[-1] += text
+            sums[-1] += float(value)
+        open_word = not special
+    return words, np.array(sums)
+
+
+def _coloured(
+    caller: str, words: Sequence[str], values: Any, clip: float, limit: float | None
+) -> Iterator[tuple[str, float, tuple[int, ...]]]:
+    """Yields each word, its value, and its colour mixed with white."""
+    words, values = _joined(caller, words, values)
+    end = _panels.scale_end(caller, values, clip, limit)
     for word, value in zip(words, values, strict=True):
-        strength = min(abs(float(value)) / limit, 1.0)
-        yield word, float(value), (RED if value >= 0 else BLUE, strength)
+        strength = min(abs(float(value)) / end, 1.0)
+        full = _panels.RED if value >= 0 else _panels.BLUE
+        yield word, float(value), tuple(round(255 + strength * (c - 255)) for c in full)
+
+
+def _is_dark(colour: tuple[int, ...]) -> bool:
+    """Whether white reads better than black: the two have equal contrast at a luminance of 0.18."""
+    return float(np.dot((np.array(colour) / 255) ** 2.2, [0.2126, 0.7152, 0.0722])) < 0.18

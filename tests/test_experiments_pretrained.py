@@ -1,0 +1,116 @@
+"""The pretrained networks, and the experiment and the notebook that explain them."""
+
+import ast
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _pretrained, explain_pretrained
+from jaxdl import interpret
+
+NOTEBOOK = pathlib.Path(__file__).parent.parent / "docs/examples/explain_pretrained.ipynb"
+
+
+def reference(network):
+    """The reference network's inputs and outputs."""
+    try:
+        return np.load(_pretrained.file(network, "reference.npz"))
+    except ValueError as missing:
+        pytest.skip(str(missing))
+
+
+def test_lite0_has_the_logits_of_the_reference():
+    known = reference("efficientnet_lite0")
+    params = _pretrained.load("efficientnet_lite0")
+    x = (known["images"][3:].astype(np.float32) - 127) / 128
+    logits = np.asarray(jax.jit(_pretrained.lite0)(params, x))
+    np.testing.assert_allclose(logits, known["logits"][3:], atol=1e-3)
+    _, classes = _pretrained.photographs()
+    assert len(classes) == 1000 and classes[int(logits.argmax())] == "Samoyed"
+
+
+def test_minilm_has_the_tokens_and_the_embeddings_of_the_reference():
+    known = reference("minilm")
+    sentences = json.loads(_pretrained.file("minilm", "sentences.json").read_text("utf-8"))
+    rows, ids, mask = _pretrained.tokenize(sentences)
+    assert rows[-1][:6] == ["[CLS]", "i", "forgot", "my", "log", "##in"]
+    np.testing.assert_array_equal(ids, known["ids"])
+    np.testing.assert_array_equal(mask, known["mask"])
+    embeddings = jax.jit(_pretrained.minilm)(_pretrained.load("minilm"), ids, mask)
+    np.testing.assert_allclose(embeddings, known["embeddings"], atol=1e-3)
+
+
+def test_missing_weights_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXDL_DATA", str(tmp_path))
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    words = r"minilm: no file pretrained/minilm/model.safetensors below \$JAXDL_DATA\. .*gt-all"
+    with pytest.raises(ValueError, match=words):
+        _pretrained.load("minilm")
+
+
+def test_pieces_are_the_longest_and_unknown_words_are_marked():
+    numbers = {p: i for i, p in enumerate("[PAD] [CLS] [SEP] [UNK] un ##a ##able able a ,".split())}
+    rows, ids, mask = _pretrained.tokenize(["Unable, a", "xyz"], numbers)
+    assert rows == [["[CLS]", "un", "##able", ",", "a", "[SEP]"], ["[CLS]", "[UNK]", "[SEP]"]]
+    assert ids.tolist() == [[1, 4, 6, 9, 8, 2], [1, 3, 2, 0, 0, 0]]
+    assert mask.sum(1).tolist() == [6, 3]
+
+
+def test_the_networks_have_places_to_explain_by():
+    """And padding changes nothing, by random weights."""
+    params = _pretrained.random_minilm(0, 10)
+    ids = np.array([[1, 4, 6, 9, 8, 2], [1, 3, 2, 0, 0, 0]])
+    mask = np.array([[1] * 6, [1, 1, 1, 0, 0, 0]])
+    minilm = jax.jit(_pretrained.minilm)
+    np.testing.assert_allclose(
+        minilm(params, ids, mask)[1], minilm(params, ids[1:, :3], mask[1:, :3])[0], atol=1e-5
+    )
+    f = lambda ids: _pretrained.minilm(params, ids, mask)
+    places = [*("words", "embeddings"), *(f"layer_1/{p}" for p in ("attention", "feed_forward"))]
+    for place in places:
+        assert jax.eval_shape(lambda i, p=place: interpret.intermediate(f, i, p), ids).shape == (
+            *(2, 6, 24),
+        )
+    params = _pretrained.random_lite0(0)
+    f = lambda x: _pretrained.lite0(params, x)
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    for place, shape in (
+        ("stem", (1, 16, 16, 8)),
+        ("block_1", (1, 8, 8, 12)),
+        ("block_2/depthwise", (1, 8, 8, 24)),
+        ("head", (1, 8, 8, 32)),
+    ):
+        found = jax.eval_shape(lambda x, p=place: interpret.intermediate(f, x, p), images)
+        assert found.shape == shape
+
+
+def cells():
+    notebook = json.loads(NOTEBOOK.read_text("utf-8"))
+    return [c for c in notebook["cells"] if c["cell_type"] == "code"]
+
+
+def test_the_notebook_is_stored_without_outputs_and_needs_no_magic():
+    for cell in cells():
+        assert not cell["outputs"] and cell["execution_count"] is None
+        ast.parse("".join(cell["source"]))  # which refuses a magic line
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_figure_of_the_notebook_is_shown():
+    """The last expression of each cell that draws has what IPython displays."""
+    reference("efficientnet_lite0"), reference("minilm")
+    names, shown = {}, []
+    for cell in cells():
+        *body, last = ast.parse("".join(cell["source"])).body
+        exec(compile(ast.Module(body, []), "cell", "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+            shown += [kind for kind in ("_repr_png_", "_repr_html_") if getattr(value, kind)()]
+        else:
+            exec(compile(ast.Module([last], []), "cell", "exec"), names)
+    assert shown == ["_repr_png_"] * 4 + ["_repr_html_"] * 2
+    assert set(names["methods"]) == set(explain_pretrained.METHODS)
