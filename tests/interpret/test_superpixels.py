@@ -105,8 +105,11 @@ def test_bad_images_and_no_scikit_image(monkeypatch):
             interpret.superpixels(np.zeros(shape))
     with pytest.raises(ValueError, match="of finite values"):
         interpret.superpixels(np.full((1, 8, 8, 1), np.nan))
-    for options in ({"count": 0}, {"compactness": 0.0}):
-        with pytest.raises(ValueError, match="expected at least 1 patch"):
+    for options, words in (
+        ({"count": 0}, "count is 0"),
+        ({"compactness": 0.0}, "compactness is 0.0"),
+    ):
+        with pytest.raises(ValueError, match=words):
             interpret.superpixels(np.zeros((1, 8, 8, 1)), **options)
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(ValueError, match=r"pip install 'jaxdl\[superpixels\]'"):
