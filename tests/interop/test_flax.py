@@ -161,17 +161,17 @@ def test_parts_of_an_nnx_network_have_names():
     @jax.jit
     def both(x):
         values = jaxdl.capture(model, params, state, x)[1]
-        once = [path for path in values if path != "again"]
-        again = interpret.intermediate(g, x, "blocks/0/inner")
-        return values, {path: interpret.intermediate(f, x, path) for path in once}, again
+        places = {path: interpret.intermediate(f, x, path) for path in (*values, "blocks/1/again")}
+        return f(x), values, places, interpret.intermediate(g, x, "blocks/0/inner")
 
-    values, places, again = both(x)
-    chex.assert_trees_all_close(again, values["blocks/0/inner"], atol=1e-6)
+    y, values, places, inside = both(x)
+    # The shared part has one path, and is called by `blocks/1` and last by the network itself.
+    assert not np.allclose(places.pop("blocks/1/again"), y)
+    chex.assert_trees_all_close(places["again"], y, atol=1e-6)
+    chex.assert_trees_all_close(inside, values["blocks/0/inner"], atol=1e-6)
     assert set(places) >= {"blocks/0", "blocks/0/inner", "tail", "tail/layers/0", "tail/layers/2"}
     for path, value in places.items():
         chex.assert_trees_all_close(value, values[path], atol=1e-6)
-    with pytest.raises(ValueError, match="2 arrays .* each call of a shared layer by a name of"):
-        interpret.saliency(f, x, target=0, at="again")
     assert type(network.tail) is nnx.Sequential and type(network.blocks[0]) is Block
     plain = nnx.eval_shape(lambda: Nested(nnx.Rngs(0)))
     assert jax.tree.structure(nnx.state(plain)) == jax.tree.structure(nnx.state(network))
