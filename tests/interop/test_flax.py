@@ -122,6 +122,63 @@ def test_an_nnx_network_is_never_changed():
     chex.assert_trees_all_equal(network.norm.mean[...], jnp.zeros(4))
 
 
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.inner = nnx.Linear(3, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return x + jnp.tanh(self.inner(x))
+
+
+class Nested(nnx.Module):
+    run = staticmethod(lambda block, x: block(x))
+
+    def __init__(self, rngs):
+        self.blocks = nnx.List([Block(rngs), Block(rngs)])
+        self.tail = nnx.Sequential(nnx.Linear(3, 3, rngs=rngs), nnx.relu, Block(rngs))
+        self.again = self.blocks[1].inner
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = self.run(block, x)
+        return self.again(self.tail(x))
+
+
+class Rematerialized(Nested):
+    run = staticmethod(nnx.remat(Nested.run))
+
+
+def test_parts_of_an_nnx_network_have_names():
+    """As places of `interpret`, the same values as by tap; the network keeps its classes."""
+    network = Nested(nnx.Rngs(3))
+    model = from_nnx(network)
+    x = X[0, 0, :, :1] * np.ones(3, np.float32)
+    params, state = jaxdl.init(model, jax.random.key(0), x)
+    f = lambda x: model.apply(params, state, x)[0]
+    remat = from_nnx(Rematerialized)
+    g = lambda x: remat.apply(params, state, x)[0]
+
+    @jax.jit
+    def both(x):
+        values = jaxdl.capture(model, params, state, x)[1]
+        places = {path: interpret.intermediate(f, x, path) for path in (*values, "blocks/1/again")}
+        return f(x), values, places, interpret.intermediate(g, x, "blocks/0/inner")
+
+    y, values, places, inside = both(x)
+    # The shared part has one path, and is called by `blocks/1` and last by the network itself.
+    assert not np.allclose(places.pop("blocks/1/again"), y)
+    chex.assert_trees_all_close(places["again"], y, atol=1e-6)
+    chex.assert_trees_all_close(inside, values["blocks/0/inner"], atol=1e-6)
+    assert set(places) >= {"blocks/0", "blocks/0/inner", "tail", "tail/layers/0", "tail/layers/2"}
+    for path, value in places.items():
+        chex.assert_trees_all_close(value, values[path], atol=1e-6)
+    assert type(network.tail) is nnx.Sequential and type(network.blocks[0]) is Block
+    plain = nnx.eval_shape(lambda: Nested(nnx.Rngs(0)))
+    assert jax.tree.structure(nnx.state(plain)) == jax.tree.structure(nnx.state(network))
+    with pytest.raises(ValueError, match="no place 'tail'.*from_nnx"):
+        interpret.saliency(network, x, target=0, at="tail")
+
+
 @pytest.mark.parametrize("argument", ["deterministic", "training", None])
 def test_the_train_mode_by_any_name(argument):
     def body(x, off):

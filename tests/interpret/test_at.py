@@ -160,6 +160,63 @@ def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope
         np.testing.assert_allclose(influence, mean, atol=1e-9)
 
 
+@pytest.mark.parametrize("n", [3, 6])
+def test_a_place_inside_of_vmap_has_the_examples_first(n):
+    """W.T @ row puts them last, and with 6 of them the shape does not say which axis is which."""
+    with double():
+
+        def row(x):
+            with jax.named_scope("hidden"):
+                h = W.T @ x
+            return jnp.tanh(h) @ V[:, :2]
+
+        x = array(3, n, 4)
+        h = x @ W
+        assert interpret.intermediate(jax.vmap(row), x, "hidden").shape == (n, 6)
+        for f in (jax.vmap(row), jax.vmap(jax.jit(row))):
+            found = run(interpret.input_x_gradient, f, x, target=1, at="hidden")
+            np.testing.assert_allclose(found, h * (1 - np.tanh(h) ** 2) * V[:, 1], atol=1e-12)
+        fixed = lambda x: jax.vmap(row)(x + np.ones((6, 4)))
+        if n == 6:
+            with pytest.raises(ValueError, match="the axis of the examples is unclear"):
+                interpret.saliency(fixed, x, target=1, at="hidden")
+
+
+def pair(x):
+    with jax.named_scope("pair"):
+        x, y = 2 * x, 3 * x
+    with jax.named_scope("bins"):
+        bins = (x > 0).astype(jnp.int32)
+    return x + y + jnp.ones((2, 1), x.dtype)[bins][..., 0]
+
+
+def loop(x):
+    def cell(x, _):
+        with jax.named_scope("cell"), jax.named_scope("inner"):
+            return jnp.tanh(x), None
+
+    return jax.lax.scan(cell, x, length=2)[0]
+
+
+@pytest.mark.parametrize(
+    "f, at, message",
+    [
+        (pair, "pair", r"gives 2 arrays .* \(it gives float32\[2, 4\], float32\[2, 4\]\)"),
+        (pair, "bins", r"gives 0 arrays of floating-point .* \(it gives int32\[2, 4\]\)"),
+        (pair, "", "no place ''"),
+        (pair, ("pair",), "at is \\('pair',\\); expected one path"),
+        (loop, "cell", "inside of 'scan'.*named_scope\\('cell'\\)"),
+        (loop, "cell/inner", "inside of 'scan'"),
+        (jax.vmap(lambda x: jax.lax.cond(x[0] > 0, loop, jnp.sin, x)), "cell", "inside of 'scan'"),
+        (lambda x: jax.lax.cond(True, loop, jnp.sin, x), "inner", "inside of 'cond'"),
+        (loop, "elsewhere", r"places: none. Name a value by .*named_scope.*from_nnx"),
+    ],
+)
+def test_places_without_one_value(f, at, message):
+    with pytest.raises(ValueError, match=message):
+        interpret.saliency(f, np.ones((2, 4), np.float32), target=0, at=at)
+
+
 def test_names_that_name_no_value():
     x = jnp.ones((2, 4), jnp.float32)
     g = lambda x: jax.jit(linear)(x, W) + jax.jit(linear)(2 * x, W)

@@ -49,6 +49,7 @@ LINEAR = {
 RANDOM = ("shapley_sampling", "kernel_shap", "lime")
 
 
+@pytest.mark.filterwarnings("ignore:guided_backprop. no ReLU")
 def test_of_a_linear_function_every_method_gives_weight_times_difference():
     with double():
         x = inputs()
