@@ -7,14 +7,30 @@ activations; here these are found again, from the flow of the data alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value
-from jaxdl.interpret.relevance._bounds import ELEMENTWISE, STRUCTURAL, Bounds
+from jaxdl.interpret.relevance._bounds import ELEMENTWISE, PARTLY_SUMS, STRUCTURAL, Bounds
 from jaxdl.interpret.relevance._product import Product, feature_axes
+
+
+KEEPING = ("abs", "broadcast_in_dim", "convert_element_type", "reshape")
+"""What lies between a positive sum and its use."""
+
+
+class Exponentials(NamedTuple):
+    """A sum of exponentials: total = sum of terms, and each term a constant times exp(exponent)."""
+
+    logits: Value
+    """The exponent, before the greatest of all was taken off."""
+    exponent: Value
+    terms: Value
+    total: Value
+    axes: tuple[int, ...]
 
 
 class Structure:
@@ -27,7 +43,8 @@ class Structure:
       products: those with constants, by the operation of the product.
       inside: operations that are a part of a product, its bias for example.
       root: of which value each is an elementwise function, possibly of itself.
-      softmax: operations that give a softmax, of what, and along which axes.
+      softmax: operations that give a softmax, and of what.
+      logsumexp: operations that give the logarithm of a sum of exponentials, unless `layers`.
       sums: values that are weighted sums, to which a constant may be added as a bias.
     """
 
@@ -52,7 +69,8 @@ class Structure:
         self.inside: dict[Operation, Product] = {}
         self.sums: set[Value] = set()
         self.root: dict[Value, Value] = {v: v for v in self.depends}
-        self.softmax: dict[Operation, tuple[Value, tuple[int, ...]]] = {}
+        self.softmax: dict[Operation, Exponentials] = {}
+        self.logsumexp: dict[Operation, Exponentials] = {}
         # The values that no product has made: what it makes of these is the first layer.
         self.fresh = set(program.inputs) & active if fresh is None else fresh
         for operation in program.operations:
@@ -76,6 +94,7 @@ class Structure:
             and linear
             and sum(live) == 1
             and (operation.name == "dot_general" or live[0])
+            and not self.is_complex(operation)
         ):
             self._product(operation, live.index(True))
             return
@@ -86,7 +105,7 @@ class Structure:
         loops = ("scan", "cond")
         if not linear and name not in loops and all(value in self.fresh for value in depending):
             self.fresh |= set(operation.outputs)
-        self._softmax(operation)
+        self._exponentials(operation)
         out = operation.outputs[0]
         summed = [value in self.sums for value in depending]
         if (name in ("add", "add_any", "sub") and sum(live) == 2 and any(summed)) or (
@@ -98,12 +117,28 @@ class Structure:
         elif self.layers and self.is_bias(operation):
             self.sums.add(out)
             return
-        if name in ELEMENTWISE and operation not in self.softmax:
+        special = operation in self.softmax or operation in self.logsumexp
+        if name in ELEMENTWISE and not special and not self.is_complex(operation):
             shapes = self.program.shapes
             roots = {self.root[value] for value in depending}
             same = all(shapes[v].shape == shapes[out].shape for v in (*depending, *roots))
             if len(roots) == 1 and same:
                 self.root[out] = roots.pop()
+
+    def path(self, root: Value, out: Value) -> list[Operation]:
+        """The elementwise operations from a value to one made of it."""
+        path: list[Operation] = []
+        needed = {out}
+        for operation in reversed(self.program.operations):
+            if not needed.isdisjoint(operation.outputs) and operation.outputs[0] != root:
+                path.append(operation)
+                needed |= {a for a in operation.inputs if isinstance(a, Value) and a in self.depends}
+        return path[::-1]
+
+    def is_complex(self, operation: Operation) -> bool:
+        """Whether an operation takes or gives complex numbers."""
+        variables = (*operation.equation.invars, *operation.equation.outvars)
+        return any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in variables)
 
     def is_bias(self, operation: Operation) -> bool:
         """Whether a constant is added to a weighted sum."""
@@ -174,27 +209,72 @@ class Structure:
             return set().union(*(self._varies(a) for a in operation.inputs)) & every
         return every
 
-    def _softmax(self, operation: Operation) -> None:
-        """exp(x - m) / sum(exp(x - m)), m the maximum or not there."""
-        if operation.name != "div":
+    def _exponentials(self, operation: Operation) -> None:
+        """Finds softmax, exp(z) / sum(exp(z)), and logarithms of sum(exp(z)).
+
+        z may be x less its maximum, and single terms may be masked or weighted by constants.
+        """
+        if operation.name not in ("div", "log") or not self.depends.issuperset(operation.outputs):
             return
-        top = self._made_by(operation.inputs[0], ())
-        total = self._made_by(operation.inputs[1], ("broadcast_in_dim", "reshape"))
-        if top is None or top.name != "exp" or total is None or total.name != "reduce_sum":
+        total = self._made_by(operation.inputs[-1], KEEPING)
+        if total is None or total.name != "reduce_sum":
             return
-        if total.inputs[0] != operation.inputs[0]:
+        terms, axes = total.inputs[0], primitives().axes(total.equation)
+        exponential = self._weighted(terms)
+        if exponential is None:
             return
-        inner = self._made_by(top.inputs[0], ())
-        highest = (
-            inner
-            and inner.name == "sub"
-            and self._made_by(
-                inner.inputs[1], ("broadcast_in_dim", "reshape", "stop_gradient", "max")
-            )
-        )
-        x = inner.inputs[0] if inner and highest and highest.name == "reduce_max" else top.inputs[0]
-        if isinstance(x, Value):
-            self.softmax[operation] = x, primitives().axes(total.equation)
+        (exponent,) = exponential.inputs
+        parts = Exponentials(self._unshifted(exponent, axes), exponent, terms, total.outputs[0], axes)
+        if operation.name == "log":
+            sizes = [self.program.shapes[v].size for v in (*operation.outputs, *total.outputs)]
+            if not self.layers and sizes[0] == sizes[1]:
+                self.logsumexp[operation] = parts
+        elif (
+            self._weighted(operation.inputs[0]) is exponential
+            and self._is_kept(operation.inputs[1], total, axes)
+        ):
+            self.softmax[operation] = parts
+
+    def _weighted(self, atom: Atom) -> Operation | None:
+        """The exponential of which a value is a multiple, by constants of any kind."""
+        while True:
+            operation = self.maker.get(atom) if isinstance(atom, Value) else None
+            if operation is None or operation.name == "exp":
+                return operation
+            depending = [a for a in operation.inputs if a in self.depends]
+            shapes = {self.program.shapes[a].shape for a in (*depending, *operation.outputs)}
+            names = ("convert_element_type", "mul", "select_n")
+            if operation.name not in names or len(depending) != 1 or len(shapes) != 1:
+                return None
+            atom = depending[0]
+
+    def _unshifted(self, exponent: Value, axes: tuple[int, ...]) -> Value:
+        """x where a value is x less its maximum along the axes of a softmax, which does nothing."""
+        shifted = self.maker.get(exponent)
+        if shifted is None or shifted.name != "sub" or shifted.inputs[0] not in self.depends:
+            return exponent
+        through = (*KEEPING, "stop_gradient", "max", "select_n")
+        highest = self._made_by(shifted.inputs[1], through)
+        if highest is None or highest.name != "reduce_max":
+            return exponent
+        return shifted.inputs[0] if set(primitives().axes(highest.equation)) >= set(axes) else exponent
+
+    def _is_kept(self, atom: Atom, total: Operation, axes: tuple[int, ...]) -> bool:
+        """Whether a sum, broadcast, lies along the axes that it was not taken over."""
+        shape = self.program.shapes[total.inputs[0]].shape  # pyright: ignore[reportArgumentType]
+        kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
+        if atom == total.outputs[0]:
+            return not axes
+        operation = self.maker[atom]  # pyright: ignore[reportArgumentType]
+        (source,) = (a for a in operation.inputs if isinstance(a, Value))
+        if operation.name not in ("broadcast_in_dim", "reshape"):
+            return self._is_kept(source, total, axes)
+        out = self.program.shapes[operation.outputs[0]].shape
+        if operation.name == "reshape":
+            same = out == tuple(1 if i in axes else size for i, size in enumerate(shape))
+        else:
+            same = primitives().axes(operation.equation) == kept
+        return same and self._made_by(source, ("abs", "convert_element_type")) is total
 
     def _made_by(self, atom: Atom, through: tuple[str, ...]) -> Operation | None:
         operation = self.maker.get(atom) if isinstance(atom, Value) else None
