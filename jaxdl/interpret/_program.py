@@ -53,10 +53,10 @@ class Operation:
         return next(filter(None, lines), "an unknown line")
 
     def __call__(self, *values: Any) -> Sequence[Any]:
-        values = cast(values, (variable.aval for variable in self.equation.invars))
+        own = cast(values, (variable.aval for variable in self.equation.invars))
         if self.name.startswith("custom"):
-            return _jaxpr.apply(self.equation, *values)
-        return self._bind(values, self.equation.params)
+            return _jaxpr.apply(self.equation, *own)
+        return self._bind(own, self.equation.params)
 
     def wide(self, *values: Any) -> Sequence[Any]:
         """The operation on other types of numbers than it was recorded with, float32 at least."""

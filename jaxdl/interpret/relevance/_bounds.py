@@ -17,11 +17,12 @@ import numpy as np
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value, known
 
 ELEMENTWISE = frozenset(
-    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil
-    clamp convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge
-    gt igamma igammac integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg
-    nextafter not or polygamma pow reduce_precision regularized_incomplete_beta rem round rsqrt
-    select_n sign sin sinh sqrt square sub tan tanh xor zeta""".split()
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+    bitcast_convert_type cbrt ceil clamp convert_element_type copy cos cosh digamma div eq eq_to erf
+    erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac integer_pow is_finite le le_to lgamma log
+    log1p logistic lt lt_to max min mul ne neg nextafter not or polygamma pow reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta""".split()
 )
 STRUCTURAL = frozenset(
     """broadcast_in_dim concatenate copy copy_p convert_element_type dynamic_slice

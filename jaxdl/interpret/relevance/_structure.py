@@ -14,9 +14,8 @@ import numpy as np
 
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value
-from jaxdl.interpret.relevance._bounds import ELEMENTWISE, PARTLY_SUMS, STRUCTURAL, Bounds
+from jaxdl.interpret.relevance._bounds import ELEMENTWISE, STRUCTURAL, Bounds
 from jaxdl.interpret.relevance._product import Product, feature_axes
-
 
 KEEPING = ("abs", "broadcast_in_dim", "convert_element_type", "reshape")
 """What lies between a positive sum and its use."""
@@ -132,7 +131,9 @@ class Structure:
         for operation in reversed(self.program.operations):
             if not needed.isdisjoint(operation.outputs) and operation.outputs[0] != root:
                 path.append(operation)
-                needed |= {a for a in operation.inputs if isinstance(a, Value) and a in self.depends}
+                needed |= {
+                    a for a in operation.inputs if isinstance(a, Value) and a in self.depends
+                }
         return path[::-1]
 
     def is_complex(self, operation: Operation) -> bool:
@@ -219,62 +220,45 @@ class Structure:
         total = self._made_by(operation.inputs[-1], KEEPING)
         if total is None or total.name != "reduce_sum":
             return
-        terms, axes = total.inputs[0], primitives().axes(total.equation)
-        exponential = self._weighted(terms)
-        if exponential is None:
+        (terms,), axes = total.inputs, primitives().axes(total.equation)
+        exponent = self._exponent(terms)
+        if exponent is None or not isinstance(terms, Value):
             return
-        (exponent,) = exponential.inputs
-        parts = Exponentials(self._unshifted(exponent, axes), exponent, terms, total.outputs[0], axes)
+        logits = self._unshifted(exponent, axes)
+        parts = Exponentials(logits, exponent, terms, total.outputs[0], axes)
+        shapes = self.program.shapes
         if operation.name == "log":
-            sizes = [self.program.shapes[v].size for v in (*operation.outputs, *total.outputs)]
-            if not self.layers and sizes[0] == sizes[1]:
+            if not self.layers and shapes[operation.outputs[0]].size == shapes[parts.total].size:
                 self.logsumexp[operation] = parts
-        elif (
-            self._weighted(operation.inputs[0]) is exponential
-            and self._is_kept(operation.inputs[1], total, axes)
-        ):
-            self.softmax[operation] = parts
+        elif self._exponent(operation.inputs[0]) == exponent:
+            if self._varies(operation.inputs[1]).isdisjoint(axes):
+                self.softmax[operation] = parts
 
-    def _weighted(self, atom: Atom) -> Operation | None:
-        """The exponential of which a value is a multiple, by constants of any kind."""
-        while True:
-            operation = self.maker.get(atom) if isinstance(atom, Value) else None
-            if operation is None or operation.name == "exp":
-                return operation
-            depending = [a for a in operation.inputs if a in self.depends]
+    def _exponent(self, atom: Atom) -> Value | None:
+        """z where a value is exp(z), masked or times constants."""
+        while isinstance(atom, Value) and (operation := self.maker.get(atom)) is not None:
+            depending = [a for a in operation.inputs if isinstance(a, Value) and a in self.depends]
             shapes = {self.program.shapes[a].shape for a in (*depending, *operation.outputs)}
-            names = ("convert_element_type", "mul", "select_n")
-            if operation.name not in names or len(depending) != 1 or len(shapes) != 1:
+            if len(depending) != 1 or len(shapes) != 1:
+                return None
+            if operation.name == "exp":
+                return depending[0]
+            if operation.name not in ("convert_element_type", "mul", "select_n"):
                 return None
             atom = depending[0]
+        return None
 
     def _unshifted(self, exponent: Value, axes: tuple[int, ...]) -> Value:
         """x where a value is x less its maximum along the axes of a softmax, which does nothing."""
-        shifted = self.maker.get(exponent)
-        if shifted is None or shifted.name != "sub" or shifted.inputs[0] not in self.depends:
+        operation = self.maker.get(exponent)
+        if operation is None or operation.name != "sub":
             return exponent
-        through = (*KEEPING, "stop_gradient", "max", "select_n")
-        highest = self._made_by(shifted.inputs[1], through)
-        if highest is None or highest.name != "reduce_max":
+        x, shift = operation.inputs
+        highest = self._made_by(shift, (*KEEPING, "stop_gradient", "max", "select_n"))
+        if highest is None or highest.name != "reduce_max" or not isinstance(x, Value):
             return exponent
-        return shifted.inputs[0] if set(primitives().axes(highest.equation)) >= set(axes) else exponent
-
-    def _is_kept(self, atom: Atom, total: Operation, axes: tuple[int, ...]) -> bool:
-        """Whether a sum, broadcast, lies along the axes that it was not taken over."""
-        shape = self.program.shapes[total.inputs[0]].shape  # pyright: ignore[reportArgumentType]
-        kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
-        if atom == total.outputs[0]:
-            return not axes
-        operation = self.maker[atom]  # pyright: ignore[reportArgumentType]
-        (source,) = (a for a in operation.inputs if isinstance(a, Value))
-        if operation.name not in ("broadcast_in_dim", "reshape"):
-            return self._is_kept(source, total, axes)
-        out = self.program.shapes[operation.outputs[0]].shape
-        if operation.name == "reshape":
-            same = out == tuple(1 if i in axes else size for i, size in enumerate(shape))
-        else:
-            same = primitives().axes(operation.equation) == kept
-        return same and self._made_by(source, ("abs", "convert_element_type")) is total
+        same = self.program.shapes[x].shape == self.program.shapes[exponent].shape
+        return x if same and self._varies(shift).isdisjoint(axes) else exponent
 
     def _made_by(self, atom: Atom, through: tuple[str, ...]) -> Operation | None:
         operation = self.maker.get(atom) if isinstance(atom, Value) else None

@@ -57,7 +57,7 @@ def walk(steps: Sequence[Step], envs: Sequence[Env], given: Relevance) -> Releva
 
     Steps read half-precision values as float32, and relevances are at least float32.
     """
-    widen = lambda v: number(v) if jnp.issubdtype(jnp.result_type(v), jnp.inexact) else v  # noqa: E731
+    widen = lambda v: number(v) if is_inexact(v) else v  # noqa: E731
     envs = [{key: widen(value) for key, value in env.items()} for env in envs]
     result = {value: number(relevance) for value, relevance in given.items()}
     for step in reversed(steps):
@@ -71,10 +71,15 @@ def walk(steps: Sequence[Step], envs: Sequence[Env], given: Relevance) -> Releva
     return result
 
 
+def is_inexact(value: Any) -> bool:
+    """Whether a value is of real or complex numbers, not of integers or truth values."""
+    return jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+
+
 def _dtype(value: Any) -> Any:
     """The type of a value's relevance: at least float32, and complex where the value is."""
     dtype = jnp.result_type(value)
-    if jnp.issubdtype(dtype, jnp.inexact):
+    if is_inexact(value):
         return dtype if dtype.itemsize > 2 else jnp.dtype(jnp.float32)
     return jax.dtypes.canonicalize_dtype(float)
 
@@ -294,11 +299,10 @@ def pullback(operation: Operation, given: Sequence[int], inputs, cotangents):
     It is that of real or complex numbers, at least float32, also where an operation adds or moves
     integers or truth values.
     """
-    inexact = lambda value: jnp.issubdtype(jnp.result_type(value), jnp.inexact)  # noqa: E731
-    whole = any(not inexact(inputs[i]) for i in given)
+    whole = any(not is_inexact(inputs[i]) for i in given)
     choosing = indices(operation)
     every = [
-        number(value) if i not in choosing and (whole or inexact(value)) else value
+        number(value) if i not in choosing and (whole or is_inexact(value)) else value
         for i, value in enumerate(inputs)
     ]
 
@@ -306,8 +310,15 @@ def pullback(operation: Operation, given: Sequence[int], inputs, cotangents):
         values = dict(enumerate(every)) | dict(zip(given, some, strict=True))
         return list(operation.wide(*values.values()))
 
-    outputs, back = jax.vjp(run, *(every[i] for i in given))
+    try:
+        outputs, back = jax.vjp(run, *(every[i] for i in given))
+    except NotImplementedError as error:
+        raise ValueError(
+            f"interpret: JAX has no derivative of the operation {operation.name!r}, at "
+            f"{operation.line} ({error}). Rewrite it, or use a method that only runs f, as "
+            "occlusion."
+        ) from error
     like = lambda c, y: (  # noqa: E731
-        c.astype(y.dtype) if inexact(y) else np.zeros(y.shape, jax.dtypes.float0)
+        c.astype(y.dtype) if is_inexact(y) else np.zeros(y.shape, jax.dtypes.float0)
     )
     return back([like(c, y) for c, y in zip(cotangents, outputs, strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,13 +16,8 @@ from jaxdl._jaxpr import primitives
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _walk
-from jaxdl.interpret.relevance._structure import (
-    ELEMENTWISE,
-    STRUCTURAL,
-    PARTLY_SUMS,
-    Exponentials,
-    Structure,
-)
+from jaxdl.interpret.relevance._bounds import ELEMENTWISE, PARTLY_SUMS, STRUCTURAL
+from jaxdl.interpret.relevance._structure import Exponentials, Structure
 from jaxdl.interpret.relevance._walk import Step, pullback
 
 __all__ = ["deep_lift"]
@@ -93,30 +89,26 @@ def deep_lift(
             _zero_where(m == 0, m * _change(*(env[v] for env in envs)))
             for v, m in zip(program.inputs, slopes, strict=True)
         ]
-        sums = [_by_example(jnp.sum, part) for part in parts]
-        sizes = [_by_example(jnp.sum, jnp.abs(part)) for part in parts]
+        total = sum(jnp.sum(part.reshape(len(part), -1), 1) for part in parts)
+        size = sum(jnp.sum(jnp.abs(part).reshape(len(part), -1), 1) for part in parts)
+        size += jnp.abs(scores[0]) + jnp.abs(scores[1])
         kinds = (shape.dtype for shape in program.shapes.values())
         eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
-        size = sum(sizes) + jnp.abs(scores[0]) + jnp.abs(scores[1])
-        error = jnp.abs(sum(sums) - (scores[0] - scores[1])) / ((0.01 + 16 * eps) * size + 1e-30)
+        exact = jnp.abs(total - _change(*scores)) <= (0.01 + 16 * eps) * size
         like = zip(parts if multiply else slopes, program.inputs, strict=True)
         leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
-        return jax.tree.unflatten(jax.tree.structure(x), leaves), (error, *scores, sum(sums))
+        return jax.tree.unflatten(jax.tree.structure(x), leaves), (exact, total, *scores)
 
-    result, checks = _input.by_examples(name, explained, x, target, chunk)
-    _check_sums(*checks)
+    result, sums = _input.by_examples(name, explained, x, target, chunk)
+    _check_sums(*sums)
     return result
 
 
-def _by_example(reduce, values):
-    return reduce(values, axis=tuple(range(1, values.ndim)))
-
-
-def _check_sums(error, score, base, total) -> None:
-    """Refuses attributions that are known and do not add up, by more than any rounding."""
-    if isinstance(error, Tracer) or bool(jnp.all(error <= 1)):
+def _check_sums(exact, total, score, base) -> None:
+    """Refuses attributions, unless they are being traced, that differ by more than rounding."""
+    if isinstance(exact, Tracer) or bool(jnp.all(exact)):
         return
-    n = int(jnp.argmin(error <= 1))
+    n = int(jnp.argmin(exact))
     raise ValueError(
         f"deep_lift: the attributions of example {n} add up to {total[n]:.4g}, its scores at x and "
         f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take a "
@@ -183,7 +175,7 @@ def _step(operation: Operation, structure: Structure) -> Step:
     if any(live[i] for i in _walk.indices(operation)):
         return _refusal(operation, operation.outputs, "chooses by a value that depends on x")
     if name == "cond":
-        return _walk.cond_step(operation, structure.active, plan, _spread)
+        return _walk.cond_step(operation, structure.active, plan)
     if name in LINEAR or name in STRUCTURAL or (len(given) == 1 and name in BILINEAR):
         return step(through)
     part = range(len(operation.inputs))[PARTLY_LINEAR.get(name, slice(0))]
@@ -279,21 +271,33 @@ def _sort_last(x):
     return jax.lax.scan(exchange, padded, (partner, lower))[0][..., :n]
 
 
+def _position(extreme):
+    def rewrite(operation: Operation):
+        """How many come before the first that is as great as the greatest."""
+        (axis,) = primitives().axes(operation.equation)
+        before = lambda x: x != extreme(x, axis, keepdims=True)  # noqa: E731
+        return lambda x: jnp.sum(jnp.cumprod(before(x).astype(x.dtype), axis), axis)
+
+    return rewrite
+
+
+def _reduced(reduce):
+    return lambda operation: lambda x: reduce(x, primitives().axes(operation.equation))
+
+
 REWRITTEN: dict[str, Callable[[Operation], Callable]] = {
+    "argmax": _position(jnp.max),
+    "argmin": _position(jnp.min),
     "clamp": _clamp,
     "cumlogsumexp": _running(jnp.logaddexp),
     "cumprod": _running(jnp.multiply),
-    "reduce_and": lambda operation: _reduced(jnp.min, operation),
-    "reduce_or": lambda operation: _reduced(jnp.max, operation),
+    "reduce_and": _reduced(jnp.min),
+    "reduce_or": _reduced(jnp.max),
     "reduce_prod": _reduce_prod,
     "sort": _sort,
     "top_k": _top_k,
 }
 """Operations as programs of others that have an exact rule."""
-
-
-def _reduced(reduce, operation: Operation):
-    return functools.partial(reduce, axis=primitives().axes(operation.equation))
 
 
 def _zero_where(zero, value):
@@ -311,7 +315,7 @@ def _size(*values):
     return functools.reduce(jnp.maximum, (jnp.abs(_walk.number(value)) for value in values))
 
 
-def _slope(part, x, base, derivative=0.0, size=0.0):
+def _slope(part, x, base, derivative: Any = 0.0, size: Any = 0.0):
     """What each unit of x - x' accounts for, where x - x' accounts for `part`.
 
     Args:
@@ -345,14 +349,22 @@ def _elementwise(path: Sequence[Operation], root: Value, out: Value) -> Step:
                 local |= zip(operation.outputs, outputs, strict=True)
             return _walk.number(local[out])
 
-        derivative = jnp.zeros_like(m)
-        if jnp.issubdtype(env[root].dtype, jnp.inexact):
-            (derivative,) = jax.vjp(function, env[root])[1](m)
+        x, base_x = (jnp.broadcast_to(values[root], m.shape) for values in envs)
+        (derivative,) = _derivatives(function, [x], m)
         part = _zero_where(m == 0, m * _change(env[out], base[out]))
         size = m * _size(env[out], base[out])
-        return [_slope(part, env[root], base[root], derivative, size)]
+        slope = _slope(part, x, base_x, derivative, size)
+        return [_walk.fit(slope, env[root].shape)]
 
     return Step([root], [out], back)
+
+
+def _derivatives(function, values, m):
+    """m times the derivatives of an elementwise function, 0 where JAX has none."""
+    if all(jnp.issubdtype(value.dtype, jnp.inexact) for value in values):
+        with contextlib.suppress(NotImplementedError):
+            return jax.vjp(function, *values)[1](m)
+    return [jnp.zeros_like(m) for _ in values]
 
 
 def _order(one, other):
@@ -377,19 +389,19 @@ def _pair(operation: Operation, given, inputs, m):
     wide = lambda value: jnp.broadcast_to(value, m.shape)  # noqa: E731
     x, base = ([wide(v) if k in given else v for k, v in enumerate(run)] for run in inputs)
 
-    def value(first, second):
-        mixed = dict(enumerate(x)) | {i: first[i], j: second[j]}
+    def moved(first, second):
+        mixed = dict(enumerate(x)) | {i: first, j: second}
         return _walk.number(operation(*mixed.values())[0])
 
-    both, none, one, other = value(x, x), value(base, base), value(x, base), value(base, x)
+    both, none, one, other = (
+        moved(a[i], b[j]) for a, b in ((x, x), (base, base), (x, base), (base, x))
+    )
     weight = _order(one, other)
     of_i = _mean(weight, _change(both, other), _change(one, none))
     of_j = _mean(weight, _change(other, none), _change(both, one))
     size = m * _size(both, none, one, other)
-    derivatives = [jnp.zeros_like(m)] * 2
-    if all(jnp.issubdtype(x[k].dtype, jnp.inexact) for k in given):
-        ends = [pullback(operation, given, run, [m]) for run in (x, base)]
-        derivatives = [(a + b) / 2 for a, b in zip(*ends, strict=True)]
+    ends = [_derivatives(moved, [run[i], run[j]], m) for run in (x, base)]
+    derivatives = [(a + b) / 2 for a, b in zip(*ends, strict=True)]
     return [
         _walk.fit(
             _slope(_zero_where(m == 0, m * part), x[k], base[k], derivative, size),
@@ -406,9 +418,15 @@ def _select(operation: Operation, given, inputs, m):
     one, other = value(p, base_cases), value(base_p, cases)
     weight = _order(one, other)
     of_p = _mean(weight, _change(value(p, cases), other), _change(one, value(base_p, base_cases)))
-    of_p = _slope(_zero_where(m == 0, m * of_p), *(jnp.broadcast_to(v, m.shape) for v in (p, base_p)))
+    of_p = _slope(
+        _zero_where(m == 0, m * of_p), *(jnp.broadcast_to(v, m.shape) for v in (p, base_p))
+    )
     shares = (weight.astype(m.real.dtype), base_p), (1 - weight.astype(m.real.dtype), p)
-    moved = [pullback(operation, given[1:], [p, *cases], [m * w]) for w, p in shares] if given[1:] else [[], []]
+    moved = (
+        [pullback(operation, given[1:], [p, *cases], [m * w]) for w, p in shares]
+        if given[1:]
+        else [[], []]
+    )
     return [_walk.fit(of_p, p.shape), *(a + b for a, b in zip(*moved, strict=True))]
 
 
@@ -417,7 +435,9 @@ def _winner(operation: Operation, given, inputs, m):
     (after,), (before,) = (operation(*values) for values in inputs)
     both = WINNER[operation.name](after, before)
     parts = (_zero_where(m == 0, m * _change(*pair)) for pair in ((both, before), (after, both)))
-    ways = (pullback(operation, given, run, [part]) for run, part in zip(inputs, parts, strict=True))
+    ways = (
+        pullback(operation, given, run, [part]) for run, part in zip(inputs, parts, strict=True)
+    )
     return [
         _slope(up + down, inputs[0][i], inputs[1][i])
         for i, up, down in zip(given, *ways, strict=True)
@@ -443,10 +463,12 @@ def _weights(parts: Exponentials, envs):
     runs, so that nothing overflows or cancels.
     """
     totals = [jnp.expand_dims(_walk.number(env[parts.total]), parts.axes) for env in envs]
-    shares = [_walk.number(env[parts.terms]) / total for env, total in zip(envs, totals, strict=True)]
+    shares = [
+        _walk.number(env[parts.terms]) / total for env, total in zip(envs, totals, strict=True)
+    ]
     rise = _change(*(jnp.log(jnp.abs(total)) for total in totals))
     change = _change(*(env[parts.exponent] for env in envs)) - rise
-    mean = _log_mean(*shares, change)
+    mean = _log_mean(shares[0], shares[1], change)
     total = jnp.sum(mean, parts.axes, keepdims=True)
     return mean / jnp.where(total == 0, 1, total), change
 
@@ -454,11 +476,11 @@ def _weights(parts: Exponentials, envs):
 def _softmax(parts: Exponentials, out: Value, envs, slopes):
     """p_i - p'_i = l_i (z_i - z'_i - ln(s / s')), with l and ln(s / s') of `_weights`.
 
-    The multipliers are diag(l) - l l^T / sum(l): softmax's derivative with l for p. They are at most
-    1, and each row and column adds up to 0.
+    The multipliers are diag(l) - l l^T / sum(l), softmax's derivative with l for p: at most 1, and
+    each row and column adds up to 0.
     """
     weights, change = _weights(parts, envs)
-    mean = _log_mean(*(env[out] for env in envs), change)
+    mean = _log_mean(envs[0][out], envs[1][out], change)
     (m,) = slopes
     of_z = _zero_where(m == 0, m * mean)
     # v - q sum(v), where q is nearly 1, from the others alone: the difference would cancel.

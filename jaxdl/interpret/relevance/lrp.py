@@ -8,10 +8,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
-from jaxdl._jaxpr import primitives
-from jaxdl.interpret.relevance import _structure, _walk, composites, rules
+from jaxdl.interpret.relevance import _walk, composites, rules
+from jaxdl.interpret.relevance._bounds import PARTLY_SUMS, STRUCTURAL
 from jaxdl.interpret.relevance._product import Product
 from jaxdl.interpret.relevance._structure import Exponentials, Structure
 from jaxdl.interpret.relevance._walk import Step, fit, pullback
@@ -171,8 +172,7 @@ def _check_followed(program: Program, active: set[Value]) -> None:
         operation
         for operation in program.operations
         if not active.isdisjoint(operation.inputs)
-        and active.isdisjoint(operation.outputs)
-        and not depends.isdisjoint(operation.outputs)
+        and any(value in depends and value not in active for value in operation.outputs)
     )
     raise ValueError(
         f"lrp: the score depends on x only through integers or truth values, of {last.name!r} at "
@@ -226,22 +226,29 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if operation in found.softmax:
         parts = found.softmax[operation]
         return Step([parts.logits], [out], lambda envs, r: [_softmax(parts, envs[0], r[0])])
-    linear = range(len(operation.inputs))[_structure.PARTLY_SUMS.get(name, slice(0))]
-    if found.is_bias(operation) or name in LINEAR or set(given) <= set(linear):
+    linear = range(len(operation.inputs))[PARTLY_SUMS.get(name, slice(0))]
+    if found.is_bias(operation) or name in LINEAR or (given and set(given) <= set(linear)):
         return step(shared)
-    if found.is_complex(operation) and name in COMPLEX and given == [0] * live[0] + [1] * (not live[0]):
+    if (
+        found.is_complex(operation)
+        and name in COMPLEX
+        and given == [0] * live[0] + [1] * (not live[0])
+    ):
         return step(shared)
     if found.root.get(out, out) != out:
         return Step([found.root[out]], [out], lambda envs, r: r)
     if name in ("add", "add_any", "sub") and len(given) == 2:
         return step(shared)
-    if name in _structure.STRUCTURAL or name in WINNER:
+    if name in STRUCTURAL or name in WINNER:
         return step(moved)
     if name in ("mul", "dot_general", "conv_general_dilated") and len(given) == 2:
         return step(_product(operation, found, products, eps))
-    if (given == [0] and name == "scatter-mul") or (
-        len(given) == 1 and name in ("add", "add_any", "sub", "mul", "div")) or (
-        name == "div" and live[0]  # of two values that depend on x, the denominator only scales
+    if (
+        (given == [0] and name == "scatter-mul")
+        or (len(given) == 1 and name in ("add", "add_any", "sub", "mul", "div"))
+        or (
+            name == "div" and live[0]  # of two values that depend on x, the denominator only scales
+        )
     ):
         shape = found.program.shapes[values[0]].shape  # pyright: ignore[reportArgumentType]
         return Step(values[:1], operation.outputs, lambda envs, r: [fit(r[0], shape)])
