@@ -64,6 +64,8 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
     "slice": parameters.slicing,
     "pad": parameters.padding,
     "reshape": parameters.reshape_order,
+    "top_k": parameters.top_k,
+    **dict.fromkeys(parameters.CUMULATIVE, parameters.cumulative),
 }
 X = _array(2, 3, 4)
 PRODUCT = ((1, 2), (2, 0)), ((0,), (1,))
@@ -126,6 +128,12 @@ EXAMPLES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
     ),
     "concatenate": (lambda x: lax.concatenate([x, x], 1), (X,), (1,)),
     "split": (lambda x: lax.split(x, (1, 2), axis=1), (X,), (1,)),
+    **{
+        name: (functools.partial(getattr(lax, name), axis=1, reverse=True), (X,), (1, True))
+        for name in parameters.CUMULATIVE
+    },
+    "sort": (lambda x: lax.sort(x, 1), (X,), (1,)),
+    "top_k": (lambda x: lax.top_k(x, 2, axis=1), (X,), (2, 1)),
 }
 """By primitive: a program that ends with it, the program's inputs, and what must be read."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl._jaxpr import ClosedJaxpr, closed, stored_jaxprs
 
 REDUCTIONS = "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor".split()
+CUMULATIVE = ("cumprod", "cumlogsumexp")
 WINDOWS = ("reduce_window_max", "reduce_window_min", "reduce_window_sum")
 NAMES: dict[str, tuple[str, ...]] = {
     "scan": ("length", "reverse"),
@@ -38,6 +41,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "broadcast_in_dim": ("broadcast_dimensions",),
     "concatenate": ("dimension",),
     "split": ("axis",),
+    **dict.fromkeys(CUMULATIVE, ("axis", "reverse")),
+    "sort": ("dimension",),
+    "top_k": ("k", "axis"),
 }
 """JAX's names of the parameters that are read, by primitive."""
 
@@ -179,6 +185,30 @@ def with_padding(equation: Any, pads: Any) -> Callable[..., list[Any]]:
     name = "padding_config" if equation.primitive.name == "pad" else "padding"
     params = equation.params | {name: pads}
     return lambda *values: [equation.primitive.bind(*values, **params)]
+
+
+def cumulative(equation: Any) -> tuple[int, bool]:
+    """The axis of a running product or sum, and whether it runs from the end."""
+    axis, reverse = _read(equation)
+    return axis, reverse
+
+
+def top_k(equation: Any) -> tuple[int, int]:
+    """How many of the greatest are taken, and along which axis."""
+    k, axis = _read(equation)
+    return k, axis
+
+
+def widened(equation: Any) -> dict[str, Any]:
+    """The parameters, with every type of integers and short floats replaced by float32."""
+
+    def wide(value):
+        if not isinstance(value, np.dtype | type) or not jnp.issubdtype(value, np.generic):
+            return value
+        dtype = np.dtype(value)
+        return dtype if jnp.issubdtype(dtype, np.inexact) and dtype.itemsize > 2 else np.float32
+
+    return {name: wide(value) for name, value in equation.params.items()}
 
 
 def _read(equation: Any) -> list[Any]:

@@ -53,10 +53,20 @@ class Operation:
         return next(filter(None, lines), "an unknown line")
 
     def __call__(self, *values: Any) -> Sequence[Any]:
+        own = cast(values, (variable.aval for variable in self.equation.invars))
         if self.name.startswith("custom"):
-            return _jaxpr.apply(self.equation, *values)
-        found = self.equation.primitive.bind(*values, **self.equation.params)
-        return found if self.equation.primitive.multiple_results else [found]
+            return _jaxpr.apply(self.equation, *own)
+        return self._bind(own, self.equation.params)
+
+    def wide(self, *values: Any) -> Sequence[Any]:
+        """The operation on other types of numbers than it was recorded with, float32 at least."""
+        if any(True for _ in _jaxpr.stored_jaxprs(self.equation.params)):
+            return self(*values)  # what it stores has its types written in
+        return self._bind(values, _jaxpr.primitives().widened(self.equation))
+
+    def _bind(self, values: Sequence[Any], params: dict[str, Any]) -> Sequence[Any]:
+        result = self.equation.primitive.bind(*values, **params)
+        return result if self.equation.primitive.multiple_results else [result]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,14 +81,19 @@ class Program:
 
     def run(self, values: Sequence[Any]) -> dict[Value, Any]:
         """All values, from those of the inputs."""
-        env = dict(self.constants) | dict(zip(self.inputs, values, strict=True))
+        env = dict(self.constants) | dict(zip(self.inputs, self.cast(values), strict=True))
         for operation in self.operations:
             found = operation(*(read(env, atom) for atom in operation.inputs))
             env |= zip(operation.outputs, found, strict=True)
         return env
 
+    def cast(self, values: Sequence[Any]) -> list[Any]:
+        """Values of the inputs in the inputs' own types."""
+        return cast(values, (self.shapes.get(value) for value in self.inputs))
+
     def floating(self, atom: Atom) -> bool:
-        return isinstance(atom, Value) and jnp.issubdtype(self.shapes[atom].dtype, jnp.floating)
+        """Whether a value is of real or complex numbers, not of integers or truth values."""
+        return isinstance(atom, Value) and jnp.issubdtype(self.shapes[atom].dtype, jnp.inexact)
 
     def reached(self, start: Iterable[Value], stopped: bool = False) -> set[Value]:
         """The values that depend on some of `start`, and those themselves.
@@ -99,6 +114,15 @@ class Program:
 def known(value: Any) -> bool:
     """Whether a constant has its value already while the program is read."""
     return not isinstance(value, Tracer)
+
+
+def cast(values: Iterable[Any], like: Iterable[Any]) -> list[Any]:
+    """Values in the types of others, where they have another."""
+    types = (getattr(other, "dtype", None) for other in like)
+    return [
+        value if getattr(value, "dtype", dtype) == dtype else value.astype(dtype)
+        for value, dtype in zip(values, types, strict=True)
+    ]
 
 
 def read(env: dict[Value, Any], atom: Atom) -> Any:

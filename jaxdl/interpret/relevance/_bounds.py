@@ -6,6 +6,7 @@ A factor that is always between 0 and 1 is a gate, however it is written: as `ja
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,17 +17,35 @@ import numpy as np
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value, known
 
 ELEMENTWISE = frozenset(
-    """abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp
-    convert_element_type copy cos cosh div eq erf erf_inv erfc exp exp2 expm1 floor ge gt
-    integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow reduce_precision
-    rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor""".split()
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+    bitcast_convert_type cbrt ceil clamp convert_element_type copy cos cosh digamma div eq eq_to erf
+    erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac integer_pow is_finite le le_to lgamma log
+    log1p logistic lt lt_to max min mul ne neg nextafter not or polygamma pow reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta""".split()
 )
 STRUCTURAL = frozenset(
     """broadcast_in_dim concatenate copy copy_p convert_element_type dynamic_slice
     dynamic_update_slice expand_dims gather name optimization_barrier pad reduce_precision reshape
-    rev select_n sharding_constraint slice split squeeze transpose""".split()
+    rev scatter select_n sharding_constraint slice split squeeze stack tile transpose
+    unstack""".split()
 )
 """Operations that only move values: each output is one of the inputs, or 0."""
+PARTLY_SUMS = {
+    "custom_linear_solve": slice(-1, None),
+    "select_and_gather_add": slice(0, 1),
+    "select_and_scatter_add": slice(0, 1),
+    "triangular_solve": slice(1, 2),
+}
+"""Operations that give weighted sums of some operands, as long as no other depends on x: which."""
+SCATTERS = "scatter scatter-add scatter-max scatter-min scatter-mul scatter-sub".split()
+INDICES = {
+    **dict.fromkeys(("select_n", "cond"), slice(0, 1)),
+    **dict.fromkeys(("gather", "ragged_dot_general", *SCATTERS), slice(1, 2)),
+    "dynamic_slice": slice(1, None),
+    "dynamic_update_slice": slice(2, None),
+}
+"""Which operands say where values are moved to or which of them is chosen."""
 
 
 class Bounds:
@@ -63,6 +82,8 @@ class Bounds:
         if isinstance(atom, Constant) or atom not in self.depends:
             value = self.constant(atom)
             return free if value is None else (value, value)
+        if self.program.shapes[atom].dtype == bool:
+            return np.float64(0), np.float64(1)
         operation = self.maker.get(atom)
         if operation is None:
             return free
@@ -128,6 +149,10 @@ MONOTONE: dict[str, Callable[..., tuple[Any, Any]]] = {
         else (-np.inf, np.inf)
     ),
     "neg": lambda a: (-a[1], -a[0]),
+    "select_n": lambda _, *cases: (
+        functools.reduce(np.minimum, (low for low, _ in cases)),
+        functools.reduce(np.maximum, (high for _, high in cases)),
+    ),
     "max": lambda a, b: (np.maximum(a[0], b[0]), np.maximum(a[1], b[1])),
     "min": lambda a, b: (np.minimum(a[0], b[0]), np.minimum(a[1], b[1])),
     "clamp": lambda low, a, high: (

@@ -46,7 +46,7 @@ class Product:
 
     def apply(self, x: jax.Array, w: jax.Array) -> jax.Array:
         """x . w"""
-        return self.operation(*((x, w) if self.slot == 0 else (w, x)))[0]
+        return self.operation.wide(*((x, w) if self.slot == 0 else (w, x)))[0]
 
     def back(self, s: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
         """w^T s, like x."""

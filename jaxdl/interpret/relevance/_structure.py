@@ -7,7 +7,7 @@ activations; here these are found again, from the flow of the data alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,19 @@ from jaxdl.interpret.relevance._bounds import ELEMENTWISE, Bounds
 from jaxdl.interpret.relevance._product import Product, feature_axes
 
 ADDITIONS = ("add", "add_any", "sub")
+KEEPING = ("abs", "broadcast_in_dim", "convert_element_type", "reshape")
+"""What lies between a positive sum and its use."""
+
+
+class Exponentials(NamedTuple):
+    """A sum of exponentials: total = sum of terms, and each term a constant times exp(exponent)."""
+
+    logits: Value
+    """The exponent, before the greatest of all was taken off."""
+    exponent: Value
+    terms: Value
+    total: Value
+    axes: tuple[int, ...]
 
 
 class Structure:
@@ -31,7 +44,8 @@ class Structure:
       products: those with constants, by the operation of the product.
       inside: operations that are a part of a product, its bias for example.
       root: of which value each is an elementwise function, possibly of itself.
-      softmax: operations that give a softmax, of what, and along which axes.
+      softmax: operations that give a softmax, and of what.
+      logsumexp: operations that give the logarithm of a sum of exponentials, unless `layers`.
       biases: operations that add a constant which takes a share of the relevance.
     """
 
@@ -56,7 +70,8 @@ class Structure:
         self.inside: dict[Operation, Product] = {}
         self.biases: set[Operation] = set()
         self.root: dict[Value, Value] = {v: v for v in self.depends}
-        self.softmax: dict[Operation, tuple[Value, tuple[int, ...]]] = {}
+        self.softmax: dict[Operation, Exponentials] = {}
+        self.logsumexp: dict[Operation, Exponentials] = {}
         # The values that no product has made: what it makes of these is the first layer.
         self.fresh = set(program.inputs) & active if fresh is None else fresh
         for operation in program.operations:
@@ -79,6 +94,7 @@ class Structure:
             and linear
             and sum(live) == 1
             and (operation.name == "dot_general" or live[0])
+            and not self.is_complex(operation)
         ):
             self._product(operation, live.index(True))
             return
@@ -89,14 +105,32 @@ class Structure:
         loops = ("scan", "cond")
         if not linear and name not in loops and all(value in self.fresh for value in depending):
             self.fresh |= set(operation.outputs)
-        self._softmax(operation)
+        self._exponentials(operation)
         out = operation.outputs[0]
-        if name in ELEMENTWISE and operation not in self.softmax:
+        special = operation in self.softmax or operation in self.logsumexp
+        if name in ELEMENTWISE and not special and not self.is_complex(operation):
             shapes = self.program.shapes
             roots = {self.root[value] for value in depending}
             same = all(shapes[v].shape == shapes[out].shape for v in (*depending, *roots))
             if len(roots) == 1 and same:
                 self.root[out] = roots.pop()
+
+    def path(self, root: Value, out: Value) -> list[Operation]:
+        """The elementwise operations from a value to one made of it."""
+        path: list[Operation] = []
+        needed = {out}
+        for operation in reversed(self.program.operations):
+            if not needed.isdisjoint(operation.outputs) and operation.outputs[0] != root:
+                path.append(operation)
+                needed |= {
+                    a for a in operation.inputs if isinstance(a, Value) and a in self.depends
+                }
+        return path[::-1]
+
+    def is_complex(self, operation: Operation) -> bool:
+        """Whether an operation takes or gives complex numbers."""
+        variables = (*operation.equation.invars, *operation.equation.outvars)
+        return any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in variables)
 
     def _separate_biases(self) -> None:
         """Takes sums at the beginning or the end of an elementwise function out of it.
@@ -117,7 +151,7 @@ class Structure:
                 if operation.name not in ADDITIONS:
                     continue
                 (out,) = operation.outputs
-                before = self._function_to(operation, function[:i])
+                *before, _ = self.path(self.root[out], out)
                 after = self._function_of(out, function[i + 1 :])
                 if (
                     after is not None
@@ -127,16 +161,6 @@ class Structure:
                     self.root |= {op.outputs[0]: out for op in after} | {out: out}
                     if sum(self.live(operation)) == 1:
                         self.biases.add(operation)
-
-    def _function_to(self, operation: Operation, function: list[Operation]) -> list[Operation]:
-        """Returns the operations of an elementwise function that an operation depends on."""
-        start, before = self.root[operation.outputs[0]], []
-        needed = set(operation.inputs) - {start}
-        for earlier in reversed(function):
-            if earlier.outputs[0] in needed:
-                before.append(earlier)
-                needed |= set(earlier.inputs) - {start}
-        return before[::-1]
 
     def _function_of(self, value: Value, operations: list[Operation]) -> list[Operation] | None:
         """Returns those of the operations that depend on a value, if they use no other value."""
@@ -249,27 +273,55 @@ class Structure:
             return set().union(*(self._varies(a) for a in operation.inputs)) & every
         return every
 
-    def _softmax(self, operation: Operation) -> None:
-        """exp(x - m) / sum(exp(x - m)), m the maximum or not there."""
-        if operation.name != "div":
+    def _exponentials(self, operation: Operation) -> None:
+        """Finds softmax, exp(z) / sum(exp(z)), and logarithms of sum(exp(z)).
+
+        z may be x less its maximum, and single terms may be masked or weighted by constants.
+        """
+        if operation.name not in ("div", "log") or not self.depends.issuperset(operation.outputs):
             return
-        top = self._made_by(operation.inputs[0], ())
-        total = self._made_by(operation.inputs[1], ("broadcast_in_dim", "reshape"))
-        if top is None or top.name != "exp" or total is None or total.name != "reduce_sum":
+        total = self._made_by(operation.inputs[-1], KEEPING)
+        if total is None or total.name != "reduce_sum":
             return
-        if total.inputs[0] != operation.inputs[0]:
+        (terms,), axes = total.inputs, primitives().axes(total.equation)
+        exponent = self._exponent(terms)
+        if exponent is None or not isinstance(terms, Value):
             return
-        inner = self._made_by(top.inputs[0], ())
-        highest = (
-            inner
-            and inner.name == "sub"
-            and self._made_by(
-                inner.inputs[1], ("broadcast_in_dim", "reshape", "stop_gradient", "max")
-            )
-        )
-        x = inner.inputs[0] if inner and highest and highest.name == "reduce_max" else top.inputs[0]
-        if isinstance(x, Value):
-            self.softmax[operation] = x, primitives().axes(total.equation)
+        logits = self._unshifted(exponent, axes)
+        parts = Exponentials(logits, exponent, terms, total.outputs[0], axes)
+        shapes = self.program.shapes
+        if operation.name == "log":
+            if not self.layers and shapes[operation.outputs[0]].size == shapes[parts.total].size:
+                self.logsumexp[operation] = parts
+        elif self._exponent(operation.inputs[0]) == exponent:
+            if self._varies(operation.inputs[1]).isdisjoint(axes):
+                self.softmax[operation] = parts
+
+    def _exponent(self, atom: Atom) -> Value | None:
+        """z where a value is exp(z), masked or times constants."""
+        while isinstance(atom, Value) and (operation := self.maker.get(atom)) is not None:
+            depending = [a for a in operation.inputs if isinstance(a, Value) and a in self.depends]
+            shapes = {self.program.shapes[a].shape for a in (*depending, *operation.outputs)}
+            if len(depending) != 1 or len(shapes) != 1:
+                return None
+            if operation.name == "exp":
+                return depending[0]
+            if operation.name not in ("convert_element_type", "mul", "select_n"):
+                return None
+            atom = depending[0]
+        return None
+
+    def _unshifted(self, exponent: Value, axes: tuple[int, ...]) -> Value:
+        """x where a value is x less its maximum along the axes of a softmax, which does nothing."""
+        operation = self.maker.get(exponent)
+        if operation is None or operation.name != "sub":
+            return exponent
+        x, shift = operation.inputs
+        highest = self._made_by(shift, (*KEEPING, "stop_gradient", "max", "select_n"))
+        if highest is None or highest.name != "reduce_max" or not isinstance(x, Value):
+            return exponent
+        same = self.program.shapes[x].shape == self.program.shapes[exponent].shape
+        return x if same and self._varies(shift).isdisjoint(axes) else exponent
 
     def _made_by(self, atom: Atom, through: tuple[str, ...]) -> Operation | None:
         operation = self.maker.get(atom) if isinstance(atom, Value) else None

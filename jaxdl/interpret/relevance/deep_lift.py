@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _walk
-from jaxdl.interpret.relevance._bounds import STRUCTURAL
-from jaxdl.interpret.relevance._structure import Structure
+from jaxdl.interpret.relevance._bounds import ELEMENTWISE, PARTLY_SUMS, STRUCTURAL
+from jaxdl.interpret.relevance._structure import Exponentials, Structure
 from jaxdl.interpret.relevance._walk import Step, pullback
 
 __all__ = ["deep_lift"]
 
-LINEAR = frozenset("add add_any cumsum neg reduce_sum reduce_window_sum sub".split())
-WINNER = {"max": jnp.maximum, "reduce_max": jnp.maximum, "reduce_window_max": jnp.maximum}
-WINNER |= {"min": jnp.minimum, "reduce_min": jnp.minimum, "reduce_window_min": jnp.minimum}
-NEAR = 1e-10
-"""Differences below this take the derivative instead of the slope between the two points."""
+LINEAR = frozenset(
+    """add add_any complex conj cumsum fft imag neg real reduce_sum reduce_window_sum scatter-add
+    scatter-sub sub""".split()
+)
+PARTLY_LINEAR = PARTLY_SUMS | {"div": slice(0, 1), "scatter-mul": slice(0, 1)}
+"""The operands in which an operation is linear, where no other depends on x."""
+BILINEAR = frozenset("conv_general_dilated dot_general mul ragged_dot_general".split())
+WINNER = {
+    **dict.fromkeys(("max", "cummax", "reduce_max", "reduce_window_max"), jnp.maximum),
+    **dict.fromkeys(("min", "cummin", "reduce_min", "reduce_window_min"), jnp.minimum),
+    "scatter-max": jnp.maximum,
+    "scatter-min": jnp.minimum,
+}
+SORTED = ("sort", "top_k")
 
 
 @_target.each
@@ -74,26 +88,54 @@ def deep_lift(
         envs = [program.run(jax.tree.leaves(values)) for values in (x, base)]
         given = _walk.seeds(program, [jnp.ones_like(read(envs[0], program.outputs[0]))])
         found = _walk.walk(steps, envs, given)
-        slopes = [found.get(v, jnp.zeros_like(envs[0][v])) for v in program.inputs]
-        slopes = jax.tree.unflatten(jax.tree.structure(x), slopes)
-        return jax.tree.map(lambda m, x, b: m * (x - b) if multiply else m, slopes, x, base)
+        slopes = [found.get(v, _walk.zeros(envs[0][v])) for v in program.inputs]
+        scores = [_walk.number(read(env, program.outputs[0])) for env in envs]
+        parts = [
+            _zero_where(m == 0, m * _change(*(env[v] for env in envs)))
+            for v, m in zip(program.inputs, slopes, strict=True)
+        ]
+        total = sum(jnp.sum(part.reshape(len(part), -1), 1) for part in parts)
+        size = sum(jnp.sum(jnp.abs(part).reshape(len(part), -1), 1) for part in parts)
+        size += jnp.abs(scores[0]) + jnp.abs(scores[1])
+        kinds = (shape.dtype for shape in program.shapes.values())
+        eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
+        exact = jnp.abs(total - _change(*scores)) <= (0.01 + 16 * eps) * size
+        like = zip(parts if multiply else slopes, program.inputs, strict=True)
+        leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
+        return jax.tree.unflatten(jax.tree.structure(x), leaves), (exact, total, *scores)
 
-    return _input.by_examples(name, explained, x, target, chunk)
+    result, sums = _input.by_examples(name, explained, x, target, chunk)
+    _check_sums(*sums)
+    return result
+
+
+def _check_sums(exact, total, score, base) -> None:
+    """Refuses attributions, unless they are being traced, that differ by more than rounding."""
+    if isinstance(exact, Tracer) or bool(jnp.all(exact)):
+        return
+    n = int(jnp.argmin(exact))
+    raise ValueError(
+        f"deep_lift: the attributions of example {n} add up to {total[n]:.4g}, its scores at x and "
+        f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take a "
+        "baseline at which all of f is finite, compute in float64, or use integrated_gradients."
+    )
 
 
 def plan(program: Program, inputs: set[Value], known: dict[Value, Any]) -> list[Step]:
     """The steps of a program by slopes between two runs."""
-    active = _walk.activity(program, inputs, stopped=False)
-    found = Structure(program, active, known, stopped=False, layers=False)
-    return [
-        _step(operation, found)
-        for operation in program.operations
-        if not active.isdisjoint(operation.outputs)
-    ]
+    active = _spread(program, inputs)
+    structure = Structure(program, active, known, stopped=False, layers=False)
+    steps: list[Step] = []
+    for operation in program.operations:
+        if not active.isdisjoint(operation.outputs):
+            steps.append(_step(operation, structure))
+            if operation.name in SORTED:  # where a value came from is no number
+                steps.append(_refusal(operation, operation.outputs[1:], "gives positions"))
+    return steps
 
 
-def _step(operation: Operation, found: Structure) -> Step:
-    live, name, out = found.live(operation), operation.name, operation.outputs[0]
+def _step(operation: Operation, structure: Structure) -> Step:
+    live, name, out = structure.live(operation), operation.name, operation.outputs[0]
     given = [i for i, on in enumerate(live) if on]
     values = [operation.inputs[i] for i in given]
 
@@ -109,106 +151,350 @@ def _step(operation: Operation, found: Structure) -> Step:
 
     def product(inputs, slopes):
         """a b - a' b' is the mean of b times the difference of a, and the other way round."""
-        middle = [(a + b) / 2 if on else a for a, b, on in zip(*inputs, live, strict=True)]
+        numbers = [
+            [v if k in _walk.indices(operation) else _walk.number(v) for k, v in enumerate(run)]
+            for run in inputs
+        ]
+        middle = [(a + b) / 2 if on else a for a, b, on in zip(*numbers, live, strict=True)]
         return pullback(operation, given, middle, slopes)
 
     if name == "stop_gradient":
         return step(lambda inputs, m: m)
-    if operation in found.softmax:
-        x, axes = found.softmax[operation]
-        return Step([x], [out], lambda envs, m: [_softmax(envs[0][x], envs[1][x], axes, m[0])])
-    if found.root.get(out, out) != out:
-        return _elementwise(found, out)
+    for table, rule in ((structure.softmax, _softmax), (structure.logsumexp, _logsumexp)):
+        if operation in table:
+            parts = table[operation]
+            start = parts.logits if rule is _softmax else parts.exponent
+            return Step([start], [out], functools.partial(rule, parts, out))
+    root = structure.root.get(out, out)
+    if root != out:
+        return _elementwise(structure.path(root, out), root, out)
     if name == "scan":
-        return _walk.scan_step(operation, found.active, found.known, plan)
-    chosen = operation.inputs[:1] if name in ("cond", "select_n") else ()
-    if any(isinstance(atom, Value) and atom in found.depends for atom in chosen):
-        raise ValueError(
-            f"deep_lift: {name!r}, at {operation.line}, chooses by a value that depends on x, and "
-            "so may choose otherwise at the baseline; rewrite it as arithmetic, or use "
-            "integrated_gradients."
-        )
+        return _walk.scan_step(operation, structure.active, structure.known, plan, _spread)
+    if name == "select_n" and live[0]:
+        return step(lambda inputs, m: _select(operation, given, inputs, m[0]))
+    if any(live[i] for i in _walk.indices(operation)):
+        return _refusal(operation, operation.outputs, "chooses by a value that depends on x")
     if name == "cond":
-        return _walk.cond_step(operation, found.active, plan)
+        return _walk.cond_step(operation, structure.active, plan)
     if name in LINEAR or name in STRUCTURAL or (len(given) == 1 and name in BILINEAR):
+        return step(through)
+    part = range(len(operation.inputs))[PARTLY_LINEAR.get(name, slice(0))]
+    if set(given) <= set(part):
         return step(through)
     if name in BILINEAR:
         return step(product)
-    if name == "div" and len(given) == 2:
-        return step(_quotient)
-    if name == "div" and live[0]:
-        return step(through)
     if name in WINNER:
         return step(lambda inputs, m: _winner(operation, given, inputs, m[0]))
-    raise ValueError(
-        f"deep_lift: no rule for the operation {name!r}, at {operation.line}; replace it by what "
-        "has one, or use integrated_gradients."
-    )
+    if name in ELEMENTWISE and len(given) == 1:
+        return _elementwise([operation], values[0], out)  # pyright: ignore[reportArgumentType]
+    if name in ELEMENTWISE and len(given) == 2:
+        return step(lambda inputs, m: _pair(operation, given, inputs, m[0]))
+    if name in REWRITTEN and (name != "sort" or len(operation.inputs) == 1):
+        return _walk.rewritten_step(operation, given, REWRITTEN[name](operation), plan)
+    return _refusal(operation, operation.outputs, None)
 
 
-BILINEAR = frozenset(("mul", "dot_general", "conv_general_dilated"))
+def _spread(program: Program, active: Iterable[Value]) -> set[Value]:
+    return _walk.activity(program, active, stopped=False, discrete=True)
 
 
-def _secant(after, before, x, base, derivative):
-    """The slope between two points, the derivative where they are one."""
-    near = jnp.abs(x - base) < NEAR
-    return jnp.where(near, derivative, (after - before) / jnp.where(near, 1, x - base))
-
-
-def _elementwise(found: Structure, out: Value) -> Step:
-    root = found.root[out]
-    path = [op for op in found.program.operations if found.root.get(op.outputs[0]) == root]
-    path = [op for op in path if op.outputs[0] != root]
+def _refusal(operation: Operation, outputs: Sequence[Value], why: str | None) -> Step:
+    """A step that raises, if what it gives has a part in the score at all."""
 
     def back(envs, slopes):
+        if why is None:
+            problem = f"no rule for the operation {operation.name!r}, at {operation.line}"
+        else:
+            problem = f"{operation.name!r}, at {operation.line}, {why}"
+        raise ValueError(
+            f"deep_lift: {problem}; expected operations with an exact rule. Rewrite it, or use "
+            "integrated_gradients."
+        )
+
+    return Step([], outputs, back)
+
+
+def _clamp(operation):
+    return lambda low, x, high: jnp.minimum(jnp.maximum(x, low), high)
+
+
+def _reduce_prod(operation: Operation):
+    axes = primitives().axes(operation.equation)
+
+    def product(x):
+        kept = [axis for axis in range(x.ndim) if axis not in axes]
+        x = x.transpose(*axes, *kept).reshape(-1, *(x.shape[axis] for axis in kept))
+        while len(x) > 1:
+            half = len(x) // 2
+            x = jnp.concatenate([x[:half] * x[half : 2 * half], x[2 * half :]])
+        return x[0]
+
+    return product
+
+
+def _running(combine):
+    def rewrite(operation: Operation):
+        axis, reverse = primitives().cumulative(operation.equation)
+        return lambda x: jax.lax.associative_scan(combine, x, reverse, axis)
+
+    return rewrite
+
+
+def _sort(operation: Operation):
+    """Batcher's bitonic network (1968): maxima and minima of pairs, which have an exact rule."""
+    (axis,) = primitives().axes(operation.equation)
+    return lambda x: jnp.moveaxis(_sort_last(jnp.moveaxis(x, axis, -1)), -1, axis)
+
+
+def _top_k(operation: Operation):
+    k, axis = primitives().top_k(operation.equation)
+    largest = lambda x: -_sort_last(-x)[..., :k]  # noqa: E731
+    return lambda x: jnp.moveaxis(largest(jnp.moveaxis(x, axis, -1)), -1, axis)
+
+
+def _sort_last(x):
+    n = x.shape[-1]
+    bits = max(n - 1, 0).bit_length()
+    number = np.arange(2**bits)
+    stages = [(2**k, 2**j) for k in range(1, bits + 1) for j in reversed(range(k))]
+    if not stages:
+        return x
+    partner = np.stack([number ^ j for _, j in stages])
+    lower = np.stack([((number & j) == 0) == ((number & k) == 0) for k, j in stages])
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 2**bits - n)], constant_values=jnp.inf)
+
+    def exchange(x, stage):
+        partner, lower = stage
+        other = jnp.take(x, partner, axis=-1, mode="clip")
+        return jnp.where(lower, jnp.minimum(x, other), jnp.maximum(x, other)), None
+
+    return jax.lax.scan(exchange, padded, (partner, lower))[0][..., :n]
+
+
+def _position(extreme):
+    def rewrite(operation: Operation):
+        """How many come before the first that is as great as the greatest."""
+        (axis,) = primitives().axes(operation.equation)
+        before = lambda x: x != extreme(x, axis, keepdims=True)  # noqa: E731
+        return lambda x: jnp.sum(jnp.cumprod(before(x).astype(x.dtype), axis), axis)
+
+    return rewrite
+
+
+def _reduced(reduce):
+    return lambda operation: lambda x: reduce(x, primitives().axes(operation.equation))
+
+
+REWRITTEN: dict[str, Callable[[Operation], Callable]] = {
+    "argmax": _position(jnp.max),
+    "argmin": _position(jnp.min),
+    "clamp": _clamp,
+    "cumlogsumexp": _running(jnp.logaddexp),
+    "cumprod": _running(jnp.multiply),
+    "reduce_and": _reduced(jnp.min),
+    "reduce_or": _reduced(jnp.max),
+    "reduce_prod": _reduce_prod,
+    "sort": _sort,
+    "top_k": _top_k,
+}
+"""Operations as programs of others that have an exact rule."""
+
+
+def _zero_where(zero, value):
+    """0 where a factor is 0, though what it multiplies may be infinite."""
+    return jnp.where(zero, 0, value)
+
+
+def _change(after, before):
+    """The difference of two values, 0 where both are the same infinity."""
+    after, before = _walk.number(after), _walk.number(before)
+    return _zero_where(after == before, after - before)
+
+
+def _size(*values):
+    return functools.reduce(jnp.maximum, (jnp.abs(_walk.number(value)) for value in values))
+
+
+def _slope(part, x, base, derivative: Any = 0.0, size: Any = 0.0):
+    """What each unit of x - x' accounts for, where x - x' accounts for `part`.
+
+    Args:
+      part: the multiplier times a change of the output.
+      x, base: the values in the two runs.
+      derivative: the multiplier times the derivative; it takes the place of the slope where the
+        two differ by rounding only.
+      size: the multiplier times the output, which says how much rounding there is.
+    """
+    step = _change(x, base)
+    dtype = jnp.promote_types(part.dtype, step.dtype)
+    part, step, derivative = (jnp.asarray(value, dtype) for value in (part, step, derivative))
+    same = step == 0
+    slope = part / jnp.where(same, 1, step)
+    slope = jnp.where(jnp.isinf(step) & (part != 0), jnp.nan, slope)  # no slope reaches so far
+    error = jnp.abs(jnp.real(part) - jnp.real(derivative * step))
+    close = error <= 4 * jnp.finfo(dtype).eps * jnp.abs(size).astype(error.dtype)
+    slope = jnp.where(close, derivative, _zero_where(same, slope))
+    return slope if jnp.iscomplexobj(x) else jnp.real(slope)
+
+
+def _elementwise(path: Sequence[Operation], root: Value, out: Value) -> Step:
+    def back(envs, slopes):
         env, base = envs
+        (m,) = slopes
 
         def function(value):
-            known = dict(env) | {root: value}
+            local = dict(env) | {root: value}
             for operation in path:
-                known |= zip(
-                    operation.outputs,
-                    operation(*(read(known, atom) for atom in operation.inputs)),
-                    strict=True,
-                )
-            return known[out]
+                outputs = operation(*(read(local, atom) for atom in operation.inputs))
+                local |= zip(operation.outputs, outputs, strict=True)
+            return _walk.number(local[out])
 
-        _, derivative = jax.jvp(function, (env[root],), (jnp.ones_like(env[root]),))
-        return [slopes[0] * _secant(env[out], base[out], env[root], base[root], derivative)]
+        x, base_x = (jnp.broadcast_to(values[root], m.shape) for values in envs)
+        (derivative,) = _derivatives(function, [x], m)
+        part = _zero_where(m == 0, m * _change(env[out], base[out]))
+        size = m * _size(env[out], base[out])
+        slope = _slope(part, x, base_x, derivative, size)
+        return [_walk.fit(slope, env[root].shape)]
 
     return Step([root], [out], back)
 
 
-def _quotient(inputs, slopes):
-    """a / b as the product of a and 1 / b."""
-    (a, b), (base_a, base_b) = inputs
-    (m,) = slopes
-    of_a = m * (1 / b + 1 / base_b) / 2
-    of_b = -m * (a + base_a) / 2 / (b * base_b)
-    return [_walk.fit(of_a, a.shape), _walk.fit(of_b, b.shape)]
+def _derivatives(function, values, m):
+    """m times the derivatives of an elementwise function, 0 where JAX has none."""
+    if all(jnp.issubdtype(value.dtype, jnp.inexact) for value in values):
+        with contextlib.suppress(NotImplementedError):
+            return jax.vjp(function, *values)[1](m)
+    return [jnp.zeros_like(m) for _ in values]
 
 
-def _softmax(x, base, axes, m):
-    """exp, sum and quotient; both runs less one maximum, which changes neither."""
-    both = jnp.maximum(x, base)
-    shift = jnp.max(jnp.where(jnp.isfinite(both), both, 0), axes, keepdims=True)
-    e, base_e = jnp.exp(x - shift), jnp.exp(base - shift)
-    total, base_total = (jnp.sum(v, axes, keepdims=True) for v in (e, base_e))
-    of_e = m * (1 / total + 1 / base_total) / 2
-    of_total = jnp.sum(-m * (e + base_e) / 2, axes, keepdims=True) / (total * base_total)
-    finite = jnp.isfinite(x) & jnp.isfinite(base)
-    at, base_at = jnp.where(finite, x, 0), jnp.where(finite, base, 0)
-    return jnp.where(finite, (of_e + of_total) * _secant(e, base_e, at, base_at, e), 0)
+def _order(one, other):
+    """How much the way through `other` counts, that through `one` the rest: half, if both exist."""
+    exist = jnp.isfinite(_walk.number(one)), jnp.isfinite(_walk.number(other))
+    return jnp.where(exist[0] == exist[1], 0.5, jnp.where(exist[1], 1.0, 0.0))
+
+
+def _mean(weight, a, b):
+    """weight a + (1 - weight) b, in which what has no weight may be infinite."""
+    weight = weight.astype(jnp.real(a).dtype)
+    return _zero_where(weight == 0, weight * a) + _zero_where(weight == 1, (1 - weight) * b)
+
+
+def _pair(operation: Operation, given, inputs, m):
+    """A function of two values: the mean of its changes when one moves before the other, or after.
+
+    The values of Shapley 1953 for two players. Of a quotient it is the same as the rule of products
+    for a and 1 / b.
+    """
+    i, j = given
+    wide = lambda value: jnp.broadcast_to(value, m.shape)  # noqa: E731
+    x, base = ([wide(v) if k in given else v for k, v in enumerate(run)] for run in inputs)
+
+    def moved(first, second):
+        mixed = dict(enumerate(x)) | {i: first, j: second}
+        return _walk.number(operation(*mixed.values())[0])
+
+    both, none, one, other = (
+        moved(a[i], b[j]) for a, b in ((x, x), (base, base), (x, base), (base, x))
+    )
+    weight = _order(one, other)
+    of_i = _mean(weight, _change(both, other), _change(one, none))
+    of_j = _mean(weight, _change(other, none), _change(both, one))
+    size = m * _size(both, none, one, other)
+    ends = [_derivatives(moved, [run[i], run[j]], m) for run in (x, base)]
+    derivatives = [(a + b) / 2 for a, b in zip(*ends, strict=True)]
+    return [
+        _walk.fit(
+            _slope(_zero_where(m == 0, m * part), x[k], base[k], derivative, size),
+            inputs[0][k].shape,
+        )
+        for k, part, derivative in zip(given, (of_i, of_j), derivatives, strict=True)
+    ]
+
+
+def _select(operation: Operation, given, inputs, m):
+    """`jnp.where(p, a, b)` as a function of two values, the condition p and the pair (a, b)."""
+    (p, *cases), (base_p, *base_cases) = inputs
+    value = lambda p, cases: _walk.number(operation(p, *cases)[0])  # noqa: E731
+    one, other = value(p, base_cases), value(base_p, cases)
+    weight = _order(one, other)
+    of_p = _mean(weight, _change(value(p, cases), other), _change(one, value(base_p, base_cases)))
+    of_p = _slope(
+        _zero_where(m == 0, m * of_p), *(jnp.broadcast_to(v, m.shape) for v in (p, base_p))
+    )
+    shares = (weight.astype(m.real.dtype), base_p), (1 - weight.astype(m.real.dtype), p)
+    moved = (
+        [pullback(operation, given[1:], [p, *cases], [m * w]) for w, p in shares]
+        if given[1:]
+        else [[], []]
+    )
+    return [_walk.fit(of_p, p.shape), *(a + b for a, b in zip(*moved, strict=True))]
 
 
 def _winner(operation: Operation, given, inputs, m):
     """The greatest of x has the rise up to both maxima, that of x' what is left of the way."""
     (after,), (before,) = (operation(*values) for values in inputs)
     both = WINNER[operation.name](after, before)
-    up = pullback(operation, given, inputs[0], [m * (both - before)])
-    down = pullback(operation, given, inputs[1], [m * (after - both)])
+    parts = (_zero_where(m == 0, m * _change(*pair)) for pair in ((both, before), (after, both)))
+    ways = (
+        pullback(operation, given, run, [part]) for run, part in zip(inputs, parts, strict=True)
+    )
     return [
-        jnp.where(same, 0, (a + b) / jnp.where(same, 1, inputs[0][i] - inputs[1][i]))
-        for i, a, b in zip(given, up, down, strict=True)
-        for same in [inputs[0][i] == inputs[1][i]]
+        _slope(up + down, inputs[0][i], inputs[1][i])
+        for i, up, down in zip(given, *ways, strict=True)
     ]
+
+
+def _log_mean(a, b, change):
+    """(a - b) / (ln a - ln b), without a difference of a and b: `change` is ln a - ln b."""
+    greater = jnp.where(jnp.abs(a) > jnp.abs(b), a, b)
+    change = jnp.abs(change)
+    some = change > 0
+    mean = greater * jnp.where(some, -jnp.expm1(-change) / jnp.where(some, change, 1), 1)
+    mean = jnp.where(jnp.isinf(change) & (greater != 0), jnp.nan, mean)  # masked in one run only
+    return _zero_where(~jnp.isfinite(a) | ~jnp.isfinite(b), mean)
+
+
+def _weights(parts: Exponentials, envs):
+    """How much each exponent moves ln of the sum, as weights that add up to 1.
+
+    With p the terms' shares of the sum, p = softmax(z), and l the logarithmic mean of p and p',
+    l_j (z_j - z'_j) = p_j - p'_j + l_j ln(s / s'). Summed over j, the weights l_j / sum(l) give
+    ln(s / s') = sum_j l_j (z_j - z'_j) / sum(l). No sum or exponential is compared between the two
+    runs, so that nothing overflows or cancels.
+    """
+    totals = [jnp.expand_dims(_walk.number(env[parts.total]), parts.axes) for env in envs]
+    shares = [
+        _walk.number(env[parts.terms]) / total for env, total in zip(envs, totals, strict=True)
+    ]
+    rise = _change(*(jnp.log(jnp.abs(total)) for total in totals))
+    change = _change(*(env[parts.exponent] for env in envs)) - rise
+    mean = _log_mean(shares[0], shares[1], change)
+    total = jnp.sum(mean, parts.axes, keepdims=True)
+    return mean / jnp.where(total == 0, 1, total), change
+
+
+def _softmax(parts: Exponentials, out: Value, envs, slopes):
+    """p_i - p'_i = l_i (z_i - z'_i - ln(s / s')), with l and ln(s / s') of `_weights`.
+
+    The multipliers are diag(l) - l l^T / sum(l), softmax's derivative with l for p: at most 1, and
+    each row and column adds up to 0.
+    """
+    weights, change = _weights(parts, envs)
+    mean = _log_mean(envs[0][out], envs[1][out], change)
+    (m,) = slopes
+    of_z = _zero_where(m == 0, m * mean)
+    # v - q sum(v), where q is nearly 1, from the others alone: the difference would cancel.
+    great = weights > 0.5
+    rest = lambda value: jnp.where(  # noqa: E731
+        great,
+        jnp.sum(_zero_where(great, value), parts.axes, keepdims=True),
+        jnp.sum(value, parts.axes, keepdims=True) - value,
+    )
+    of_z = of_z * rest(weights) - weights * rest(of_z)
+    return [_walk.fit(of_z, envs[0][parts.logits].shape)]
+
+
+def _logsumexp(parts: Exponentials, out: Value, envs, slopes):
+    m = slopes[0].reshape(envs[0][parts.total].shape)
+    of_z = jnp.expand_dims(m, parts.axes) * _weights(parts, envs)[0]
+    return [_walk.fit(of_z, envs[0][parts.exponent].shape)]

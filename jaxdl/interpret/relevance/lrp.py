@@ -10,21 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxdl._jaxpr import primitives
 from jaxdl.interpret import _at, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _check, _walk, composites, rules
-from jaxdl.interpret.relevance._bounds import STRUCTURAL
+from jaxdl.interpret.relevance._bounds import PARTLY_SUMS, STRUCTURAL
 from jaxdl.interpret.relevance._product import Product
-from jaxdl.interpret.relevance._structure import Structure
+from jaxdl.interpret.relevance._structure import Exponentials, Structure
 from jaxdl.interpret.relevance._walk import Step, fit, pullback
 
 __all__ = ["lrp", "register_rule"]
 
-LINEAR = frozenset(("cumsum", "reduce_sum", "reduce_window_sum"))
-WINNER = frozenset(
-    "cummax cummin max min reduce_max reduce_min reduce_window_max reduce_window_min sort".split()
-    + ["top_k"]
+LINEAR = frozenset(
+    """complex conj cumsum fft imag real reduce_sum reduce_window_sum scatter-add
+    scatter-sub""".split()
 )
+WINNER = frozenset(
+    """cummax cummin max min reduce_max reduce_min reduce_window_max reduce_window_min scatter-max
+    scatter-min sort top_k""".split()
+)
+COMPLEX = frozenset("abs dot_general conv_general_dilated div mul neg".split())
+"""Operations that are linear in one complex value, or give its length."""
 REGISTERED: dict[str, Callable[..., Sequence[jax.Array | None]]] = {}
 
 
@@ -114,8 +120,7 @@ def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
         if place is not None:
             relevance = _passing(program, _at.place(name, program, place), found, place)
         else:
-            wanted = zip(program.inputs, values, strict=True)
-            leaves = [found.get(number, jnp.zeros_like(value)) for number, value in wanted]
+            leaves = _walk.of_inputs(program, found)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
         return relevance, _check.sums(relevance, due, _check.magnitude(score, output))
 
@@ -154,7 +159,7 @@ def _passing(program: Program, place: Value, found: _walk.Relevance, at: str) ->
             f"lrp: no relevance passes at={at!r}: it lies inside of an elementwise function, or on "
             "no way to the score; name the beginning or the end of the function."
         )
-    return found[place]
+    return found[place].astype(program.shapes[place].dtype)
 
 
 def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> _walk.Planner:
@@ -162,6 +167,8 @@ def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> _
 
     def plan(program: Program, inputs: set[Value], known: dict[Value, Any], inner: bool = True):
         active = _walk.activity(program, inputs)
+        if not inner:
+            _check_followed(program, active)
         found = Structure(program, active, known, set() if inner else None)
         steps: list[Step] = []
         ends = {product.y: (product, choose(product)) for product in found.products.values()}
@@ -181,6 +188,24 @@ def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> _
         return steps
 
     return lambda program, inputs, known: plan(program, inputs, known, inner=False)
+
+
+def _check_followed(program: Program, active: set[Value]) -> None:
+    """Refuses a score that depends on x, but only through integers and truth values."""
+    depends = program.reached(program.inputs, stopped=True)
+    if depends.isdisjoint(program.outputs) or not active.isdisjoint(program.outputs):
+        return
+    last = next(
+        operation
+        for operation in program.operations
+        if not active.isdisjoint(operation.inputs)
+        and any(value in depends and value not in active for value in operation.outputs)
+    )
+    raise ValueError(
+        f"lrp: the score depends on x only through integers or truth values, of {last.name!r} at "
+        f"{last.line}; expected a way of real numbers. Explain what is before it, by target=, or "
+        "use a method that changes x, as occlusion."
+    )
 
 
 def _layer(product: Product, rule: rules.Rule) -> Step:
@@ -213,9 +238,9 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
 
     def shared(inputs, outputs, relevances):
         """Each term of a sum has its share."""
-        s = [r / rules.stabilized(y, eps) for r, y in zip(relevances, outputs, strict=True)]
+        s = [_per_unit(r, y, eps) for r, y in zip(relevances, outputs, strict=True)]
         back = pullback(operation, given, inputs, s)
-        return [inputs[i] * r for i, r in zip(given, back, strict=True)]
+        return [_share(inputs[i], r) for i, r in zip(given, back, strict=True)]
 
     if name in REGISTERED:
         rule = REGISTERED[name]
@@ -226,11 +251,18 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if name == "cond":
         return _walk.cond_step(operation, found.active, lambda *at: plan(*at))
     if operation in found.softmax:
-        x, axes = found.softmax[operation]
-        return Step([x], [out], lambda envs, r: [_softmax(envs[0][x], envs[0][out], r[0], axes)])
+        parts = found.softmax[operation]
+        return Step([parts.logits], [out], lambda envs, r: [_softmax(parts, envs[0], r[0])])
+    linear = range(len(operation.inputs))[PARTLY_SUMS.get(name, slice(0))]
     if operation in found.biases:
         return _affine(operation, found, eps)
-    if name in LINEAR:
+    if name in LINEAR or (given and set(given) <= set(linear)):
+        return step(shared)
+    if (
+        found.is_complex(operation)
+        and name in COMPLEX
+        and given == [0] * live[0] + [1] * (not live[0])
+    ):
         return step(shared)
     if found.root.get(out, out) != out:
         return Step([found.root[out]], [out], lambda envs, r: r)
@@ -240,16 +272,49 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
         return step(moved)
     if name in ("mul", "dot_general", "conv_general_dilated") and len(given) == 2:
         return step(_product(operation, found, products, eps))
-    if (len(given) == 1 and name in ("add", "add_any", "sub", "mul", "div")) or (
-        name == "div" and live[0]  # of two values that depend on x, the denominator only scales
+    if (
+        (given == [0] and name == "scatter-mul")
+        or (len(given) == 1 and name in ("add", "add_any", "sub", "mul", "div"))
+        or (
+            name == "div" and live[0]  # of two values that depend on x, the denominator only scales
+        )
     ):
         shape = found.program.shapes[values[0]].shape  # pyright: ignore[reportArgumentType]
         return Step(values[:1], operation.outputs, lambda envs, r: [fit(r[0], shape)])
-    raise ValueError(
-        f"lrp: no rule for the operation {name!r}, at {operation.line}"
-        + (f", in {operation.scope}" if operation.scope else "")
-        + "; give it one by interpret.register_rule, or replace it by what has one."
-    )
+    if name == "reduce_prod":
+        return step(lambda inputs, outputs, r: [_equal_shares(operation, inputs[0], r[0])])
+
+    def refuse(envs, relevances):
+        raise ValueError(
+            f"lrp: no rule for the operation {name!r}, at {operation.line}"
+            + (f", in {operation.scope}" if operation.scope else "")
+            + "; give it one by interpret.register_rule, or replace it by what has one."
+        )
+
+    return Step([], operation.outputs, refuse)
+
+
+def _equal_shares(operation: Operation, x, r):
+    axes = primitives().axes(operation.equation)
+    return jnp.broadcast_to(jnp.expand_dims(r, axes) * r.size / x.size, x.shape)
+
+
+def _per_unit(r, y, eps: float):
+    """The relevance of each unit of a value; of a complex one, of each unit of both its parts.
+
+    JAX's transposes are of Re(s z), so that s has the share of the imaginary part with its sign
+    turned.
+    """
+    if not jnp.iscomplexobj(y):
+        return r / rules.stabilized(y, eps)
+    return jax.lax.complex(_per_unit(r.real, y.real, eps), -_per_unit(r.imag, y.imag, eps))
+
+
+def _share(x, s):
+    """x times the relevance of each unit of it: a mask's infinity has none."""
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(_share(x.real, s.real), _share(x.imag, -s.imag))
+    return jnp.where(jnp.isfinite(x), x, 0) * s
 
 
 def _affine(operation: Operation, found: Structure, eps: float) -> Step:
@@ -266,11 +331,12 @@ def _affine(operation: Operation, found: Structure, eps: float) -> Step:
         def run(x):
             known = env | {start: x}
             for step in operations:
-                (known[step.outputs[0]],) = step(*(read(known, atom) for atom in step.inputs))
+                values = (_walk.number(read(known, atom)) for atom in step.inputs)
+                (known[step.outputs[0]],) = step.wide(*values)
             return known[out]
 
         y, transpose = jax.vjp(run, env[start])
-        return [env[start] * transpose(relevances[0] / rules.stabilized(y, eps))[0]]
+        return [_share(env[start], transpose(_per_unit(relevances[0], y, eps))[0])]
 
     return Step([start], [out], back)
 
@@ -281,12 +347,11 @@ def _product(operation: Operation, found: Structure, products: str, eps: float):
     one = operation.inputs[0] == operation.inputs[1]
 
     def back(inputs, outputs, relevances):
-        if operation.name == "mul":
+        if operation.name == "mul" and not found.is_complex(operation):
             r = [fit(relevances[0], value.shape) for value in inputs]
         else:
-            s = [relevances[0] / rules.stabilized(outputs[0], eps)]
-            r = pullback(operation, [0, 1], inputs, s)
-            r = [value * share for value, share in zip(inputs, r, strict=True)]
+            s = [_per_unit(relevances[0], outputs[0], eps)]
+            r = map(_share, inputs, pullback(operation, [0, 1], inputs, s))
         if sum(gates) == 1 and not one:
             return [None if gate else share for gate, share in zip(gates, r, strict=True)]
         return [share / 2 for share in r]
@@ -294,6 +359,9 @@ def _product(operation: Operation, found: Structure, products: str, eps: float):
     return back
 
 
-def _softmax(x, p, r, axes):
+def _softmax(parts: Exponentials, env: _walk.Env, r):
     """x times the derivative of softmax's first-order part. Achtibat et al. 2024, prop. 3.1."""
-    return jnp.where(jnp.isfinite(x), x, 0) * (r - p * jnp.sum(r, axes, keepdims=True))
+    x = env[parts.logits]
+    p = env[parts.terms] / jnp.expand_dims(env[parts.total], parts.axes)
+    out = jnp.where(jnp.isfinite(p), p, 0) * jnp.sum(r, parts.axes, keepdims=True)
+    return jnp.where(jnp.isfinite(x), x, 0) * (r - out)
