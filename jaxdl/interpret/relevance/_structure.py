@@ -293,7 +293,7 @@ class Structure:
         if operation.name == "log":
             if not self.layers and shapes[operation.outputs[0]].size == shapes[parts.total].size:
                 self.logsumexp[operation] = parts
-        elif self._exponent(operation.inputs[0]) == exponent:
+        elif self._is_same(self._exponent(operation.inputs[0]), exponent):
             if self._varies(operation.inputs[1]).isdisjoint(axes):
                 self.softmax[operation] = parts
 
@@ -310,6 +310,26 @@ class Structure:
                 return None
             atom = depending[0]
         return None
+
+    def _is_same(self, one: Atom | None, other: Atom | None) -> bool:
+        """Whether two values are one, or were computed twice in the same way."""
+        pairs, seen = [(one, other)], set()
+        while pairs:
+            pair = one, other = pairs.pop()
+            if one == other or pair in seen:
+                continue
+            seen.add(pair)
+            if isinstance(one, Constant) and isinstance(other, Constant):
+                if np.array_equal(one.value, other.value):
+                    continue
+                return False
+            a, b = (self.maker.get(value) for value in pair)  # pyright: ignore[reportArgumentType]
+            if a is None or b is None or (a.name, a.equation.params) != (b.name, b.equation.params):
+                return False
+            if a.outputs.index(one) != b.outputs.index(other):  # pyright: ignore
+                return False
+            pairs += zip(a.inputs, b.inputs, strict=True)
+        return True
 
     def _unshifted(self, exponent: Value, axes: tuple[int, ...]) -> Value:
         """x where a value is x less its maximum along the axes of a softmax, which does nothing."""

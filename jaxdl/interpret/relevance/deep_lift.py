@@ -100,6 +100,7 @@ def deep_lift(
         kinds = (shape.dtype for shape in program.shapes.values())
         eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
         exact = jnp.abs(total - _change(*scores)) <= (0.01 + 16 * eps) * size
+        exact &= jnp.isfinite(size)
         like = zip(parts if multiply else slopes, program.inputs, strict=True)
         leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
         return jax.tree.unflatten(jax.tree.structure(x), leaves), (exact, total, *scores)
@@ -183,6 +184,8 @@ def _step(operation: Operation, structure: Structure) -> Step:
         return step(through)
     if name in BILINEAR:
         return step(product)
+    if name in ("max", "min") and len(given) == 2:
+        return step(lambda inputs, m: _greater(inputs, m[0], name == "max"))
     if name in WINNER:
         return step(lambda inputs, m: _winner(operation, given, inputs, m[0]))
     if name in ELEMENTWISE and len(given) == 1:
@@ -330,9 +333,10 @@ def _slope(part, x, base, derivative: Any = 0.0, size: Any = 0.0):
     part, step, derivative = (jnp.asarray(value, dtype) for value in (part, step, derivative))
     same = step == 0
     slope = part / jnp.where(same, 1, step)
-    slope = jnp.where(jnp.isinf(step) & (part != 0), jnp.nan, slope)  # no slope reaches so far
+    too_far = jnp.isinf(step) & (part != 0)  # no number times infinity is the part
+    slope = jnp.where(too_far, jnp.asarray(jnp.nan, dtype), slope)
     error = jnp.abs(jnp.real(part) - jnp.real(derivative * step))
-    close = error <= 4 * jnp.finfo(dtype).eps * jnp.abs(size).astype(error.dtype)
+    close = (error <= 4 * jnp.finfo(dtype).eps * jnp.abs(size)) & jnp.isfinite(size)
     slope = jnp.where(close, derivative, _zero_where(same, slope))
     return slope if jnp.iscomplexobj(x) else jnp.real(slope)
 
@@ -428,6 +432,21 @@ def _select(operation: Operation, given, inputs, m):
         else [[], []]
     )
     return [_walk.fit(of_p, p.shape), *(a + b for a, b in zip(*moved, strict=True))]
+
+
+def _greater(inputs, m, greatest: bool):
+    """max(a, b) = b + relu(a - b), min(a, b) = a - relu(a - b). Shrikumar et al. 2017, sec. 3.1."""
+    ahead, base_ahead = (_change(*pair) for pair in inputs)  # a - b
+    sign = lambda d: (1 + jnp.sign(d)) / 2  # noqa: E731
+    apart = jnp.abs(jnp.maximum(ahead, 0) - jnp.maximum(base_ahead, 0))
+    slope = apart / jnp.where(ahead == base_ahead, 1, jnp.abs(ahead - base_ahead))
+    one_sided = sign(ahead) == sign(base_ahead)  # also where both are infinite
+    slope = jnp.where(one_sided, sign(ahead), slope)
+    shares = (slope, 1 - slope) if greatest else (1 - slope, slope)
+    return [
+        _walk.fit(_zero_where(share == 0, m * share), value.shape)
+        for share, value in zip(shares, inputs[0], strict=True)
+    ]
 
 
 def _winner(operation: Operation, given, inputs, m):
