@@ -84,7 +84,7 @@ def grad_cam(
     Selvaraju et al. 2017 (arXiv 1610.02391), eqs. 1-2.
 
     Args:
-      the same as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -120,7 +120,7 @@ def grad_cam_plus_plus(
     exponential.
 
     Args:
-      the same as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -158,7 +158,7 @@ def layer_cam(
     Jiang et al. 2021 (doi:10.1109/TIP.2021.3089943), eqs. 5-6.
 
     Args:
-      the same as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -193,7 +193,7 @@ def score_cam(
     1, is a mask; the weights are a softmax of the masked scores.
 
     Args:
-      f, x, at, target, resize: as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize: as for `cam`.
       chunk: features tried side by side; None for all.
 
     Returns:
