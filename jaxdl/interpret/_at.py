@@ -79,7 +79,7 @@ def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:
 
 
 def place(caller: str, program: Program, at: str) -> Value:
-    """The value that leaves the operations named `at`."""
+    """Returns the value that leaves the operations named `at`."""
     if not isinstance(at, str):
         raise ValueError(f"{caller}: at is {at!r}; expected one path as a string, e.g. 'conv_1'.")
     names = _names(operation.scope for operation in program.operations)

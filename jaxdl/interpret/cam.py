@@ -33,7 +33,7 @@ def cam(
     resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
-    """The features weighted by what the score makes of them: sum_c w_c A_c.
+    """Weights features by the last layer's weights for the score: sum_c w_c A_c.
 
     Zhou et al. 2016 (arXiv 1512.04150), eq. 2, for networks that end in global average pooling and
     one dense layer; there the map's mean, before it is resized, is the score less its bias. For
@@ -79,12 +79,12 @@ def grad_cam(
     resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
-    """The features weighted by their mean derivative, the positive part.
+    """Weights features by the mean derivative of the score, and keeps the positive part.
 
     Selvaraju et al. 2017 (arXiv 1610.02391), eqs. 1-2.
 
     Args:
-      the same as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -114,13 +114,13 @@ def grad_cam_plus_plus(
     resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
-    """Grad-CAM whose weights find several objects of a class in one image.
+    """Computes Grad-CAM with weights that find several objects of a class in one image.
 
     Chattopadhyay et al. 2018 (arXiv 1710.11063), eqs. 10 and 19, the class' score going through an
     exponential.
 
     Args:
-      the same as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -153,12 +153,12 @@ def layer_cam(
     resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
-    """Each feature weighted by its own positive derivative: sharp in early layers too.
+    """Weights each feature by its own positive derivative: sharp in early layers too.
 
     Jiang et al. 2021 (doi:10.1109/TIP.2021.3089943), eqs. 5-6.
 
     Args:
-      the same as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -187,13 +187,13 @@ def score_cam(
     resize: bool | Sequence[int] = True,
     chunk: int | None = None,
 ) -> jax.Array:
-    """Features weighted by the score of x seen through each of them, without a derivative.
+    """Weights features by the score of x masked by each of them, without a derivative.
 
     Wang et al. 2020 (arXiv 1910.01279), eqs. 5-8: each feature, stretched to x and scaled to 0 to
     1, is a mask; the weights are a softmax of the masked scores.
 
     Args:
-      f, x, at, target, resize: as for `cam`.
+      f, x, at, target, channel_axis, input_channel_axis, tokens, resize: as for `cam`.
       chunk: features tried side by side; None for all.
 
     Returns:
@@ -258,7 +258,7 @@ def guided_grad_cam(
 
 
 class _Layout(NamedTuple):
-    """Which axes of the features and of x are what."""
+    """The meaning of the axes of the features and of x, and the size of the maps."""
 
     caller: str
     channel_axis: int
@@ -336,7 +336,7 @@ class _Layout(NamedTuple):
         return fit[0], _without(shapes[fit[0]], self._input_axis(ndim))
 
     def _input_axis(self, ndim: int) -> int:
-        """The channel axis of x, which has `ndim` axes."""
+        """Returns the channel axis of x, which has `ndim` axes."""
         axis = self.input_channel_axis
         if axis is None:
             features = 3 if self.tokens is not None else ndim
@@ -349,7 +349,7 @@ class _Layout(NamedTuple):
         return axis % ndim
 
     def _check(self, x: Any, value: jax.Array, features: jax.Array) -> None:
-        """Refuses channel axes that the shapes of x and the features show to be others."""
+        """Raises an error if the shapes of x and the features contradict the channel axes."""
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
         if self.tokens is None and features.ndim == 3 and all(len(shape) > 3 for shape in shapes):
             raise ValueError(
@@ -393,7 +393,7 @@ class _Layout(NamedTuple):
 
 
 def _map(layout, f, x, at, target, chunk, combine) -> jax.Array:
-    """What `combine` makes of the features and of the score's derivative by them."""
+    """Combines the features and the score's derivative with respect to them into maps."""
     name = layout.caller
 
     def explained(x, target):
@@ -407,12 +407,12 @@ def _map(layout, f, x, at, target, chunk, combine) -> jax.Array:
 
 
 def _inner(features: jax.Array) -> tuple[int, ...]:
-    """The axes of a map."""
+    """Returns the axes of a map."""
     return tuple(range(1, features.ndim - 1))
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The sizes of a shape but for the batch and one axis."""
+    """Returns the sizes of a shape without the batch and one other axis."""
     return tuple(size for i, size in enumerate(shape) if i not in (0, axis))
 
 

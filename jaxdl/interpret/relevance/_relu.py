@@ -211,6 +211,9 @@ class Elementwise:
         return values is not None and clipped is not None and np.array_equal(values, clipped)
 
     def _is_symmetric(self, start: Value, value: Value) -> bool:
+        """Whether a value is an even function, or odd up to a constant, of any of its ancestors."""
+        if not self.program.floating(value):
+            return False
         for origin in (start, *self.ancestors(start)):
             values = self.evaluate(origin, value, POINTS)
             if values is None or not np.all(np.isfinite(values)):

@@ -35,7 +35,7 @@ def guided_backprop(
     clip(z, 0, c) in any writing. Not so those that are a part of another function, as in softplus,
     hard swish or the variance of a layer norm, nor those in a `target` function: there the gradient
     is the plain one. The pictures are sharp, and change little when the last layers' weights are
-    drawn anew (Adebayo et al. 2018, arXiv 1810.03292).
+    randomized (Adebayo et al. 2018, arXiv 1810.03292).
 
     Args:
       f, x, target: as for `saliency`.

@@ -134,6 +134,7 @@ AROUND = {
     "both signs": lambda relu, z: jnp.concatenate([relu(z), relu(-z)], 1) @ np.tile(W, (2, 1)),
     "a gate": lambda relu, z: relu(z) * (z @ W),
     "squeeze and excitation": lambda relu, z: z * jax.nn.sigmoid(relu(z @ W[:, :2]) @ W[:2]),
+    "a threshold": lambda relu, z: (lambda y: jnp.where(y > 0.5, y, 0))(relu(z)),
     "a norm": lambda relu, z: layer_norm(relu(layer_norm(z))),
     "shares": lambda relu, z: relu(z) / (relu(z).sum(-1, keepdims=True) + 0.1),
     "a scale of 0": lambda relu, z: z @ W + relu(z) * 0.0,
