@@ -45,8 +45,8 @@ def cam(
       at: the path of the features.
       channel_axis: the features' channel axis: -1 for (N, ..., C), 1 for (N, C, ...).
       input_channel_axis: that of x; None if it is the same.
-      tokens: the grid of a transformer's tokens (N, T, C), e.g. (H / 16, W / 16). Tokens before the
-        last H * W / 256, class tokens and registers, are left out.
+      tokens: the grid (h, w) of a transformer's tokens (N, T, C), e.g. (H // 16, W // 16). The map
+        is of the last h * w tokens, without class tokens and registers before them.
       resize: True for x's size, False for that of the features, or the sizes themselves, (H, W).
       chunk: examples explained side by side; None for all.
 
