@@ -44,6 +44,11 @@ def test_scales_end_at_a_percentile_of_the_sizes():
     assert low == -high and (summed > high).sum() == 50  # of 5,000 values
     ((_, (low, high)), *_) = drawn(plot.signals(maps[0, :2, :, 0], maps[0, :2], clip=90))
     np.testing.assert_allclose((low, high), np.percentile(summed[0, :2], 90) * np.array([-1, 1]))
+    for values, clip, ends in (
+        *((maps, 99, "both"), (maps, 100, "neither"), (summed, 99, "max"), (-summed, 99, "min")),
+    ):
+        bar = plot.heat_map(values, clip=clip, label="score").axes[-1]
+        assert bar._colorbar.extend == ends  # pointed where values go beyond
     sparse = np.zeros((1, 50, 50))
     sparse[0, 3, 3] = 7  # the percentile is 0
     assert scales(plot.heat_map(sparse)) == {(0, 7)}

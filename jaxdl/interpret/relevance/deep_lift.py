@@ -329,7 +329,7 @@ def _slope(part, x, base, derivative: Any = 0.0, size: Any = 0.0):
       size: the multiplier times the output, which says how much rounding there is.
     """
     step = _change(x, base)
-    dtype = jnp.promote_types(part.dtype, step.dtype)
+    dtype = np.promote_types(part.dtype, step.dtype)
     part, step, derivative = (jnp.asarray(value, dtype) for value in (part, step, derivative))
     same = step == 0
     slope = part / jnp.where(same, 1, step)
