@@ -110,7 +110,7 @@ for cell in sys.stdin.read().split(chr(0)):
     exec(compile(ast.Module(body, []), "cell", "exec"), names)
     if isinstance(last, ast.Expr):
         value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
-        print(*(kind for kind in ("_repr_png_", "_repr_html_") if hasattr(value, kind)))
+        print(*(kind for kind in ("_repr_png_", "_repr_html_") if getattr(value, kind, str)()))
     else:
         exec(compile(ast.Module([last], []), "cell", "exec"), names)
 print(*names["methods"], sep=", ")
