@@ -53,9 +53,9 @@ def deep_lift(
 
     Shrikumar, Greenside and Kundaje 2017 (arXiv 1704.02685), the rescale rule. The attributions of
     an example add up to y(x) - y(x') to rounding, also through products (each factor times the mean
-    of the other), softmax, maxima, masks, complex numbers and LSTMs. It compares values: derivatives
-    of their own (`jax.custom_vjp`) and `stop_gradient` change nothing. Averaged over baselines by
-    `expectation` it is DeepSHAP.
+    of the other), softmax, maxima, masks, complex numbers and LSTMs. It compares values: functions
+    with a derivative of their own (`jax.custom_vjp`) and `stop_gradient` count as what they
+    compute. Averaged over baselines by `expectation` it is DeepSHAP.
 
     Args:
       f, x, target: as for `integrated_gradients`.
