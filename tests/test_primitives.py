@@ -260,6 +260,23 @@ def test_other_padding():
         np.testing.assert_array_equal(out, f(*args, pads))
 
 
+@pytest.mark.parametrize(
+    "dtype, wide",
+    [("int8", "float32"), ("bool", "float32"), ("bfloat16", "float32"), ("float16", "float32")]
+    + [(same, same) for same in ("float32", "float64", "complex64", "complex128")],
+)
+def test_widened_types(dtype, wide):
+    with jax.enable_x64(True):
+        cast = equation(
+            "convert_element_type",
+            lambda x: lax.convert_element_type(x, dtype),
+            array(2, dtype=np.int16),
+        )
+    params = primitives.widened(cast)
+    assert params["new_dtype"] == np.dtype(wide)
+    assert {**params, "new_dtype": None} == {**cast.params, "new_dtype": None}
+
+
 def test_every_read_primitive_has_an_example():
     assert set(parameters.NAMES) <= set(examples.EXAMPLES)
 

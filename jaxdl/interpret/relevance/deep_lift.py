@@ -52,8 +52,10 @@ def deep_lift(
     """(x_n - x'_n) times a slope that is exact between x and the baseline x', layer by layer.
 
     Shrikumar, Greenside and Kundaje 2017 (arXiv 1704.02685), the rescale rule. The attributions of
-    an example add up to y(x) - y(x') exactly, also through products (each factor times the mean of
-    the other), softmax, maxima and LSTMs. Averaged over baselines by `expectation` it is DeepSHAP.
+    an example add up to y(x) - y(x') to rounding, also through products (each factor times the mean
+    of the other), softmax, maxima, masks, complex numbers and LSTMs. It compares values: functions
+    with a derivative of their own (`jax.custom_vjp`) and `stop_gradient` count as what they
+    compute. Averaged over baselines by `expectation` it is DeepSHAP.
 
     Args:
       f, x, target: as for `integrated_gradients`.
@@ -66,8 +68,9 @@ def deep_lift(
       Arrays like x, or like the value at `at`, in units of the score.
 
     Raises:
-      ValueError: as `integrated_gradients`; f has an operation without a rule, or chooses by a
-        condition between values that x and x' may answer differently.
+      ValueError: as `integrated_gradients`; f has an operation without an exact rule, or an index
+        or `cond` that depends on x; the attributions do not add up, as where a score is infinite,
+        which is only checked outside of `jax.jit` and `jax.vmap`.
     """
     name = "deep_lift"
     x = jax.tree.map(jnp.asarray, x)
