@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 
 __all__ = ["input_x_gradient", "saliency"]
 
 
+@_compile.once
 @_target.each
 def saliency(
     f: Callable[[Any], Any],
@@ -70,6 +71,7 @@ def saliency(
     return _input.by_examples(name, explained, x, target, chunk)
 
 
+@_compile.once
 @_target.each
 def input_x_gradient(
     f: Callable[[Any], Any],

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.core import suggest
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 
 __all__ = ["conductance", "expected_gradients", "integrated_gradients", "internal_influence"]
 
 RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
 
 
+@_compile.once
 @_target.each
 def integrated_gradients(
     f: Callable[[Any], Any],
@@ -96,6 +97,7 @@ def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarra
     return (np.arange(steps) + shift) / steps, np.full(steps, 1 / steps)
 
 
+@_compile.once
 @_target.each
 def conductance(
     f: Callable[[Any], Any],
@@ -140,6 +142,7 @@ def conductance(
     return _mean(name, flow, x, base, rule, steps, chunk)
 
 
+@_compile.once
 @_target.each
 def internal_influence(
     f: Callable[[Any], Any],
@@ -177,6 +180,7 @@ def internal_influence(
     return _mean(name, slope, x, base, rule, steps, chunk)
 
 
+@_compile.once
 @_target.each
 def expected_gradients(
     f: Callable[[Any], Any],

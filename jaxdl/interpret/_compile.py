@@ -1,0 +1,105 @@
+"""Eager calls of a method: traced in every call, compiled once for each program.
+
+`@once` above a method makes an eager loop over batches as fast as one under `jax.jit`, but for the
+time that tracing takes. The whole explanation is traced in every call, with f and all options as
+they are now, so that nothing a user changes between two calls is missed: parameters that are bound
+again or changed in place, options, registered rules. The program that comes out is looked up by its
+`fingerprint`. All arrays that it closes over (parameters, baselines, masks, targets, PRNG keys) are
+arguments of the compiled function, so that other values of them take no other compilation, and XLA
+does not evaluate a part of the network while it compiles.
+
+What a method does to x it does while tracing, as under the user's own `jit`; options are concrete,
+so that a class out of range can be refused. What depends on values of x, a warning about a sum that
+does not come out for example, goes around the part that is compiled:
+
+    @_compile.once
+    @_target.each
+    def _method(f, x, *, target): ...  # gives arrays: the explanation, and what is to be checked
+
+    def method(f, x, *, target):
+        explanation, gap = _method(f, x, target=target)
+        if _compile.concrete(gap) and ...: warnings.warn(...)
+
+Under `jit`, `vmap` or `grad` (x, an option or what f closes over is traced) the method is called as
+it is, and becomes a part of the program around it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from jaxdl import _jaxpr
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+KEPT = 64
+"""Compiled programs that are kept: those used last."""
+
+
+def concrete(*trees: Any) -> bool:
+    """Returns whether no value in the trees is traced."""
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def once(method: Method) -> Method:
+    """Compiles eager calls of `method(f, x, ...)`, once for each program that they trace."""
+
+    @functools.wraps(method)
+    def call(*args, **options):
+        x = args[1] if len(args) > 1 else options.get("x")
+        leaves, tree = jax.tree.flatten(x)
+        arrays = all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+        if not arrays or not concrete(leaves, args[2:], options):
+            return method(*args, **options)
+
+        def explain(*leaves):
+            x = jax.tree.unflatten(tree, leaves)
+            if len(args) > 1:
+                return method(args[0], x, *args[2:], **options)
+            return method(*args, **(options | {"x": x}))
+
+        try:
+            program, shape = _jaxpr.traced(explain, *leaves)
+        except jax.errors.JAXTypeError:  # f needs its values, as eager gradients have them
+            return method(*args, **options)
+        constants = _jaxpr.constants(program)
+        if not concrete(constants):
+            return method(*args, **options)
+        outputs = _compiled(_Key(program, constants, leaves))(constants, leaves)
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return call  # pyright: ignore[reportReturnType]
+
+
+class _Key:
+    """A traced program, equal to all that compute the same."""
+
+    def __init__(self, program: _jaxpr.ClosedJaxpr, constants: list[Any], leaves: list[Any]):
+        self.fingerprint = _jaxpr.fingerprint(program)
+        self.hash = hash(self.fingerprint)
+        self.compile = lambda: _compile(program, constants, leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return self.hash
+
+
+@functools.lru_cache(KEPT)
+def _compiled(key: _Key) -> Callable[[list[Any], list[Any]], list[Any]]:
+    compiled = key.compile()
+    del key.compile  # with the arrays of this call, which must not live as long as the key
+    return compiled
+
+
+def _compile(program, constants, leaves):
+    evaluate = lambda values, x: _jaxpr.evaluate(program, iter(values), *x)  # noqa: E731
+    bare, _ = _jaxpr.traced(evaluate, constants, leaves)
+    return jax.jit(lambda *args: _jaxpr.evaluate(bare, iter(()), *jax.tree.leaves(args)))

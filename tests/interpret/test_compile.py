@@ -1,0 +1,115 @@
+"""Eager calls: one compilation for a program, and nothing stale."""
+
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl import interpret
+from jaxdl.interpret import _compile
+
+X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+W = np.random.default_rng(1).normal(size=(2, 4, 5)).astype(np.float32)
+
+
+def linear(w, target):
+    """The slopes of x @ w in closed form."""
+    return np.broadcast_to(w[:, target], X.shape)
+
+
+def compilations(run):
+    before = _compile._compiled.cache_info().misses
+    run()
+    return _compile._compiled.cache_info().misses - before
+
+
+def test_loops_compile_once_and_follow_what_f_closes_over():
+    params = {"w": jnp.asarray(W[0])}
+
+    class Model:
+        w = params["w"]
+
+    def fresh():
+        w = params["w"]
+        return jax.jit(lambda x: x @ w)
+
+    cases = {
+        "bound again": lambda: lambda x: x @ params["w"],
+        "object changed in place": lambda: lambda x: x @ Model.w,
+        "NumPy": lambda: lambda x: x @ np.asarray(params["w"]),
+        "compiled by the user": fresh,
+    }
+    for case, make in cases.items():
+
+        def loop(case=case, make=make):
+            for w in np.concatenate([W, W + 1]):
+                params["w"] = Model.w = jnp.asarray(w)
+                slope = interpret.saliency(make(), X, target=2, absolute=False)
+                np.testing.assert_allclose(slope, linear(w, 2), rtol=1e-6, err_msg=case)
+
+        assert compilations(loop) <= 1, case
+
+
+def test_options_and_structure_are_part_of_the_program():
+    w = W[0]
+    for shift, target in ((0.5, 1), (0.25, 1), (0.25, 2), (-0.0, 2), (0.0, 2)):
+        given = interpret.integrated_gradients(
+            lambda x, s=shift: (x - s) ** 2 @ w, X, target=target, steps=2
+        )
+        expected = ((X - shift) ** 2 - shift**2) * w[:, target]
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_arrays_given_as_options_compile_once():
+    def loop():
+        for i in range(3):
+            base, target = np.full_like(X, i), np.array([i, 0, 4])
+            given = interpret.integrated_gradients(
+                lambda x: x @ W[0], X, target=target, baseline=base, steps=2
+            )
+            np.testing.assert_allclose(given, (X - i) * W[0].T[target], rtol=1e-4, atol=1e-5)
+
+    assert compilations(loop) == 1
+    with pytest.raises(ValueError, match="target is 5"):
+        interpret.saliency(lambda x: x @ W[0], X, target=np.array([0, 5, 0]))
+
+
+def test_weights_are_released():
+    w = jnp.asarray(W[1])
+    alive = weakref.ref(w)
+    net = jax.jit(lambda x: jax.nn.relu(x @ w))
+    interpret.saliency(net, X, target=1)
+    interpret.saliency(lambda x: jax.nn.relu(x @ w), X, target=1)
+    del w, net
+    gc.collect()
+    assert alive() is None
+
+
+def test_values_of_x_in_python_and_effects(capfd):
+    def by_value(x):
+        return x[:, 0] * (2.0 if x.sum() > X.sum() - 1 else 3.0)
+
+    given = interpret.saliency(by_value, X)
+    np.testing.assert_array_equal(given, np.eye(4, dtype=np.float32)[[0, 0, 0]] * 2)
+
+    def printing(x):
+        jax.debug.print("mean {}", x.mean())
+        return x @ W[0]
+
+    interpret.saliency(printing, X, target=0)
+    jax.effects_barrier()
+    assert capfd.readouterr().out.count("mean") == 1
+
+
+def test_traced_calls_are_inlined():
+    def total(w):
+        return interpret.saliency(lambda x: x @ w, X, target=1, absolute=False).sum()
+
+    def loop():
+        np.testing.assert_allclose(jax.grad(total)(W[0])[:, 1], np.full(4, 3.0))
+        np.testing.assert_allclose(jax.jit(total)(W[0]), 3 * W[0][:, 1].sum(), rtol=1e-5)
+
+    assert compilations(loop) == 0
