@@ -104,8 +104,8 @@ def _classes(caller: str, target: Any, n: int, k: int) -> jax.Array:
             f"{caller}: target has shape {classes.shape} for {n} examples; expected one int or "
             f"ints ({n},): use jax.vmap over targets to explain several classes of each."
         )
-    if not isinstance(classes, Tracer):
-        wrong = [int(c) for c in np.ravel(classes) if not 0 <= c < k]
+    if not isinstance(target, Tracer):
+        wrong = [int(c) for c in np.ravel(target) if not 0 <= c < k]
         if wrong:
             raise ValueError(f"{caller}: target is {wrong[0]}; expected a class of 0 to {k - 1}.")
     return jnp.broadcast_to(classes, (n,))

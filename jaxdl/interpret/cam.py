@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.relevance.backprop import guided_backprop
 
 __all__ = ["cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "layer_cam", "score_cam"]
 
 
+@_compile.once
 @_target.each
 def cam(
     f: Callable[[Any], Any],
@@ -55,6 +56,7 @@ def cam(
     return _map("cam", f, x, at, target, resize, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def grad_cam(
     f: Callable[[Any], Any],
@@ -86,6 +88,7 @@ def grad_cam(
     return _map("grad_cam", f, x, at, target, resize, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def grad_cam_plus_plus(
     f: Callable[[Any], Any],
@@ -121,6 +124,7 @@ def grad_cam_plus_plus(
     return _map("grad_cam_plus_plus", f, x, at, target, resize, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def layer_cam(
     f: Callable[[Any], Any],
@@ -151,6 +155,7 @@ def layer_cam(
     return _map("layer_cam", f, x, at, target, resize, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def score_cam(
     f: Callable[[Any], Any],
@@ -196,6 +201,7 @@ def score_cam(
     return _resized(jnp.maximum(jnp.sum(weights * features, -1), 0), x, resize)
 
 
+@_compile.once
 @_target.each
 def guided_grad_cam(
     f: Callable[[Any], Any],

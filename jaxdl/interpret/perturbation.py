@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _incremental, _input, _target
+from jaxdl.interpret import _at, _compile, _incremental, _input, _target
 
 __all__ = ["ablation", "occlusion", "permutation"]
 
 
+@_compile.once
 @_target.each
 def ablation(
     f: Callable[[jax.Array], Any],
@@ -62,6 +63,7 @@ def ablation(
     return to_values(falls.T, ids, x)
 
 
+@_compile.once
 @_target.each
 def occlusion(
     f: Callable[[jax.Array], Any],
@@ -128,6 +130,7 @@ def occlusion(
     return total.astype(x.dtype)
 
 
+@_compile.once
 @_target.each
 def permutation(
     f: Callable[[jax.Array], Any],

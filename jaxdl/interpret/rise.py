@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _compile, _input, _target
 
 __all__ = ["rise"]
 
 
+@_compile.once
 @_target.each
 def rise(
     f: Callable[[jax.Array], Any],

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.perturbation import features, to_values
 
 __all__ = ["shapley_sampling", "shapley_values"]
@@ -19,6 +19,7 @@ MOST = 16
 """Features for which all coalitions are run: 65,536."""
 
 
+@_compile.once
 @_target.each
 def shapley_values(
     f: Callable[[jax.Array], Any],
@@ -70,6 +71,7 @@ def shapley_values(
     return to_values(values, ids, x)
 
 
+@_compile.once
 @_target.each
 def shapley_sampling(
     f: Callable[[jax.Array], Any],

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.perturbation import features, to_values
 
 __all__ = ["kernel_shap", "lime"]
 
 
+@_compile.once
 @_target.each
 def kernel_shap(
     f: Callable[[jax.Array], Any],
@@ -92,6 +93,7 @@ def _coalitions(key: jax.Array, count: int, samples: int) -> tuple[jax.Array, ja
     return both, jnp.full(len(both), 1 / len(both))
 
 
+@_compile.once
 @_target.each
 def lime(
     f: Callable[[jax.Array], Any],

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _compile, _input, _target
 from jaxdl.interpret._program import Constant, Operation, Program, Value, known, read, trace
 from jaxdl.interpret.relevance import _walk
 from jaxdl.interpret.relevance._walk import Step, pullback
@@ -20,6 +20,7 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 """`(the ReLU's input, the gradient of its output) -> the gradient of its input`."""
 
 
+@_compile.once
 @_target.each
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
@@ -45,6 +46,7 @@ def guided_backprop(
     )
 
 
+@_compile.once
 @_target.each
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
@@ -65,6 +67,7 @@ def deconvnet(
     return _backprop("deconvnet", f, x, target, chunk, lambda z, g: jnp.maximum(g, 0))
 
 
+@_compile.once
 @_target.each
 def beta_smooth(
     f: Callable[[Any], Any],

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _walk
 from jaxdl.interpret.relevance._structure import STRUCTURAL, Structure
@@ -23,6 +23,7 @@ NEAR = 1e-10
 """Differences below this take the derivative instead of the slope between the two points."""
 
 
+@_compile.once
 @_target.each
 def deep_lift(
     f: Callable[[Any], Any],

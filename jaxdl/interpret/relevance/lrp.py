@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _walk, composites, rules
 from jaxdl.interpret.relevance._product import Product
@@ -25,6 +25,7 @@ WINNER = frozenset(
 REGISTERED: dict[str, Callable[..., Sequence[jax.Array | None]]] = {}
 
 
+@_compile.once
 @_target.each
 def lrp(
     f: Callable[[Any], Any],
