@@ -6,6 +6,7 @@ All that rests on the form of JAX's programs is here and, where it is what a pri
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from jax.extend import core
 
 Literal = core.Literal
+jaxpr_as_fun = core.jaxpr_as_fun
 ClosedJaxpr = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
 """From JAX 0.12 the same as `Jaxpr`, and no longer exported under this name."""
 plain = jax.make_user_context(default_value=False)
@@ -104,13 +106,23 @@ def evaluate(jaxpr: ClosedJaxpr, values: Iterator[Any], *inputs: Any) -> list[An
       values: an iterator over one value for each of its constants, in their order.
       inputs: the program's inputs.
     """
-    own = [next(values) for _ in jaxpr.consts]
-    env = dict(zip([*jaxpr.jaxpr.constvars, *jaxpr.jaxpr.invars], [*own, *inputs], strict=True))
+
+    def compute(equation, *arguments):
+        inner = called_with_constants(equation)
+        return evaluate(inner, values, *arguments) if inner else bind(equation, *arguments)
+
+    return interpret(jaxpr, compute, [next(values) for _ in jaxpr.consts], inputs)
+
+
+def interpret(
+    jaxpr: ClosedJaxpr, compute: Callable[..., Any], constants: Sequence[Any], inputs: Sequence[Any]
+) -> list[Any]:
+    """Evaluates a program by `compute(equation, *values)`, which gives an equation's outputs."""
+    variables = [*jaxpr.jaxpr.constvars, *jaxpr.jaxpr.invars]
+    env = dict(zip(variables, [*constants, *inputs], strict=True))
     read = lambda atom: atom.val if isinstance(atom, Literal) else env[atom]  # noqa: E731
     for equation in jaxpr.eqns:
-        arguments = map(read, equation.invars)
-        inner = called_with_constants(equation)
-        outputs = evaluate(inner, values, *arguments) if inner else bind(equation, *arguments)
+        outputs = compute(equation, *map(read, equation.invars))
         env |= zip(equation.outvars, outputs, strict=True)
     return [read(atom) for atom in jaxpr.jaxpr.outvars]
 
@@ -121,6 +133,83 @@ def bind(equation: Any, *values: Any) -> Sequence[Any]:
         return apply(equation, *values)
     outputs = equation.primitive.bind(*values, **equation.params)
     return outputs if equation.primitive.multiple_results else [outputs]
+
+
+def fast_in_loops(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns f with its convolutions in the layout that is fast inside of loops on a CPU.
+
+    XLA:CPU gives a convolution the layout of its fast kernels only outside of loops. Gradients of
+    convolutions have another, and in a loop they take up to five times as long.
+    """
+    if jax.default_backend() != "cpu":
+        return f
+
+    def run(*args):
+        program, shape = traced(f, *args)
+        outputs = _channels_last(program, *jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return run
+
+
+def _channels_last(jaxpr: ClosedJaxpr, *inputs: Any) -> list[Any]:
+    kinds = (core.Jaxpr, ClosedJaxpr)
+
+    def rewritten(inner):
+        if not isinstance(inner, kinds) or inner.effects or not _convolves(inner):
+            return inner
+        whole = closed(inner)
+        like = [
+            jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+            for aval in whole.in_avals
+        ]
+        whole = jax.make_jaxpr(lambda *values: _channels_last(whole, *values))(*like)
+        return whole if isinstance(inner, ClosedJaxpr) else whole.jaxpr
+
+    def compute(equation, *values):
+        if equation.primitive.name == "conv_general_dilated":
+            other = primitives().channels_last(equation)
+            return other(*values) if other else bind(equation, *values)
+        is_leaf = lambda leaf: isinstance(leaf, kinds)  # noqa: E731
+        params = jax.tree.map(rewritten, equation.params, is_leaf=is_leaf)
+        return bind(equation.replace(params=params), *values)
+
+    return interpret(jaxpr, compute, jaxpr.consts, inputs)
+
+
+def _convolves(jaxpr: core.Jaxpr | ClosedJaxpr) -> bool:
+    return any(
+        equation.primitive.name == "conv_general_dilated"
+        or any(map(_convolves, inner_jaxprs(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def peak_bytes(jaxpr: core.Jaxpr) -> int:
+    """Estimates the memory that a program needs for values of its own, in bytes.
+
+    It is that of the values alive at one time, in the program's order, without its inputs. XLA
+    needs less where it fuses operations.
+    """
+    used = [[*equation.outvars, *equation.invars] for equation in jaxpr.eqns]
+    used.append(list(jaxpr.outvars))
+    last = {id(atom): i for i, atoms in enumerate(used) for atom in atoms}
+    live, peak, made = 0, 0, dict.fromkeys(map(id, [*jaxpr.constvars, *jaxpr.invars]), 0)
+    for i, equation in enumerate(jaxpr.eqns):
+        made |= {id(variable): _bytes(variable) for variable in equation.outvars}
+        outputs = sum(map(_bytes, equation.outvars))
+        inner = max(map(peak_bytes, inner_jaxprs(equation.params)), default=0)
+        peak = max(peak, live + max(outputs, inner))
+        over = {id(atom) for atom in used[i] if last[id(atom)] == i}
+        live += outputs - sum(made.get(atom, 0) for atom in over)
+    return peak
+
+
+def _bytes(variable: Any) -> int:
+    if not hasattr(variable.aval, "shape"):  # a token
+        return 0
+    # XLA keeps what a mask is computed from rather than the mask, whose values have one byte.
+    return math.prod(variable.aval.shape) * max(variable.aval.dtype.itemsize, 4)
 
 
 class _Identity:

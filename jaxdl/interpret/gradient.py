@@ -43,7 +43,7 @@ def saliency(
       absolute: the size of the derivative; False keeps its sign.
       at: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
         or a `jax.named_scope`. All arguments then speak of that value.
-      chunk: examples explained side by side; None for all.
+      chunk: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Arrays like x, in units of score per unit of input; none below 0 when `absolute`. With `at`,
@@ -66,8 +66,6 @@ def saliency(
         gradient = jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(value)
         return jax.tree.map(jnp.abs, gradient) if absolute else gradient
 
-    if chunk is None:
-        return explained(x, target)
     return _input.by_examples(name, explained, x, target, chunk)
 
 
@@ -103,6 +101,4 @@ def input_x_gradient(
         slope = saliency(g, value, target=target, absolute=False)
         return jax.tree.map(jnp.multiply, value, slope)
 
-    if chunk is None:
-        return explained(x, target)
     return _input.by_examples(name, explained, x, target, chunk)

@@ -78,12 +78,13 @@ def test_arrays_given_as_options_compile_once():
 
 
 def test_weights_are_released():
-    w = jnp.asarray(W[1])
-    alive = weakref.ref(w)
-    net = jax.jit(lambda x: jax.nn.relu(x @ w))
-    interpret.saliency(net, X, target=1)
-    interpret.saliency(lambda x: jax.nn.relu(x @ w), X, target=1)
-    del w, net
+    def explain():
+        w = jnp.asarray(W[1])
+        interpret.saliency(jax.jit(lambda x: jax.nn.relu(x @ w)), X, target=1)
+        interpret.saliency(lambda x: jax.nn.relu(x @ w), X, target=1)
+        return weakref.ref(w)
+
+    alive = explain()
     gc.collect()
     assert alive() is None
 
@@ -113,3 +114,43 @@ def test_traced_calls_are_inlined():
         np.testing.assert_allclose(jax.jit(total)(W[0]), 3 * W[0][:, 1].sum(), rtol=1e-5)
 
     assert compilations(loop) == 0
+
+
+def test_memory_budget_cuts_examples_and_evaluations():
+    x = np.random.default_rng(2).normal(size=(5, 3, 16)).astype(np.float32)
+    w = np.random.default_rng(3).normal(size=(16, 16)).astype(np.float32)
+    target = np.arange(5)
+    key = jax.random.key(0)
+
+    def f(x):
+        sizes.append(len(x))
+        return jnp.tanh(x @ w).sum(1)
+
+    methods = {
+        "saliency": lambda: interpret.saliency(f, x, target=target),
+        "integrated_gradients": lambda: interpret.integrated_gradients(
+            f, x, target=target, baseline=x[::-1], steps=6
+        ),
+        "expected_gradients": lambda: interpret.expected_gradients(
+            f, x, 2 * x, key=key, target=target, samples=6, noise=0.1
+        ),
+    }
+    for name, method in methods.items():
+        whole, parts = [], []
+        sizes = whole
+        expected = method()
+        sizes = parts
+        with interpret.memory_budget(2500):  # one example's forward and backward pass: 1.5 KB
+            given = method()
+        assert set(whole) == {5} and min(parts) < 5, name
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+    with pytest.raises(ValueError, match="memory_budget: size is 0"):
+        interpret.memory_budget(0)
+
+
+def test_constants_are_not_evaluated_while_compiling():
+    """The matrix product of two constants is left for the run, also in the user's own `jit`."""
+    f = lambda x: x @ (jnp.asarray(W[0]) @ W[0].T) @ W[0]
+    run = jax.jit(lambda x: interpret.saliency(f, x, target=0))
+    text = run.lower(X).compile().as_text() or ""
+    assert text.count(" dot(") + text.count("custom-call") >= 2, text
