@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _compile, _input, _target
 from jaxdl.interpret.path import noisy
 
 __all__ = ["expectation", "smooth"]
@@ -53,6 +53,7 @@ def smooth(
             "sample, sigma of 0 or more, and 'mean', 'square' or 'variance'."
         )
 
+    @_compile.once
     def smoothed(f, x, *, key, target=None, chunk=None, **options):
         x = _input.checked("smooth", x)
         target = _target.settled("smooth", f, x, target)
@@ -85,6 +86,7 @@ def expectation(method: Method, baselines: Any) -> Method:
     """
     count = jax.tree.leaves(baselines)[0].shape[0]
 
+    @_compile.once
     def averaged(f, x, *, target=None, chunk=None, **options):
         x = _input.checked("expectation", x)
         target = _target.settled("expectation", f, x, target)
