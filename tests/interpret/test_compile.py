@@ -1,6 +1,7 @@
 """Eager calls: one compilation for a program, and nothing stale."""
 
 import gc
+import re
 import weakref
 
 import jax
@@ -154,3 +155,22 @@ def test_constants_are_not_evaluated_while_compiling():
     run = jax.jit(lambda x: interpret.saliency(f, x, target=0))
     text = run.lower(X).compile().as_text() or ""
     assert text.count(" dot(") + text.count("custom-call") >= 2, text
+
+
+def test_convolutions_in_loops_have_the_layout_that_is_fast_on_a_cpu():
+    kernel = np.random.default_rng(4).normal(size=(3, 3, 2, 4)).astype(np.float32)
+
+    @jax.jit
+    def f(x):
+        dims = ("NHWC", "HWIO", "NHWC")
+        return jnp.tanh(jax.lax.conv_general_dilated(x, kernel, (2, 1), "SAME", None, None, dims))
+
+    def explain(x, chunk):
+        score = lambda y: y.sum((1, 2, 3))  # noqa: E731
+        return interpret.integrated_gradients(f, x, target=score, steps=4, chunk=chunk)
+
+    x = np.random.default_rng(5).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    text = str(jax.make_jaxpr(lambda x: explain(x, 2))(x))
+    layouts = set(re.findall(r"(?<=ConvDimensionNumbers)\(.*?\)\)", text))
+    assert len(layouts) == 1 or jax.default_backend() != "cpu", layouts
+    np.testing.assert_allclose(explain(x, 2), explain(x, 4), rtol=1e-4, atol=1e-5)
