@@ -8,9 +8,9 @@ again or changed in place, options, registered rules. The program that comes out
 arguments of the compiled function, so that other values of them take no other compilation, and XLA
 does not evaluate a part of the network while it compiles.
 
-What a method does to x it does while tracing, as under the user's own `jit`; options are concrete,
-so that a class out of range can be refused. What depends on values of x, a warning about a sum that
-does not come out for example, goes around the part that is compiled:
+Methods see x traced, as under the user's own `jit`, but their options as they are, so that a class
+out of range is refused. What depends on values of x, a warning about a sum that does not come out
+for example, goes around the part that is compiled:
 
     @_compile.once
     @_target.each
@@ -20,8 +20,8 @@ does not come out for example, goes around the part that is compiled:
         explanation, gap = _method(f, x, target=target)
         if _compile.concrete(gap) and ...: warnings.warn(...)
 
-Under `jit`, `vmap` or `grad` (x, an option or what f closes over is traced) the method is called as
-it is, and becomes a part of the program around it.
+Under `jit`, `vmap` or `grad` (x, an option or what f closes over is traced) the program becomes a
+part of the one around it, and can be differentiated.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -100,7 +101,12 @@ def _inlined(program: _jaxpr.ClosedJaxpr, constants: list[Any], leaves: list[Any
 
     It would run the whole network on DeepLIFT's baseline while it compiles: 30 s for a ResNet-50.
     """
-    return _jaxpr.evaluate(program, iter(jax.lax.optimization_barrier(constants)), *leaves)
+
+    def hide(value):  # not a PRNG key, which the barrier would use up
+        floating = jnp.issubdtype(value.dtype, jnp.inexact)
+        return jax.lax.optimization_barrier(value) if floating else value
+
+    return _jaxpr.evaluate(program, map(hide, constants), *leaves)
 
 
 class _Key:

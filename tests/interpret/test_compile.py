@@ -166,7 +166,7 @@ def test_convolutions_in_loops_have_the_layout_that_is_fast_on_a_cpu():
         return jnp.tanh(jax.lax.conv_general_dilated(x, kernel, (2, 1), "SAME", None, None, dims))
 
     def explain(x, chunk):
-        score = lambda y: y.sum((1, 2, 3))  # noqa: E731
+        score = lambda y: y.sum((1, 2, 3))
         return interpret.integrated_gradients(f, x, target=score, steps=4, chunk=chunk)
 
     x = np.random.default_rng(5).normal(size=(2, 6, 6, 2)).astype(np.float32)
