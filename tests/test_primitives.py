@@ -391,3 +391,29 @@ def test_jax_optax_and_numpy_are_enough_to_train():
     """`import jaxdl` neither checks JAX's parameters nor uses a device."""
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True)
     assert done.stdout.strip().endswith("done"), done.stderr
+
+
+def test_channels_last_is_the_same_convolution():
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (2, 5, 6, 4)).astype(np.float32)
+    kernel = rng.integers(-3, 4, (3, 2, 2, 6)).astype(np.float32)
+    orders = ("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NHWC"), ("HWNC", "IHWO", "CWHN")
+
+    def place(value, standard, order):
+        return np.transpose(value, [standard.index(letter) for letter in order])
+
+    for order in orders:
+        operands = place(x, "NHWC", order[0]), place(kernel, "HWIO", order[1])
+        f = lambda *operands, order=order: lax.conv_general_dilated(
+            *operands,
+            (2, 1),
+            ((1, 0), (2, 1)),
+            lhs_dilation=(1, 2),
+            dimension_numbers=order,
+            feature_group_count=2,
+        )
+        compute = primitives.channels_last(equation("conv_general_dilated", f, *operands))
+        if order is orders[0]:
+            assert compute is None
+            continue
+        np.testing.assert_array_equal(compute(*operands)[0], f(*operands))

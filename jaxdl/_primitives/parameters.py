@@ -211,6 +211,25 @@ def widened(equation: Any) -> dict[str, Any]:
     return {name: wide(value) for name, value in equation.params.items()}
 
 
+def channels_last(equation: Any) -> Callable[..., list[Any]] | None:
+    """A convolution computed as one of NHWC and HWIO, or None where it is one."""
+    x, kernel, y = convolution(equation).dimension_numbers
+    n = len(x)
+    data, window = (0, n - 1, *range(1, n - 1)), (n - 1, n - 2, *range(n - 2))
+    if (x, kernel, y) == (data, window, data):
+        return None
+    params = equation.params | {"dimension_numbers": lax.ConvDimensionNumbers(data, window, data)}
+
+    def run(left, right):
+        left = lax.transpose(left, (x[0], *x[2:], x[1]))
+        right = lax.transpose(right, (*kernel[2:], kernel[1], kernel[0]))
+        output = equation.primitive.bind(left, right, **params)
+        order = (y[0], *y[2:], y[1])
+        return [lax.transpose(output, [order.index(axis) for axis in range(n)])]
+
+    return run
+
+
 def _read(equation: Any) -> list[Any]:
     return [equation.params[name] for name in NAMES[equation.primitive.name]]
 

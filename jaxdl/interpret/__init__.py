@@ -2,6 +2,7 @@
 
 from jaxdl.interpret import evaluate, plot, relevance, text
 from jaxdl.interpret._at import intermediate
+from jaxdl.interpret._input import memory_budget
 from jaxdl.interpret.averaging import expectation, smooth
 from jaxdl.interpret.cam import (
     cam,
@@ -57,6 +58,7 @@ __all__ = [
     "layer_cam",
     "lime",
     "lrp",
+    "memory_budget",
     "occlusion",
     "permutation",
     "plot",

@@ -5,12 +5,47 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxdl import _jaxpr
+
+budget = jax.make_user_context(default_value=2**30)
+"""Bytes that a method takes for what it computes at a time, where `chunk` is not given."""
+
+
+rows = jax.make_user_context(default_value=None)
+"""How many examples `by_examples` takes at a time, where `chunk` is not given; None for all."""
+
+
+def memory_budget(size: int) -> AbstractContextManager[None]:
+    """Sets how much memory attributions take within a `with` block, where `chunk` is None.
+
+    As many examples, nodes of a path, or masks are computed side by side as are estimated to fit.
+    A single evaluation of one example is never divided, however large it is. Without the block it
+    is 1 GiB.
+
+    Args:
+      size: bytes, at least 1.
+
+    Returns:
+      A context manager. Functions that are compiled within it keep the budget.
+
+    Raises:
+      ValueError: `size` is below 1.
+
+    Example:
+      >>> with interpret.memory_budget(8 * 2**30):
+      ...     interpret.integrated_gradients(f, images, target="argmax")
+    """
+    if size < 1:
+        raise ValueError(f"memory_budget: size is {size}; expected a number of bytes, 1 or more.")
+    return budget(int(size))
 
 
 def batch_size(caller: str, x: Any) -> int:
@@ -189,14 +224,14 @@ def weighted_sum(
       caller: the public function's name, for messages.
       value: from a number i, () int32, to a tree of arrays.
       weights: (n,).
-      chunk: how many are computed side by side; None for all.
+      chunk: how many are computed side by side; None for as many as the memory budget allows.
 
     Raises:
       ValueError: `chunk` is below 1.
     """
     n = len(weights)
-    _bounded(caller, chunk)
-    size = n if chunk is None else min(chunk, n)
+    value, shape, cost = _recorded(value)
+    size = _size(caller, n, chunk, cost)
 
     def several(numbers, weights):
         values = jax.vmap(value)(numbers)
@@ -208,10 +243,9 @@ def weighted_sum(
     if whole == size == n:
         return several(numbers, weights)
     cut = lambda a: a[:whole].reshape(-1, size)  # noqa: E731
-    start = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(several, numbers, weights)
-    )
-    add = lambda total, at: (jax.tree.map(jnp.add, total, several(*at)), None)  # noqa: E731
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    several_in_loop = _jaxpr.fast_in_loops(several)
+    add = lambda total, i: (jax.tree.map(jnp.add, total, several_in_loop(*i)), None)  # noqa: E731
     total, _ = lax.scan(add, start, (cut(numbers), cut(weights)))
     if whole < n:
         total = jax.tree.map(jnp.add, total, several(numbers[whole:], weights[whole:]))
@@ -221,48 +255,68 @@ def weighted_sum(
 def mapped(caller: str, value: Callable[[jax.Array], Any], count: int, chunk: int | None) -> Any:
     """value(0), ..., value(count - 1) on a new first axis, at most `chunk` of them side by side.
 
-    The last ones are computed with some again, so that there is one program, not two.
+    The last ones are computed with some again, so that there is one program, not two. Without
+    `chunk`, as many are computed side by side as the memory budget allows.
 
     Raises:
       ValueError: `chunk` is below 1.
     """
-    _bounded(caller, chunk)
-    turns = max(1, -(-count // (chunk or count or 1)))
-    size = -(-count // turns)
-    if turns == 1:
-        return jax.vmap(value)(jnp.arange(count))
-    numbers = jnp.minimum(jnp.arange(turns * size), count - 1).reshape(turns, size)
-    values = lax.map(jax.vmap(value), numbers)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], values)
+    value, _, cost = _recorded(value)
+    return _in_turns(jax.vmap(value), count, _size(caller, count, chunk, cost))
 
 
 def by_examples(
     caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, chunk: int | None
 ) -> Any:
-    """`explain(x, target)` as one program, for at most `chunk` examples at a time.
+    """`explain(x, target)`, for at most `chunk` examples at a time.
 
     Args:
       caller: the public function's name, for messages.
       explain: from a batch and its targets to a tree of arrays with the same batch axis.
       x: the whole batch.
       target: of any kind; of an array each example keeps its own.
-      chunk: None for all at once.
+      chunk: None for as many as the memory budget allows.
 
     Raises:
       ValueError: `chunk` is below 1.
     """
-    n = jax.tree.leaves(x)[0].shape[0]
-    each = isinstance(target, list | np.ndarray | jax.Array) and np.shape(target) == (n,)
-    rows = (x, jnp.asarray(target)) if each else (x, None)
-    run = jax.jit(lambda rows: explain(rows[0], rows[1] if each else target))
     _bounded(caller, chunk)
-    if chunk is None or chunk >= n > 0:
-        return run(rows)
-    return jax.lax.map(
-        lambda row: jax.tree.map(lambda a: a[0], run(jax.tree.map(lambda a: a[None], row))),
-        rows,
-        batch_size=chunk,
-    )
+    n = (*jnp.shape(jax.tree.leaves(x)[0]), 1)[0]
+    each = isinstance(target, list | np.ndarray | jax.Array) and np.shape(target) == (n,)
+
+    def some(numbers):
+        take = lambda leaf: jnp.asarray(leaf)[numbers]  # noqa: E731
+        return explain(jax.tree.map(take, x), take(target) if each else target)
+
+    size = min(chunk or rows.value or n, n)
+    return explain(x, target) if size == n else _in_turns(some, n, size)
+
+
+def _recorded(value: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], Any], Any, int]:
+    """Returns `value` as a function that is traced already, its output's shapes, and its bytes."""
+    program, shape = _jaxpr.traced(value, jax.ShapeDtypeStruct((), jnp.arange(0).dtype))
+    run, tree = _jaxpr.jaxpr_as_fun(program), jax.tree.structure(shape)
+    return lambda i: jax.tree.unflatten(tree, run(i)), shape, _jaxpr.peak_bytes(program.jaxpr)
+
+
+def _size(caller: str, n: int, chunk: int | None, cost: int) -> int:
+    """Returns how many of n evaluations are computed side by side."""
+    _bounded(caller, chunk)
+    if chunk is not None:
+        return min(chunk, n)
+    size = min(n, max(1, budget.value * 3 // 4 // max(cost, 1)))  # the rest is for what is around
+    return next((d for d in range(size, size // 2, -1) if n % d == 0), size)
+
+
+def _in_turns(values: Callable[[jax.Array], Any], n: int, size: int) -> Any:
+    """values(0 ... n - 1), `size` numbers at a time; the last ones are computed with some again."""
+    turns = max(1, -(-n // size))
+    size = -(-n // turns)
+    if turns == 1:
+        return values(jnp.arange(n))
+    numbers = jnp.minimum(jnp.arange(turns * size), n - 1).reshape(turns, size)
+    outputs = lax.map(_jaxpr.fast_in_loops(values), numbers)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], outputs)
 
 
 def _bounded(caller, chunk):

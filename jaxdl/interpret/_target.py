@@ -86,8 +86,8 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
         if not (isinstance(error, UNTRACEABLE) or foreign or "__dlpack" in str(error)):
             raise
         raise ValueError(
-            f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn or "
-            "PyTorch do; expected a function written in jax.numpy. Methods without a derivative "
+            f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn, PyTorch "
+            "or an `if` do; expected a function that jax.jit takes. Methods without a derivative "
             "(ablation, kernel_shap, lime, ...) take lambda x: jax.pure_callback(f, "
             "jax.ShapeDtypeStruct((len(x), K), x.dtype), x, vmap_method='sequential')."
         ) from error
@@ -109,14 +109,16 @@ def each(method: Callable[..., Any]) -> Callable[..., Any]:
     it, with the explanation at each place by itself.
     """
 
+    name = method.__name__.lstrip("_")
+
     @functools.wraps(method)
     def explain(f, x, *args, target=None, **options):
         if isinstance(options.get("at"), tuple | list | dict):
             at_one = lambda place: explain(f, x, *args, target=target, **options | {"at": place})  # noqa: E731
             return jax.tree.map(at_one, options["at"])
         if options.get("at") is None:
-            _input.checked(method.__name__, x)
-        verify(method.__name__, f, x, target)
+            _input.checked(name, x)
+        verify(name, f, x, target)
         if isinstance(target, list | tuple):
             target = _as_array(target)
         if getattr(target, "ndim", 0) != 2:
@@ -210,8 +212,8 @@ def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) ->
             f"{caller}: target has shape {classes.shape} for {n} examples; expected one int, ints "
             f"({n},), or of a method ints (K, {n}) for K explanations of each."
         )
-    if not isinstance(classes, Tracer):
-        wrong = [int(c) for c in np.ravel(classes) if not 0 <= c < k]
+    if not isinstance(target, Tracer):
+        wrong = [int(c) for c in np.ravel(target) if not 0 <= c < k]
         if wrong and k == 1:
             raise ValueError(
                 f"{caller}: target is {wrong[0]} and f gives one score per example; expected 0. "

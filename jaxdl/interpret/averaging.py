@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.path import noisy
 
 __all__ = ["expectation", "smooth"]
@@ -55,6 +55,7 @@ def smooth(
             "'square' or 'variance'."
         )
 
+    @_compile.once
     def smoothed(f, x, *, key, target=None, chunk=None, **options):
         _target.verify("smooth", f, x, target)
         whole = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(x))
@@ -89,6 +90,7 @@ def expectation(method: Method, baselines: Any) -> Method:
     """
     count = jax.tree.leaves(baselines)[0].shape[0]
 
+    @_compile.once
     def averaged(f, x, *, target=None, chunk=None, **options):
         _target.verify("expectation", f, x, target)
         target = _target.settled("expectation", f, x, target)

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.relevance.backprop import guided_backprop
 
 __all__ = ["cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "layer_cam", "score_cam"]
 
 
+@_compile.once
 @_target.each
 def cam(
     f: Callable[[Any], Any],
@@ -48,7 +49,7 @@ def cam(
       tokens: the grid (h, w) of a transformer's tokens (N, T, C), e.g. (H // 16, W // 16). The map
         is of the last h * w tokens, without class tokens and registers before them.
       resize: True for x's size, False for that of the features, or the sizes themselves, (H, W).
-      chunk: examples explained side by side; None for all.
+      chunk: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N, ...), in units of the score, of either sign.
@@ -66,6 +67,7 @@ def cam(
     return _map(layout, f, x, at, target, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def grad_cam(
     f: Callable[[Any], Any],
@@ -101,6 +103,7 @@ def grad_cam(
     return _map(layout, f, x, at, target, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def grad_cam_plus_plus(
     f: Callable[[Any], Any],
@@ -140,6 +143,7 @@ def grad_cam_plus_plus(
     return _map(layout, f, x, at, target, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def layer_cam(
     f: Callable[[Any], Any],
@@ -174,6 +178,7 @@ def layer_cam(
     return _map(layout, f, x, at, target, chunk, combine)
 
 
+@_compile.once
 @_target.each
 def score_cam(
     f: Callable[[Any], Any],
@@ -194,7 +199,7 @@ def score_cam(
 
     Args:
       f, x, at, target, channel_axis, input_channel_axis, tokens, resize: as for `cam`.
-      chunk: features tried side by side; None for all.
+      chunk: features tried side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N, ...), 0 or more.
@@ -225,6 +230,7 @@ def score_cam(
     return layout.resized(x, jnp.maximum(jnp.sum(weights * features, -1), 0)).astype(value.dtype)
 
 
+@_compile.once
 @_target.each
 def guided_grad_cam(
     f: Callable[[Any], Any],

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 
 __all__ = ["input_x_gradient", "saliency"]
 
 
+@_compile.once
 @_target.each
 def saliency(
     f: Callable[[Any], Any],
@@ -45,7 +46,7 @@ def saliency(
       at: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
         or a `jax.named_scope`. All arguments then speak of that value. A tuple, list or dict of
         places gives one of explanations, each place by itself.
-      chunk: examples explained side by side; None for all.
+      chunk: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Arrays like x, in units of score per unit of input; none below 0 when `absolute`. With `at`,
@@ -68,11 +69,10 @@ def saliency(
         gradient = jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(value)
         return jax.tree.map(jnp.abs, gradient) if absolute else gradient
 
-    if chunk is None:
-        return explained(x, target)
     return _input.by_examples(name, explained, x, target, chunk)
 
 
+@_compile.once
 @_target.each
 def input_x_gradient(
     f: Callable[[Any], Any],
@@ -104,6 +104,4 @@ def input_x_gradient(
         slope = saliency(g, value, target=target, absolute=False)
         return jax.tree.map(jnp.multiply, value, slope)
 
-    if chunk is None:
-        return explained(x, target)
     return _input.by_examples(name, explained, x, target, chunk)

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.core import suggest
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 
 __all__ = ["conductance", "expected_gradients", "integrated_gradients", "internal_influence"]
 
 RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid")
 
 
+@_compile.once
 @_target.each
 def integrated_gradients(
     f: Callable[[Any], Any],
@@ -44,7 +45,8 @@ def integrated_gradients(
       multiply: False gives the mean gradient alone, in units of score per unit of input.
       at: a path; the way is then one of the value there, and the baseline is one of it, e.g.
         `intermediate(f, x0, at)`.
-      chunk: nodes computed side by side, which bounds the memory; None for all.
+      chunk: nodes computed side by side; None for as many, and as many examples, as
+        `memory_budget` allows.
 
     Returns:
       Arrays like x, or like the value at `at`, in units of the score.
@@ -54,17 +56,31 @@ def integrated_gradients(
         for the trapezoid); the rule is unknown; `chunk` is below 1.
     """
     name = "integrated_gradients"
-    f, x = _at.located(name, f, x, at)
-    base = _input.baselines(name, x, baseline)
+    x = _input.checked(name, x) if at is None else jax.tree.map(jnp.asarray, x)
+    # Outside of `explained`, since it may be another for each example.
+    like = jax.eval_shape(lambda x: _at.located(name, f, x, at)[1], x) if at is not None else x
+    base = _input.baselines(name, like, baseline)
     target = _target.settled(name, f, x, target)
 
-    def gradient(point):
-        return jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
+    def explained(rows, target):
+        (x, base), g = rows, f
+        if at is not None:
+            g, x = _at.located(name, f, x, at)
 
-    mean = _mean(name, gradient, x, base, rule, steps, chunk)
-    if not multiply:
-        return mean
-    return jax.tree.map(lambda x, b, g: (x - b) * g, x, base, mean)
+        def gradient(point):
+            return jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(point)
+
+        mean = _mean(name, gradient, x, base, rule, steps, chunk)
+        return jax.tree.map(lambda x, b, g: (x - b) * g if multiply else g, x, base, mean)
+
+    return _bounded(name, explained, (x, base), target, chunk)
+
+
+def _bounded(name: str, explained: Callable, rows: Any, target: Any, chunk: int | None) -> Any:
+    """All examples at once where `chunk` bounds the nodes, else as many as there is memory for."""
+    if chunk is not None:
+        return explained(rows, target)
+    return _input.by_examples(name, explained, rows, target, None)
 
 
 def _mean(name: str, value: Callable, x, base, rule: str, steps: int, chunk: int | None) -> Any:
@@ -94,6 +110,7 @@ def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarra
     return (np.arange(steps) + shift) / steps, np.full(steps, 1 / steps)
 
 
+@_compile.once
 @_target.each
 def conductance(
     f: Callable[[Any], Any],
@@ -127,17 +144,23 @@ def conductance(
     f, x = _input.separate(name, f, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
-    way = jax.tree.map(jnp.subtract, x, base)
 
-    def flow(point):
-        rest, _ = _at.split(name, f, point, at)
-        value, rate = jax.jvp(lambda x: _at.split(name, f, x, at)[1], (point,), (way,))
-        slope = jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
-        return slope * rate
+    def explained(rows, target):
+        x, base = rows
+        way = jax.tree.map(jnp.subtract, x, base)
 
-    return _mean(name, flow, x, base, rule, steps, chunk)
+        def flow(point):
+            rest, _ = _at.split(name, f, point, at)
+            value, rate = jax.jvp(lambda x: _at.split(name, f, x, at)[1], (point,), (way,))
+            slope = jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
+            return slope * rate
+
+        return _mean(name, flow, x, base, rule, steps, chunk)
+
+    return _bounded(name, explained, (x, base), target, chunk)
 
 
+@_compile.once
 @_target.each
 def internal_influence(
     f: Callable[[Any], Any],
@@ -168,13 +191,19 @@ def internal_influence(
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
 
-    def slope(point):
-        rest, value = _at.split(name, f, point, at)
-        return jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
+    def explained(rows, target):
+        x, base = rows
 
-    return _mean(name, slope, x, base, rule, steps, chunk)
+        def slope(point):
+            rest, value = _at.split(name, f, point, at)
+            return jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
+
+        return _mean(name, slope, x, base, rule, steps, chunk)
+
+    return _bounded(name, explained, (x, base), target, chunk)
 
 
+@_compile.once
 @_target.each
 def expected_gradients(
     f: Callable[[Any], Any],
@@ -199,7 +228,7 @@ def expected_gradients(
       key: a PRNG key.
       samples: random points for each example.
       noise: standard deviation of noise added to x at each point, in units of the input.
-      chunk: points computed side by side; None for all.
+      chunk: points computed side by side; None as for `integrated_gradients`.
 
     Returns:
       Arrays like x, in units of the score.
@@ -221,21 +250,26 @@ def expected_gradients(
     target = _target.settled(name, f, x, target)
     n, m = (jax.tree.leaves(tree)[0].shape[0] for tree in (x, background))
 
-    def sample(i):
-        which, where, jitter = jax.random.split(jax.random.fold_in(key, i), 3)
-        rows = jax.random.randint(which, (n,), 0, m)
-        base = jax.tree.map(lambda b: b[rows], background)
-        share = jax.random.uniform(where, (n,))
-        moved = noisy(jitter, x, noise) if noise else x
+    def explained(numbers, target):
+        take = lambda tree: jax.tree.map(lambda leaf: leaf[numbers], tree)  # noqa: E731
 
-        def between(b, x):
-            return b + share.reshape(n, *[1] * (x.ndim - 1)).astype(x.dtype) * (x - b)
+        def sample(i):  # draws are those of the whole batch, however it is cut
+            which, where, jitter = jax.random.split(jax.random.fold_in(key, i), 3)
+            rows = jax.random.randint(which, (n,), 0, m)[numbers]
+            base = jax.tree.map(lambda b: b[rows], background)
+            share = jax.random.uniform(where, (n,))[numbers]
+            moved = take(noisy(jitter, x, noise) if noise else x)
 
-        point = jax.tree.map(between, base, moved)
-        slope = jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
-        return jax.tree.map(lambda x, b, g: (x - b) * g, moved, base, slope)
+            def between(b, x):
+                return b + share.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype) * (x - b)
 
-    return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), chunk)
+            point = jax.tree.map(between, base, moved)
+            slope = jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
+            return jax.tree.map(lambda x, b, g: (x - b) * g, moved, base, slope)
+
+        return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), chunk)
+
+    return _bounded(name, explained, jnp.arange(n), target, chunk)
 
 
 def noisy(key: jax.Array, x: Any, sigma: float) -> Any:

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _incremental, _input, _target
+from jaxdl.interpret import _at, _compile, _incremental, _input, _target
 
 __all__ = ["ablation", "occlusion", "permutation"]
 
 
+@_compile.once
 @_target.each
 def ablation(
     f: Callable[[Any], Any],
@@ -43,7 +44,7 @@ def ablation(
         example has its own, as of `superpixels`. For a tree, a tree of masks; the same number in
         two arrays is one feature. None, also in a tree, for every value by itself.
       at: a path; features are then those of the value there, and so is all else.
-      chunk: features left out side by side; None for all.
+      chunk: features left out side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -66,6 +67,7 @@ def ablation(
     return to_values(falls.T, ids, x)
 
 
+@_compile.once
 @_target.each
 def occlusion(
     f: Callable[[Any], Any],
@@ -88,7 +90,7 @@ def occlusion(
         sizes that fit every array, or a tree of them; a window covers one array at a time.
       stride: steps from one window to the next, for all axes or for each; the last window may reach
         over the edge. For a tree, also a tree of them.
-      chunk: windows covered side by side; None for all.
+      chunk: windows covered side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x, in units of the score.
@@ -154,6 +156,7 @@ def _occlude(name, f, x, base, window, stride, target, chunk):
     return total.astype(x.dtype)
 
 
+@_compile.once
 @_target.each
 def permutation(
     f: Callable[[Any], Any],
@@ -173,7 +176,7 @@ def permutation(
     Args:
       f, x, target, mask, at: as for `ablation`, N of two or more.
       key: a PRNG key, for the order in which examples exchange a feature.
-      chunk: features exchanged side by side; None for all.
+      chunk: features exchanged side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.

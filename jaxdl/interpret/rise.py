@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _compile, _input, _target
 
 __all__ = ["rise"]
 
 
+@_compile.once
 @_target.each
 def rise(
     f: Callable[[Any], Any],
@@ -39,7 +40,7 @@ def rise(
       samples: masks.
       cells: along each side of the coarse grid.
       keep: the chance of a cell to be 1, in (0, 1).
-      chunk: masks run side by side; None for all.
+      chunk: masks run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N, H, W), or a tree of them like x, in units of the score.

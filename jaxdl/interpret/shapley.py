@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.perturbation import features, keep, to_values
 
 __all__ = ["shapley_sampling", "shapley_values"]
@@ -19,6 +19,7 @@ MOST = 16
 """Features for which all coalitions are run: 65,536."""
 
 
+@_compile.once
 @_target.each
 def shapley_values(
     f: Callable[[Any], Any],
@@ -37,7 +38,7 @@ def shapley_values(
 
     Args:
       f, x, target, baseline, mask, at: as for `ablation`, of at most 16 features.
-      chunk: coalitions run side by side; None for all.
+      chunk: coalitions run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -70,6 +71,7 @@ def shapley_values(
     return to_values(values, ids, x)
 
 
+@_compile.once
 @_target.each
 def shapley_sampling(
     f: Callable[[Any], Any],
@@ -93,7 +95,7 @@ def shapley_sampling(
       f, x, target, baseline, mask, at: as for `ablation`.
       key: a PRNG key.
       orders: random orders; each takes two runs of f for each feature.
-      chunk: orders run side by side; None for all.
+      chunk: orders run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x, in units of the score.

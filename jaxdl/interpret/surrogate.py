@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._precision import widen
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.perturbation import features, keep, to_values
 
 __all__ = ["kernel_shap", "lime"]
 
 
+@_compile.once
 @_target.each
 def kernel_shap(
     f: Callable[[Any], Any],
@@ -44,7 +45,7 @@ def kernel_shap(
       f, x, target, baseline, mask, at: as for `ablation`.
       key: a PRNG key.
       samples: coalitions, at least 2 M for M features; None for 1024, or 4 M where that is more.
-      chunk: coalitions run side by side; None for all.
+      chunk: coalitions run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -136,6 +137,7 @@ def _fit(design: jax.Array, weights: jax.Array, scores: jax.Array, ridge: float)
     return jax.lax.fori_loop(0, 30, improve, start)
 
 
+@_compile.once
 @_target.each
 def lime(
     f: Callable[[Any], Any],
@@ -163,7 +165,7 @@ def lime(
       samples: masked copies, more than features.
       width: how near to x a copy must be to weigh.
       ridge: the penalty on the squares of the weights, not on the intercept, 0 or more.
-      chunk: copies run side by side; None for all.
+      chunk: copies run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its weight, in units of the score.

@@ -54,7 +54,7 @@ def insertion(
         all their channels. The values of all arrays of a tree are put in one order.
       baseline: what is there before a feature comes in.
       steps: how many times features come in, as many each time as can be.
-      chunk: steps run side by side; None for all.
+      chunk: steps run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       A `Curve`; a greater area is better.
@@ -170,7 +170,7 @@ def infidelity(
       key: a PRNG key.
       sigma: standard deviation of the noise, in units of the input.
       samples: how many draws.
-      chunk: draws run side by side; None for all.
+      chunk: draws run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N,), in squared units of the score; 0 is best.
@@ -217,7 +217,7 @@ def faithfulness_correlation(
       baseline: what takes a feature's place.
       size: features in a set.
       samples: how many sets.
-      chunk: sets run side by side; None for all.
+      chunk: sets run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N,), from -1 to 1; 1 is best.

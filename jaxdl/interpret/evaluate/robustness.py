@@ -35,7 +35,7 @@ def sensitivity_max(
       key: a PRNG key.
       radius: half the side of the box, in units of the input.
       samples: random points.
-      chunk: points explained side by side; None for all.
+      chunk: points explained side by side; None for as many as `memory_budget` allows.
       **options: passed to the method.
 
     Returns:

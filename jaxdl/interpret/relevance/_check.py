@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+
+
+class Explained(NamedTuple):
+    """Attributions from compiled code, and (N, ...) columns to check outside of it."""
+
+    values: Any
+    columns: jax.Array
+
 
 LARGEST = 100.0
 """Times the largest output: a relevance above it was amplified by a division by nearly 0."""
 LEAST = 1e-3
 """Of the score: less relevance than this in all of x was absorbed on the way."""
+
+
+def release(explained: Any, verify: Callable[[np.ndarray], None]) -> Any:
+    """Returns the values of one or a tree of `Explained`, verified unless they are traced."""
+
+    def one(part: Explained) -> Any:
+        if not isinstance(part.columns, Tracer):
+            verify(np.asarray(part.columns).reshape(-1, part.columns.shape[-1]))
+        return part.values
+
+    return jax.tree.map(one, explained, is_leaf=lambda part: isinstance(part, Explained))
 
 
 def sums(attributions: Any, *others: jax.Array) -> jax.Array:
@@ -36,11 +57,10 @@ def _rows(leaves: list[jax.Array]) -> jax.Array:
     return jnp.concatenate([a.reshape(len(a), -1).astype(dtype) for a in leaves], 1)
 
 
-def warn_about_relevance(caller: str, columns: np.ndarray) -> None:
+def warn_about_relevance(columns: np.ndarray) -> None:
     """Warns of relevance that is not finite, amplified or absorbed.
 
     Args:
-      caller: the public function's name.
       columns: (N, 5), of `sums` with the relevance at the output and the largest output.
     """
     for i, (total, size, largest, due, output) in enumerate(columns):
@@ -54,8 +74,8 @@ def warn_about_relevance(caller: str, columns: np.ndarray) -> None:
         else:
             continue
         warnings.warn(
-            f"{caller}: the relevance of example {i} {problem}. Choose another composite or rules "
+            f"lrp: the relevance of example {i} {problem}. Choose another composite or rules "
             "with a larger eps or bias=False, or pass check=False.",
-            stacklevel=4,
+            stacklevel=6,
         )
         return

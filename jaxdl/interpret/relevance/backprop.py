@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxdl import _jaxpr
 from jaxdl._jaxpr import primitives
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _compile, _input, _target
 from jaxdl.interpret._program import Operation, program, read
 from jaxdl.interpret.relevance import _walk
 from jaxdl.interpret.relevance._relu import Elementwise, Relu
@@ -24,6 +24,7 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 """`(the ReLU's input, the gradient of its output) -> the gradient of its input`."""
 
 
+@_compile.once
 @_target.each
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
@@ -39,7 +40,7 @@ def guided_backprop(
 
     Args:
       f, x, target: as for `saliency`.
-      chunk: examples explained side by side; None for all.
+      chunk: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Arrays like x. Warns if f has no ReLU, where they are the plain gradient.
@@ -52,6 +53,7 @@ def guided_backprop(
     )
 
 
+@_compile.once
 @_target.each
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
@@ -72,6 +74,7 @@ def deconvnet(
     return _backprop("deconvnet", f, x, target, chunk, lambda z, g: jnp.maximum(g, 0))
 
 
+@_compile.once
 @_target.each
 def beta_smooth(
     f: Callable[[Any], Any],

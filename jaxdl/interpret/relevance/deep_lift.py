@@ -10,12 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from jaxdl._jaxpr import primitives
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
-from jaxdl.interpret.relevance import _walk
+from jaxdl.interpret.relevance import _check, _walk
 from jaxdl.interpret.relevance._bounds import ELEMENTWISE, PARTLY_SUMS, STRUCTURAL
 from jaxdl.interpret.relevance._structure import Exponentials, Structure
 from jaxdl.interpret.relevance._walk import Step, pullback
@@ -38,7 +37,6 @@ WINNER = {
 SORTED = ("sort", "top_k")
 
 
-@_target.each
 def deep_lift(
     f: Callable[[Any], Any],
     x: Any,
@@ -62,7 +60,7 @@ def deep_lift(
       baseline: x', a number, an array that broadcasts to x, or a tree like x.
       multiply: False gives the slopes alone.
       at: a path; attributions of the value there, and the baseline is one of it.
-      chunk: examples explained side by side; None for all.
+      chunk: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Arrays like x, or like the value at `at`, in units of the score.
@@ -72,6 +70,15 @@ def deep_lift(
         or `cond` that depends on x; the attributions do not add up, as where a score is infinite,
         which is only checked outside of `jax.jit` and `jax.vmap`.
     """
+    options = {"target": target, "at": at, "chunk": chunk}
+    explained = _deep_lift(f, x, baseline=baseline, multiply=multiply, **options)
+    return _check.release(explained, _verify)
+
+
+@_compile.once
+@_target.each
+def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
+    """Returns the attributions, with columns for `_verify`."""
     name = "deep_lift"
     x = jax.tree.map(jnp.asarray, x)
     target = _target.settled(name, f, x, target)
@@ -97,32 +104,27 @@ def deep_lift(
             _zero_where(m == 0, m * _change(*(env[v] for env in envs)))
             for v, m in zip(program.inputs, slopes, strict=True)
         ]
-        total = sum(jnp.sum(part.reshape(len(part), -1), 1) for part in parts)
-        size = sum(jnp.sum(jnp.abs(part).reshape(len(part), -1), 1) for part in parts)
-        size += jnp.abs(scores[0]) + jnp.abs(scores[1])
         kinds = (shape.dtype for shape in program.shapes.values())
         eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
-        exact = jnp.abs(total - _change(*scores)) <= (0.01 + 16 * eps) * size
-        exact &= jnp.isfinite(size)
+        columns = _check.sums(parts, *scores, jnp.full_like(scores[0], 0.01 + 16 * eps))
         like = zip(parts if multiply else slopes, program.inputs, strict=True)
         leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
-        return jax.tree.unflatten(jax.tree.structure(x), leaves), (exact, total, *scores)
+        return _check.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
 
-    result, sums = _input.by_examples(name, explained, x, target, chunk)
-    _check_sums(*sums)
-    return result
+    return _input.by_examples(name, explained, x, target, chunk)
 
 
-def _check_sums(exact, total, score, base) -> None:
-    """Refuses attributions, unless they are being traced, that differ by more than rounding."""
-    if isinstance(exact, Tracer) or bool(jnp.all(exact)):
-        return
-    n = int(jnp.argmin(exact))
-    raise ValueError(
-        f"deep_lift: the attributions of example {n} add up to {total[n]:.4g}, its scores at x and "
-        f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take a "
-        "baseline at which all of f is finite, compute in float64, or use integrated_gradients."
-    )
+def _verify(columns: np.ndarray) -> None:
+    """Refuses attributions that differ from the difference of the scores by more than rounding."""
+    for i, (total, size, _, score, base, tolerance) in enumerate(columns):
+        error = 0.0 if score == base == total else abs(total - (score - base))
+        if not error <= tolerance * (size + abs(score) + abs(base)) < np.inf:
+            raise ValueError(
+                f"deep_lift: the attributions of example {i} add up to {total:.4g}, its scores at "
+                f"x and at the baseline are {score:.4g} and {base:.4g}; expected their difference. "
+                "Take a baseline at which all of f is finite, compute in float64, or use "
+                "integrated_gradients."
+            )
 
 
 def plan(program: Program, inputs: set[Value], known: dict[Value, Any]) -> list[Step]:

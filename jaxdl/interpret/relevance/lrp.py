@@ -7,11 +7,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from jaxdl._jaxpr import primitives
-from jaxdl.interpret import _at, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret._program import Operation, Program, Value, read, trace
 from jaxdl.interpret.relevance import _check, _walk, composites, rules
 from jaxdl.interpret.relevance._bounds import PARTLY_SUMS, STRUCTURAL
@@ -34,7 +32,6 @@ COMPLEX = frozenset("abs dot_general conv_general_dilated div mul neg".split())
 REGISTERED: dict[str, Callable[..., Sequence[jax.Array | None]]] = {}
 
 
-@_target.each
 def lrp(
     f: Callable[[Any], Any],
     x: Any,
@@ -70,7 +67,7 @@ def lrp(
       start: "score", the relevance to hand back is the score; "one", it is 1.
       eps: what keeps sums without weights (a shortcut's, a mean's) away from 0.
       at: a path; the relevance that passes there instead of the input's.
-      chunk: how many examples are explained side by side; None for all.
+      chunk: examples explained side by side; None for as many as `memory_budget` allows.
       check: whether to warn, in calls outside of `jit`, when relevance is not finite, larger than
         100 times the largest output, or absorbed but for a thousandth.
 
@@ -89,14 +86,14 @@ def lrp(
             "'score' or 'one'."
         )
     options = {"target": target, "start": start, "at": at, "chunk": chunk}
-    relevance, columns = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
-    if check and not isinstance(columns, Tracer):
-        _check.warn_about_relevance("lrp", np.asarray(columns))
-    return relevance
+    explained = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
+    return _check.release(explained, _check.warn_about_relevance if check else lambda columns: None)
 
 
+@_compile.once
+@_target.each
 def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
-    """Returns the relevance, and the columns of `_check.warn_about_relevance`."""
+    """Returns the relevance, with the columns of `_check.warn_about_relevance`."""
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
     x = _input.checked(name, x) if whole or at is None else jax.tree.map(jnp.asarray, x)
@@ -122,7 +119,8 @@ def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
         else:
             leaves = _walk.of_inputs(program, found)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
-        return relevance, _check.sums(relevance, due, _check.magnitude(score, output))
+        columns = _check.sums(relevance, due, _check.magnitude(score, output))
+        return _check.Explained(relevance, columns)
 
     return _input.by_examples(name, explained, x, target, chunk)
 
