@@ -233,10 +233,12 @@ def fingerprint(jaxpr: ClosedJaxpr) -> tuple[Any, ...]:
     Names, source lines and the derivative rules of `custom_jvp` and `custom_vjp` are left out:
     the fingerprint is that of the values alone, not of their derivatives.
     """
-    return _describe(jaxpr.jaxpr, {})
+    return _describe(jaxpr.jaxpr, {}, called_with_constants)
 
 
-def _describe(jaxpr: core.Jaxpr, memo: dict[int, Any]) -> tuple[Any, ...]:
+def _describe(
+    jaxpr: core.Jaxpr, memo: dict[int, Any], called: Callable[[Any], ClosedJaxpr | None]
+) -> tuple[Any, ...]:
     numbers: dict[Any, int] = {}
 
     def name(variable):
@@ -248,9 +250,9 @@ def _describe(jaxpr: core.Jaxpr, memo: dict[int, Any]) -> tuple[Any, ...]:
         return numbers[atom]
 
     def params(equation):
-        call = called_with_constants(equation)
+        call = called(equation)
         if call is not None:
-            return _describe(call.jaxpr, memo)
+            return _describe(call.jaxpr, memo, called)
         if equation.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
             return tuple(_frozen(inner, memo) for inner in stored_jaxprs(equation.params))
         return tuple((key, _frozen(value, memo)) for key, value in sorted(equation.params.items()))
@@ -269,7 +271,8 @@ def _frozen(value: Any, memo: dict[int, Any]) -> Any:
         if id(value) not in memo:  # one object, however often the function is called
             inner = closed(value)
             own = tuple(_frozen(constant, memo) for constant in inner.consts)
-            memo[id(value)] = (*_describe(inner.jaxpr, memo), own)
+            # Constants within loops and branches are no arguments, so they belong to the program.
+            memo[id(value)] = (*_describe(inner.jaxpr, memo, lambda _: None), own)
         return memo[id(value)]
     if isinstance(value, tuple | list):
         return type(value), *(_frozen(item, memo) for item in value)

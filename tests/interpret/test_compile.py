@@ -54,6 +54,17 @@ def test_loops_compile_once_and_follow_what_f_closes_over():
         assert compilations(loop) <= 1, case
 
 
+def test_arrays_of_a_compiled_function_within_a_loop():
+    """JAX keeps them in the body of the loop, out of sight."""
+    for w in W:
+        small = jnp.asarray(w[:, :4])
+        square = jax.jit(lambda x, w=small: x @ w)
+        f = lambda x, g=square: jax.lax.scan(lambda x, _: (g(x), None), x, None, 2)[0]
+        given = interpret.ablation(f, X, target=1, chunk=2)
+        both = w[:, :4] @ w[:, :4]
+        np.testing.assert_allclose(given, X * both[:, 1], rtol=1e-4, atol=1e-5)
+
+
 def test_options_and_structure_are_part_of_the_program():
     w = W[0]
     for shift, target in ((0.5, 1), (0.25, 1), (0.25, 2), (-0.0, 2), (0.0, 2)):
@@ -163,7 +174,9 @@ def test_convolutions_in_loops_have_the_layout_that_is_fast_on_a_cpu():
     @jax.jit
     def f(x):
         dims = ("NHWC", "HWIO", "NHWC")
-        return jnp.tanh(jax.lax.conv_general_dilated(x, kernel, (2, 1), "SAME", None, None, dims))
+        return jnp.tanh(
+            jax.lax.conv_general_dilated(x, jnp.asarray(kernel), (2, 1), "SAME", None, None, dims)
+        )
 
     def explain(x, chunk):
         score = lambda y: y.sum((1, 2, 3))
