@@ -115,8 +115,9 @@ def _check_sums(exact, total, score, base) -> None:
     n = int(jnp.argmin(exact))
     raise ValueError(
         f"deep_lift: the attributions of example {n} add up to {total[n]:.4g}, its scores at x and "
-        f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take a "
-        "baseline at which all of f is finite, compute in float64, or use integrated_gradients."
+        f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take an f "
+        "that is finite at both and computes each example by itself, float64, or "
+        "integrated_gradients."
     )
 
 
@@ -339,7 +340,8 @@ def _slope(part, x, base, derivative: Any = 0.0, size: Any = 0.0):
     too_far = jnp.isinf(step) & (part != 0)  # no number times infinity is the part
     slope = jnp.where(too_far, jnp.asarray(jnp.nan, dtype), slope)
     error = jnp.abs(jnp.real(part) - jnp.real(derivative * step))
-    close = (error <= 4 * jnp.finfo(dtype).eps * jnp.abs(size)) & jnp.isfinite(size)
+    size = jnp.abs(size).astype(error.dtype)
+    close = (error <= 4 * float(jnp.finfo(dtype).eps) * size) & jnp.isfinite(size)
     slope = jnp.where(close, derivative, _zero_where(same, slope))
     return slope if jnp.iscomplexobj(x) else jnp.real(slope)
 
