@@ -92,8 +92,9 @@ def deep_lift(
             _zero_where(m == 0, m * _change(*(env[v] for env in envs)))
             for v, m in zip(program.inputs, slopes, strict=True)
         ]
-        total = sum(jnp.sum(part.reshape(len(part), -1), 1) for part in parts)
-        size = sum(jnp.sum(jnp.abs(part).reshape(len(part), -1), 1) for part in parts)
+        rows = [part.astype(scores[0].dtype).reshape(len(part), -1) for part in parts]
+        total = sum(jnp.sum(row, 1) for row in rows)
+        size = sum(jnp.sum(jnp.abs(row), 1) for row in rows)
         size += jnp.abs(scores[0]) + jnp.abs(scores[1])
         kinds = (shape.dtype for shape in program.shapes.values())
         eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
@@ -115,8 +116,8 @@ def _check_sums(exact, total, score, base) -> None:
     n = int(jnp.argmin(exact))
     raise ValueError(
         f"deep_lift: the attributions of example {n} add up to {total[n]:.4g}, its scores at x and "
-        f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take an f "
-        "that is finite at both and computes each example by itself, float64, or "
+        f"at the baseline are {score[n]:.4g} and {base[n]:.4g}; expected their difference. Take an "
+        "f that is finite at both and computes each example by itself, float64, or "
         "integrated_gradients."
     )
 

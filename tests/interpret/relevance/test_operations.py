@@ -362,6 +362,6 @@ def test_truth_values_and_types_of_several_widths_mix():
 
 
 def test_a_function_of_all_examples_together_is_refused():
-    f = lambda x: (x * x.sum()).sum(1)
+    f = lambda x: x.sum(1) + x[0].sum()
     with pytest.raises(ValueError, match="add up to .*each example by itself"):
         interpret.deep_lift(f, np.float32([[1, 2], [3, 4]]))
