@@ -86,8 +86,8 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
         if not (isinstance(error, UNTRACEABLE) or foreign or "__dlpack" in str(error)):
             raise
         raise ValueError(
-            f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn, PyTorch "
-            "or an `if` do; expected a function that jax.jit takes. Methods without a derivative "
+            f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn, "
+            "PyTorch or an `if` do; expected a function that jax.jit takes. Methods without a derivative "
             "(ablation, kernel_shap, lime, ...) take lambda x: jax.pure_callback(f, "
             "jax.ShapeDtypeStruct((len(x), K), x.dtype), x, vmap_method='sequential')."
         ) from error

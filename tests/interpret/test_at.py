@@ -204,7 +204,6 @@ def loop(x):
         (pair, "pair", r"gives 2 arrays .* \(it gives float32\[2, 4\], float32\[2, 4\]\)"),
         (pair, "bins", r"gives 0 arrays of floating-point .* \(it gives int32\[2, 4\]\)"),
         (pair, "", "no place ''"),
-        (pair, ("pair",), "at is \\('pair',\\); expected one path"),
         (loop, "cell", "inside of 'scan'.*named_scope\\('cell'\\)"),
         (loop, "cell/inner", "inside of 'scan'"),
         (jax.vmap(lambda x: jax.lax.cond(x[0] > 0, loop, jnp.sin, x)), "cell", "inside of 'scan'"),

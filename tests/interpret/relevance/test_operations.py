@@ -345,3 +345,23 @@ def test_flax_mixed_precision():
     )(x)
     np.testing.assert_allclose(lift.sum(1), f(x)[:, 0], rtol=0.03, atol=0.01)
     np.testing.assert_allclose(relevance, lift, atol=0.01)
+
+
+def test_truth_values_and_types_of_several_widths_mix():
+    with double():
+
+        def f(x):
+            count = (x > 0).sum(1).astype(x.dtype)
+            chosen = jnp.where(x[:, :1] > 0, x, 2 * x).sum(1) * (x.max(1) > 1).astype(x.dtype)
+            return (chosen + count).astype(jnp.float64) * jnp.exp(x[:, 0].astype(jnp.float64))
+
+        x, base = np.float32(X), np.float32(BASE)
+        found = interpret.deep_lift(f, x, baseline=base)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found.sum(1), f(x) - f(base), atol=1e-5)
+
+
+def test_a_function_of_all_examples_together_is_refused():
+    f = lambda x: x.sum(1) + x[0].sum()
+    with pytest.raises(ValueError, match="add up to .*each example by itself"):
+        interpret.deep_lift(f, np.float32([[1, 2], [3, 4]]))
