@@ -87,8 +87,8 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
             raise
         raise ValueError(
             f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn, "
-            "PyTorch or an `if` do; expected a function that jax.jit takes. Methods without a derivative "
-            "(ablation, kernel_shap, lime, ...) take lambda x: jax.pure_callback(f, "
+            "PyTorch or an `if` do; expected a function that jax.jit takes. Methods without a "
+            "derivative (ablation, kernel_shap, lime, ...) take lambda x: jax.pure_callback(f, "
             "jax.ShapeDtypeStruct((len(x), K), x.dtype), x, vmap_method='sequential')."
         ) from error
     if getattr(output, "shape", (n,))[:1] != (n,):

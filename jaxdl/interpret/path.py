@@ -58,14 +58,13 @@ def integrated_gradients(
     name = "integrated_gradients"
     x = _input.checked(name, x) if at is None else jax.tree.map(jnp.asarray, x)
     # Outside of `explained`, since it may be another for each example.
-    like = jax.eval_shape(lambda x: _at.located(name, f, x, at)[1], x) if at is not None else x
+    like = jax.eval_shape(lambda x: _at.located(name, f, x, at)[1], x)
     base = _input.baselines(name, like, baseline)
     target = _target.settled(name, f, x, target)
 
     def explained(rows, target):
-        (x, base), g = rows, f
-        if at is not None:
-            g, x = _at.located(name, f, x, at)
+        x, base = rows
+        g, x = _at.located(name, f, x, at)
 
         def gradient(point):
             return jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(point)
@@ -141,17 +140,18 @@ def conductance(
       ValueError: as `integrated_gradients`.
     """
     name = "conductance"
-    f, x = _input.separate(name, f, x)
+    x = _input.checked(name, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
 
     def explained(rows, target):
         x, base = rows
+        g, x = _input.separate(name, f, x)
         way = jax.tree.map(jnp.subtract, x, base)
 
         def flow(point):
-            rest, _ = _at.split(name, f, point, at)
-            value, rate = jax.jvp(lambda x: _at.split(name, f, x, at)[1], (point,), (way,))
+            rest, _ = _at.split(name, g, point, at)
+            value, rate = jax.jvp(lambda x: _at.split(name, g, x, at)[1], (point,), (way,))
             slope = jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
             return slope * rate
 
@@ -187,15 +187,16 @@ def internal_influence(
       ValueError: as `conductance`.
     """
     name = "internal_influence"
-    f, x = _input.separate(name, f, x)
+    x = _input.checked(name, x)
     base = _input.baselines(name, x, baseline)
     target = _target.settled(name, f, x, target)
 
     def explained(rows, target):
         x, base = rows
+        g, x = _input.separate(name, f, x)
 
         def slope(point):
-            rest, value = _at.split(name, f, point, at)
+            rest, value = _at.split(name, g, point, at)
             return jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
 
         return _mean(name, slope, x, base, rule, steps, chunk)
@@ -237,7 +238,8 @@ def expected_gradients(
       ValueError: as `integrated_gradients`; the background's examples are of another shape.
     """
     name = "expected_gradients"
-    f, x = _input.separate(name, f, x)
+    whole = _input.checked(name, x)
+    _, x = _input.separate(name, f, x)
     (samples,) = _input.at_least(name, 1, samples=samples)
     background = _input.match(name, x, "background", background)
     background = jax.tree.map(jnp.asarray, background)
@@ -247,11 +249,12 @@ def expected_gradients(
             f"{name}: background of {shapes[1]} for x of {shapes[0]}; expected examples of x's "
             "shape, (M, ...)."
         )
-    target = _target.settled(name, f, x, target)
+    target = _target.settled(name, f, whole, target)
     n, m = (jax.tree.leaves(tree)[0].shape[0] for tree in (x, background))
 
     def explained(numbers, target):
         take = lambda tree: jax.tree.map(lambda leaf: leaf[numbers], tree)  # noqa: E731
+        g, _ = _input.separate(name, f, take(whole))
 
         def sample(i):  # draws are those of the whole batch, however it is cut
             which, where, jitter = jax.random.split(jax.random.fold_in(key, i), 3)
@@ -264,8 +267,8 @@ def expected_gradients(
                 return b + share.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype) * (x - b)
 
             point = jax.tree.map(between, base, moved)
-            slope = jax.grad(lambda x: jnp.sum(_target.score(name, f(x), target)))(point)
-            return jax.tree.map(lambda x, b, g: (x - b) * g, moved, base, slope)
+            slope = jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(point)
+            return jax.tree.map(lambda x, b, s: (x - b) * s, moved, base, slope)
 
         return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), chunk)
 
