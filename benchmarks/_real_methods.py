@@ -26,7 +26,7 @@ TOTALS = {"integrated_gradients": "difference", "deep_lift": "difference"}
 
 
 def window(network: str) -> tuple[int, ...]:
-    """Returns the size of occlusion's window, which is its stride too: 16 of them, or one a word."""
+    """Returns the size of occlusion's window, which is its stride too."""
     if network in ("minilm", "gpt2"):
         return (1 if network == "minilm" else 4, 384 if network == "minilm" else 768)
     side = 32 if network == "unet" else 56

@@ -60,9 +60,7 @@ def methods(network: str, target: Any, at: str | None) -> dict[str, Callable[...
         "deep_lift": lambda f, x: interpret.deep_lift(f, x, **options),
         "guided_backprop": lambda f, x: interpret.guided_backprop(f, x, target=target),
         "grad_cam": lambda f, x: interpret.grad_cam(f, x, at=layer, target=target),
-        "occlusion": lambda f, x: interpret.occlusion(
-            f, x, size, stride=size, chunk=1, **options
-        ),
+        "occlusion": lambda f, x: interpret.occlusion(f, x, size, stride=size, chunk=1, **options),
         "lrp epsilon": relevance("epsilon"),
         "lrp epsilon_plus": relevance("epsilon_plus"),
         "lrp attn_lrp": relevance("attn_lrp"),
@@ -75,7 +73,10 @@ def prepare(network: str) -> Callable[[str], Any]:
     f, params, x, at = build(network)
     scores = np.asarray(jax.jit(f)(params, x))
     target = jnp.asarray(scores.argmax(-1))
-    due = {"score": scores.max(-1), "difference": scores.max(-1) - _baseline(f, params, x, at, target)}
+    due = {
+        "score": scores.max(-1),
+        "difference": scores.max(-1) - _baseline(f, params, x, at, target),
+    }
 
     def start(method: str):
         explain = methods(network, target, at)[method]

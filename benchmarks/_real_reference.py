@@ -121,7 +121,9 @@ def minilm_params() -> dict[str, Any]:
         *modules, name = path.split("/")
         if len(modules) == 3:  # attention's layers, in heads
             shape = (12, -1) if name == "bias" else (384, 12, -1)
-            shape = {"kernel": (12, -1, 384), "bias": (384,)}[name] if modules[-1] == "out" else shape
+            shape = (
+                {"kernel": (12, -1, 384), "bias": (384,)}[name] if modules[-1] == "out" else shape
+            )
             value = value.reshape(shape)
         place = functools.reduce(lambda tree, key: tree.setdefault(key, {}), modules, params)
         place[name] = jnp.asarray(value)

@@ -6,7 +6,6 @@ import os
 from collections import OrderedDict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from zennit.layer import Sum
@@ -55,7 +54,11 @@ class ResNet50(nn.Module):
                 block = Bottleneck(n, 64 * 2**stage, 2 if stage and not i else 1)
                 setattr(self, self.names[-1], block)
                 n = 256 * 2**stage
-        self.mean, self.flatten, self.head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n, 1000)
+        self.mean, self.flatten, self.head = (
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(n, 1000),
+        )
 
     def forward(self, x):
         x = self.pool(self.relu(self.stem(x)))
@@ -106,7 +109,11 @@ class DenseNet121(nn.Module):
                 setattr(self, self.names[-1], Transition(n))
                 n //= 2
         self.norm, self.relu_2 = nn.BatchNorm2d(n), nn.ReLU()
-        self.mean, self.flatten, self.head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n, 1000)
+        self.mean, self.flatten, self.head = (
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(n, 1000),
+        )
 
     def forward(self, x):
         x = self.pool(self.relu(self.stem(x)))
@@ -139,7 +146,11 @@ class UNet(nn.Module):
         for i in reversed(range(4)):
             setattr(self, f"up_{i}", nn.ConvTranspose2d(widths[i + 1], widths[i], 2, 2))
             setattr(self, f"join_{i}", Twice(2 * widths[i], widths[i]))
-        self.head, self.mean, self.flatten = nn.Conv2d(64, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.head, self.mean, self.flatten = (
+            nn.Conv2d(64, 2, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
 
     def forward(self, x):
         skips = []
@@ -200,7 +211,11 @@ class Lite0(nn.Module):
         self._blocks = nn.Sequential(*blocks)
         self._conv_head = nn.Conv2d(n, 1280, 1, bias=False)
         self._bn1, self.relu_1 = nn.BatchNorm2d(1280, eps=1e-3), nn.ReLU6()
-        self.mean, self.flatten, self._fc = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000)
+        self.mean, self.flatten, self._fc = (
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(1280, 1000),
+        )
 
     def forward(self, x):
         x = self.relu_0(self._bn0(self._conv_stem(self.pad(x))))
@@ -338,7 +353,10 @@ def _fill(net: nn.Module, source: Any) -> None:
     """Copies weights, drawn in Flax's layouts, to a network."""
     for name, layer in net.named_modules():
         path = name.replace(".", "/")
-        for key, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+        for key, value in (
+            *layer.named_parameters(recurse=False),
+            *layer.named_buffers(recurse=False),
+        ):
             if value.is_floating_point() and key not in ("partners", "constants"):
                 value.copy_(torch.tensor(_weight(layer, path, key, tuple(value.shape), source)))
 
