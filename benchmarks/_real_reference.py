@@ -168,3 +168,56 @@ def prepare(network: str):
         return lambda: jax.block_until_ready(compiled(params, x)), seconds, due
 
     return start
+
+
+def lite0_z_plus(params: Params, images: jax.Array) -> jax.Array:
+    """EfficientNet-Lite0 whose gradient times x is relevance by the z+ and epsilon rules.
+
+    A convolution and its batch norm, y = w . x + b, become z * constant(y / z), where z has the
+    terms of positive sign alone, without b (Montavon et al. 2017, eq. 9). The last layer keeps its
+    bias: the epsilon rule.
+
+    Args:
+      params: the weights' file.
+      images: (N, 224, 224, 3).
+
+    Returns:
+      (N, 1000), the logits of the network itself.
+    """
+    constant = stop_gradient
+
+    def unit(x, conv, norm, stride=1):
+        scale = params[f"{norm}.weight"] / jnp.sqrt(params[f"{norm}.running_var"] + 1e-3)
+        kernel = params[f"{conv}.weight"] * scale[:, None, None, None]
+        groups = x.shape[-1] if kernel.shape[1] == 1 else 1
+
+        def convolve(x, kernel):
+            layout = ("NHWC", "OIHW", "NHWC")
+            return jax.lax.conv_general_dilated(
+                *(x, kernel, (stride, stride), "SAME"),
+                dimension_numbers=layout,
+                feature_group_count=groups,
+            )
+
+        y = convolve(x, kernel) + params[f"{norm}.bias"] - params[f"{norm}.running_mean"] * scale
+        z = convolve(jnp.maximum(x, 0), jnp.maximum(kernel, 0))
+        z += convolve(jnp.minimum(x, 0), jnp.minimum(kernel, 0))
+        # Units without a positive term keep their value, but have no relevance to hand on.
+        return constant(y) + constant(jnp.where(z > 0, y / jnp.where(z > 0, z, 1), 0)) * (
+            z - constant(z)
+        )
+
+    def relu6(x):
+        ratio = jnp.where(x > 0, jnp.clip(x, 0, 6) / jnp.where(x > 0, x, 1), 0)
+        return x * constant(ratio)
+
+    x = relu6(unit(images, "_conv_stem", "_bn0", 2))
+    for i, stride in enumerate((1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)):
+        name, y = f"_blocks.{i}", x
+        if i:
+            y = relu6(unit(y, f"{name}._expand_conv", f"{name}._bn0"))
+        y = relu6(unit(y, f"{name}._depthwise_conv", f"{name}._bn1", stride))
+        y = unit(y, f"{name}._project_conv", f"{name}._bn2")
+        x = x + y if x.shape == y.shape else y
+    x = relu6(unit(x, "_conv_head", "_bn1"))
+    return x.mean((1, 2)) @ params["_fc.weight"].T + params["_fc.bias"]
