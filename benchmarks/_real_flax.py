@@ -50,7 +50,8 @@ class Bottleneck(nn.Module):
 def stem(x):
     """Begins ResNet-50 and DenseNet-121."""
     x = nn.relu(Unit(64, 7, 2, name="stem")(x))
-    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    edges: Any = ((1, 1), (1, 1))
+    return nn.max_pool(x, (3, 3), (2, 2), padding=edges)
 
 
 class ResNet50(nn.Module):

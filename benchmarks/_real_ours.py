@@ -55,12 +55,12 @@ def methods(network: str, target: Any, at: str | None) -> dict[str, Callable[...
     return {
         "saliency": lambda f, x: interpret.saliency(f, x, **options),
         "integrated_gradients": lambda f, x: interpret.integrated_gradients(
-            f, x, steps=STEPS, chunk=1, **options
+            f, x, steps=STEPS, **options
         ),
         "deep_lift": lambda f, x: interpret.deep_lift(f, x, **options),
         "guided_backprop": lambda f, x: interpret.guided_backprop(f, x, target=target),
         "grad_cam": lambda f, x: interpret.grad_cam(f, x, at=layer, target=target),
-        "occlusion": lambda f, x: interpret.occlusion(f, x, size, stride=size, chunk=1, **options),
+        "occlusion": lambda f, x: interpret.occlusion(f, x, size, stride=size, **options),
         "lrp epsilon": relevance("epsilon"),
         "lrp epsilon_plus": relevance("epsilon_plus"),
         "lrp attn_lrp": relevance("attn_lrp"),

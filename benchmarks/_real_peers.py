@@ -48,11 +48,10 @@ def _captum(network: str, net: Any, x: torch.Tensor, target: torch.Tensor):
         cam = attr.LayerGradCam(net, layer).attribute(x, target, relu_attributions=True)
         return attr.LayerAttribution.interpolate(cam, x.shape[2:], "bilinear")[:, 0]
 
-    integrated = {"n_steps": STEPS, "internal_batch_size": len(x)}
     return {
         "saliency": lambda: attr.Saliency(net).attribute(x, target),
         "integrated_gradients": lambda: attr.IntegratedGradients(net).attribute(
-            x, target=target, **integrated
+            x, target=target, n_steps=STEPS
         ),
         "deep_lift": lambda: attr.DeepLift(net).attribute(x, target=target),
         "guided_backprop": lambda: attr.GuidedBackprop(net).attribute(x, target),
@@ -78,7 +77,9 @@ def _zennit(net: Any, x: torch.Tensor, target: torch.Tensor):
         with Gradient(model=net, composite=composite) as attributor:
             return attributor(x.clone().requires_grad_(), start)[1]
 
-    calls = {name: lambda make=make: propagate(make()) for name, make in composites.items()}
+    calls: dict[str, Callable[[], Any]] = {
+        name: lambda make=make: propagate(make()) for name, make in composites.items()
+    }
     if any(isinstance(layer, torch.nn.ReLU6) for layer in net.modules()):
         calls["guided_backprop"] = lambda: propagate(GuidedBackprop(), score=False)
     return calls

@@ -95,7 +95,7 @@ def _seconds(processes: dict[str, Process], config) -> tuple[dict[str, list[floa
 def _sums(method: str, answer: dict[str, Any]) -> Row:
     """Returns the sum of an example over what is due, least and greatest, and the largest value."""
     score = np.abs(answer["score"])
-    sizes = {"largest": float((np.array(answer["largest"]) / score).max())}
+    sizes: Row = {"largest": float((np.array(answer["largest"]) / score).max())}
     if method in _real_methods.TOTALS or method.startswith("lrp"):
         due = np.array(answer[_real_methods.TOTALS.get(method, "score")])
         shares = np.array(answer["sum"]) / due
