@@ -592,8 +592,8 @@ MUTATIONS = (
     Mutation(
         "interpret: GradientSHAP multiplies by the input without its noise",
         "interpret/path.py",
-        "(x - b) * g, moved, base, slope)",
-        "(x - b) * g, x, base, slope)",
+        "(x - b) * s, moved, base, slope)",
+        "(x - b) * s, x, base, slope)",
         "interpret/test_quadrature.py interpret/test_path.py",
     ),
     Mutation(

@@ -2,7 +2,7 @@
 
 EfficientNet-Lite0 names what is on a photograph of 224 x 224 pixels, and six methods show which
 pixels decide; insertion, deletion and ROAD judge them on four photographs. MiniLM says how similar
-two sentences are, and integrated gradients and ablation show which words make them so. Without the
+two sentences are, and integrated gradients, AttnLRP and ablation show which words make them so. Without the
 weights, small networks with random ones take their place, and the numbers mean nothing.
 """
 
@@ -22,24 +22,25 @@ from jaxdl.interpret import plot, text
 
 METHODS: dict[str, _explain.Explain] = {
     "SmoothGrad": lambda f, x, t, key: interpret.smooth(interpret.saliency, sigma=0.3, samples=25)(
-        f, x, target=t, key=key, chunk=1
+        f, x, target=t, key=key
     ),
     "integrated gradients": lambda f, x, t, key: interpret.integrated_gradients(
-        f, x, target=t, steps=32, chunk=1
+        f, x, target=t, steps=32
     ),
     "DeepLIFT": lambda f, x, t, key: interpret.deep_lift(f, x, target=t),
     "LRP": lambda f, x, t, key: interpret.lrp(f, x, target=t, composite="epsilon_plus_flat"),
     "Grad-CAM": lambda f, x, t, key: interpret.grad_cam(f, x, target=t, at="head"),
     "occlusion": lambda f, x, t, key: interpret.occlusion(
-        f, x, target=t, window=(32, 32, 3), stride=(16, 16, 3), chunk=4
+        f, x, target=t, window=(32, 32, 3), stride=(16, 16, 3)
     ),
 }
 """Explanations of a photograph, as `_explain.compare` takes them."""
 
 WORD_METHODS: dict[str, Callable[..., jax.Array]] = {
     "integrated gradients": lambda f, ids: interpret.integrated_gradients(
-        f, ids, at="words", steps=32, chunk=8
+        f, ids, at="words", steps=32
     ),
+    "AttnLRP": lambda f, ids: interpret.lrp(f, ids, at="words", composite="attn_lrp"),
     "ablation": lambda f, ids: interpret.ablation(
         f, ids, at="words", mask=np.arange(ids.shape[1])[:, None]
     ),
