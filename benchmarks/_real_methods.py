@@ -17,7 +17,7 @@ LAYERS = {
     "lite0": "block_15",
     "resnet50": "block_3_2",
     "densenet121": "block_3_15",
-    "unet": "down_4",
+    "unet": "join_1",
 }
 """The place of Grad-CAM."""
 

@@ -12,7 +12,7 @@ from zennit.attribution import Gradient
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import EpsilonPlus, GuidedBackprop, LayerMapComposite, layer_map_base
 from zennit.rules import Epsilon, ZPlus
-from zennit.types import Convolution, Linear
+from zennit.types import BatchNorm, Convolution, Linear
 
 from benchmarks import _real_torch
 from benchmarks._real_methods import LAYERS, STEPS, window
@@ -64,9 +64,10 @@ def _zennit(net: Any, x: torch.Tensor, target: torch.Tensor):
     canonizers = [SequentialMergeBatchNorm()]
     # The z+ rule leaves out biases, as the papers have it, and the epsilon rule does not.
     epsilon, plus = (Linear, Epsilon()), (Convolution, ZPlus(zero_params="bias"))
+    norm = (BatchNorm, Epsilon())  # what is merged into no convolution; Zennit's default passes it
     composites = {
-        "lrp epsilon": lambda: LayerMapComposite([*layer_map_base(), epsilon], canonizers),
-        "lrp epsilon_plus": lambda: EpsilonPlus(layer_map=[plus], canonizers=canonizers),
+        "lrp epsilon": lambda: LayerMapComposite([norm, *layer_map_base(), epsilon], canonizers),
+        "lrp epsilon_plus": lambda: EpsilonPlus(layer_map=[norm, plus], canonizers=canonizers),
     }
 
     def propagate(composite: Any, score: bool = True):

@@ -76,10 +76,12 @@ class DenseUnit(nn.Module):
         self.conv_1 = nn.Conv2d(n_in, 128, 1, bias=False)
         self.norm_2, self.relu_2 = nn.BatchNorm2d(128), nn.ReLU()
         self.conv_2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
+        # Zennit would merge the next unit's norm into a convolution that comes right before it.
+        self.joined = nn.Identity()
 
     def forward(self, x):
         y = self.conv_1(self.relu_1(self.norm_1(x)))
-        return torch.cat([x, self.conv_2(self.relu_2(self.norm_2(y)))], 1)
+        return self.joined(torch.cat([x, self.conv_2(self.relu_2(self.norm_2(y)))], 1))
 
 
 class Transition(nn.Module):

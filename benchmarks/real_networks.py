@@ -18,7 +18,7 @@ from benchmarks import _measure, _real_methods, _real_weights
 from benchmarks._real_process import Process, started
 
 Row = dict[str, Any]
-ENOUGH = 30.0
+ENOUGH = 20.0
 """Seconds after which a work gets no further round, from the third on."""
 
 
