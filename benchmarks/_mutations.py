@@ -655,8 +655,8 @@ MUTATIONS = (
     Mutation(
         "interpret: DeepLIFT takes differences of 0.01 for rounding",
         "interpret/relevance/deep_lift.py",
-        "close = (error <= 4 * jnp.finfo(dtype).eps",
-        "close = (error <= 0.01",
+        "4 * float(jnp.finfo(dtype).eps) * size",
+        "0.01 * size",
         "interpret/relevance/test_deep_lift.py parity/test_attribution.py",
     ),
     Mutation(

@@ -2,8 +2,8 @@
 
 EfficientNet-Lite0 names what is on a photograph of 224 x 224 pixels, and six methods show which
 pixels decide; insertion, deletion and ROAD judge them on four photographs. MiniLM says how similar
-two sentences are, and integrated gradients, AttnLRP and ablation show which words make them so. Without the
-weights, small networks with random ones take their place, and the numbers mean nothing.
+two sentences are, and integrated gradients, AttnLRP and ablation show which words make them so.
+Without the weights, small networks with random ones take their place, and the numbers mean nothing.
 """
 
 from __future__ import annotations
