@@ -11,7 +11,7 @@ from captum import attr
 from zennit.attribution import Gradient
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import EpsilonPlus, GuidedBackprop, LayerMapComposite, layer_map_base
-from zennit.rules import Epsilon, ZPlus
+from zennit.rules import Epsilon, ReLUGuidedBackprop, ZPlus
 from zennit.types import BatchNorm, Convolution, Linear
 
 from benchmarks import _real_torch
@@ -82,5 +82,6 @@ def _zennit(net: Any, x: torch.Tensor, target: torch.Tensor):
         name: lambda make=make: propagate(make()) for name, make in composites.items()
     }
     if any(isinstance(layer, torch.nn.ReLU6) for layer in net.modules()):
-        calls["guided_backprop"] = lambda: propagate(GuidedBackprop(), score=False)
+        guided = GuidedBackprop([(torch.nn.ReLU6, ReLUGuidedBackprop())])
+        calls["guided_backprop"] = lambda: propagate(guided, score=False)
     return calls

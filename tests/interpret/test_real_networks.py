@@ -4,6 +4,7 @@ The references are forward passes written from the papers: `benchmarks/_real_ref
 forward passes of the networks are tested in `tests/test_experiments_pretrained.py`.
 """
 
+import json
 import types
 
 import jax
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from benchmarks import _real_reference, _real_weights
+from benchmarks import _real_page, _real_reference, _real_weights, real_networks
+from benchmarks.__main__ import main
 from experiments import _pretrained
 from jaxdl import interpret
 
@@ -170,3 +172,39 @@ def test_relevance_ranks_patches_by_what_their_removal_changes(lite0):
 
     found, gradient = (correlate(lite0.found[name]) for name in ("epsilon_plus", "gradient"))
     assert found.mean() > max(0.35, gradient.mean() + 0.2), (found, gradient)
+
+
+def test_agreement_is_that_of_the_example_that_agrees_least():
+    theirs = np.array([[1.0, -2.0, 3.0], [4.0, 0.0, -4.0]])
+    ours = theirs + [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    found = real_networks.agreement(ours, theirs)
+    np.testing.assert_allclose(found["difference"], 0.25)
+    np.testing.assert_allclose(found["correlation"], np.corrcoef(ours[1], theirs[1])[0, 1])
+    ours[0, 0] = np.nan
+    assert real_networks.agreement(ours, theirs) == {"difference": None, "correlation": None}
+
+
+def test_the_page_shows_every_row_and_failures():
+    row = {"network": "unet", "method": "deep_lift", "peer": "Captum", "ours_share": [0.5, 0.501]}
+    row |= {"peer_error": "RuntimeError: no", "ours_ms": [1.0, 2345.0, 9.0], "ratio": None}
+    record = {"rows": [row], "versions": {"jax": "1"}, "machine": {"cpu": "c", "cores": 2}}
+    text = _real_page.page(record | {"date": "2026-01-02T00"})
+    cells = ["deep_lift", "0.5 to 0.501", "", "Captum", "fails: RuntimeError", "", "", "", "2,345"]
+    assert " | ".join(cells) in text and "2026-01-02, c, 2 cores; jax 1." in text
+
+
+@pytest.mark.skipif(not _real_page.RESULTS.is_file(), reason="the benchmark has no results yet")
+def test_the_page_is_that_of_the_results():
+    results = json.loads(_real_page.RESULTS.read_text("utf-8"))
+    assert _real_page.PAGE.read_text("utf-8") == _real_page.page(results)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_rows_of_the_benchmark_have_the_agreed_form(tmp_path, data_root):
+    data_root("pretrained")
+    file = tmp_path / "rows.json"
+    assert main(["real_networks", "--smoke", "--only", "minilm", "--json", str(file)]) == 0
+    (row,) = json.loads(file.read_text())["rows"]
+    assert set(row) >= {"work", "peer", "ratio", "target", "ours_ms", "ours_MB", "ours_compile_s"}
+    assert row["ratio"] is None or row["difference"] < 1e-4
