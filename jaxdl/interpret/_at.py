@@ -60,6 +60,16 @@ def located(
     return rest, _input.checked(caller, value)
 
 
+def arrays(caller: str, f: Callable[[Any], Any], x: Any, at: str | None) -> tuple[Any, Any]:
+    """Returns x as arrays, and the shapes of what `located` explains of it.
+
+    Raises:
+      ValueError: as `located`.
+    """
+    x = _input.checked(caller, x) if at is None else jax.tree.map(jnp.asarray, x)
+    return x, jax.eval_shape(lambda x: located(caller, f, x, at)[1], x)
+
+
 def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:
     """The value that f computes at a named place.
 
