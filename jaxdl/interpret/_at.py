@@ -35,7 +35,7 @@ def split(
         return f, x
     program, tree = trace(f, x, custom=False)
     value = place(caller, program, at)
-    axis = _batch_axis(caller, f, x, program, value, at)
+    axis = batch_axis(caller, f, x, program, value, at)
     env = program.run(jax.tree.leaves(x))
     after = program.reached([value])
 
@@ -120,10 +120,10 @@ def place(caller: str, program: Program, at: str) -> Value:
     return floating[0]
 
 
-def _batch_axis(
+def batch_axis(
     caller: str, f: Callable[[Any], Any], x: Any, program: Program, value: Value, at: str
 ) -> int:
-    """Returns the axis of the examples: the first, or inside of `jax.vmap` any one.
+    """Returns the axis of the examples of a value: the first, or inside of `jax.vmap` any one.
 
     Raises:
       ValueError: several axes are as long as the batch, and f takes no other batch to compare.

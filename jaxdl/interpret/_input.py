@@ -300,23 +300,19 @@ def by_examples(
         cut = lambda leaf: leaf if len(leaf) == 1 else take(leaf)  # noqa: E731
         return explain(jax.tree.map(cut, x), take(target) if each else target)
 
-    parts = (
-        jax.eval_shape(lambda: explain(x, target)),
-        jax.eval_shape(lambda: some(np.arange(size))),
-    )
-    odd = [
-        leaf.shape
-        for count, tree in zip((n, size), parts, strict=True)
-        for leaf in jax.tree.leaves(tree)
-        if leaf.shape[:1] != (count,)
-    ]
-    if not odd:
+    # Where some other axis is as long as one of the two batches, it is not as long as both.
+    calls = ((n, lambda: explain(x, target)), (size, lambda: some(np.arange(size))))
+    if all(
+        leaf.shape[:1] == (count,)
+        for count, call in calls
+        for leaf in jax.tree.leaves(jax.eval_shape(call))
+    ):
         return _in_turns(some, n, size)
     if chunk is None:
         return explain(x, target)
     raise ValueError(
-        f"{caller}: chunk is {chunk}, and the explanation of {n} examples has an array of shape "
-        f"{odd[0]}; expected a row for each example. Leave chunk out, or explain at another place."
+        f"{caller}: chunk is {chunk}, and the explanation has no row for each of the {n} examples; "
+        "expected examples on its first axis. Leave chunk out, or explain at another place."
     )
 
 
