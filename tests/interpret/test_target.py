@@ -71,7 +71,7 @@ def test_chunks_are_verified_and_hide_no_class_out_of_range():
     divided = 0
     for name, of in callers().items():
         parameters = inspect.signature(getattr(interpret, name, of)).parameters
-        parameters |= inspect.signature(getattr(evaluate, name, of)).parameters
+        parameters = parameters | inspect.signature(getattr(evaluate, name, of)).parameters
         if "chunk" not in parameters and name not in ("smooth", "expectation"):
             continue
         divided += 1
