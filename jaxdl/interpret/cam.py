@@ -226,8 +226,9 @@ def score_cam(
 
         scores = _input.mapped(name, masked, count, chunk).T
         weights = jax.nn.softmax(scores).reshape(len(features), *[1] * (features.ndim - 2), count)
-        maps = jnp.maximum(jnp.sum(weights.astype(features.dtype) * features, -1), 0)
-        return layout.resized(x, maps).astype(value.dtype)
+        weights = weights.astype(features.dtype)
+        maps = layout.resized(x, jnp.maximum(jnp.sum(weights * features, -1), 0))
+        return maps.astype(value.dtype)
 
     x = _input.checked(name, x)
     return _input.by_examples_or_evaluations(name, explained, x, target, chunk)

@@ -211,17 +211,17 @@ def test_values_without_a_row_for_each_example_are_not_divided():
         with jax.named_scope("joined"):
             h = jnp.tanh(x).reshape(-1, 4)
         with jax.named_scope("steps"):
-            h = jnp.swapaxes((h @ w).reshape(len(x), 2, 5), 0, 1)
+            h = jnp.swapaxes((h @ w).reshape(*x.shape[:2], 5), 0, 1)
         return (h**2).sum((0, 2))
 
-    x = np.stack([X, X - 1], 1)
-    for at in ("joined", "steps"):
-        explain = lambda at=at, **options: interpret.saliency(f, x, at=at, **options)
+    x = np.stack([X, X - 1, X + 1], 1)
+    for at, batch in (("joined", x), ("steps", x), ("steps", x[:, :2])):
+        explain = lambda at=at, x=batch, **options: interpret.saliency(f, x, at=at, **options)
         with interpret.memory_budget(1):
             np.testing.assert_array_equal(explain(), explain(chunk=3), err_msg=at)
         with pytest.raises(ValueError, match="no row for each of the 3 examples"):
             explain(chunk=2)
-    base = np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4)
+    base = np.linspace(-1, 1, 36, dtype=np.float32).reshape(9, 4)
     explain = lambda: interpret.integrated_gradients(f, x, at="joined", baseline=base, steps=2)
     expected = explain()
     with interpret.memory_budget(400):
