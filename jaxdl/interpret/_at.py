@@ -35,7 +35,7 @@ def split(
         return f, x
     program, tree = trace(f, x, custom=False)
     value = place(caller, program, at)
-    axis = _batch_axis(caller, f, x, program, value, at)
+    axis = batch_axis(caller, f, x, program, value, at)
     env = program.run(jax.tree.leaves(x))
     after = program.reached([value])
 
@@ -58,6 +58,16 @@ def located(
         return _input.separate(caller, f, x)
     rest, value = split(caller, f, jax.tree.map(jnp.asarray, x), at)
     return rest, _input.checked(caller, value)
+
+
+def arrays(caller: str, f: Callable[[Any], Any], x: Any, at: str | None) -> tuple[Any, Any]:
+    """Returns x as arrays, and the shapes of what `located` explains of it.
+
+    Raises:
+      ValueError: as `located`.
+    """
+    x = _input.checked(caller, x) if at is None else jax.tree.map(jnp.asarray, x)
+    return x, jax.eval_shape(lambda x: located(caller, f, x, at)[1], x)
 
 
 def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:
@@ -110,10 +120,10 @@ def place(caller: str, program: Program, at: str) -> Value:
     return floating[0]
 
 
-def _batch_axis(
+def batch_axis(
     caller: str, f: Callable[[Any], Any], x: Any, program: Program, value: Value, at: str
 ) -> int:
-    """Returns the axis of the examples: the first, or inside of `jax.vmap` any one.
+    """Returns the axis of the examples of a value: the first, or inside of `jax.vmap` any one.
 
     Raises:
       ValueError: several axes are as long as the batch, and f takes no other batch to compare.

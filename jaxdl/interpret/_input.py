@@ -195,11 +195,15 @@ def at_least(caller: str, least: int, **counts: Any) -> list[int]:
     """
     numbers = []
     for argument, count in counts.items():
-        if isinstance(count, bool) or not hasattr(count, "__index__") or count < least:
+        try:
+            number = least - 1 if isinstance(count, bool) else operator.index(count)
+        except TypeError:
+            number = least - 1
+        if number < least:
             raise ValueError(
                 f"{caller}: {argument} is {count!r}; expected an integer of at least {least}."
             )
-        numbers.append(operator.index(count))
+        numbers.append(number)
     return numbers
 
 
@@ -227,7 +231,7 @@ def weighted_sum(
       chunk: how many are computed side by side; None for as many as the memory budget allows.
 
     Raises:
-      ValueError: `chunk` is below 1.
+      ValueError: `chunk` is no integer of at least 1.
     """
     n = len(weights)
     value, shape, cost = _recorded(value)
@@ -259,7 +263,7 @@ def mapped(caller: str, value: Callable[[jax.Array], Any], count: int, chunk: in
     `chunk`, as many are computed side by side as the memory budget allows.
 
     Raises:
-      ValueError: `chunk` is below 1.
+      ValueError: `chunk` is no integer of at least 1.
     """
     value, _, cost = _recorded(value)
     return _in_turns(jax.vmap(value), count, _size(caller, count, chunk, cost))
@@ -270,26 +274,55 @@ def by_examples(
 ) -> Any:
     """`explain(x, target)`, for at most `chunk` examples at a time.
 
+    What has no row for each example, as the value at a place where f has joined the examples with
+    another axis, is not divided: without `chunk` the whole batch is explained at once.
+
     Args:
       caller: the public function's name, for messages.
       explain: from a batch and its targets to a tree of arrays with the same batch axis.
-      x: the whole batch.
+      x: the whole batch, and what goes with it, such as baselines: trees of arrays, of which the
+        first is of all examples. An array of length 1 serves every example.
       target: of any kind; of an array each example keeps its own.
       chunk: None for as many as the memory budget allows.
 
     Raises:
-      ValueError: `chunk` is below 1.
+      ValueError: `chunk` is no integer of at least 1, or the explanation cannot be divided.
     """
-    _bounded(caller, chunk)
+    chunk = _bounded(caller, chunk)
     n = (*jnp.shape(jax.tree.leaves(x)[0]), 1)[0]
     each = isinstance(target, list | np.ndarray | jax.Array) and np.shape(target) == (n,)
+    size = min(chunk or rows.value or n, n)
+    if size == n:
+        return explain(x, target)
 
     def some(numbers):
         take = lambda leaf: jnp.asarray(leaf)[numbers]  # noqa: E731
-        return explain(jax.tree.map(take, x), take(target) if each else target)
+        cut = lambda leaf: leaf if len(leaf) == 1 else take(leaf)  # noqa: E731
+        return explain(jax.tree.map(cut, x), take(target) if each else target)
 
-    size = min(chunk or rows.value or n, n)
-    return explain(x, target) if size == n else _in_turns(some, n, size)
+    # Where some other axis is as long as one of the two batches, it is not as long as both.
+    calls = ((n, lambda: explain(x, target)), (size, lambda: some(np.arange(size))))
+    if all(
+        leaf.shape[:1] == (count,)
+        for count, call in calls
+        for leaf in jax.tree.leaves(jax.eval_shape(call))
+    ):
+        return _in_turns(some, n, size)
+    if chunk is None:
+        return explain(x, target)
+    raise ValueError(
+        f"{caller}: chunk is {chunk}, and the explanation has no row for each of the {n} examples; "
+        "expected examples on its first axis. Leave chunk out, or explain at another place."
+    )
+
+
+def by_examples_or_evaluations(
+    caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, chunk: int | None
+) -> Any:
+    """As `by_examples`, where `chunk` bounds the evaluations within `explain`, not the examples."""
+    if _bounded(caller, chunk) is not None:
+        return explain(x, target)
+    return by_examples(caller, explain, x, target, None)
 
 
 def _recorded(value: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], Any], Any, int]:
@@ -301,7 +334,7 @@ def _recorded(value: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], 
 
 def _size(caller: str, n: int, chunk: int | None, cost: int) -> int:
     """Returns how many of n evaluations are computed side by side."""
-    _bounded(caller, chunk)
+    chunk = _bounded(caller, chunk)
     if chunk is not None:
         return min(chunk, n)
     size = min(n, max(1, budget.value * 3 // 4 // max(cost, 1)))  # the rest is for what is around
@@ -319,6 +352,6 @@ def _in_turns(values: Callable[[jax.Array], Any], n: int, size: int) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], outputs)
 
 
-def _bounded(caller, chunk):
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"{caller}: chunk is {chunk}; expected at least 1, or None for no bound.")
+def _bounded(caller: str, chunk: Any) -> int | None:
+    """Returns `chunk` as an int, or None."""
+    return None if chunk is None else at_least(caller, 1, chunk=chunk)[0]

@@ -209,25 +209,29 @@ def score_cam(
     """
     name = "score_cam"
     layout = _Layout(name, channel_axis, input_channel_axis, tokens, resize)
+
+    def explained(x, target):
+        target = _target.settled(name, f, x, target)
+        _, value = _at.split(name, f, x, at)
+        features = layout.grid(x, value)
+        count = features.shape[-1]
+        _, size = layout.place(x, features.ndim)
+
+        def masked(i):
+            mask = _resized(jnp.take(features, i, axis=-1), size)
+            axes = tuple(range(1, mask.ndim))
+            low, high = (end(mask, axes, keepdims=True) for end in (jnp.min, jnp.max))
+            mask = (mask - low) / jnp.where(high > low, high - low, 1)
+            return _target.score(name, f(layout.times(x, mask)), target)
+
+        scores = _input.mapped(name, masked, count, chunk).T
+        weights = jax.nn.softmax(scores).reshape(len(features), *[1] * (features.ndim - 2), count)
+        weights = weights.astype(features.dtype)
+        maps = layout.resized(x, jnp.maximum(jnp.sum(weights * features, -1), 0))
+        return maps.astype(value.dtype)
+
     x = _input.checked(name, x)
-    target = _target.settled(name, f, x, target)
-    _, value = _at.split(name, f, x, at)
-    features = layout.grid(x, value)
-    count = features.shape[-1]
-    _, size = layout.place(x, features.ndim)
-
-    def masked(i):
-        mask = _resized(jnp.take(features, i, axis=-1), size)
-        axes = tuple(range(1, mask.ndim))
-        low, high = (end(mask, axes, keepdims=True) for end in (jnp.min, jnp.max))
-        mask = (mask - low) / jnp.where(high > low, high - low, 1)
-        score = _target.score(name, f(layout.times(x, mask)), target)
-        return score[:, None] * (jnp.arange(count) == i).astype(score.dtype)
-
-    scores = _input.weighted_sum(name, masked, jnp.ones(count), chunk)
-    weights = jax.nn.softmax(scores).reshape(len(features), *[1] * (features.ndim - 2), count)
-    weights = weights.astype(features.dtype)
-    return layout.resized(x, jnp.maximum(jnp.sum(weights * features, -1), 0)).astype(value.dtype)
+    return _input.by_examples_or_evaluations(name, explained, x, target, chunk)
 
 
 @_compile.once

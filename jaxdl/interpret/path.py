@@ -56,14 +56,13 @@ def integrated_gradients(
         for the trapezoid); the rule is unknown; `chunk` is below 1.
     """
     name = "integrated_gradients"
-    x = _input.checked(name, x) if at is None else jax.tree.map(jnp.asarray, x)
+    x, like = _at.arrays(name, f, x, at)
     # Outside of `explained`, since it may be another for each example.
-    like = jax.eval_shape(lambda x: _at.located(name, f, x, at)[1], x)
     base = _input.baselines(name, like, baseline)
-    target = _target.settled(name, f, x, target)
 
     def explained(rows, target):
         x, base = rows
+        target = _target.settled(name, f, x, target)
         g, x = _at.located(name, f, x, at)
 
         def gradient(point):
@@ -72,14 +71,7 @@ def integrated_gradients(
         mean = _mean(name, gradient, x, base, rule, steps, chunk)
         return jax.tree.map(lambda x, b, g: (x - b) * g if multiply else g, x, base, mean)
 
-    return _bounded(name, explained, (x, base), target, chunk)
-
-
-def _bounded(name: str, explained: Callable, rows: Any, target: Any, chunk: int | None) -> Any:
-    """All examples at once where `chunk` bounds the nodes, else as many as there is memory for."""
-    if chunk is not None:
-        return explained(rows, target)
-    return _input.by_examples(name, explained, rows, target, None)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
 
 
 def _mean(name: str, value: Callable, x, base, rule: str, steps: int, chunk: int | None) -> Any:
@@ -142,10 +134,10 @@ def conductance(
     name = "conductance"
     x = _input.checked(name, x)
     base = _input.baselines(name, x, baseline)
-    target = _target.settled(name, f, x, target)
 
     def explained(rows, target):
         x, base = rows
+        target = _target.settled(name, f, x, target)
         g, x = _input.separate(name, f, x)
         way = jax.tree.map(jnp.subtract, x, base)
 
@@ -157,7 +149,7 @@ def conductance(
 
         return _mean(name, flow, x, base, rule, steps, chunk)
 
-    return _bounded(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
 
 
 @_compile.once
@@ -189,10 +181,10 @@ def internal_influence(
     name = "internal_influence"
     x = _input.checked(name, x)
     base = _input.baselines(name, x, baseline)
-    target = _target.settled(name, f, x, target)
 
     def explained(rows, target):
         x, base = rows
+        target = _target.settled(name, f, x, target)
         g, x = _input.separate(name, f, x)
 
         def slope(point):
@@ -201,7 +193,7 @@ def internal_influence(
 
         return _mean(name, slope, x, base, rule, steps, chunk)
 
-    return _bounded(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
 
 
 @_compile.once
@@ -249,11 +241,11 @@ def expected_gradients(
             f"{name}: background of {shapes[1]} for x of {shapes[0]}; expected examples of x's "
             "shape, (M, ...)."
         )
-    target = _target.settled(name, f, whole, target)
     n, m = (jax.tree.leaves(tree)[0].shape[0] for tree in (x, background))
 
     def explained(numbers, target):
         take = lambda tree: jax.tree.map(lambda leaf: leaf[numbers], tree)  # noqa: E731
+        target = _target.settled(name, f, take(whole), target)
         g, _ = _input.separate(name, f, take(whole))
 
         def sample(i):  # draws are those of the whole batch, however it is cut
@@ -272,7 +264,7 @@ def expected_gradients(
 
         return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), chunk)
 
-    return _bounded(name, explained, jnp.arange(n), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, jnp.arange(n), target, chunk)
 
 
 def noisy(key: jax.Array, x: Any, sigma: float) -> Any:

@@ -53,18 +53,25 @@ def ablation(
       ValueError: as `saliency`; the mask is no integers, or does not broadcast.
     """
     name = "ablation"
-    f, x = _at.located(name, f, x, at)
-    base, ids, count = features(name, x, baseline, mask)
-    boxes = _boxes(ids, x, count)
+    x, like = _at.arrays(name, f, x, at)
+    base, numbers, count = features(name, like, baseline, mask)
 
-    def without(i):
-        def replace(box, ids, base, x):
-            return jnp.where(box.of(ids, i) == i, box.of(base, i), box.of(x, i))
+    def explained(rows, target):
+        x, base, ids = rows
+        g, x = _at.located(name, f, x, at)
+        boxes = _boxes(numbers, x, count)
 
-        return jax.tree.map(replace, boxes, ids, base, x)
+        def without(i):
+            def replace(box, ids, base, x):
+                return jnp.where(box.of(ids, i) == i, box.of(base, i), box.of(x, i))
 
-    falls = _falls(name, f, x, target, boxes, without, chunk)
-    return to_values(falls.T, ids, x)
+            return jax.tree.map(replace, boxes, ids, base, x)
+
+        return _falls(name, g, x, target, boxes, without, chunk).T
+
+    rows = x, base, numbers
+    falls = _input.by_examples_or_evaluations(name, explained, rows, target, chunk)
+    return to_values(falls, numbers, like)
 
 
 @_compile.once
@@ -100,18 +107,23 @@ def occlusion(
         leaves gaps between windows.
     """
     name = "occlusion"
-    f, x = _at.located(name, f, x, at)
-    base = _input.baselines(name, x, baseline)
-    target = _target.settled(name, f, x, target)
-    tree = jax.tree.structure(x)
-    leaves, bases = tree.flatten_up_to(x), tree.flatten_up_to(base)
-    windows = _for_each(name, x, "window", window)
-    strides = _for_each(name, x, "stride", stride)
-    falls = []
-    for i, leaf in enumerate(leaves):
-        of_leaf = lambda a, i=i: f(tree.unflatten([*leaves[:i], a, *leaves[i + 1 :]]))  # noqa: E731
-        falls.append(_occlude(name, of_leaf, leaf, bases[i], windows[i], strides[i], target, chunk))
-    return tree.unflatten(falls)
+    x, like = _at.arrays(name, f, x, at)
+    base = _input.baselines(name, like, baseline)
+    tree = jax.tree.structure(like)
+    windows = _for_each(name, like, "window", window)
+    strides = _for_each(name, like, "stride", stride)
+
+    def explained(rows, target):
+        x, base = rows
+        target = _target.settled(name, f, x, target)
+        g, x = _at.located(name, f, x, at)
+        leaves, falls = tree.flatten_up_to(x), []
+        for i, options in enumerate(zip(tree.flatten_up_to(base), windows, strides, strict=True)):
+            of_leaf = lambda a, i=i: g(tree.unflatten([*leaves[:i], a, *leaves[i + 1 :]]))  # noqa: E731
+            falls.append(_occlude(name, of_leaf, leaves[i], *options, target, chunk))
+        return tree.unflatten(falls)
+
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
 
 
 def _for_each(name, x, argument, sizes):
@@ -185,24 +197,34 @@ def permutation(
       ValueError: as `ablation`; there is one example alone.
     """
     name = "permutation"
-    f, x = _at.located(name, f, x, at)
-    _, ids, count = features(name, x, 0.0, mask)
+    x, like = _at.arrays(name, f, x, at)
+    _, numbers, count = features(name, like, 0.0, mask)
     n = _input.batch_size(name, x)
     if n < 2:
         raise ValueError(f"{name}: x has {n} example; expected others to exchange with.")
-    boxes = _boxes(ids, x, count)
+    # Features come from all examples, also where some of them are explained at a time.
+    value = lambda x, _: _at.located(name, f, x, at)[1]  # noqa: E731
+    everyone = _input.by_examples_or_evaluations(name, value, x, None, chunk)
 
-    def exchanged(i):
-        order = jax.random.permutation(jax.random.fold_in(key, i), n)
+    def explained(rows, target):
+        x, ids, places = rows
+        g, x = _at.located(name, f, x, at)
+        boxes = _boxes(numbers, x, count)
 
-        def replace(box, ids, x):
-            own = box.of(x, i)
-            return jnp.where(box.of(ids, i) == i, own[order], own)
+        def exchanged(i):
+            others = jax.random.permutation(jax.random.fold_in(key, i), n)[places]
 
-        return jax.tree.map(replace, boxes, ids, x)
+            def replace(box, ids, x, everyone):
+                other = box.widened([0], everyone.shape).of(everyone, i)[others]
+                return jnp.where(box.of(ids, i) == i, other, box.of(x, i))
 
-    falls = _falls(name, f, x, target, boxes, exchanged, chunk)
-    return to_values(falls.T, ids, x)
+            return jax.tree.map(replace, boxes, ids, x, everyone)
+
+        return _falls(name, g, x, target, boxes, exchanged, chunk).T
+
+    rows = x, numbers, jnp.arange(n)
+    falls = _input.by_examples_or_evaluations(name, explained, rows, target, chunk)
+    return to_values(falls, numbers, like)
 
 
 def _falls(name, f, x, target, boxes, changed, chunk):
@@ -242,7 +264,7 @@ def features(name: str, x: Any, baseline: Any, mask: Any) -> tuple[Any, Any, int
 
     Args:
       name: the public function's name, for messages.
-      x: arrays (N, ...).
+      x: arrays (N, ...), or their shapes.
       baseline, mask: as for `ablation`.
 
     Returns:
@@ -283,6 +305,33 @@ def _mask_rows(name: str, leaf: jax.Array, ids: np.ndarray) -> np.ndarray:
             "what broadcasts to an example, or with a batch axis a mask of each."
         ) from error
     return ids.reshape(n if of_each else 1, math.prod(shape))
+
+
+def of_coalitions(
+    name: str,
+    f: Callable[[Any], Any],
+    rows: tuple[Any, Any, Any],
+    target: _target.Target,
+    at: str | None,
+    chunk: int | None,
+    explain: Callable[[Callable[[jax.Array], jax.Array]], Any],
+) -> Any:
+    """Returns what `explain(score)` makes of the scores of coalitions, as examples fit in memory.
+
+    Args:
+      name, f, target, at, chunk: those of the public function.
+      rows: x, its baseline, and the feature of each value.
+      explain: from the function `score`, of a coalition (M,) of truth values to the scores (N,) of
+        x without the other features, to a tree of arrays (N, ...).
+    """
+
+    def explained(rows, target):
+        x, base, ids = rows
+        target = _target.settled(name, f, x, target)
+        g, x = _at.located(name, f, x, at)
+        return explain(lambda present: _target.score(name, g(keep(present, ids, x, base)), target))
+
+    return _input.by_examples_or_evaluations(name, explained, rows, target, chunk)
 
 
 def keep(present: jax.Array, ids: Any, x: Any, base: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _compile, _input, _target
+from jaxdl.interpret import _at, _compile, _input, _target
 
 __all__ = ["rise"]
 
@@ -25,7 +25,7 @@ def rise(
     samples: int = 2048,
     cells: int = 7,
     keep: float = 0.5,
-    chunk: int | None = 64,
+    chunk: int | None = None,
 ) -> Any:
     """The mean score of x seen through random smooth masks, by what each mask let through.
 
@@ -50,17 +50,16 @@ def rise(
         in (0, 1).
     """
     name = "rise"
-    f, x = _input.separate(name, f, x)
-    base = _input.baselines(name, x, baseline)
+    x, like = _at.arrays(name, f, x, None)
+    base = _input.baselines(name, like, baseline)
     samples, cells = _input.at_least(name, 1, samples=samples, cells=cells)
-    leaves, tree = jax.tree.flatten(x)
+    leaves, tree = jax.tree.flatten(like)
     if any(leaf.ndim != 4 for leaf in leaves) or not 0 < keep < 1:
         raise ValueError(
             f"{name}: x has shape {', '.join(str(leaf.shape) for leaf in leaves)}, keep={keep}; "
             "expected images (N, H, W, C) and a chance between 0 and 1. Take ablation or lime for "
             "inputs of another kind."
         )
-    target = _target.settled(name, f, x, target)
 
     def mask(key, leaf):
         """Returns a stretched and shifted grid, (H, W)."""
@@ -72,12 +71,19 @@ def rise(
         corner = [jax.random.randint(k, (), 0, n) for k, n in zip(shifts, sizes, strict=True)]
         return jax.lax.dynamic_slice(jax.image.resize(grid, large, "linear"), corner, shape)
 
-    def masked(i):
-        keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
-        masks = tree.unflatten([mask(*of) for of in zip(keys, leaves, strict=True)])
-        seen = jax.tree.map(lambda m, x, b: b + m[..., None] * (x - b), masks, x, base)
-        score = _target.score(name, f(seen), target)
-        return jax.tree.map(lambda m: score[:, None, None] * m.astype(score.dtype), masks)
+    def explained(rows, target):
+        x, base = rows
+        target = _target.settled(name, f, x, target)
+        g, x = _input.separate(name, f, x)
 
-    weights = jnp.full(samples, 1 / (samples * keep))
-    return _input.weighted_sum(name, masked, weights, chunk)
+        def masked(i):
+            keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
+            masks = tree.unflatten([mask(*of) for of in zip(keys, leaves, strict=True)])
+            mixed = jax.tree.map(lambda m, x, b: b + m[..., None] * (x - b), masks, x, base)
+            score = _target.score(name, g(mixed), target)
+            return jax.tree.map(lambda m: score[:, None, None] * m.astype(score.dtype), masks)
+
+        weights = jnp.full(samples, 1 / (samples * keep))
+        return _input.weighted_sum(name, masked, weights, chunk)
+
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)

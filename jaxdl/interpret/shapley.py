@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.interpret import _at, _compile, _input, _target
-from jaxdl.interpret.perturbation import features, keep, to_values
+from jaxdl.interpret.perturbation import features, of_coalitions, to_values
 
 __all__ = ["shapley_sampling", "shapley_values"]
 
@@ -47,14 +47,13 @@ def shapley_values(
       ValueError: as `ablation`; there are more than 16 features: use `shapley_sampling`.
     """
     name = "shapley_values"
-    f, x = _at.located(name, f, x, at)
-    base, ids, count = features(name, x, baseline, mask)
+    x, like = _at.arrays(name, f, x, at)
+    base, ids, count = features(name, like, baseline, mask)
     if count > MOST:
         raise ValueError(
             f"{name}: {count} features make 2^{count} coalitions; expected at most {MOST}: join "
             "features by mask=, or use shapley_sampling."
         )
-    target = _target.settled(name, f, x, target)
     members = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
     size = members.sum(1)
     weight = lambda s: 1 / (count * math.comb(count - 1, s))  # noqa: E731
@@ -63,12 +62,15 @@ def shapley_values(
     shares = jnp.asarray(np.where(members == 1, entering[:, None], -leaving[:, None]))
     present = jnp.asarray(members, bool)
 
-    def coalition(i):
-        score = _target.score(name, f(keep(present[i], ids, x, base)), target)
-        return score[:, None] * shares[i].astype(score.dtype)
+    def explain(score):
+        def coalition(i):
+            gain = score(present[i])
+            return gain[:, None] * shares[i].astype(gain.dtype)
 
-    values = _input.weighted_sum(name, coalition, jnp.ones(2**count), chunk)
-    return to_values(values, ids, x)
+        return _input.weighted_sum(name, coalition, jnp.ones(2**count), chunk)
+
+    values = of_coalitions(name, f, (x, base, ids), target, at, chunk, explain)
+    return to_values(values, ids, like)
 
 
 @_compile.once
@@ -104,24 +106,22 @@ def shapley_sampling(
       ValueError: as `ablation`; `orders` is below 1.
     """
     name = "shapley_sampling"
-    f, x = _at.located(name, f, x, at)
-    base, ids, count = features(name, x, baseline, mask)
+    x, like = _at.arrays(name, f, x, at)
+    base, ids, count = features(name, like, baseline, mask)
     (orders,) = _input.at_least(name, 1, orders=orders)
-    target = _target.settled(name, f, x, target)
 
-    def gains(order):
-        """What each feature adds when they come in by this order, (N, M)."""
-        rank = jnp.argsort(order)
+    def explain(score):
+        def gains(order):
+            """What each feature adds when they come in by this order, (N, M)."""
+            rank = jnp.argsort(order)
+            scores = jax.lax.map(lambda t: score(rank < t), jnp.arange(count + 1))
+            return jnp.diff(scores, axis=0)[rank].T
 
-        def upto(t):
-            return _target.score(name, f(keep(rank < t, ids, x, base)), target)
+        def both_ways(i):
+            order = jax.random.permutation(jax.random.fold_in(key, i), count)
+            return (gains(order) + gains(order[::-1])) / 2
 
-        scores = jax.lax.map(upto, jnp.arange(count + 1))
-        return jnp.diff(scores, axis=0)[rank].T
+        return _input.weighted_sum(name, both_ways, jnp.full(orders, 1 / orders), chunk)
 
-    def both_ways(i):
-        order = jax.random.permutation(jax.random.fold_in(key, i), count)
-        return (gains(order) + gains(order[::-1])) / 2
-
-    values = _input.weighted_sum(name, both_ways, jnp.full(orders, 1 / orders), chunk)
-    return to_values(values, ids, x)
+    values = of_coalitions(name, f, (x, base, ids), target, at, chunk, explain)
+    return to_values(values, ids, like)

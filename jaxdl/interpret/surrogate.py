@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdl._precision import widen
 from jaxdl.interpret import _at, _compile, _input, _target
-from jaxdl.interpret.perturbation import features, keep, to_values
+from jaxdl.interpret.perturbation import features, of_coalitions, to_values
 
 __all__ = ["kernel_shap", "lime"]
 
@@ -54,21 +54,21 @@ def kernel_shap(
       ValueError: as `ablation`; there are fewer samples than 2 M.
     """
     name = "kernel_shap"
-    f, x = _at.located(name, f, x, at)
-    base, ids, count = features(name, x, baseline, mask)
+    x, like = _at.arrays(name, f, x, at)
+    base, ids, count = features(name, like, baseline, mask)
     samples = max(1024, 4 * count) if samples is None else samples
     (samples,) = _input.at_least(f"{name} of {count} features", 2 * count, samples=samples)
-    target = _target.settled(name, f, x, target)
-    empty, whole = (widen(_target.score(name, f(v), target)) for v in (base, x))
+    run = functools.partial(of_coalitions, name, f, (x, base, ids), target, at, chunk)
+    empty, whole = run(lambda score: [widen(score(jnp.full(count, all))) for all in (False, True)])
     if count == 1:
-        return to_values((whole - empty)[:, None], ids, x)
+        return to_values((whole - empty)[:, None], ids, like)
     half, weights = _coalitions(key, count, samples // 2)
 
-    def score(i):  # coalitions and their complements take turns
-        present = half[i // 2] ^ (i % 2 == 1)
-        return widen(_target.score(name, f(keep(present, ids, x, base)), target))
+    def explain(score):  # coalitions and their complements take turns
+        alternate = lambda i: widen(score(half[i // 2] ^ (i % 2 == 1)))  # noqa: E731
+        return _input.mapped(name, alternate, 2 * len(half), chunk).T
 
-    scores = _input.mapped(name, score, 2 * len(half), chunk)
+    scores = run(explain).T
     # Of a pair z, 1 - z the regression sees half the difference of the scores, (z - 1/2) . values;
     # the values are their mean, which the sum fixes, and what `_fit` finds across it.
     mean = (whole - empty) / count
@@ -77,7 +77,7 @@ def kernel_shap(
     centre = jnp.mean(half.astype(scores.dtype) - 0.5, axis=1, keepdims=True) * (whole - empty)
     values = _fit(design, weights, (scores[::2] - scores[1::2]) / 2 - centre, 0.0)
     values += mean - jnp.mean(values, axis=0)
-    return to_values(values.T, ids, x)
+    return to_values(values.T, ids, like)
 
 
 def _coalitions(key: jax.Array, count: int, pairs: int) -> tuple[jax.Array, jax.Array]:
@@ -175,21 +175,20 @@ def lime(
         the ridge below 0.
     """
     name = "lime"
-    f, x = _at.located(name, f, x, at)
-    base, ids, count = features(name, x, baseline, mask)
+    x, like = _at.arrays(name, f, x, at)
+    base, ids, count = features(name, like, baseline, mask)
     (samples,) = _input.at_least(f"{name} of {count} features", count + 1, samples=samples)
     if not width > 0 or not ridge >= 0:
         raise ValueError(
             f"{name}: width={width}, ridge={ridge}; expected a width above 0, and a ridge of 0 or "
             "more."
         )
-    target = _target.settled(name, f, x, target)
     present = jax.random.bernoulli(key, 0.5, (samples, count))
 
-    def score(i):
-        return widen(_target.score(name, f(keep(present[i], ids, x, base)), target))
+    def explain(score):
+        return _input.mapped(name, lambda i: widen(score(present[i])), samples, chunk).T
 
-    scores = _input.mapped(name, score, samples, chunk)
+    scores = of_coalitions(name, f, (x, base, ids), target, at, chunk, explain).T
     design = present.astype(scores.dtype)
     far = 1 - jnp.sqrt(jnp.mean(design, axis=1))
     logits = -(far**2) / (2 * width**2)
@@ -198,4 +197,4 @@ def lime(
     # Less the weighted means there is no intercept, which the ridge must not shrink.
     centred = lambda a: a - jnp.average(a, axis=0, weights=shares)  # noqa: E731
     values = _fit(centred(design), weights, centred(scores), ridge)
-    return to_values(values.T, ids, x)
+    return to_values(values.T, ids, like)

@@ -160,6 +160,74 @@ def test_memory_budget_cuts_examples_and_evaluations():
         interpret.memory_budget(0)
 
 
+IMAGES = np.random.default_rng(6).normal(size=(5, 4, 4, 2)).astype(np.float32)
+QUARTERS = np.arange(4)[:, None, None] // 2 * 2 + np.arange(4)[:, None] // 2
+MASKS = np.stack([QUARTERS, 3 - QUARTERS, QUARTERS // 2, QUARTERS % 2, QUARTERS])
+BASE = {"images": IMAGES[::-1] / 2, "scales": 0}
+KEY = {"key": jax.random.key(0)}
+COALITIONS = {"baseline": BASE, "mask": {"images": MASKS, "scales": None}}
+PERTURBATIONS = {
+    "ablation": COALITIONS,
+    "kernel_shap": KEY | COALITIONS,
+    "rise": KEY | {"baseline": BASE, "samples": 6, "cells": 2},
+    "occlusion": {"window": (2, 2, 2), "stride": 2, "baseline": BASE},
+    "permutation at": KEY | {"mask": MASKS, "at": "hidden"},
+    "score_cam": {"at": "hidden", "resize": False},
+}
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_memory_budget_cuts_examples_of_perturbations(name):
+    """Masks, baselines and integers go with their examples; draws do not depend on the division."""
+    scales = np.arange(1, 6) if name != "score_cam" else np.ones(5, np.float32)
+    x = {"images": IMAGES, "scales": scales}
+    method = getattr(interpret, name.split()[0])
+    sizes = []
+
+    def f(x):
+        sizes.append(len(x["images"]))
+        with jax.named_scope("hidden"):
+            h = jnp.tanh(x["images"] @ W[0, :2, :3])
+        return (h * h).mean((1, 2)) * x["scales"][:, None].astype(h.dtype)
+
+    def explain():
+        sizes.clear()
+        explained = method(f, x, target="argmax", **PERTURBATIONS[name])
+        return explained["images"] if isinstance(explained, dict) else explained
+
+    expected = explain()
+    assert set(sizes) == {5}
+    with interpret.memory_budget(2000):
+        given = explain()
+    assert min(sizes) < 5
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_values_without_a_row_for_each_example_are_not_divided():
+    """With as many steps as examples at a time, shapes alone look like those of examples."""
+    w = jnp.asarray(W[0])
+
+    def f(x):
+        with jax.named_scope("joined"):
+            h = jnp.tanh(x).reshape(-1, 4)
+        with jax.named_scope("steps"):
+            h = jnp.swapaxes((h @ w).reshape(*x.shape[:2], 5), 0, 1)
+        return (h**2).sum((0, 2))
+
+    x = np.stack([X, X - 1, X + 1], 1)
+    for at, batch in (("joined", x), ("steps", x), ("steps", x[:, :2])):
+        explain = lambda at=at, x=batch, **options: interpret.saliency(f, x, at=at, **options)
+        with interpret.memory_budget(1):
+            np.testing.assert_array_equal(explain(), explain(chunk=3), err_msg=at)
+        with pytest.raises(ValueError, match="no row for each of the 3 examples"):
+            explain(chunk=2)
+    base = np.linspace(-1, 1, 36, dtype=np.float32).reshape(9, 4)
+    explain = lambda: interpret.integrated_gradients(f, x, at="joined", baseline=base, steps=2)
+    expected = explain()
+    with interpret.memory_budget(400):
+        np.testing.assert_allclose(explain(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_constants_are_not_evaluated_while_compiling():
     """The matrix product of two constants is left for the run, also in the user's own `jit`."""
     f = lambda x: x @ (jnp.asarray(W[0]) @ W[0].T) @ W[0]

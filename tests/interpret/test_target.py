@@ -67,6 +67,26 @@ def test_a_class_out_of_range_is_refused_before_any_trace_hides_it(target):
             pytest.fail(name)
 
 
+def test_chunks_are_verified_and_hide_no_class_out_of_range():
+    divided = 0
+    for name, of in callers().items():
+        parameters = inspect.signature(getattr(interpret, name, of)).parameters
+        parameters = parameters | inspect.signature(getattr(evaluate, name, of)).parameters
+        if "chunk" not in parameters and name not in ("smooth", "expectation"):
+            continue
+        divided += 1
+        options = {"mask": np.array([0, 1, 1, 1])} if "mask" in parameters else {}
+        for chunk in (0, 2.0, "auto", True, np.ones(2, int)):
+            with pytest.raises(ValueError, match=r"chunk is .*; expected an integer of at least 1"):
+                of(network, X, target=0, chunk=chunk, **options)
+                pytest.fail(f"{name}, chunk {chunk}")
+        for target in (3, [0, 3]):
+            with pytest.raises(ValueError, match="target is 3; expected a class of 0 to 2"):
+                of(network, X, target=target, chunk=np.int8(1), **options)
+                pytest.fail(name)
+    assert divided > 30
+
+
 @pytest.mark.parametrize(
     "f, target, words",
     [

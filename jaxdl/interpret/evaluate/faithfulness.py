@@ -41,7 +41,7 @@ def insertion(
     target: _target.Target = None,
     baseline: Any = 0.0,
     steps: int = 50,
-    chunk: int | None = 10,
+    chunk: int | None = None,
 ) -> Curve:
     """The scores as features come in, those with the greatest attribution first.
 
@@ -73,7 +73,7 @@ def deletion(
     target: _target.Target = None,
     baseline: Any = 0.0,
     steps: int = 50,
-    chunk: int | None = 10,
+    chunk: int | None = None,
 ) -> Curve:
     """The scores as features go out, those with the greatest attribution first.
 
@@ -93,7 +93,7 @@ def pixel_flipping(
     attributions: Any,
     *,
     target: _target.Target = None,
-    chunk: int | None = 10,
+    chunk: int | None = None,
 ) -> Curve:
     """`deletion` of one feature after the other, which change their sign.
 

@@ -14,14 +14,14 @@ def pointing_game(attributions: jax.Array, mask: jax.Array) -> jax.Array:
     Zhang et al. 2018 (arXiv 1608.00507), sec. 4.1.
 
     Args:
-      attributions: (N, ...).
+      attributions: (N, ...), one array.
       mask: like the attributions, of truth values.
 
     Returns:
       (N,) bool.
 
     Raises:
-      ValueError: the shapes differ, or the mask holds no truth values.
+      ValueError: the shapes differ, one is a tree, or the mask has no truth values.
     """
     found, inside = _flat("pointing_game", attributions, mask)
     return jnp.take_along_axis(inside, jnp.argmax(found, axis=1)[:, None], axis=1)[:, 0]
@@ -82,10 +82,16 @@ def top_k_intersection(attributions: jax.Array, mask: jax.Array, k: int) -> jax.
 
 
 def _flat(name, attributions, mask):
-    mask = jnp.asarray(mask)
-    if attributions.shape != mask.shape or mask.dtype != bool:
+    if not jax.tree_util.all_leaves([attributions, mask]):
+        trees = jax.tree.structure(attributions), jax.tree.structure(mask)
+        raise ValueError(
+            f"{name}: attributions are {trees[0]} and the mask is {trees[1]}; expected one "
+            "array of each. Compare each array of a tree with its own mask."
+        )
+    attributions, mask = jnp.asarray(attributions), jnp.asarray(mask)
+    if attributions.shape != mask.shape or mask.dtype != bool or mask.ndim == 0:
         raise ValueError(
             f"{name}: attributions {attributions.shape} and a mask {mask.dtype}{list(mask.shape)}; "
-            "expected truth values of the same shape."
+            "expected truth values of the same shape, (N, ...)."
         )
     return attributions.reshape(len(mask), -1), mask.reshape(len(mask), -1)

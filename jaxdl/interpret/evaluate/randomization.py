@@ -34,8 +34,9 @@ def random_parameters(
         x)[0]`, or with the trained ones merged in.
       key: a PRNG key.
       models: how many networks.
-      batching: "vmap" runs them side by side, "map" one after the other in the same program; "auto"
-        maps on a CPU, where convolutions by many kernels at once are slow.
+      batching: "vmap" runs as many side by side as `memory_budget` allows, "map" one after the
+        other in the same program; "auto" maps on a CPU, where convolutions by many kernels at once
+        are slow.
 
     Returns:
       (models, N), the rank correlation of the attributions' sizes, from -1 to 1; near 0 is best.
@@ -45,16 +46,18 @@ def random_parameters(
       >>> redraw = lambda key: jaxdl.init(model, key, images)[0]
       >>> evaluate.random_parameters(explain, params, redraw, key=key, models=100).mean()
     """
-    (models,) = _input.at_least("random_parameters", 1, models=models)
+    name = "random_parameters"
+    (models,) = _input.at_least(name, 1, models=models)
     given = jax.jit(explain)(params)
-    keys = jax.random.split(key, models)
 
-    def one(key):
-        return agreement(explain(redraw(key)), given)
+    in_turn = batching == "map" or (batching == "auto" and jax.default_backend() == "cpu")
 
-    if batching == "map" or (batching == "auto" and jax.default_backend() == "cpu"):
-        return jax.jit(lambda keys: jax.lax.map(one, keys))(keys)
-    return jax.jit(jax.vmap(one))(keys)
+    @jax.jit
+    def run(key):
+        one = lambda i: agreement(explain(redraw(jax.random.fold_in(key, i))), given)  # noqa: E731
+        return _input.mapped(name, one, models, 1 if in_turn else None)
+
+    return run(key)
 
 
 def random_label(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _target
+from jaxdl.interpret import _input, _target
 from jaxdl.interpret.evaluate.faithfulness import Curve
 
 __all__ = ["road"]
@@ -72,7 +72,7 @@ def road(
         return _target.score(name, f(seen), target)
 
     counts = jnp.asarray([round(share * flat.shape[1]) for share in cuts], rank.dtype)
-    scores = jax.lax.map(score, counts).T
+    scores = _input.mapped(name, lambda i: score(counts[i]), len(cuts), None).T
     return Curve(scores, jnp.trapezoid(scores, jnp.asarray(cuts, scores.dtype), axis=1))
 
 

@@ -27,7 +27,9 @@ def sensitivity_max(
 ) -> jax.Array:
     """The greatest relative change of the explanation within a small box around x.
 
-    Yeh et al. 2019 (arXiv 1901.09392), def. 4.1, estimated from random points.
+    Yeh et al. 2019 (arXiv 1901.09392), def. 4.1, estimated from random points, over the norm of the
+    explanation of x. Where that is 0 everywhere, it is the change itself, in units of the
+    explanation, as in the paper.
 
     Args:
       method: any attribution.
@@ -61,4 +63,5 @@ def sensitivity_max(
         return jnp.linalg.norm(explain(moved) - given, axis=1)
 
     changes = _input.mapped(name, change, samples, chunk)
-    return jnp.max(changes, axis=0) / jnp.linalg.norm(given, axis=1)
+    size = jnp.linalg.norm(given, axis=1)
+    return jnp.max(changes, axis=0) / jnp.where(size > 0, size, 1)

@@ -115,7 +115,9 @@ def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
         steps = plan(program, set(program.inputs), {})
         found = _walk.walk(steps, [env], _walk.seeds(program, [due, *[None] * len(output)]))
         if place is not None:
-            relevance = _passing(program, _at.place(name, program, place), found, place)
+            value = _at.place(name, program, place)
+            axis = _at.batch_axis(name, f, x, program, value, place)
+            relevance = jnp.moveaxis(_passing(program, value, found, place), axis, 0)
         else:
             leaves = _walk.of_inputs(program, found)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)

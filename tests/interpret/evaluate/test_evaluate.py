@@ -120,6 +120,10 @@ def test_localization_by_hand():
         evaluate.pointing_game(a, mask.astype(jnp.int32))
     with pytest.raises(ValueError, match="k is 5"):
         evaluate.top_k_intersection(a, mask, 5)
+    with pytest.raises(ValueError, match="attributions are .*'a'.*; expected one array of each"):
+        evaluate.relevance_mass({"a": a}, {"a": mask})
+    with pytest.raises(ValueError, match="expected one array of each"):
+        evaluate.relevance_rank(a, [mask])
 
 
 def test_removed_pixels_solve_the_linear_system():

@@ -24,3 +24,12 @@ def test_the_greatest_change_to_either_side():
 def test_agreement_is_one_of_sizes():
     a = jnp.asarray(array(0, 3, 7), jnp.float32)
     np.testing.assert_allclose(evaluate.agreement(a, -a), 1, rtol=1e-6)
+
+
+def test_an_explanation_of_zeros_has_the_change_itself():
+    """The explanation is max(x - 2, 0): 0 at x = 2, or for all near points, or 1 at x = 3."""
+    method = lambda f, x, target: jnp.maximum(x - 2, 0)
+    x = np.array([[2.0], [1.0], [3.0]], np.float32)
+    options = {"key": new_key(), "radius": 0.1, "samples": 50}
+    change = evaluate.sensitivity_max(method, lambda x: x.sum(1), x, **options)
+    assert 0.09 < change[0] <= 0.1001 and change[1] == 0 and 0.09 < change[2] <= 0.1001

@@ -260,6 +260,28 @@ def test_relevance_between_layers():
         assert np.all(np.abs(without_bias - score) < np.abs(score) + 1)
 
 
+@pytest.mark.parametrize("n", [3, 6])
+def test_relevance_at_a_place_inside_of_vmap_has_the_examples_first(n):
+    """`w.T @ row` puts them last, as Equinox's layers do; with 6 of them the shape is the same."""
+    with double():
+        w, v, x = array(0, 4, 6), array(2, 6, 2), array(3, n, 4)
+
+        def row(x):
+            with jax.named_scope("hidden"):
+                h = w.T @ x
+            return v.T @ jax.nn.relu(h) + 1
+
+        def batch(x):
+            with jax.named_scope("hidden"):
+                h = x @ w
+            return jax.nn.relu(h) @ v + 1
+
+        explain = lambda f, x: interpret.lrp(f, x, target=1, at="hidden", **SMALL)
+        for f in (batch, jax.vmap(row), jax.vmap(jax.jit(row))):
+            relevance = run(explain, f, x)
+            np.testing.assert_allclose(relevance, np.maximum(x @ w, 0) * v[:, 1], atol=1e-7)
+
+
 def test_relevances_are_differentiable_in_the_parameters():
     """Zennit cannot (183); against finite differences."""
     with double():
