@@ -7,7 +7,7 @@ A factor that is always between 0 and 1 is a gate, however it is written: as `ja
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import jax
@@ -48,6 +48,15 @@ INDICES = {
 }
 """Which operands say where values are moved to or which of them is chosen."""
 
+CHOOSING = {
+    **dict.fromkeys(
+        ("dynamic_slice", "gather", "reduce_max", "reduce_min", "sort", "top_k"), slice(0, 1)
+    ),
+    **dict.fromkeys(("concatenate", "stack"), slice(None)),
+    "select_n": slice(1, None),
+}
+"""Operations whose first output is made of values of some operands, or of 0: which operands."""
+
 
 class Bounds:
     """The bounds of a program's values.
@@ -65,7 +74,7 @@ class Bounds:
         program: Program,
         maker: dict[Value, Operation],
         depends: set[Value],
-        softmax: set[Operation],
+        softmax: Container[Operation],
         constants: dict[Value, Any],
     ):
         self.program, self.maker, self.depends = program, maker, depends
@@ -90,8 +99,19 @@ class Bounds:
             return free
         if operation in self.softmax or operation.name == "logistic":
             return np.float64(0), np.float64(1)
+        if operation.name == "exp":
+            return np.float64(0), np.float64(np.inf)
         if operation.name in ("tanh", "erf"):
             return np.float64(-1), np.float64(1)
+        if operation.name == "div" and self._is_share(*operation.inputs):
+            return np.float64(0), np.float64(1)
+        if operation.name in CHOOSING:
+            parts = operation.inputs[CHOOSING[operation.name]]
+            ends = [self.of(part) for part in parts]
+            low, high = (
+                np.array([end[k].min() if k == 0 else end[k].max() for end in ends]) for k in (0, 1)
+            )
+            return np.minimum(low.min(), 0), high.max()
         if operation.name in MONOTONE:
             pairs = [self.of(a) for a in operation.inputs]
             if all(np.all(np.isinf(low)) and np.all(np.isinf(high)) for low, high in pairs):
@@ -112,6 +132,21 @@ class Bounds:
                 ]
             return np.asarray(moved[0]), np.asarray(moved[1])
         return free
+
+    def _is_share(self, part: Atom, total: Atom) -> bool:
+        """Whether a value is divided by a sum of itself and others, none of them negative."""
+        while (maker := self.maker.get(total)) is not None:  # pyright: ignore[reportArgumentType]
+            if maker.name in ("reduce_sum", "scatter-add"):
+                whole = maker.inputs[-1]
+                return part == whole and bool(np.all(self.of(part)[0] >= 0))
+            if maker.name not in (*STRUCTURAL, "add", "max"):
+                return False
+            depending = [atom for atom in maker.inputs if atom in self.depends]
+            others = [self.of(atom)[0] for atom in maker.inputs if atom not in self.depends]
+            if len(depending) != 1 or (maker.name == "add" and np.any(others[0] < 0)):
+                return False
+            (total,) = depending
+        return False
 
     def constant(self, atom: Atom) -> np.ndarray | None:
         """A value that is known before the program runs."""

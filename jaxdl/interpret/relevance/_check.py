@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ def release(explained: Any, verify: Callable[[np.ndarray], None]) -> Any:
 
     def one(part: Explained) -> Any:
         if not isinstance(part.columns, Tracer):
-            verify(np.asarray(part.columns).reshape(-1, part.columns.shape[-1]))
+            verify(np.reshape(part.columns, (-1, part.columns.shape[-1])))
         return part.values
 
     return jax.tree.map(one, explained, is_leaf=lambda part: isinstance(part, Explained))
@@ -54,7 +55,7 @@ def magnitude(score: jax.Array, output: list[jax.Array]) -> jax.Array:
 def _rows(leaves: list[jax.Array]) -> jax.Array:
     """Returns all values of each example, in a dtype of 32 bits or more."""
     dtype = jnp.float64 if any(a.dtype == jnp.float64 for a in leaves) else jnp.float32
-    return jnp.concatenate([a.reshape(len(a), -1).astype(dtype) for a in leaves], 1)
+    return jnp.concatenate([a.reshape(len(a), math.prod(a.shape[1:])).astype(dtype) for a in leaves], 1)
 
 
 def warn_about_relevance(columns: np.ndarray) -> None:

@@ -72,11 +72,11 @@ class Structure:
         self.root: dict[Value, Value] = {v: v for v in self.depends}
         self.softmax: dict[Operation, Exponentials] = {}
         self.logsumexp: dict[Operation, Exponentials] = {}
+        self.bounds = Bounds(program, self.maker, self.depends, self.softmax, self.known)
         # The values that no product has made: what it makes of these is the first layer.
         self.fresh = set(program.inputs) & active if fresh is None else fresh
         for operation in program.operations:
             self._read(operation)
-        self.bounds = Bounds(program, self.maker, self.depends, set(self.softmax), self.known)
         if layers:
             self._separate_biases()
 
@@ -108,6 +108,8 @@ class Structure:
         self._exponentials(operation)
         out = operation.outputs[0]
         special = operation in self.softmax or operation in self.logsumexp
+        # By a mask that does not depend on x, a case is taken whole, and passes nothing elsewhere.
+        special |= name == "select_n" and operation.inputs[0] not in self.depends
         if name in ELEMENTWISE and not special and not self.is_complex(operation):
             shapes = self.program.shapes
             roots = {self.root[value] for value in depending}
@@ -269,33 +271,72 @@ class Structure:
                 return set()
             inner = self._varies(source)
             return {along[axis] for axis in inner}
-        if operation.name in ELEMENTWISE:
+        if operation.name == "transpose":
+            inner = self._varies(operation.inputs[0])
+            return {
+                i for i, axis in enumerate(primitives().axes(operation.equation)) if axis in inner
+            }
+        if operation.name in (*ELEMENTWISE, "stop_gradient"):
             return set().union(*(self._varies(a) for a in operation.inputs)) & every
         return every
 
     def _exponentials(self, operation: Operation) -> None:
         """Finds softmax, exp(z) / sum(exp(z)), and logarithms of sum(exp(z)).
 
-        z may be x less its maximum, and single terms may be masked or weighted by constants.
+        z may be x less its maximum, and single terms may be masked or weighted by constants. The
+        quotient may be a product with the reciprocal or exp(z - log(sum(exp(z)))).
         """
-        if operation.name not in ("div", "log") or not self.depends.issuperset(operation.outputs):
+        name, inputs = operation.name, operation.inputs
+        if name in ("div", "log"):
+            pairs = [(inputs[0], self._made_by(inputs[-1], KEEPING))]
+        elif name == "mul":
+            pairs = [(a, self._reciprocal(b)) for a, b in (inputs, inputs[::-1])]
+        elif name == "exp":
+            pairs = [(operation.outputs[0], self._logarithm(inputs[0]))]
+        else:
             return
-        total = self._made_by(operation.inputs[-1], KEEPING)
-        if total is None or total.name != "reduce_sum":
-            return
-        (terms,), axes = total.inputs, primitives().axes(total.equation)
-        exponent = self._exponent(terms)
-        if exponent is None or not isinstance(terms, Value):
-            return
-        logits = self._unshifted(exponent, axes)
-        parts = Exponentials(logits, exponent, terms, total.outputs[0], axes)
-        shapes = self.program.shapes
-        if operation.name == "log":
-            if not self.layers and shapes[operation.outputs[0]].size == shapes[parts.total].size:
-                self.logsumexp[operation] = parts
-        elif self._is_same(self._exponent(operation.inputs[0]), exponent):
-            if self._varies(operation.inputs[1]).isdisjoint(axes):
-                self.softmax[operation] = parts
+        for numerator, total in pairs:
+            if total is None or total.name != "reduce_sum":
+                continue
+            (terms,), axes = total.inputs, primitives().axes(total.equation)
+            exponent = self._exponent(terms)
+            if exponent is None or not isinstance(terms, Value):
+                continue
+            logits = self._unshifted(exponent, axes)
+            parts = Exponentials(logits, exponent, terms, total.outputs[0], axes)
+            shapes = self.program.shapes
+            if name == "log":
+                if (
+                    not self.layers
+                    and shapes[operation.outputs[0]].size == shapes[parts.total].size
+                ):
+                    self.logsumexp[operation] = parts
+            elif name == "exp":
+                start = self.maker[inputs[0]].inputs[0]  # pyright: ignore[reportArgumentType]
+                if isinstance(start, Value) and self._unshifted(start, axes) == logits:
+                    self.softmax[operation] = parts
+            elif self._is_same(self._exponent(numerator), exponent):
+                other = inputs[1 - inputs.index(numerator)]
+                if self._varies(other).isdisjoint(axes):
+                    self.softmax[operation] = parts
+
+    def _reciprocal(self, atom: Atom) -> Operation | None:
+        """The operation that gives d where a value is c / d."""
+        inverse = self._made_by(atom, KEEPING)
+        if inverse is None or inverse.name != "div" or inverse.inputs[0] in self.depends:
+            return None
+        return self._made_by(inverse.inputs[1], KEEPING)
+
+    def _logarithm(self, atom: Atom) -> Operation | None:
+        """The operation that gives s where a value is z - log(s), or z - (log(s) + m)."""
+        difference = self.maker.get(atom) if isinstance(atom, Value) else None
+        if difference is None or difference.name != "sub":
+            return None
+        log = self._made_by(difference.inputs[1], KEEPING)
+        if log is not None and log.name == "add":
+            logs = [self._made_by(a, KEEPING) for a in log.inputs]
+            log = next((part for part in logs if part is not None and part.name == "log"), None)
+        return self._made_by(log.inputs[0], KEEPING) if log and log.name == "log" else None
 
     def _exponent(self, atom: Atom) -> Value | None:
         """z where a value is exp(z), masked or times constants."""
@@ -308,6 +349,12 @@ class Structure:
                 return depending[0]
             if operation.name not in ("convert_element_type", "mul", "select_n"):
                 return None
+            if operation.name == "select_n":  # another case than 0 would be a term of its own
+                others = [
+                    self.bounds.constant(a) for a in operation.inputs[1:] if a != depending[0]
+                ]
+                if not all(value is not None and not np.any(value) for value in others):
+                    return None
             atom = depending[0]
         return None
 
@@ -332,13 +379,12 @@ class Structure:
         return True
 
     def _unshifted(self, exponent: Value, axes: tuple[int, ...]) -> Value:
-        """x where a value is x less its maximum along the axes of a softmax, which does nothing."""
+        """x where a value is x less what is the same along the axes of a softmax, its maximum."""
         operation = self.maker.get(exponent)
         if operation is None or operation.name != "sub":
             return exponent
         x, shift = operation.inputs
-        highest = self._made_by(shift, (*KEEPING, "stop_gradient", "max", "select_n"))
-        if highest is None or highest.name != "reduce_max" or not isinstance(x, Value):
+        if not isinstance(x, Value) or x not in self.depends:
             return exponent
         same = self.program.shapes[x].shape == self.program.shapes[exponent].shape
         return x if same and self._varies(shift).isdisjoint(axes) else exponent
@@ -352,12 +398,18 @@ class Structure:
         return operation
 
     def is_normalizer(self, atom: Atom) -> bool:
-        """Whether a value only scales others: a root or a reciprocal, as of a layer norm."""
-        operation = self._made_by(atom, ("broadcast_in_dim", "reshape", "mul", "expand_dims"))
+        """Whether a value only scales others: a reciprocal or 1 / sqrt(...), as of a layer norm."""
+        operation = self._made_by(atom, ("broadcast_in_dim", *KEEPING, "expand_dims", "transpose"))
         if operation is None:
             return False
-        reciprocal = operation.name == "div" and not self.live(operation)[0]
-        return reciprocal or operation.name in ("rsqrt", "sqrt", "pow")
+        live = self.live(operation)
+        if operation.name == "mul":
+            pairs = zip(operation.inputs, live, strict=True)
+            return all(self.is_normalizer(a) for a, on in pairs if on)
+        if operation.name == "pow" and not live[1]:
+            power = self.bounds.constant(operation.inputs[1])
+            return power is not None and bool(np.all(power < 0))
+        return operation.name == "rsqrt" or (operation.name == "div" and not live[0])
 
     def is_gate(self, atom: Atom) -> bool:
         """Whether a value scales others and carries no signal: from 0 to 1, or 1 / sqrt(...)."""

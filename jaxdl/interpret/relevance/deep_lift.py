@@ -93,10 +93,16 @@ def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
         else:
             g, x = _at.located(name, f, x, at)
             base = _input.baselines(name, x, baseline)
-        program, _ = trace(lambda x: _target.score(name, g(x), target), x)
+
+        def scored(x):
+            output = g(x)
+            return _target.score(name, output, target), output
+
+        program, _ = trace(scored, x)
         steps = plan(program, set(program.inputs), {})
         envs = [program.run(jax.tree.leaves(values)) for values in (x, base)]
-        given = _walk.seeds(program, [jnp.ones_like(read(envs[0], program.outputs[0]))])
+        ones = jnp.ones_like(read(envs[0], program.outputs[0]))
+        given = _walk.seeds(program, [ones, *[None] * (len(program.outputs) - 1)])
         found = _walk.walk(steps, envs, given)
         slopes = [found.get(v, _walk.zeros(envs[0][v])) for v in program.inputs]
         scores = [_walk.number(read(env, program.outputs[0])) for env in envs]
@@ -106,7 +112,9 @@ def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
         ]
         kinds = (shape.dtype for shape in program.shapes.values())
         eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
-        columns = _check.sums(parts, *scores, jnp.full_like(scores[0], 0.01 + 16 * eps))
+        outputs = [read(env, atom) for env in envs for atom in program.outputs[1:]]
+        allowed = (0.01 + 16 * eps) * _check.magnitude(scores[0], [scores[1], *outputs])
+        columns = _check.sums(parts, *scores, allowed)
         like = zip(parts if multiply else slopes, program.inputs, strict=True)
         leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
         return _check.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
@@ -116,16 +124,16 @@ def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
 
 def _verify(columns: np.ndarray) -> None:
     """Refuses attributions that differ from the difference of the scores by more than rounding."""
-    total, size, _, score, base, tolerance = columns.T
+    total, size, _, score, base, allowed = columns.T
     with np.errstate(invalid="ignore"):  # infinite scores
         error = np.where((score == base) & (total == 0), 0, np.abs(total - (score - base)))
-        exact = error <= tolerance * (size + np.abs(score) + np.abs(base))
+        exact = error <= np.maximum(allowed, 1e-3 * np.max(allowed, initial=0))
     for i in np.flatnonzero(~(exact & np.isfinite(size)))[:1]:
         raise ValueError(
             f"deep_lift: the attributions of example {i} add up to {total[i]:.4g}, its scores at x "
             f"and at the baseline are {score[i]:.4g} and {base[i]:.4g}; expected their difference. "
-            "Take an f that is finite at both and computes each example by itself, float64, or "
-            "integrated_gradients."
+            "Take an f that is finite at both and computes each example by itself, another "
+            "baseline, float64, or integrated_gradients."
         )
 
 
@@ -189,6 +197,8 @@ def _step(operation: Operation, structure: Structure) -> Step:
     part = range(len(operation.inputs))[PARTLY_LINEAR.get(name, slice(0))]
     if set(given) <= set(part):
         return step(through)
+    if name == "mul" and any(map(structure.is_normalizer, operation.inputs)):
+        return step(lambda inputs, m: _pair(operation, given, inputs, m[0]))
     if name in BILINEAR:
         return step(product)
     if name in ("max", "min") and len(given) == 2:
@@ -385,6 +395,22 @@ def _order(one, other):
     return jnp.where(exist[0] == exist[1], 0.5, jnp.where(exist[1], 1.0, 0.0))
 
 
+def _shorter(none, one, other, both):
+    """As `_order`, but the shorter way counts more, in proportion to the length of the other.
+
+    A layer norm of a baseline without variance scales by 1 / sqrt(eps): the way on which the scale
+    moves last would add and subtract numbers far greater than what there is to explain.
+    """
+    lengths = [
+        _walk.number(jnp.abs(_change(point, none)) + jnp.abs(_change(both, point)))
+        for point in (one, other)
+    ]
+    far = [jnp.where(jnp.isfinite(length), length, jnp.inf) for length in lengths]
+    total = far[0] + far[1]
+    share = far[0] / jnp.where((total > 0) & jnp.isfinite(total), total, 1)
+    return jnp.where((total > 0) & jnp.isfinite(total), share, _order(one, other))
+
+
 def _mean(weight, a, b):
     """weight a + (1 - weight) b, in which what has no weight may be infinite."""
     weight = weight.astype(jnp.real(a).dtype)
@@ -394,8 +420,8 @@ def _mean(weight, a, b):
 def _pair(operation: Operation, given, inputs, m):
     """A function of two values: the mean of its changes when one moves before the other, or after.
 
-    The values of Shapley 1953 for two players. Of a quotient it is the same as the rule of products
-    for a and 1 / b.
+    The values of Shapley 1953 for two players. Of a quotient, and a product with a normalizer, it
+    is a weighted mean.
     """
     i, j = given
     wide = lambda value: jnp.broadcast_to(value, m.shape)  # noqa: E731
@@ -408,10 +434,11 @@ def _pair(operation: Operation, given, inputs, m):
     both, none, one, other = (
         moved(a[i], b[j]) for a, b in ((x, x), (base, base), (x, base), (base, x))
     )
-    weight = _order(one, other)
+    scaled = operation.name in ("div", "mul")
+    weight = _shorter(none, one, other, both) if scaled else _order(one, other)
     of_i = _mean(weight, _change(both, other), _change(one, none))
     of_j = _mean(weight, _change(other, none), _change(both, one))
-    size = m * _size(both, none, one, other)
+    size = m * _size(both, none, _mean(weight, other, one))
     ends = [_derivatives(moved, [run[i], run[j]], m) for run in (x, base)]
     derivatives = [(a + b) / 2 for a, b in zip(*ends, strict=True)]
     return [
@@ -490,6 +517,7 @@ def _weights(parts: Exponentials, envs):
     runs, so that nothing overflows or cancels.
     """
     totals = [jnp.expand_dims(_walk.number(env[parts.total]), parts.axes) for env in envs]
+    totals = [jnp.where(total == 0, 1, total) for total in totals]  # where all terms are masked
     shares = [
         _walk.number(env[parts.terms]) / total for env, total in zip(envs, totals, strict=True)
     ]

@@ -306,7 +306,7 @@ def _per_unit(r, y, eps: float):
     turned.
     """
     if not jnp.iscomplexobj(y):
-        return r / rules.stabilized(y, eps)
+        return rules.per_unit(r, y, eps)
     return jax.lax.complex(_per_unit(r.real, y.real, eps), -_per_unit(r.imag, y.imag, eps))
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "epsilon",
     "flat",
     "gamma",
+    "per_unit",
     "stabilized",
     "w_square",
     "z_plus",
@@ -45,8 +46,16 @@ class InputRule:
 
 
 def stabilized(y: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """y moved away from 0 by `eps`, upwards at 0 itself."""
+    """Moves y away from 0 by `eps`, upwards at 0 itself."""
     return y + jnp.where(y >= 0, eps, -eps).astype(y.dtype)
+
+
+def per_unit(r: jax.Array, y: jax.Array, eps: float = 1e-6) -> jax.Array:
+    """Returns r / y, the relevance of each unit of a sum y, with y stabilized.
+
+    It is NaN where an infinite sum has relevance, which would vanish otherwise.
+    """
+    return jnp.where(jnp.isinf(y) & (r != 0), jnp.nan, r / stabilized(y, eps))
 
 
 def epsilon(eps: float = 1e-6, *, bias: bool = True) -> Rule:
@@ -62,7 +71,7 @@ def epsilon(eps: float = 1e-6, *, bias: bool = True) -> Rule:
 
     def rule(layer, x, w, b, y, r):
         total = y if bias else layer.apply(x, w)
-        return x * layer.back(r / stabilized(total, eps), x, w)
+        return x * layer.back(per_unit(r, total, eps), x, w)
 
     return rule
 
@@ -92,7 +101,7 @@ def gamma(gamma: float = 0.25, eps: float = 1e-6, *, bias: bool = True) -> Rule:
             total = layer.apply(up, first) + layer.apply(down, second)
             if bias:
                 total += b + gamma * (jnp.maximum(b, 0) if sign > 0 else jnp.minimum(b, 0))
-            s = jnp.where(sign * y > 0, r / stabilized(total, eps), 0)
+            s = jnp.where(sign * y > 0, per_unit(r, total, eps), 0)
             found = found + up * layer.back(s, x, first) + down * layer.back(s, x, second)
         return found
 
@@ -125,7 +134,7 @@ def alpha_beta(
 
         def share(first, second, b):
             total = layer.apply(up, first) + layer.apply(down, second) + (b if bias else 0)
-            s = r / stabilized(total, eps)
+            s = per_unit(r, total, eps)
             return up * layer.back(s, x, first) + down * layer.back(s, x, second)
 
         found = alpha * share(plus, minus, jnp.maximum(b, 0))
@@ -161,7 +170,7 @@ def box(low: Any, high: Any, eps: float = 1e-6) -> Rule:
         least, most = (jnp.broadcast_to(jnp.asarray(v, x.dtype), x.shape) for v in (low, high))
         plus, minus = jnp.maximum(w, 0), jnp.minimum(w, 0)
         total = layer.apply(x, w) - layer.apply(least, plus) - layer.apply(most, minus)
-        s = r / stabilized(total, eps)
+        s = per_unit(r, total, eps)
         back = lambda v, w: v * layer.back(s, x, w)  # noqa: E731
         return back(x, w) - back(least, plus) - back(most, minus)
 
@@ -179,7 +188,7 @@ def w_square(eps: float = 1e-6) -> Rule:
 
     def rule(layer, x, w, b, y, r):
         total = layer.apply(jnp.ones_like(x), w * w)
-        return layer.back(r / stabilized(total, eps), x, w * w)
+        return layer.back(per_unit(r, total, eps), x, w * w)
 
     return InputRule(rule)
 
