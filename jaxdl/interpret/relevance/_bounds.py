@@ -92,9 +92,10 @@ class Bounds:
         if isinstance(atom, Constant) or atom not in self.depends:
             value = self.constant(atom)
             return free if value is None else (value, value)
-        if self.program.shapes[atom].dtype == bool:
-            return np.float64(0), np.float64(1)
         operation = self.maker.get(atom)
+        if self.program.shapes[atom].dtype == bool:
+            never = operation is not None and operation.name == "eq" and self._differ(operation)
+            return np.float64(0), np.float64(not never)
         if operation is None:
             return free
         if operation in self.softmax or operation.name == "logistic":
@@ -107,6 +108,8 @@ class Bounds:
             return np.float64(0), np.float64(1)
         if operation.name in CHOOSING:
             parts = operation.inputs[CHOOSING[operation.name]]
+            if operation.name == "select_n" and not np.any(self.of(operation.inputs[0])[1]):
+                parts = parts[:1]
             ends = [self.of(part) for part in parts]
             low, high = (
                 np.array([end[k].min() if k == 0 else end[k].max() for end in ends]) for k in (0, 1)
@@ -132,6 +135,11 @@ class Bounds:
                 ]
             return np.asarray(moved[0]), np.asarray(moved[1])
         return free
+
+    def _differ(self, operation: Operation) -> bool:
+        """Whether two compared values have no number in common, as a probability and infinity."""
+        (low, high), (other_low, other_high) = map(self.of, operation.inputs)
+        return bool(np.all(high < other_low) or np.all(low > other_high))
 
     def _is_share(self, part: Atom, total: Atom) -> bool:
         """Whether a value is divided by a sum of itself and others, none of them negative."""

@@ -197,7 +197,9 @@ def _step(operation: Operation, structure: Structure) -> Step:
     part = range(len(operation.inputs))[PARTLY_LINEAR.get(name, slice(0))]
     if set(given) <= set(part):
         return step(through)
-    if name == "mul" and any(map(structure.is_normalizer, operation.inputs)):
+    if name == "mul" and any(scales := [structure.is_normalizer(a) for a in operation.inputs]):
+        given = [0, 1] if scales[1] else [1, 0]
+        values = [operation.inputs[i] for i in given]
         return step(lambda inputs, m: _pair(operation, given, inputs, m[0]))
     if name in BILINEAR:
         return step(product)
@@ -395,20 +397,17 @@ def _order(one, other):
     return jnp.where(exist[0] == exist[1], 0.5, jnp.where(exist[1], 1.0, 0.0))
 
 
-def _shorter(none, one, other, both):
-    """As `_order`, but the shorter way counts more, in proportion to the length of the other.
+def _scale_first(scale, base):
+    """How much the way counts on which a scale moves before what it scales: |s'| / (|s| + |s'|).
 
     A layer norm of a baseline without variance scales by 1 / sqrt(eps): the way on which the scale
     moves last would add and subtract numbers far greater than what there is to explain.
     """
-    lengths = [
-        _walk.number(jnp.abs(_change(point, none)) + jnp.abs(_change(both, point)))
-        for point in (one, other)
-    ]
-    far = [jnp.where(jnp.isfinite(length), length, jnp.inf) for length in lengths]
-    total = far[0] + far[1]
-    share = far[0] / jnp.where((total > 0) & jnp.isfinite(total), total, 1)
-    return jnp.where((total > 0) & jnp.isfinite(total), share, _order(one, other))
+    sizes = jnp.abs(_walk.number(scale)), jnp.abs(_walk.number(base))
+    total = sizes[0] + sizes[1]
+    some = (total > 0) & jnp.isfinite(total)
+    share = sizes[1] / jnp.where(some, total, 1)
+    return jnp.where(some, share, jnp.where(jnp.isinf(sizes[1]), 1.0, 0.5))
 
 
 def _mean(weight, a, b):
@@ -420,8 +419,15 @@ def _mean(weight, a, b):
 def _pair(operation: Operation, given, inputs, m):
     """A function of two values: the mean of its changes when one moves before the other, or after.
 
-    The values of Shapley 1953 for two players. Of a quotient, and a product with a normalizer, it
-    is a weighted mean.
+    The values of Shapley 1953 for two players. Where the second one scales the first, in a quotient
+    and in a product with a normalizer, it is a weighted mean: the numerator's multiplier is that of
+    the mean of both denominators, 2 / (b + b').
+
+    Args:
+      operation: the operation.
+      given: the two operands that depend on the input; what scales is the second.
+      inputs: the operands in both runs.
+      m: the multiplier of the output.
     """
     i, j = given
     wide = lambda value: jnp.broadcast_to(value, m.shape)  # noqa: E731
@@ -434,13 +440,18 @@ def _pair(operation: Operation, given, inputs, m):
     both, none, one, other = (
         moved(a[i], b[j]) for a, b in ((x, x), (base, base), (x, base), (base, x))
     )
-    scaled = operation.name in ("div", "mul")
-    weight = _shorter(none, one, other, both) if scaled else _order(one, other)
+    weight, middle = _order(one, other), jnp.full_like(one, 0.5)
+    if operation.name in ("div", "mul"):
+        scales = [
+            run[j] if operation.name == "mul" else 1 / _walk.number(run[j]) for run in (x, base)
+        ]
+        weight = middle = _scale_first(*scales)
     of_i = _mean(weight, _change(both, other), _change(one, none))
     of_j = _mean(weight, _change(other, none), _change(both, one))
     size = m * _size(both, none, _mean(weight, other, one))
     ends = [_derivatives(moved, [run[i], run[j]], m) for run in (x, base)]
-    derivatives = [(a + b) / 2 for a, b in zip(*ends, strict=True)]
+    (of_x, of_base) = ends
+    derivatives = _mean(middle, of_x[0], of_base[0]), (of_x[1] + of_base[1]) / 2
     return [
         _walk.fit(
             _slope(_zero_where(m == 0, m * part), x[k], base[k], derivative, size),
