@@ -163,5 +163,6 @@ def test_rows_without_a_term_and_empty_batches():
     with double():
         values = interpret.deep_lift(f, X[None])
         np.testing.assert_allclose(values.sum(), f(X[None])[0], atol=1e-9)
-    for method in (interpret.lrp, interpret.deep_lift):
-        assert method(lambda x: x @ U.astype(x.dtype), np.zeros((0, 8), np.float32), target=1).shape == (0, 8)
+    f, empty = (lambda x: x @ U.astype(x.dtype)), np.zeros((0, 8), np.float32)
+    assert interpret.lrp(f, empty, target=1).shape == (0, 8)
+    assert interpret.deep_lift(f, empty, target=1).shape == (0, 8)
