@@ -87,9 +87,10 @@ def pgd(
       ValueError: as for `fgsm`; `steps` is no positive integer.
     """
     given = _input.checked("attack", x)
-    labels = jnp.asarray(labels)
-    count = _target.verify("attack", f, given, "argmax")
+    labels = _target.as_array(labels)
+    count = _target.verify("attack", f, given, "argmax", derivative=True)
     _check_labels(labels, _input.batch_size("attack", given), max(count, 2))
+    labels = jnp.asarray(labels)
     f, x = _input.separate("attack", f, given)
     _check_box(x, epsilon, bounds)
     (steps,) = _input.at_least("pgd", 1, steps=steps)
@@ -121,7 +122,7 @@ def pgd(
     return jax.tree.map(lambda leaf, part: leaf if part is None else part, given, x)
 
 
-def _check_labels(labels: jax.Array, n: int, classes: int) -> None:
+def _check_labels(labels: Any, n: int, classes: int) -> None:
     if labels.shape != (n,):
         raise ValueError(
             f"attack: labels have shape {labels.shape} for {n} examples; expected ({n},). Give a "
@@ -130,7 +131,7 @@ def _check_labels(labels: jax.Array, n: int, classes: int) -> None:
     if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
         raise ValueError(f"attack: labels are {labels.dtype}; expected integers: take argmax(-1).")
     if not isinstance(labels, Tracer):
-        wrong = [int(label) for label in np.asarray(labels) if not 0 <= label < classes]
+        wrong = [int(label) for label in labels if not 0 <= int(label) < classes]
         if wrong:
             raise ValueError(f"attack: label {wrong[0]}; expected a class of 0 to {classes - 1}.")
 

@@ -38,8 +38,8 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
         from the output to scores (N,) or (N, 1).
 
     Returns:
-      (N,). A class out of range raises; where it is known only when the program runs (under `jit`
-      or `vmap`), its score is NaN.
+      (N,) floating-point numbers. A class out of range raises; where it is known only when the
+      program runs (under `jit` or `vmap`), its score is NaN.
 
     Raises:
       ValueError: the target does not fit the output.
@@ -48,6 +48,8 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
         output, target = _scores(caller, target(output)), None
     n, k = _table(caller, output, target)
     output = jnp.reshape(output, (n, k))
+    if not jnp.issubdtype(output.dtype, jnp.inexact):  # a count of votes, or whether a class won
+        output = output.astype(float)
     if target is None:
         return output[:, 0]
     if isinstance(target, str):
@@ -59,10 +61,12 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
     return chosen * jnp.where(valid, 1, jnp.nan).astype(chosen.dtype)
 
 
-def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
+def verify(
+    caller: str, f: Callable[[Any], Any], x: Any, target: Target, *, derivative: bool = False
+) -> int:
     """Returns the number of scores that f gives each example; raises where the target is none.
 
-    Only shapes are computed, and JAX keeps those of a function that it has seen. Here classes are
+    Only shapes are computed, in every call: what f closes over may have changed. Here classes are
     still numbers: under a method's own `jit` or `vmap` one out of range could only give NaN.
 
     Args:
@@ -70,16 +74,17 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
       f: the function to explain.
       x: its input, a tree of arrays with one batch axis.
       target: as for `score`, or ints (K', N).
+      derivative: whether the caller takes the score's derivative.
 
     Raises:
       ValueError: x is no batch; f cannot be traced, or gives no row for each example; the target
-        does not fit, or has a class out of range.
+        does not fit, or has a class out of range; the scores are complex, or have no derivative.
     """
     n = _input.batch_size(caller, x)
     try:
-        output = jax.eval_shape(f, x)
+        output = _shapes(f, x)
         if callable(target):
-            output, target = _scores(caller, jax.eval_shape(target, output)), None
+            output, target = _scores(caller, _shapes(target, output)), None
     except (AttributeError, TypeError) as error:
         # PyTorch names the class of the value that it cannot take, or asks it for its memory.
         foreign = isinstance(error, TypeError) and "Tracer" in str(error)
@@ -97,16 +102,27 @@ def verify(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> int:
             " Give one example a batch axis, x[None], and do not average over examples in f."
         )
     _, k = _table(caller, output, target)
+    kind = output.dtype
+    if jnp.issubdtype(kind, jnp.complexfloating):
+        raise ValueError(
+            f"{caller}: f gives {kind} scores; expected real numbers. Pass lambda x: "
+            "jnp.abs(f(x)), or what else is to be explained of them."
+        )
+    if derivative and not jnp.issubdtype(kind, jnp.floating):
+        raise ValueError(
+            f"{caller}: f gives {kind} scores, which have no gradient; expected floating-point "
+            "scores. Pass logits or probabilities, or explain by ablation, kernel_shap or lime."
+        )
     if target is not None and not isinstance(target, str):
         _classes(caller, target, n, k, several=True)
     return k
 
 
-def each(method: Callable[..., Any]) -> Callable[..., Any]:
+def each(method: Callable[..., Any], *, derivative: bool = False) -> Callable[..., Any]:
     """Verifies f, x and target of a method, and gives several targets and places their meaning.
 
     Targets (K, N) give K explanations, (K, N, ...). A tuple, list or dict of places gives one like
-    it, with the explanation at each place by itself.
+    it, with the explanation at each place by itself. `derivative` is that of `verify`.
     """
 
     name = method.__name__.lstrip("_")
@@ -118,15 +134,20 @@ def each(method: Callable[..., Any]) -> Callable[..., Any]:
             return jax.tree.map(at_one, options["at"])
         if options.get("at") is None:
             _input.checked(name, x)
-        verify(name, f, x, target)
+        verify(name, f, x, target, derivative=derivative)
+        f = _of_parts(name, f, x, target)
         if isinstance(target, list | tuple):
-            target = _as_array(target)
+            target = as_array(target)
         if getattr(target, "ndim", 0) != 2:
             return method(f, x, *args, target=target, **options)
         explain_one = lambda one: method(f, x, *args, target=one, **options)  # noqa: E731
         return jax.vmap(explain_one)(jnp.asarray(target))
 
     return explain
+
+
+each_by_derivative = functools.partial(each, derivative=True)
+"""`each`, of a method that takes the score's derivative."""
 
 
 def settled(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Target:
@@ -150,6 +171,42 @@ def prepare(
     verify(caller, f, x, target)
     g, x = _input.separate(caller, f, x)
     return g, x, settled(caller, g, x, target)
+
+
+def as_array(numbers: Any) -> Any:
+    """Returns classes or labels as an array: NumPy's, with all their bits, where they are known."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(numbers)):
+        return jnp.asarray(numbers)
+    return np.asarray(numbers)
+
+
+def _shapes(f: Callable[[Any], Any], x: Any) -> Any:
+    """Returns the shapes of f(x) as f is now: JAX caches by identity, a new function has none."""
+    return jax.eval_shape(lambda x: f(x), x)
+
+
+def _of_parts(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Callable[[Any], Any]:
+    """Returns f, which of a part of the batch x must give a row for each example of the part."""
+    n = _input.batch_size(caller, x)
+
+    def of_part(part):
+        size = len(jax.tree.leaves(part)[0])
+        if size == n:
+            return f(part)
+        try:
+            output = f(part)
+            shape = (_shapes(target, output) if callable(target) else output).shape
+            if shape[:1] != (size,):
+                raise ValueError(f"the scores have shape {shape}")
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{caller}: f does not take {size} of the {n} examples by themselves ({error}); "
+                "expected a row for each. Pass what belongs to the examples in x, or leave chunk "
+                "out and raise memory_budget."
+            ) from error
+        return output
+
+    return of_part
 
 
 def _scores(caller: str, scores: Any) -> Any:
@@ -190,17 +247,10 @@ def _table(caller: str, output: Any, target: Target) -> tuple[int, int]:
     return shape[0], math.prod(shape[1:])
 
 
-def _as_array(target: Any) -> Any:
-    """Returns a target of numbers as an array: NumPy's where the numbers are known."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(target)):
-        return jnp.asarray(target)
-    return np.asarray(target)
-
-
 def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) -> Any:
     """Returns ints () or (N,), with `several` also (K', N): those that are known are in range."""
     try:
-        classes = _as_array(target)
+        classes = as_array(target)
     except ValueError as error:
         raise ValueError(f"{caller}: target is {target!r}; expected rows of one length.") from error
     if not jnp.issubdtype(classes.dtype, jnp.integer):
@@ -212,8 +262,8 @@ def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) ->
             f"{caller}: target has shape {classes.shape} for {n} examples; expected one int, ints "
             f"({n},), or of a method ints (K, {n}) for K explanations of each."
         )
-    if not isinstance(target, Tracer):
-        wrong = [int(c) for c in np.ravel(target) if not 0 <= c < k]
+    if not isinstance(classes, Tracer):
+        wrong = [int(c) for c in np.ravel(classes) if not 0 <= int(c) < k]
         if wrong and k == 1:
             raise ValueError(
                 f"{caller}: target is {wrong[0]} and f gives one score per example; expected 0. "
@@ -221,4 +271,5 @@ def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) ->
             )
         if wrong:
             raise ValueError(f"{caller}: target is {wrong[0]}; expected a class of 0 to {k - 1}.")
-    return classes
+    # A narrow integer could not be compared with k.
+    return classes.astype(np.int32) if classes.dtype.itemsize < 4 else classes

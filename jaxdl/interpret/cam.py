@@ -21,7 +21,7 @@ __all__ = ["cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "layer_ca
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def cam(
     f: Callable[[Any], Any],
     x: Any,
@@ -68,7 +68,7 @@ def cam(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def grad_cam(
     f: Callable[[Any], Any],
     x: Any,
@@ -104,7 +104,7 @@ def grad_cam(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def grad_cam_plus_plus(
     f: Callable[[Any], Any],
     x: Any,
@@ -144,7 +144,7 @@ def grad_cam_plus_plus(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def layer_cam(
     f: Callable[[Any], Any],
     x: Any,
@@ -235,7 +235,7 @@ def score_cam(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def guided_grad_cam(
     f: Callable[[Any], Any],
     x: Any,

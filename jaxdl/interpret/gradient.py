@@ -14,7 +14,7 @@ __all__ = ["input_x_gradient", "saliency"]
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def saliency(
     f: Callable[[Any], Any],
     x: Any,
@@ -73,7 +73,7 @@ def saliency(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def input_x_gradient(
     f: Callable[[Any], Any],
     x: Any,

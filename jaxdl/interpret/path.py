@@ -18,7 +18,7 @@ RULES = ("gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "t
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def integrated_gradients(
     f: Callable[[Any], Any],
     x: Any,
@@ -102,7 +102,7 @@ def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarra
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def conductance(
     f: Callable[[Any], Any],
     x: Any,
@@ -153,7 +153,7 @@ def conductance(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def internal_influence(
     f: Callable[[Any], Any],
     x: Any,
@@ -197,7 +197,7 @@ def internal_influence(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def expected_gradients(
     f: Callable[[Any], Any],
     x: Any,

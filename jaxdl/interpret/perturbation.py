@@ -136,7 +136,8 @@ def _for_each(name, x, argument, sizes):
 def _occlude(name, f, x, base, window, stride, target, chunk):
     """Returns the occlusion of one array."""
     shape = x.shape[1:]
-    steps = (stride,) * len(shape) if hasattr(stride, "__index__") else tuple(stride)
+    window, stride = np.asarray(window).tolist(), np.asarray(stride).tolist()  # not JAX's arrays
+    steps = tuple(stride) if isinstance(stride, list) else (stride,) * len(shape)
     window = tuple(window)
     fits = len(window) == len(steps) == len(shape) and all(
         1 <= w <= size and 1 <= s <= w for w, s, size in zip(window, steps, shape, strict=True)
@@ -274,6 +275,7 @@ def features(name: str, x: Any, baseline: Any, mask: Any) -> tuple[Any, Any, int
     base = _input.baselines(name, x, baseline)
     masks = jax.tree.map(lambda _: None, x) if mask is None else _input.match(name, x, "mask", mask)
     leaves, parts = map(jax.tree.structure(x).flatten_up_to, (x, masks))
+    parts = [None if part is None else _known(name, part) for part in parts]
     free = 1 + max(
         (int(np.max(part, initial=-1)) for part in parts if part is not None), default=-1
     )
@@ -282,13 +284,24 @@ def features(name: str, x: Any, baseline: Any, mask: Any) -> tuple[Any, Any, int
         if part is None:
             size = math.prod(leaf.shape[1:])
             part, free = np.arange(free, free + size).reshape(leaf.shape[1:]), free + size
-        rows.append(_mask_rows(name, leaf, np.asarray(part)))
+        rows.append(_mask_rows(name, leaf, part))
     n = max(map(len, rows))
     numbers = np.concatenate([np.broadcast_to(row, (n, row.shape[1])) for row in rows], axis=1)
     ids = np.zeros_like(numbers)
     for row, own in zip(ids, numbers, strict=True):
         row[:] = np.unique(own, return_inverse=True)[1].reshape(-1)
     return base, _input.unflatten(ids, x), int(ids.max(initial=-1)) + 1
+
+
+def _known(name: str, mask: Any) -> np.ndarray:
+    """Returns the mask of one array as NumPy's: the number of features is that of a shape."""
+    try:
+        return np.asarray(mask)
+    except jax.errors.TracerArrayConversionError as error:
+        raise ValueError(
+            f"{name}: the mask is traced; expected its numbers, which say how many features there "
+            "are. Make it outside of jax.jit, and close over it."
+        ) from error
 
 
 def _mask_rows(name: str, leaf: jax.Array, ids: np.ndarray) -> np.ndarray:

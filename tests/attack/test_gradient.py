@@ -95,6 +95,7 @@ def test_within_jit_and_vmap():
         ({"x": jnp.zeros((2, 3), jnp.int32)}, "expected floating-point arrays"),
         ({"labels": np.array([0])}, r"labels have shape \(1,\) for 2 examples"),
         ({"labels": np.array([0, 2])}, "label 2; expected a class of 0 to 1"),
+        ({"labels": np.array([0, 2**32 + 1])}, "label 4294967297; expected"),
         ({"labels": [-1, 0]}, "label -1; expected a class of 0 to 1"),
         ({"labels": jnp.array([0.0, 1.0])}, "expected integers"),
         ({"epsilon": -0.1}, "epsilon is -0.1"),
@@ -107,6 +108,18 @@ def test_bad_arguments(change, words):
         attack.fgsm(linear, **options)
     with pytest.raises(ValueError, match="steps is 0"):
         attack.pgd(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), 0.1, steps=0)
+
+
+def test_what_f_closes_over_may_change_between_calls():
+    held, x = {"w": jnp.eye(3)}, jnp.full((2, 3), 0.5)
+    f = lambda x: x @ held["w"]
+    labels = np.array([0, 1], np.int8)
+    attack.fgsm(f, x, labels, 0.1)
+    held["w"] = jnp.array([[1.0], [-1.0], [2.0]])  # one logit of class 1, no longer three classes
+    moved = [np.sign(held["w"][:, 0]), -np.sign(held["w"][:, 0])]
+    np.testing.assert_allclose(attack.fgsm(f, x, labels, 0.1) - x, np.multiply(0.1, moved), 1e-5)
+    with pytest.raises(ValueError, match="f gives int32 scores, which have no gradient"):
+        attack.fgsm(lambda x: f(x).astype(int), x, labels, 0.1)
 
 
 def test_one_logit_in_either_form_and_truth_values_as_labels():

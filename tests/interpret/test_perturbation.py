@@ -190,12 +190,29 @@ def test_symmetry_dummy_and_additivity_of_shapley_values():
         np.testing.assert_allclose(both, of_f + of_g, atol=1e-12)
 
 
+def test_arrays_of_jax_are_masks_and_windows():
+    """Of a sum over ones, a feature's value is its size."""
+    f, x = (lambda x: x["a"].sum(1)), {"a": jnp.ones((2, 3))}
+    mask = {"a": jnp.array([0, 1, 1])}
+    explain = lambda x: interpret.ablation(f, x, mask=mask)["a"]
+    for of in (explain, jax.jit(explain)):
+        np.testing.assert_array_equal(of(x), [[1, 2, 2]] * 2)
+    for name in ("shapley_values", "kernel_shap"):
+        options = {"key": jax.random.key(0)} if name == "kernel_shap" else {}
+        found = getattr(interpret, name)(f, x, mask=mask, **options)["a"]
+        np.testing.assert_allclose(found, [[1, 2, 2]] * 2, rtol=1e-5)
+    whole = interpret.occlusion(f, x, jnp.array([3]), stride=jnp.array(3))["a"]
+    np.testing.assert_array_equal(whole, np.full((2, 3), 3))
+
+
 def test_bad_arguments():
     f, x = (lambda x: x.reshape(len(x), -1).sum(1)), jnp.ones((2, 4, 4))
     with pytest.raises(ValueError, match="the mask is float64; expected integers"):
         interpret.ablation(f, x, mask=np.ones((4, 4)))
     with pytest.raises(ValueError, match=r"the mask has shape \(3,\) for 2 examples of \(4, 4\)"):
         interpret.ablation(f, x, mask=np.arange(3))
+    with pytest.raises(ValueError, match=r"the mask is traced; .*outside of jax.jit"):
+        jax.jit(lambda x, mask: interpret.ablation(f, x, mask=mask))(x, jnp.arange(4))
     with pytest.raises(ValueError, match="expected at most 16"):
         interpret.shapley_values(f, jnp.ones((2, 5, 5)))
     for window, stride in (((5, 1), 1), ((2,), 1), ((2, 2), 3), ((2, 2), 0)):

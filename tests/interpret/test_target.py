@@ -164,19 +164,61 @@ def test_several_places_are_explained_each_by_itself():
     assert not np.allclose(first, second)
 
 
-def test_the_shape_of_a_known_function_is_not_traced_again():
-    traces = []
+def test_what_f_closes_over_may_change_between_calls():
+    held = {"w": jnp.ones((4, 3)), "class": 7}
+    f = lambda x: x[:, 0, 0] @ held["w"]
+    scored = lambda scores: scores[:, held["class"]]
+    with pytest.raises(ValueError, match="expected a class of 0 to 2"):
+        interpret.saliency(f, X, target=7)
+    held["w"] = jnp.arange(40.0).reshape(4, 10)
+    found = interpret.saliency(f, X, target=7)
+    np.testing.assert_array_equal(found[:, 0, 0], [[7, 17, 27, 37]] * 2)
+    np.testing.assert_array_equal(interpret.saliency(f, X, target=scored), found)
+    held["w"], held["class"] = jnp.ones((4, 3)), slice(None)
+    with pytest.raises(ValueError, match=r"target\(output\) has shape \(2, 3\)"):
+        interpret.saliency(f, X, target=scored)
 
-    def f(x):
-        traces.append(x)
-        return network(x)
 
-    for target in (0, 1, 7):
-        try:
-            evaluate.completeness(f, X, X, target=target)
-        except ValueError:
-            pass
-    assert sum(isinstance(x, jax.core.Tracer) for x in traces) == 1
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_narrow_integers_name_classes_that_they_cannot_count(dtype):
+    slopes = np.random.default_rng(0).uniform(size=(4, 300)).astype(np.float32)
+    explain = lambda x, target: interpret.saliency(lambda x: x[:, 0, 0] @ slopes, x, target=target)
+    classes = jnp.array([0, 127], dtype)
+    for found in (explain(X, classes), jax.jit(explain)(X, classes)):
+        np.testing.assert_array_equal(found[:, 0, 0], slopes[:, [0, 127]].T)
+
+
+def test_counts_and_truth_values_are_scores_without_a_gradient():
+    """The one value of an example decides its score, of the baseline 1 as of what is positive."""
+    x = jnp.array([[0.5], [-0.5]])
+    count = lambda x: 2 * (x > 0).astype(jnp.uint8)
+    for f, full in ((count, 2), (lambda x: x[:, 0] > 0, 1)):
+        for method in (interpret.ablation, interpret.shapley_values):
+            np.testing.assert_array_equal(method(f, x, baseline=1.0)[:, 0], [0, -full])
+    without = ("ablation", "occlusion", "permutation", "shapley_", "kernel_shap", "lime", "rise")
+    for name, of in callers().items():
+        if not hasattr(interpret, name) or name.startswith((*without, "score_cam", "expectation")):
+            continue
+        with pytest.raises(ValueError, match="f gives int32 scores, which have no gradient"):
+            of(lambda x: network(x).astype(int), X, target=1)
+            pytest.fail(name)
+    for name, of in callers().items():
+        with pytest.raises(ValueError, match="f gives complex64 scores; expected real numbers"):
+            of(lambda x: jax.lax.complex(network(x), network(x)), X, target=1)
+            pytest.fail(name)
+
+
+@pytest.mark.parametrize("chunk, words", [(1, r"shape \(3,\)"), (2, "incompatible shapes")])
+def test_what_f_closes_over_is_no_example(chunk, words):
+    x, c = jnp.ones((3, 2)), jnp.arange(3.0)
+    f = lambda x: x.sum(1) * c
+    np.testing.assert_array_equal(interpret.saliency(f, x)[:, 0], c)
+    with pytest.raises(ValueError, match=f"f does not take {chunk} of the 3 examples.*{words}"):
+        interpret.saliency(f, x, chunk=chunk)
+    with pytest.raises(ValueError, match="Pass what belongs to the examples in x"):
+        interpret.saliency(lambda x: x, x, target=lambda x: x.sum(1) * c, chunk=chunk)
+    with interpret.memory_budget(1), pytest.raises(ValueError, match="f does not take 1 of the 3"):
+        interpret.ablation(f, x)
 
 
 def test_a_function_outside_of_jax_by_a_callback():

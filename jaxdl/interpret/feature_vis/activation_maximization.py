@@ -104,13 +104,13 @@ def activation_maximization(
         (image, _), values = jax.lax.scan(step, (first, optimizer.init(first)), length=steps)
         return Maximization(image, jnp.append(values, score(image, target)))
 
+    name = "activation_maximization"
     if not isinstance(target, list | np.ndarray | jax.Array) or np.ndim(target) == 0:
+        _target.verify(name, f, first[None], target, derivative=True)
         return ascend(target)
-    # Inside vmap the targets are unknown; this looks at them beside the output's shape alone.
-    targets = jnp.asarray(target)
-    batch = jax.ShapeDtypeStruct((*targets.shape, *shape), dtype)
-    jax.eval_shape(lambda x: _target.score("activation_maximization", f(x), targets), batch)
-    return jax.vmap(ascend)(targets)
+    targets = _target.as_array(target)  # inside vmap they are unknown
+    _target.verify(name, f, first[None], targets[:, None], derivative=True)
+    return jax.vmap(ascend)(jnp.asarray(targets))
 
 
 def _check(shape, target, steps, bounds, start):

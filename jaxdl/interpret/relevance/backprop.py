@@ -25,7 +25,7 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
 ) -> Any:
@@ -54,7 +54,7 @@ def guided_backprop(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
 ) -> Any:
@@ -75,7 +75,7 @@ def deconvnet(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def beta_smooth(
     f: Callable[[Any], Any],
     x: Any,

@@ -76,7 +76,7 @@ def deep_lift(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
     """Returns the attributions, with columns for `_verify`."""
     name = "deep_lift"

@@ -91,7 +91,7 @@ def lrp(
 
 
 @_compile.once
-@_target.each
+@_target.each_by_derivative
 def _lrp(f, x, *, plan: _walk.Planner, target, start, at, chunk):
     """Returns the relevance, with the columns of `_check.warn_about_relevance`."""
     name = "lrp"
