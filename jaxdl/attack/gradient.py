@@ -50,11 +50,13 @@ def fgsm(
       targeted: go down the loss of `labels`, not up.
 
     Returns:
-      An array like x, or a tree of them.
+      An array like x, or a tree of them. Where a label or epsilon is out of range and known only
+      when the program runs (under `jit` or `vmap`), it is NaN.
 
     Raises:
       ValueError: x is no batch of floats that fits the labels; f gives no scores; a label is out of
-        range; epsilon is negative; x is out of bounds.
+        range; epsilon is no number of 0 or more, one for all examples; bounds are no two numbers in
+        order; x is out of bounds or not finite.
     """
     return pgd(f, x, labels, epsilon, step=epsilon, steps=1, bounds=bounds, targeted=targeted)
 
@@ -84,20 +86,19 @@ def pgd(
       An array like x, or a tree of them.
 
     Raises:
-      ValueError: as for `fgsm`; `steps` is no positive integer.
+      ValueError: as for `fgsm`; `steps` is no positive integer, `step` no number of 0 or more, or
+        `key` no PRNG key.
     """
     given = _input.checked("attack", x)
-    labels = _target.as_array(labels)
     count = _target.verify("attack", f, given, "argmax", derivative=True)
-    _check_labels(labels, _input.batch_size("attack", given), max(count, 2))
-    labels = jnp.asarray(labels)
+    labels = _checked_labels(labels, _input.batch_size("attack", given), max(count, 2))
     f, x = _input.separate("attack", f, given)
-    _check_box(x, epsilon, bounds)
+    epsilon, (least, most) = _size("epsilon", epsilon), _limits(bounds)
+    _check_inside(x, least, most)
     (steps,) = _input.at_least("pgd", 1, steps=steps)
-    least, most = (-jnp.inf, jnp.inf) if bounds is None else bounds
     low = jax.tree.map(lambda x: jnp.maximum(x - epsilon, least), x)
     high = jax.tree.map(lambda x: jnp.minimum(x + epsilon, most), x)
-    size = 2.5 * epsilon / steps if step is None else step
+    size = 2.5 * epsilon / steps if step is None else _size("step", step)
     signed = -size if targeted else size
 
     def total_loss(x):
@@ -106,14 +107,17 @@ def pgd(
             scores = jnp.reshape(scores, labels.shape)
             of_each = optax.losses.sigmoid_binary_cross_entropy(scores, labels.astype(scores.dtype))
         else:
-            of_each = cross_entropy(scores, labels.astype(jnp.int32))
-        return jnp.sum(of_each)
+            of_each = cross_entropy(scores, labels)
+        # Compiled code cannot raise: the gradient of a label out of range is NaN, not another's.
+        right = (labels >= 0) & (labels < max(count, 2))
+        return jnp.sum(of_each * jnp.where(right, 1, jnp.nan).astype(of_each.dtype))
 
     def advance(_, x):
         move = lambda x, g, low, high: jnp.clip(x + signed * jnp.sign(g), low, high)  # noqa: E731
         return jax.tree.map(move, x, jax.grad(total_loss)(x), low, high)
 
     if key is not None:
+        key = _input.prng_key("pgd", key)
         leaves, tree = jax.tree.flatten(x)
         keys = tree.unflatten([key] if len(leaves) == 1 else jax.random.split(key, len(leaves)))
         draw = lambda k, x, low, high: jax.random.uniform(k, x.shape, x.dtype, low, high)  # noqa: E731
@@ -122,7 +126,13 @@ def pgd(
     return jax.tree.map(lambda leaf, part: leaf if part is None else part, given, x)
 
 
-def _check_labels(labels: Any, n: int, classes: int) -> None:
+def _checked_labels(labels: Any, n: int, classes: int) -> jax.Array:
+    """Returns labels as integers (N,): those that are known are in range."""
+    try:
+        known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(labels))
+        labels = np.asarray(labels) if known else jnp.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"attack: labels are {labels!r}; expected integers ({n},).") from error
     if labels.shape != (n,):
         raise ValueError(
             f"attack: labels have shape {labels.shape} for {n} examples; expected ({n},). Give a "
@@ -130,22 +140,47 @@ def _check_labels(labels: Any, n: int, classes: int) -> None:
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
         raise ValueError(f"attack: labels are {labels.dtype}; expected integers: take argmax(-1).")
-    if not isinstance(labels, Tracer):
-        wrong = [int(label) for label in labels if not 0 <= int(label) < classes]
+    if known:
+        wrong = [int(label) for label in labels if not 0 <= label < classes]
         if wrong:
             raise ValueError(f"attack: label {wrong[0]}; expected a class of 0 to {classes - 1}.")
+    return jnp.asarray(labels).astype(jnp.int32)
 
 
-def _check_box(x: Any, epsilon: float, bounds: Bounds | None) -> None:
-    if isinstance(epsilon, int | float) and not epsilon >= 0:
-        raise ValueError(f"attack: epsilon is {epsilon!r}; expected a number >= 0.")
+def _size(argument: str, size: Any) -> Any:
+    """Returns a size of 0 or more; NaN for a traced one below."""
+    expected = "one number >= 0 for all examples (jax.vmap attacks with several)"
+    size = _input.number("attack", expected, lambda v: v >= 0, **{argument: size})
+    return jnp.where(size >= 0, size, jnp.nan) if isinstance(size, Tracer) else size
+
+
+def _limits(bounds: Any) -> tuple[Any, Any]:
+    """Returns the least and largest valid input."""
+    if bounds is None:
+        return -np.inf, np.inf
+    infinite = lambda end: isinstance(end, float) and np.isinf(end)  # noqa: E731
+    expected = "a number: bounds=(least, largest), or None"
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"attack: bounds are {bounds!r}; expected (least, largest), or None.")
+    least, most = (
+        end if infinite(end) else _input.number("attack", expected, lambda _: True, bounds=end)
+        for end in bounds
+    )
+    if not isinstance(least, Tracer) and not isinstance(most, Tracer) and not least < most:
+        raise ValueError(f"attack: bounds are {bounds!r}; expected the least before the largest.")
+    return least, most
+
+
+def _check_inside(x: Any, low: Any, high: Any) -> None:
     for leaf in jax.tree.leaves(x):
-        if bounds is None or isinstance(leaf, Tracer):
+        if any(isinstance(value, Tracer) for value in (leaf, low, high)):
             continue
         values = np.asarray(leaf)  # at once, also where a function around this one is traced
         least, most = values.min(initial=np.inf), values.max(initial=-np.inf)
-        if least < bounds[0] or most > bounds[1]:
+        if values.size and not np.isfinite(values.astype(np.float64)).all():
+            raise ValueError("attack: x has NaN or infinite values; expected finite numbers.")
+        if least < low or most > high:
             raise ValueError(
-                f"attack: x is in [{least:g}, {most:g}] and bounds are {bounds}; expected x within "
-                "them: give bounds= of your inputs, or None."
+                f"attack: x is in [{least:g}, {most:g}] and bounds are ({low:g}, {high:g}); "
+                "expected x within them: give bounds= of your inputs, or None."
             )

@@ -57,6 +57,8 @@ def once(method: Method) -> Method:
 
     @functools.wraps(method)
     def call(*args, **options):
+        if "key" in options:
+            _input.prng_key(method.__name__.strip("_"), options["key"])
         x = args[1] if len(args) > 1 else options.get("x")
         leaves, tree = jax.tree.flatten(x)
         arrays = all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)

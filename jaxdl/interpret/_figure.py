@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.cbook import is_math_text
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from jaxdl.interpret import _input, _panels
 from jaxdl.interpret._panels import BLUE, RED
 
 DPI = 200
@@ -110,16 +112,13 @@ def panels(
     """Returns panels for images (N, H, W, ...), `tall` of them for each.
 
     Raises:
-      ValueError: there is not one title for each image, or a size is not positive.
+      ValueError: there is not one text for each image, or a size is no positive number.
     """
     n = len(images)
-    if titles is not None and len(titles) != n:
-        raise ValueError(f"{caller}: {len(titles)} titles for {n} images; expected one for each.")
-    if (columns is not None and columns < 1) or (size is not None and not 0 < size < 100):
-        raise ValueError(
-            f"{caller}: columns is {columns} and size {size}; expected at least 1 column, and "
-            "inches above 0."
-        )
+    titles = _panels.names(caller, titles, n)
+    if columns is not None:
+        (columns,) = _input.at_least(caller, 1, columns=columns)
+    size = _panels.number(caller, "inches above 0, 100 at most", 0, 100, size=size)
     scale = panel_scale(images.shape[1], images.shape[2], n, size)
     width, height = max(images.shape[2] * scale, 0.6), max(images.shape[1] * scale, 0.1)
     if columns is None:
@@ -144,7 +143,7 @@ def panels(
         for ax in unused:
             ax.set_axis_off()
     font = 8 if width < 1.6 else 10
-    for (top, *_), title in zip(axes, titles or [], strict=False):
+    for (top, *_), title in zip(axes, titles, strict=False):
         top.set_title(wrap(title, width, font), loc="center", fontsize=font, pad=3)
     sharp = scale * DPI > 0.99
     return Panels(figure, layout, axes[:n], (width, height), "nearest" if sharp else "auto")
@@ -190,6 +189,20 @@ def colour_bar(
     bar.ax.yaxis.set_offset_position("left")  # a power of ten above the bar widens nothing
     bar.ax.yaxis.get_offset_text().set_fontsize(font - 1)
     bar.outline.set_visible(False)
+
+
+def colour_map(caller: str, name: Any) -> Any:
+    """Returns matplotlib's colour map of a name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if isinstance(name, Colormap):
+        return name
+    if not isinstance(name, str) or name not in colormaps:
+        known = "such as 'gray', 'viridis' or 'magma'"
+        raise ValueError(f"{caller}: cmap is {name!r}; expected matplotlib's name of one, {known}.")
+    return colormaps[name]
 
 
 def wrap(text: str, inches: float, font: float) -> str:

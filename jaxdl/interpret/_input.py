@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from jaxdl import _jaxpr
+from jaxdl._precision import widen
 
 budget = jax.make_user_context(default_value=2**30)
 """Bytes that a method takes for what it computes at a time, where `chunk` is not given."""
@@ -37,15 +40,14 @@ def memory_budget(size: int) -> AbstractContextManager[None]:
       A context manager. Functions that are compiled within it keep the budget.
 
     Raises:
-      ValueError: `size` is below 1.
+      ValueError: `size` is no finite number, or below 1.
 
     Example:
       >>> with interpret.memory_budget(8 * 2**30):
       ...     interpret.integrated_gradients(f, images, target="argmax")
     """
-    if size < 1:
-        raise ValueError(f"memory_budget: size is {size}; expected a number of bytes, 1 or more.")
-    return budget(int(size))
+    bytes_of = number("memory_budget", "a number of bytes, 1 or more", lambda v: v >= 1, size=size)
+    return budget(int(bytes_of))
 
 
 def batch_size(caller: str, x: Any) -> int:
@@ -155,6 +157,42 @@ def baselines(caller: str, x: Any, baseline: Any, argument: str = "baseline") ->
     return jax.tree.map(fitted, x, parts)
 
 
+def examples(caller: str, x: Any, argument: str, value: Any) -> tuple[Any, int]:
+    """Returns M examples as arrays (M, ...), one for each floating-point array of x, and M.
+
+    Raises:
+      ValueError: `value` is neither an array nor a tree like x, or its arrays are not (M, ...), of
+        one M of at least 1 and each like an example of x.
+    """
+    one = jax.tree_util.all_leaves([value])
+    parts = jax.tree.map(lambda _: value, x) if one else match(caller, x, argument, value)
+    pairs = [
+        (leaf, part)
+        for leaf, part in zip(
+            jax.tree.leaves(x), jax.tree.structure(x).flatten_up_to(parts), strict=True
+        )
+        if _floating(leaf)
+    ]
+    counts = {
+        (*np.shape(part), 0)[0]
+        if isinstance(part, jax.Array | np.ndarray)
+        and any(jnp.issubdtype(part.dtype, kind) for kind in (jnp.floating, jnp.integer))
+        and part.shape[1:] == leaf.shape[1:]
+        else 0
+        for leaf, part in pairs
+    }
+    if len(counts) != 1 or 0 in counts:
+        shapes = [getattr(part, "shape", part) for _, part in pairs]
+        expected = [("M", *leaf.shape[1:]) for leaf, _ in pairs]
+        raise ValueError(
+            f"{caller}: {argument} of {str(shapes)[1:-1]}; expected arrays of numbers "
+            f"{str(expected)[1:-1]}, M of 1 or more, each row like an example of x. Give one a "
+            "first axis with a[None]."
+        )
+    take = lambda leaf, part: jnp.asarray(part, leaf.dtype) if _floating(leaf) else None  # noqa: E731
+    return jax.tree.map(take, x, parts), counts.pop()
+
+
 def like(caller: str, x: Any, attributions: Any) -> Any:
     """Returns attributions of x as arrays.
 
@@ -207,6 +245,45 @@ def at_least(caller: str, least: int, **counts: Any) -> list[int]:
     return numbers
 
 
+def number(caller: str, expected: str, valid: Callable[[Any], bool], **value: Any) -> Any:
+    """Returns a finite number of any real type as a float; a traced one, (), as it is.
+
+    Args:
+      caller: the public function's name, for messages.
+      expected: what is valid, for the message.
+      valid: whether a float is.
+      value: the argument's name and value.
+
+    Raises:
+      ValueError: it is no such number.
+    """
+    ((argument, given),) = value.items()
+    if isinstance(given, jax.Array | np.ndarray | np.generic):
+        kinds = (jnp.floating, jnp.integer)
+        real = given.shape == () and any(jnp.issubdtype(given.dtype, kind) for kind in kinds)
+        if real and isinstance(given, Tracer):
+            return given
+    else:
+        real = isinstance(given, numbers.Real) and not isinstance(given, bool)
+    if not real or not math.isfinite(float(given)) or not valid(float(given)):
+        raise ValueError(f"{caller}: {argument} is {given!r}; expected {expected}.")
+    return float(given)
+
+
+def prng_key(caller: str, key: Any) -> jax.Array:
+    """Returns a PRNG key, typed or of numbers.
+
+    Raises:
+      ValueError: it is none, or several.
+    """
+    if isinstance(key, jax.Array | np.ndarray):
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if key.ndim == 0 if typed else key.dtype == np.uint32 and key.shape in ((2,), (4,)):
+            return key  # pyright: ignore[reportReturnType]
+        key = f"{key.dtype}{list(key.shape)}"
+    raise ValueError(f"{caller}: key is {key!s}; expected one PRNG key: pass jax.random.key(seed).")
+
+
 def _floating(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
@@ -224,6 +301,8 @@ def weighted_sum(
 ) -> Any:
     """sum_i w_i value(i), at most `chunk` values at a time: memory does not grow with their number.
 
+    It is added up in float32 at least, so that `chunk` does not change sums of half precision.
+
     Args:
       caller: the public function's name, for messages.
       value: from a number i, () int32, to a tree of arrays.
@@ -238,22 +317,27 @@ def weighted_sum(
     size = _size(caller, n, chunk, cost)
 
     def several(numbers, weights):
-        values = jax.vmap(value)(numbers)
-        dot = lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1)  # noqa: E731
-        return jax.tree.map(dot, values)
+        def dot(leaf):
+            leaf = widen(leaf)
+            return jnp.tensordot(weights.astype(leaf.dtype), leaf, 1)
+
+        return jax.tree.map(dot, jax.vmap(value)(numbers))
+
+    def narrowed(total):
+        return jax.tree.map(lambda leaf, of: leaf.astype(of.dtype), total, shape)
 
     whole = n - n % size
     numbers = jnp.arange(n)
     if whole == size == n:
-        return several(numbers, weights)
+        return narrowed(several(numbers, weights))
     cut = lambda a: a[:whole].reshape(-1, size)  # noqa: E731
-    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    start = jax.tree.map(lambda leaf: widen(jnp.zeros(leaf.shape, leaf.dtype)), shape)
     several_in_loop = _jaxpr.fast_in_loops(several)
     add = lambda total, i: (jax.tree.map(jnp.add, total, several_in_loop(*i)), None)  # noqa: E731
     total, _ = lax.scan(add, start, (cut(numbers), cut(weights)))
     if whole < n:
         total = jax.tree.map(jnp.add, total, several(numbers[whole:], weights[whole:]))
-    return total
+    return narrowed(total)
 
 
 def mapped(caller: str, value: Callable[[jax.Array], Any], count: int, chunk: int | None) -> Any:

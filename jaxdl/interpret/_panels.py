@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.interpret import _input
+
 RED, BLUE = (200, 16, 46), (31, 95, 174)
 """Colours of positive and negative attributions, in sRGB from 0 to 255."""
 
@@ -22,7 +24,7 @@ def images(caller: str, images: Any, limits: tuple[float, float] | None = None) 
     Raises:
       ValueError: another shape, a value that is not finite, or colours out of range.
     """
-    images = np.asarray(images)
+    images = real(caller, "images", images)
     low, high = limits or ((0, 255) if images.dtype == np.uint8 else (0, 1))
     images = images.astype(np.float32)
     if images.ndim == 4 and images.shape[3] == 1:
@@ -48,16 +50,86 @@ def maps(caller: str, maps: Any) -> np.ndarray:
     """Returns attributions as (N, H, W) in float64, summed over channels.
 
     Raises:
-      ValueError: another shape than (N, H, W) or (N, H, W, C), or a value that is not finite.
+      ValueError: another shape than (N, H, W) or (N, H, W, C), a shape like (N, C, H, W), or a
+        value that is no finite real number.
     """
-    maps = np.asarray(maps).astype(np.float64)
+    maps = real(caller, "maps", maps).astype(np.float64)
     if maps.ndim not in (3, 4) or maps.size == 0:
         raise ValueError(
             f"{caller}: maps are {maps.shape}; expected (N, H, W) or (N, H, W, C): add a batch "
             "axis with map[None]."
         )
+    if maps.ndim == 4 and maps.shape[1] <= 4 < min(maps.shape[2:]):
+        raise ValueError(
+            f"{caller}: maps are {maps.shape}; expected channels on the last axis. Pass "
+            "np.moveaxis(maps, 1, -1) if they are on axis 1, else maps.sum(-1)."
+        )
     check_finite(caller, "maps", maps)
     return maps.sum(-1) if maps.ndim == 4 else maps
+
+
+def real(caller: str, what: str, array: Any) -> np.ndarray:
+    """Returns an array of real numbers.
+
+    Raises:
+      ValueError: it is complex, of texts, or ragged.
+    """
+    try:
+        array = np.asarray(array)
+        if array.dtype.kind not in "cOUSM":
+            return array
+        kind = str(array.dtype)
+    except (TypeError, ValueError):
+        kind = type(array).__name__
+    raise ValueError(f"{caller}: {what} are {kind}; expected an array of real numbers.")
+
+
+def limits(caller: str, limits: Any) -> tuple[float, float] | None:
+    """Returns the two ends of a scale in order, or None.
+
+    Raises:
+      ValueError: they are no two finite numbers, the first below the second.
+    """
+    if limits is None:
+        return None
+    if not isinstance(limits, tuple | list | np.ndarray) or np.shape(limits) != (2,):
+        raise ValueError(f"{caller}: limits are {limits!r}; expected (low, high), or None.")
+    low, high = (number(caller, "a finite number", limits=end) for end in limits)
+    if not low < high:
+        raise ValueError(f"{caller}: limits are {limits!r}; expected the low one first.")
+    return low, high
+
+
+def number(
+    caller: str, expected: str, above: float = -np.inf, most: float = np.inf, **value: Any
+) -> Any:
+    """Returns a finite number in (above, most], or None.
+
+    Raises:
+      ValueError: it is none of them.
+    """
+    if next(iter(value.values())) is None:
+        return None
+    return _input.number(caller, expected, lambda v: above < v <= most, **value)
+
+
+def names(caller: str, titles: Any, count: int) -> list[str]:
+    """Returns one text for each panel, empty ones if there are no titles.
+
+    Raises:
+      ValueError: there are others than `count` texts.
+    """
+    if titles is None:
+        return [""] * count
+    if isinstance(titles, str) or not np.iterable(titles):
+        raise ValueError(f"{caller}: titles are {titles!r}; expected a list of texts.")
+    titles = list(titles)
+    if len(titles) != count:
+        raise ValueError(f"{caller}: {len(titles)} titles for {count} images; expected one each.")
+    wrong = [title for title in titles if not isinstance(title, str)]
+    if wrong:
+        raise ValueError(f"{caller}: a title is {wrong[0]!r}; expected texts: str(label) of each.")
+    return titles
 
 
 def check_finite(caller: str, what: str, array: np.ndarray) -> None:
@@ -77,11 +149,10 @@ def scale_end(caller: str, values: np.ndarray, clip: float, limit: float | None)
     Raises:
       ValueError: `clip` is not in (0, 100], or the limit is not positive.
     """
-    if not 0 < clip <= 100 or not (limit is None or 0 < limit < np.inf):
-        raise ValueError(
-            f"{caller}: clip is {clip} and limit {limit}; expected a percentile in (0, 100] and a "
-            "limit above 0, or None."
-        )
+    if clip is None:
+        raise ValueError(f"{caller}: clip is None; expected a percentile in (0, 100].")
+    clip = number(caller, "a percentile in (0, 100]", 0, 100, clip=clip)
+    limit = number(caller, "a number above 0, or None", 0, limit=limit)
     sizes = np.abs(values)
     if limit is not None or sizes.size == 0:
         return limit or 1.0

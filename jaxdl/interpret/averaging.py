@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from jaxdl._precision import widen
 from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.path import noisy
 
@@ -33,13 +35,13 @@ def smooth(
       method: `saliency`, `integrated_gradients`, or any other `method(f, x, *, target=, ...)`.
       sigma: standard deviation of the noise, in units of the input.
       samples: noisy copies.
-      kind: what is computed over the copies.
+      kind: what is computed over the copies; squares and variances are float32 at least.
 
     Returns:
       `method(f, x, *, key, target=None, chunk=None, ...)`, which needs a PRNG key and passes other
-      arguments on; `chunk` is how many copies are explained side by side. "argmax" is the class
-      that x itself is given. The noise is added to x; where x has integers only (token ids), to the
-      value at `at`.
+      arguments on; `chunk` is how many copies are explained side by side. A method that needs a key
+      gets another for each copy. "argmax" is the class that x itself is given. The noise is added
+      to x; where x has integers only (token ids), to the value at `at`.
 
     Raises:
       ValueError: `samples` is below 1, `sigma` below 0, or `kind` another word.
@@ -49,11 +51,11 @@ def smooth(
       >>> smoothgrad(f, x, target="argmax", key=jax.random.key(0), chunk=10)
     """
     (samples,) = _input.at_least("smooth", 1, samples=samples)
-    if not sigma >= 0 or kind not in ("mean", "square", "variance"):
-        raise ValueError(
-            f"smooth: sigma={sigma}, kind={kind!r}; expected sigma of 0 or more, and 'mean', "
-            "'square' or 'variance'."
-        )
+    _input.number("smooth", "a number of 0 or more", lambda v: v >= 0, sigma=sigma)
+    if kind not in ("mean", "square", "variance"):
+        raise ValueError(f"smooth: kind is {kind!r}; expected 'mean', 'square' or 'variance'.")
+    random = inspect.signature(method).parameters.get("key")
+    keyed = random is not None and random.default is inspect.Parameter.empty
 
     @_compile.once
     def smoothed(f, x, *, key, target=None, chunk=None, **options):
@@ -63,13 +65,18 @@ def smooth(
         target = _target.settled("smooth", f, x, target)
 
         def sample(i):
-            a = method(f, noisy(jax.random.fold_in(key, i), x, sigma), target=target, **options)
-            return a, jax.tree.map(jnp.square, a)
+            own = jax.random.fold_in(key, i)
+            drawn = {"key": jax.random.fold_in(own, 1)} if keyed else {}
+            a = method(f, noisy(own, x, sigma), target=target, **drawn, **options)
+            if kind == "mean":
+                return a
+            wide = jax.tree.map(widen, a)
+            return wide, jax.tree.map(jnp.square, wide)
 
-        weights = jnp.full(samples, 1 / samples)
-        mean, square = _input.weighted_sum("smooth", sample, weights, chunk)
+        total = _input.weighted_sum("smooth", sample, jnp.full(samples, 1 / samples), chunk)
         if kind == "mean":
-            return mean
+            return total
+        mean, square = total
         if kind == "square":
             return square
         return jax.tree.map(lambda m, s: jnp.maximum(s - m * m, 0), mean, square)
@@ -86,13 +93,16 @@ def expectation(method: Method, baselines: Any) -> Method:
 
     Returns:
       `method(f, x, *, target=None, chunk=None, ...)`, without `baseline=`; `chunk` is how many
-      baselines are taken side by side.
+      baselines are taken side by side. With `at=`, baselines are those of the method.
+
+    Raises:
+      ValueError: when it is called, if baselines are not (M, ...) of one M of at least 1.
     """
-    count = jax.tree.leaves(baselines)[0].shape[0]
 
     @_compile.once
     def averaged(f, x, *, target=None, chunk=None, **options):
         _target.verify("expectation", f, x, target)
+        count = _count(f, x, options.get("at"), baselines)
         target = _target.settled("expectation", f, x, target)
 
         def one(i):
@@ -102,3 +112,13 @@ def expectation(method: Method, baselines: Any) -> Method:
         return _input.weighted_sum("expectation", one, jnp.full(count, 1 / count), chunk)
 
     return averaged
+
+
+def _count(f: Callable[[Any], Any], x: Any, at: Any, baselines: Any) -> int:
+    """Returns M of baselines (M, ...) that are like x, or like the value at `at`."""
+    if isinstance(at, str):  # a baseline is of x too, for `conductance`
+        try:
+            return _input.examples("expectation", x, "baselines", baselines)[1]
+        except ValueError:
+            x = _at.arrays("expectation", f, x, at)[1]
+    return _input.examples("expectation", x, "baselines", baselines)[1]

@@ -13,11 +13,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.interpret import _at, _compile, _input, _target
 from jaxdl.interpret.relevance.backprop import guided_backprop
 
 __all__ = ["cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "layer_cam", "score_cam"]
+
+EXTRA = 8
+"""The most tokens before those of the patches: a class token, one of a teacher, registers."""
 
 
 @_compile.once
@@ -47,7 +51,7 @@ def cam(
       channel_axis: the features' channel axis: -1 for (N, ..., C), 1 for (N, C, ...).
       input_channel_axis: that of x; None if it is the same.
       tokens: the grid (h, w) of a transformer's tokens (N, T, C), e.g. (H // 16, W // 16). The map
-        is of the last h * w tokens, without class tokens and registers before them.
+        is of the last h * w tokens, without the class token and registers (8 at most) before them.
       resize: True for x's size, False for that of the features, or the sizes themselves, (H, W).
       chunk: examples explained side by side; None for as many as `memory_budget` allows.
 
@@ -63,7 +67,7 @@ def cam(
         weights = jnp.sum(slope, axis=_inner(features), keepdims=True)
         return jnp.sum(weights * features, -1)
 
-    layout = _Layout("cam", channel_axis, input_channel_axis, tokens, resize)
+    layout = _layout("cam", channel_axis, input_channel_axis, tokens, resize)
     return _map(layout, f, x, at, target, chunk, combine)
 
 
@@ -99,7 +103,7 @@ def grad_cam(
         weights = jnp.mean(slope, axis=_inner(features), keepdims=True)
         return jnp.maximum(jnp.sum(weights * features, -1), 0)
 
-    layout = _Layout("grad_cam", channel_axis, input_channel_axis, tokens, resize)
+    layout = _layout("grad_cam", channel_axis, input_channel_axis, tokens, resize)
     return _map(layout, f, x, at, target, chunk, combine)
 
 
@@ -139,7 +143,7 @@ def grad_cam_plus_plus(
         weights = jnp.sum(shares * jnp.maximum(slope, 0), inner, keepdims=True)
         return jnp.maximum(jnp.sum(weights * features, -1), 0)
 
-    layout = _Layout("grad_cam_plus_plus", channel_axis, input_channel_axis, tokens, resize)
+    layout = _layout("grad_cam_plus_plus", channel_axis, input_channel_axis, tokens, resize)
     return _map(layout, f, x, at, target, chunk, combine)
 
 
@@ -174,7 +178,7 @@ def layer_cam(
     def combine(features, slope):
         return jnp.maximum(jnp.sum(jnp.maximum(slope, 0) * features, -1), 0)
 
-    layout = _Layout("layer_cam", channel_axis, input_channel_axis, tokens, resize)
+    layout = _layout("layer_cam", channel_axis, input_channel_axis, tokens, resize)
     return _map(layout, f, x, at, target, chunk, combine)
 
 
@@ -208,7 +212,7 @@ def score_cam(
       ValueError: as `cam`; `chunk` is below 1.
     """
     name = "score_cam"
-    layout = _Layout(name, channel_axis, input_channel_axis, tokens, resize)
+    layout = _layout(name, channel_axis, input_channel_axis, tokens, resize)
 
     def explained(x, target):
         target = _target.settled(name, f, x, target)
@@ -261,10 +265,11 @@ def guided_grad_cam(
       ValueError: as `cam`.
     """
     axes = channel_axis, input_channel_axis, tokens
+    layout = _layout("guided_grad_cam", *axes, True)
     options = dict(zip(("channel_axis", "input_channel_axis", "tokens"), axes, strict=True))
     maps = grad_cam(f, x, at=at, target=target, chunk=chunk, **options)
     fine = guided_backprop(f, x, target=target, chunk=chunk)
-    return _Layout("guided_grad_cam", *axes, True).times(fine, maps)
+    return layout.times(fine, maps)
 
 
 class _Layout(NamedTuple):
@@ -273,8 +278,8 @@ class _Layout(NamedTuple):
     caller: str
     channel_axis: int
     input_channel_axis: int | None
-    tokens: Sequence[int] | None
-    resize: bool | Sequence[int]
+    tokens: tuple[int, ...] | None
+    resize: bool | tuple[int, ...]
 
     def grid(self, x: Any, value: jax.Array) -> jax.Array:
         """Returns features as (N, ..., C), in float32 at least."""
@@ -291,11 +296,13 @@ class _Layout(NamedTuple):
             features = features.astype(jnp.float32)
         if self.tokens is not None:
             count = math.prod(self.tokens)
-            if features.ndim != 3 or min(self.tokens) < 1 or features.shape[1] < count:
+            # A class token and registers are few, and seldom twice as many as the patches.
+            most = count + min(EXTRA, 2 * count - 1)
+            if features.ndim != 3 or not count <= features.shape[1] <= most:
                 raise ValueError(
                     f"{self.caller}: the features have shape {shape} and tokens={self.tokens}; "
-                    f"expected (N, T, C) with T of {max(count, 1)} or more. Pass the grid of the "
-                    "patches, (height, width)."
+                    f"expected (N, T, C) with T of {count} to {most}: few tokens stand before the "
+                    "patches. Pass the grid of the patches, (height, width)."
                 )
             features = features[:, -count:].reshape(n, *self.tokens, features.shape[-1])
         if features.ndim < 3:
@@ -312,13 +319,12 @@ class _Layout(NamedTuple):
             return maps
         if self.resize is True:
             return _resized(maps, self.place(x, maps.ndim + 1)[1])
-        size = tuple(self.resize)
-        if len(size) != maps.ndim - 1 or min(size) < 1:
+        if len(self.resize) != maps.ndim - 1:
             raise ValueError(
                 f"{self.caller}: resize is {self.resize!r} for maps of {maps.shape}; expected "
                 f"True, False, or {maps.ndim - 1} sizes of at least 1."
             )
-        return _resized(maps, size)
+        return _resized(maps, self.resize)
 
     def times(self, x: Any, maps: jax.Array) -> Any:
         """Returns x with the array that the maps are of multiplied by them."""
@@ -379,27 +385,70 @@ class _Layout(NamedTuple):
             return [size / of for size, of in pairs]
 
         # Features are seldom larger than x, and have nearly its aspect.
-        fitting = {
+        of_features = (mine[0],) if self.tokens else (mine[0], 1 + last - mine[0])
+        fitting = [
             axes
-            for axes in itertools.product((1, last) if self.tokens is None else mine[:1], (1, last))
+            for axes in itertools.product(of_features, (1, last))
             if max(scales(*axes)) <= min(1, 1.5 * min(scales(*axes)))
-            # One axis alone has no aspect: both channel axes are the same then.
-            and (features.ndim > 3 or axes[0] == axes[1])
-        }
+        ]
+        # One axis alone has no aspect: of it only equal channel axes show that others are wrong.
+        shown = [axes for axes in fitting if features.ndim > 3 or axes[0] == axes[1]]
         chosen = scales(*mine)
-        if self.resize is not True and any(axis == mine[0] for axis, _ in fitting):
+        if self.resize is not True and any(axis == mine[0] for axis, _ in shown):
             return  # x's own axes are not needed
-        if max(chosen) <= 1 and max(chosen) <= 2 * min(chosen):
-            return
-        for axis, input_axis in sorted(fitting):
-            if max(chosen) > 1 or input_axis != mine[1]:
+        if max(chosen) > 1 or max(chosen) > 2 * min(chosen):
+            other = lambda axes: max(chosen) > 1 or axes[1] != mine[1]  # noqa: E731
+            if any(map(other, shown)):
+                choices = [
+                    f"channel_axis={axis} and " * (axis != mine[0]) + f"input_channel_axis={of}"
+                    for axis, of in filter(other, fitting)
+                ]
                 raise ValueError(
                     f"{self.caller}: features {value.shape} with channels on axis {mine[0]} do not "
                     f"fit x {shape} with channels on axis {mine[1]}; expected features no larger "
-                    f"than x and of its aspect. Pass channel_axis={axis} and "
-                    f"input_channel_axis={input_axis}, or input_channel_axis={mine[1]} if the axes "
-                    "are right."
+                    f"than x and of its aspect. Pass {', or '.join(choices)}, or "
+                    f"input_channel_axis={mine[1]} if the axes are right."
                 )
+        if len(self.tokens or ()) == 2 and max(chosen) > 1.5 * min(chosen):
+            raise ValueError(
+                f"{self.caller}: tokens={self.tokens} for x {shape}; expected a grid of x's aspect,"
+                f" (height, width). Pass input_channel_axis={mine[1]} too if the patches are no "
+                "squares."
+            )
+
+
+def _layout(
+    caller: str, channel_axis: Any, input_channel_axis: Any, tokens: Any, resize: Any
+) -> _Layout:
+    """Returns a layout of checked arguments.
+
+    Raises:
+      ValueError: an axis is no integer, or tokens and sizes are no positive ones.
+    """
+
+    def integer(value):
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+    def sizes(argument, value, expected):
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        several = isinstance(value, tuple | list) and len(value) > 0
+        if not several or not all(integer(size) and size > 0 for size in value):
+            raise ValueError(f"{caller}: {argument} is {value!r}; expected {expected} at least 1.")
+        return tuple(map(int, value))
+
+    axes = {"channel_axis": channel_axis, "input_channel_axis": input_channel_axis}
+    for argument, axis in axes.items():
+        if not integer(axis) and (axis is not None or argument == "channel_axis"):
+            raise ValueError(
+                f"{caller}: {argument} is {axis!r}; expected an integer: -1 for (N, ..., C), 1 for "
+                "(N, C, ...)."
+            )
+    if tokens is not None:
+        tokens = sizes("tokens", tokens, "the grid of the patches, (height, width), each")
+    if not isinstance(resize, bool):
+        resize = sizes("resize", resize, "True, False, or sizes of")
+    return _Layout(caller, channel_axis, input_channel_axis, tokens, resize)
 
 
 def _map(layout, f, x, at, target, chunk, combine) -> jax.Array:

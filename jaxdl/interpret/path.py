@@ -227,21 +227,16 @@ def expected_gradients(
       Arrays like x, in units of the score.
 
     Raises:
-      ValueError: as `integrated_gradients`; the background's examples are of another shape.
+      ValueError: as `integrated_gradients`; the background's examples are of another shape, or
+        none; the noise is no number of 0 or more.
     """
     name = "expected_gradients"
     whole = _input.checked(name, x)
     _, x = _input.separate(name, f, x)
     (samples,) = _input.at_least(name, 1, samples=samples)
-    background = _input.match(name, x, "background", background)
-    background = jax.tree.map(jnp.asarray, background)
-    shapes = [jax.tree.map(lambda leaf: leaf.shape[1:], tree) for tree in (x, background)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"{name}: background of {shapes[1]} for x of {shapes[0]}; expected examples of x's "
-            "shape, (M, ...)."
-        )
-    n, m = (jax.tree.leaves(tree)[0].shape[0] for tree in (x, background))
+    background, m = _input.examples(name, x, "background", background)
+    _input.number(name, "a number of 0 or more", lambda v: v >= 0, noise=noise)
+    n = len(jax.tree.leaves(x)[0])
 
     def explained(numbers, target):
         take = lambda tree: jax.tree.map(lambda leaf: leaf[numbers], tree)  # noqa: E731

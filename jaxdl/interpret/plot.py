@@ -50,8 +50,12 @@ def image_grid(
       ValueError: another shape; values that are not finite or colours out of range; or not one
         title for each image.
     """
+    limits = _panels.limits("image_grid", limits)
     images = _panels.images("image_grid", images, limits)
     low, high = limits or (float(images.min()), float(images.max()))
+    from jaxdl.interpret import _figure
+
+    cmap = _figure.colour_map("image_grid", cmap)
     return _grid("image_grid", images, [(cmap, low, high)], titles, columns, label, size)
 
 
@@ -134,7 +138,7 @@ def overlay(
 
     panels = _figure.panels("overlay", images, titles, columns, size, 2 if originals else 1)
     sharp: Any = {"interpolation": panels.interpolation}
-    colours = _colours(images, cmap)
+    colours = _colours("overlay", images, cmap)
     luminance = colours @ np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601
     greys = np.repeat(luminance, 3, -1) if images.ndim == 4 else colours
     for axes, colour, grey, values in zip(panels.axes, colours, greys, maps, strict=True):
@@ -180,13 +184,12 @@ def reveal(
     _check_pairs("reveal", images, maps)
     if share is None:
         visible = np.clip(_panels.scale("reveal", maps, clip, None, True)[0], 0, 1)
-    elif 0 < share <= 1:
+    else:
+        share = _panels.number("reveal", "a share of the pixels in (0, 1]", 0, 1, share=share)
         count = max(1, round(share * maps[0].size))
         least = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -count]
         visible = maps >= least[:, None, None]
-    else:
-        raise ValueError(f"reveal: share is {share}; expected a share of the pixels in (0, 1].")
-    mixed = 0.5 + visible[..., None] * (_colours(images, cmap) - 0.5)
+    mixed = 0.5 + visible[..., None] * (_colours("reveal", images, cmap) - 0.5)
     return image_grid(mixed, titles=titles, columns=columns, size=size)
 
 
@@ -217,14 +220,17 @@ def signals(
       ValueError: the shapes do not fit, values are not finite, or there is not one title for each
         curve; and as for `heat_map`.
     """
-    values, maps = np.asarray(values, np.float32), np.asarray(maps).astype(np.float64)
+    values = _panels.real("signals", "values", values).astype(np.float32)
+    maps = _panels.real("signals", "maps", maps).astype(np.float64)
     maps = maps.sum(-1) if maps.ndim == 3 else maps
-    fits = values.ndim == 2 and values.size and maps.shape == values.shape
-    if not fits or (titles is not None and len(titles) != len(values)):
+    if values.ndim != 2 or not values.size or maps.shape != values.shape:
         raise ValueError(
-            f"signals: values are {values.shape}, maps {maps.shape}, titles "
-            f"{None if titles is None else len(titles)}; expected (N, T) of both, and N titles."
+            f"signals: values are {values.shape}, maps {maps.shape}; expected (N, T) of both."
         )
+    titles = _panels.names("signals", titles, len(values))
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise ValueError(f"signals: size is {size!r}; expected (width, height) in inches.")
+    size = [_panels.number("signals", "inches above 0, 100 at most", 0, 100, size=s) for s in size]
     _panels.check_finite("signals", "values", values)
     _panels.check_finite("signals", "maps", maps)
     limit = _panels.scale_end("signals", maps, clip, limit)
@@ -238,7 +244,7 @@ def signals(
     )
     axes = figure.subplots(len(values), 1, squeeze=False, sharex=True)[:, 0]
     steps, outline = values.shape[1], [withStroke(linewidth=2.5, foreground="white")]
-    for ax, curve, strip, title in zip(axes, values, maps, titles or [""] * len(axes), strict=True):
+    for ax, curve, strip, title in zip(axes, values, maps, titles, strict=True):
         least, greatest = float(curve.min()), float(curve.max())
         shown = ax.imshow(
             strip[None],
@@ -285,11 +291,13 @@ def _check_pairs(caller, images, maps):
         )
 
 
-def _colours(images, cmap):
+def _colours(caller, images, cmap):
     """(N, H, W, 3) of grey or colour images."""
-    from matplotlib import colormaps
     from matplotlib.colors import Normalize
+
+    from jaxdl.interpret import _figure
 
     if images.ndim == 4:
         return images
-    return colormaps[cmap](Normalize(float(images.min()), float(images.max()))(images))[..., :3]
+    scaled = Normalize(float(images.min()), float(images.max()))(images)
+    return _figure.colour_map(caller, cmap)(scaled)[..., :3]

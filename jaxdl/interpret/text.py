@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ __all__ = ["join_pieces", "to_html", "to_terminal"]
 
 SPECIAL = re.compile(r"\[[A-Z]+\d*\]|</?(s|pad|unk|mask|cls|sep|bos|eos)>|<\|.*\|>")
 """Marks that a tokenizer adds, such as "[CLS]", "</s>" and "<|endoftext|>"."""
+
+JOINERS = "\u200c\u200d"
+"""What joins or parts the letters beside it, in Persian and Hindi for example, and in emoji."""
 
 PADDING = {"[PAD]", "<pad>", "<|pad|>"}
 STYLE = "background: white; color: black; padding: 0.3em; line-height: 1.8"
@@ -50,7 +54,8 @@ def to_html(
       displays.
 
     Raises:
-      ValueError: there is not one finite value for each word; `clip` or `limit` is out of range.
+      ValueError: a word is no string; there is not one finite value for each word; `clip` or
+        `limit` is out of range.
     """
     spans = []
     for word, value, colour in _coloured("to_html", words, values, clip, limit):
@@ -76,7 +81,7 @@ def to_terminal(
     for word, _, colour in _coloured("to_terminal", words, values, clip, limit):
         ink = 97 if _is_dark(colour) else 30
         back = ";".join(map(str, colour))
-        printable = "".join(c if c.isprintable() else "?" for c in word)
+        printable = "".join(map(_shown, word))
         line.append(f"\x1b[{ink};48;2;{back}m{printable}\x1b[0m")
     return " ".join(line)
 
@@ -84,9 +89,10 @@ def to_terminal(
 def join_pieces(pieces: Sequence[str], values: Any) -> tuple[list[str], np.ndarray]:
     """Joins a tokenizer's pieces of words, and sums their values.
 
-    "##ing" continues the word before it (WordPiece). If a piece begins with "Ġ" or "▁", such a mark
-    begins a word and pieces without it continue one (byte-level BPE, SentencePiece). Marks like
-    "[CLS]" stay alone, and padding whose value is 0 is left out, so that the sum stays the same.
+    "##ing" continues the word before it (WordPiece), and stays as it is where there is none. If a
+    piece begins with "Ġ" or "▁", such a mark begins a word and pieces without it continue one
+    (byte-level BPE, SentencePiece). Marks like "[CLS]" stay alone, and padding whose value is 0 is
+    left out, so that the sum stays the same.
 
     Args:
       pieces: T pieces.
@@ -96,13 +102,19 @@ def join_pieces(pieces: Sequence[str], values: Any) -> tuple[list[str], np.ndarr
       The words and their values.
 
     Raises:
-      ValueError: there is not one finite value for each piece.
+      ValueError: a piece is no string; there is not one finite value for each piece.
     """
     return _joined("join_pieces", pieces, values)
 
 
 def _joined(caller, pieces, values):
-    values = np.asarray(values).astype(np.float64)
+    pieces = list(pieces) if np.iterable(pieces) else [pieces]
+    wrong = [piece for piece in pieces if not isinstance(piece, str)]
+    if wrong:
+        raise ValueError(
+            f"{caller}: a word is {wrong[0]!r}; expected texts, as the tokenizer gives for ids."
+        )
+    values = _panels.real(caller, "values", values).astype(np.float64)
     values = values.sum(-1) if values.ndim == 2 else values
     if values.shape != (len(pieces),):
         raise ValueError(
@@ -118,7 +130,8 @@ def _joined(caller, pieces, values):
         if piece in PADDING and value == 0:
             continue
         special = bool(SPECIAL.fullmatch(piece))
-        starts = piece[:1] in ("Ġ", "▁") if spaced else not re.match(r"##.", piece)
+        continues = open_word and re.match(r"##.", piece)  # else "##" is shown as it is
+        starts = piece[:1] in ("Ġ", "▁") if spaced else not continues
         text = piece.lstrip("Ġ▁") if spaced else piece if starts else piece[2:]
         if starts or special or not open_word:
             words.append(text)
@@ -140,6 +153,13 @@ def _coloured(
         strength = min(abs(float(value)) / end, 1.0)
         full = _panels.RED if value >= 0 else _panels.BLUE
         yield word, float(value), tuple(round(255 + strength * (c - 255)) for c in full)
+
+
+def _shown(letter: str) -> str:
+    """Returns what a terminal may print: joiners as they are, spaces as spaces, else "?"."""
+    if letter.isprintable() or letter in JOINERS:
+        return letter
+    return " " if unicodedata.category(letter) == "Zs" else "?"
 
 
 def _is_dark(colour: tuple[int, ...]) -> bool:

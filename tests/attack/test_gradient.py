@@ -98,7 +98,20 @@ def test_within_jit_and_vmap():
         ({"labels": np.array([0, 2**32 + 1])}, "label 4294967297; expected"),
         ({"labels": [-1, 0]}, "label -1; expected a class of 0 to 1"),
         ({"labels": jnp.array([0.0, 1.0])}, "expected integers"),
+        ({"labels": None}, "labels"),
+        ({"labels": ["a", "b"]}, "labels are <U1; expected integers"),
         ({"epsilon": -0.1}, "epsilon is -0.1"),
+        ({"epsilon": np.float32(-0.1)}, "epsilon is .*-0.1"),
+        ({"epsilon": np.nan}, "epsilon is nan"),
+        ({"epsilon": "a"}, "epsilon is 'a'"),
+        ({"epsilon": 1j}, "epsilon is 1j"),
+        ({"epsilon": np.ones(2)}, "one number >= 0 for all examples"),
+        ({"bounds": (0, np.nan)}, "bounds is nan; expected a number"),
+        ({"bounds": (0, None)}, "bounds is None; expected a number"),
+        ({"bounds": (0, 1, 2)}, "expected .least, largest."),
+        ({"bounds": np.ones(2)}, "expected .least, largest."),
+        ({"bounds": (1, 0)}, "expected the least before the largest"),
+        ({"x": jnp.full((2, 3), np.nan)}, "x has NaN"),
         ({"x": jnp.full((2, 3), 1.5)}, "bounds"),
     ],
 )
@@ -108,6 +121,18 @@ def test_bad_arguments(change, words):
         attack.fgsm(linear, **options)
     with pytest.raises(ValueError, match="steps is 0"):
         attack.pgd(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), 0.1, steps=0)
+    for bad, words in (({"step": -1}, "step is -1"), ({"key": 0}, "key is 0; expected one PRNG")):
+        with pytest.raises(ValueError, match=words):
+            attack.pgd(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), 0.1, **bad)
+
+
+def test_labels_and_sizes_out_of_range_give_nan_where_they_are_known_too_late():
+    x = jnp.full((3, 3), 0.5)
+    run = jax.jit(lambda labels, size: attack.fgsm(linear, x, labels, size))
+    moved = np.asarray(run(jnp.array([2, 0, -1]), np.float32(0.1)))
+    assert np.isnan(moved).all(1).tolist() == [True, False, True]
+    np.testing.assert_allclose(moved[1], attack.fgsm(linear, x, [0, 0, 0], 0.1)[1])
+    assert np.isnan(run(jnp.array([0, 0, 1]), np.float32(-0.1))).all()
 
 
 def test_what_f_closes_over_may_change_between_calls():

@@ -241,20 +241,41 @@ def test_overlay_can_show_the_image_alone_too():
         (lambda: plot.heat_map(IMAGES[0]), r"heat_map: maps are \(4, 4\)"),
         (lambda: plot.overlay(IMAGES, IMAGES[:2]), r"images are \(3, 4, 4\) and maps \(2, 4, 4\)"),
         (lambda: plot.reveal(IMAGES, IMAGES, share=0), "a share of the pixels in .0, 1."),
-        (lambda: plot.heat_map(IMAGES, clip=0), "clip is 0 .* percentile in .0, 100."),
-        (lambda: plot.heat_map(IMAGES, limit=-1.0), "limit -1.0; expected .* above 0"),
+        (lambda: plot.heat_map(IMAGES, clip=0), "clip is 0; .* percentile in .0, 100."),
+        (lambda: plot.heat_map(IMAGES, limit=-1.0), "limit is -1.0; expected .* above 0"),
         (lambda: plot.heat_map(IMAGES, limit=1.0, own=True), "limit=1.0 .* own=True"),
         (lambda: plot.overlay(IMAGES, IMAGES * np.nan), r"maps have 48 NaN .* first at \(0, 0, 0"),
         (lambda: plot.image_grid(np.full((1, 2, 2, 3), 99.0)), "from 99 to 99; .* uint8"),
         (lambda: plot.image_grid(IMAGES[:0]), r"images are \(0, 4, 4\)"),
-        (lambda: plot.image_grid(IMAGES, size=0), "size 0; expected"),
+        (lambda: plot.image_grid(IMAGES, size=0), "size is 0; expected"),
         (lambda: plot.signals(IMAGES[0], IMAGES[0, :2]), r"values are \(4, 4\), maps \(2, 4\)"),
+        (lambda: plot.image_grid(IMAGES, titles=[1, 2, 3]), "a title is 1; expected texts"),
+        (lambda: plot.image_grid(IMAGES, titles=3), "titles are 3; expected a list of texts"),
+        (lambda: plot.image_grid(IMAGES, limits=(0, 0)), "expected the low one first"),
+        (lambda: plot.image_grid(IMAGES, limits=(1, 0)), "expected the low one first"),
+        (lambda: plot.image_grid(IMAGES, limits=(0, np.nan)), "limits is nan; expected a finite"),
+        (lambda: plot.image_grid(IMAGES, limits=3), "limits are 3; expected .low, high."),
+        (lambda: plot.image_grid(IMAGES * 1j), "images are complex.*real numbers"),
+        (lambda: plot.heat_map(IMAGES * 1j), "maps are complex.*real numbers"),
+        (lambda: plot.heat_map(np.ones((3, 3, 12, 12))), "Pass np.moveaxis"),
+        (lambda: plot.heat_map(IMAGES, clip="a"), "clip is 'a'; expected a percentile"),
+        (lambda: plot.heat_map(IMAGES, limit="a"), "limit is 'a'; expected a number above 0"),
+        (lambda: plot.heat_map(IMAGES, columns="a"), "columns is 'a'; expected an integer"),
+        (lambda: plot.heat_map(IMAGES, size="a"), "size is 'a'; expected inches"),
+        (lambda: plot.reveal(IMAGES, IMAGES, share="a"), "share is 'a'"),
+        (lambda: plot.image_grid(IMAGES, cmap="grey_"), "cmap is 'grey_'; expected"),
+        (lambda: plot.overlay(IMAGES, IMAGES, cmap=3), "cmap is 3; expected"),
         (lambda: plot.image_grid(IMAGES, titles=["a"]), "1 titles for 3 images"),
     ],
 )
 def test_bad_arguments(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_titles_may_be_an_array():
+    titles = [ax.get_title() for ax in plot.image_grid(IMAGES, titles=np.array(list("abc"))).axes]
+    assert titles == ["a", "b", "c"]
 
 
 def test_matplotlib_is_imported_by_the_first_figure_only():

@@ -77,8 +77,6 @@ def test_terminal_colours_and_no_escapes_of_the_words():
         ("[CLS] play ##ing well ##! ## [SEP] [PAD]", "[CLS] playing well! ## [SEP]"),
         ("The Ġguitar ist Ġplays . <|endoftext|>", "The guitarist plays. <|endoftext|>"),
         ("<s> ▁un bel iev ably ▁ good </s> <pad>", "<s> unbelievably good </s>"),
-        ("##ing is not ing", "ing is not ing"),
-        ("[CLS] ##s a", "[CLS] s a"),
         ("a <b> #1 [x] [1]", "a <b> #1 [x] [1]"),
     ],
 )
@@ -102,6 +100,18 @@ def test_pieces_are_joined_and_their_values_summed(pieces, words):
     chex.assert_equal(
         re.sub(r"\x1b\[[^m]*m", "", text.to_terminal(pieces, values)), " ".join(words)
     )
+
+
+def test_pieces_without_a_word_before_them_stay_as_they_are():
+    assert text.join_pieces("##ing is [CLS] ##s ##t".split(), np.ones(5))[0] == [
+        *("##ing", "is", "[CLS]", "##st")
+    ]
+
+
+def test_joiners_and_spaces_are_printed():
+    words = ["\U0001f469\u200d\U0001f4bb", "\u0645\u06cc\u200c\u0631", "1\xa0km\u202f\u2028\x07"]
+    line = re.sub(r"\x1b\[[^m]*m", "", text.to_terminal(words, [1, 2, 3]))
+    assert line == " ".join([*words[:2], "1 km ??"])
 
 
 def test_padding_with_a_value_is_kept():
@@ -128,12 +138,16 @@ def test_zeros_and_no_words():
     "options, words",
     [
         ({"values": [1, 2]}, "3 words and values of .2,.; expected one value a word"),
+        ({"values": [1, 2, 3], "words": [1, 2, 3]}, "a word is 1; expected texts"),
+        ({"values": [1, 2, 3], "words": None}, "a word is None; expected texts"),
+        ({"values": ["a", "b", "c"]}, "values are <U1; expected an array of real numbers"),
+        ({"values": [1, 2, 3], "clip": None}, "clip is None"),
         ({"values": [1, np.nan, 2]}, r"1 NaN or infinite values, the first at \(1,\)"),
-        ({"values": [1, 2, 3], "clip": 101}, "clip is 101 .* percentile in"),
-        ({"values": [1, 2, 3], "limit": 0}, "limit 0; expected .* above 0"),
+        ({"values": [1, 2, 3], "clip": 101}, "clip is 101; .* percentile in"),
+        ({"values": [1, 2, 3], "limit": 0}, "limit is 0; expected .* above 0"),
     ],
 )
 def test_bad_arguments(options, words):
     for show in (text.to_html, text.to_terminal):
         with pytest.raises(ValueError, match=words):
-            show(WORDS, **options)
+            show(**{"words": WORDS} | options)

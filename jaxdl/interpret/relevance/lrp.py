@@ -75,8 +75,8 @@ def lrp(
       Arrays like x, or like the value at `at`, in units of the score.
 
     Raises:
-      ValueError: as `saliency`; the composite's name or a word is unknown; f has an operation
-        without a rule: the message says which, where, and how to give it one.
+      ValueError: as `saliency`; the composite's name or a word is unknown; eps is below 0; f has an
+        operation without a rule: the message says which, where, and how to give it one.
     """
     composite = composites.resolve("lrp", composite)
     products = composite.products if products is None else products
@@ -85,6 +85,7 @@ def lrp(
             f"lrp: products={products!r}, start={start!r}; expected 'gate' or 'half', and "
             "'score' or 'one'."
         )
+    _input.number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
     options = {"target": target, "start": start, "at": at, "chunk": chunk}
     explained = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
     return _check.release(explained, _check.warn_about_relevance if check else lambda columns: None)

@@ -382,6 +382,8 @@ def test_bad_arguments():
         ({"start": 2}, "start=2"),
         ({"at": "nowhere"}, "no place 'nowhere'"),
         ({"chunk": 0}, "chunk is 0"),
+        ({"eps": -1}, "eps is -1; expected a number of 0 or more"),
+        ({"eps": np.nan}, "eps is nan"),
     ]
     for options, words in bad:
         with pytest.raises(ValueError, match=words):
