@@ -276,12 +276,13 @@ def prng_key(caller: str, key: Any) -> jax.Array:
     Raises:
       ValueError: it is none, or several.
     """
+    what = repr(key)
     if isinstance(key, jax.Array | np.ndarray):
         typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         if key.ndim == 0 if typed else key.dtype == np.uint32 and key.shape in ((2,), (4,)):
             return key  # pyright: ignore[reportReturnType]
-        key = f"{key.dtype}{list(key.shape)}"
-    raise ValueError(f"{caller}: key is {key!s}; expected one PRNG key: pass jax.random.key(seed).")
+        what = f"{key.dtype}{list(key.shape)}"
+    raise ValueError(f"{caller}: key is {what}; expected one PRNG key: pass jax.random.key(seed).")
 
 
 def _floating(leaf: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -44,7 +44,8 @@ def smooth(
       to x; where x has integers only (token ids), to the value at `at`.
 
     Raises:
-      ValueError: `samples` is below 1, `sigma` below 0, or `kind` another word.
+      ValueError: `method` is no function, `samples` is below 1, `sigma` below 0, or `kind` another
+        word.
 
     Example:
       >>> smoothgrad = interpret.smooth(interpret.saliency, sigma=0.1, samples=50)
@@ -54,7 +55,7 @@ def smooth(
     _input.number("smooth", "a number of 0 or more", lambda v: v >= 0, sigma=sigma)
     if kind not in ("mean", "square", "variance"):
         raise ValueError(f"smooth: kind is {kind!r}; expected 'mean', 'square' or 'variance'.")
-    random = inspect.signature(method).parameters.get("key")
+    random = _parameters("smooth", method).get("key")
     keyed = random is not None and random.default is inspect.Parameter.empty
 
     @_compile.once
@@ -96,8 +97,16 @@ def expectation(method: Method, baselines: Any) -> Method:
       baselines are taken side by side. With `at=`, baselines are those of the method.
 
     Raises:
-      ValueError: when it is called, if baselines are not (M, ...) of one M of at least 1.
+      ValueError: the method takes no `baseline=`; or, when it is called, baselines are not
+        (M, ...) of one M of at least 1.
     """
+    parameters = _parameters("expectation", method)
+    others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if "baseline" not in parameters and not others:
+        raise ValueError(
+            "expectation: the method has no baseline=; expected one such as integrated_gradients, "
+            "deep_lift or ablation."
+        )
 
     @_compile.once
     def averaged(f, x, *, target=None, chunk=None, **options):
@@ -112,6 +121,15 @@ def expectation(method: Method, baselines: Any) -> Method:
         return _input.weighted_sum("expectation", one, jnp.full(count, 1 / count), chunk)
 
     return averaged
+
+
+def _parameters(caller: str, method: Any) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a method by their names."""
+    if not callable(method):
+        raise ValueError(
+            f"{caller}: method is {method!r}; expected a function, e.g. interpret.saliency."
+        )
+    return inspect.signature(method).parameters
 
 
 def _count(f: Callable[[Any], Any], x: Any, at: Any, baselines: Any) -> int:

@@ -235,7 +235,7 @@ def expected_gradients(
     _, x = _input.separate(name, f, x)
     (samples,) = _input.at_least(name, 1, samples=samples)
     background, m = _input.examples(name, x, "background", background)
-    _input.number(name, "a number of 0 or more", lambda v: v >= 0, noise=noise)
+    noise = _input.number(name, "a number of 0 or more", lambda v: v >= 0, noise=noise)
     n = len(jax.tree.leaves(x)[0])
 
     def explained(numbers, target):
@@ -248,7 +248,7 @@ def expected_gradients(
             rows = jax.random.randint(which, (n,), 0, m)[numbers]
             base = jax.tree.map(lambda b: b[rows], background)
             share = jax.random.uniform(where, (n,))[numbers]
-            moved = take(noisy(jitter, x, noise) if noise else x)
+            moved = take(x if isinstance(noise, float) and not noise else noisy(jitter, x, noise))
 
             def between(b, x):
                 return b + share.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype) * (x - b)

@@ -103,7 +103,9 @@ def test_sums_of_half_precision_do_not_depend_on_chunks():
     mean = functools.partial(interpret.integrated_gradients, lambda x: jnp.tanh(x).sum(1), x)
     smooth = smooth_saliency(sigma=0.5, samples=300, kind="square")
     noisy = lambda chunk: smooth(lambda x: x @ w, x.astype(jnp.float16), key=new_key(), chunk=chunk)
-    one, all_ = (np.asarray(mean(steps=600, chunk=n), np.float32) for n in (1, 600))
+    one, all_ = (
+        np.asarray(mean(steps=600, rule="riemann_middle", chunk=n), np.float32) for n in (1, 600)
+    )
     np.testing.assert_allclose(one, all_, rtol=0.01)
     np.testing.assert_allclose(one.sum(1), np.tanh(np.float32(x)).sum(1), rtol=0.02)
     for square in map(noisy, (1, 300)):
@@ -147,6 +149,13 @@ def test_baselines_of_another_shape_are_refused(bases):
         interpret.expectation(interpret.ablation, bases)(f, x)
     with pytest.raises(ValueError, match=r"^expected_gradients: background (is|of) "):
         interpret.expected_gradients(f, x, bases, key=new_key())
+
+
+def test_methods_that_cannot_be_averaged_are_refused():
+    with pytest.raises(ValueError, match="method is 'saliency'; expected a function"):
+        interpret.smooth("saliency", sigma=0.1)
+    with pytest.raises(ValueError, match="the method has no baseline="):
+        interpret.expectation(interpret.saliency, np.zeros((1, 3)))
 
 
 def test_baselines_of_several_numbers_are_refused():
