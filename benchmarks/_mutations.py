@@ -620,8 +620,8 @@ MUTATIONS = (
     Mutation(
         "interpret: Grad-CAM without its ReLU",
         "interpret/cam.py",
-        'jnp.maximum(jnp.sum(weights * features, -1), 0)\n\n    layout = _Layout("grad_cam",',
-        'jnp.sum(weights * features, -1)\n\n    layout = _Layout("grad_cam",',
+        'jnp.maximum(jnp.sum(weights * features, -1), 0)\n\n    layout = _layout("grad_cam",',
+        'jnp.sum(weights * features, -1)\n\n    layout = _layout("grad_cam",',
         "interpret/test_cam.py",
     ),
     Mutation(
@@ -790,7 +790,7 @@ MUTATIONS = (
     Mutation(
         "interpret: LRP halves what passes a normalization",
         "interpret/relevance/_structure.py",
-        'return reciprocal or operation.name in ("rsqrt", "sqrt", "pow")',
+        'return operation.name == "rsqrt" or (operation.name == "div" and not live[0])',
         "return False",
         "interpret/relevance/test_added_constants.py",
     ),
