@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.interpret import _panels
+from jaxdl.interpret import _input, _panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -230,7 +230,10 @@ def signals(
     titles = _panels.names("signals", titles, len(values))
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise ValueError(f"signals: size is {size!r}; expected (width, height) in inches.")
-    size = [_panels.number("signals", "inches above 0, 100 at most", 0, 100, size=s) for s in size]
+    width, height = (
+        _input.number("signals", "inches above 0, 100 at most", lambda v: 0 < v <= 100, size=side)
+        for side in size
+    )
     _panels.check_finite("signals", "values", values)
     _panels.check_finite("signals", "maps", maps)
     limit = _panels.scale_end("signals", maps, clip, limit)
@@ -240,7 +243,7 @@ def signals(
 
     ((cmap, low, high),) = _scales([bool((maps < 0).any())], limit)
     figure = _figure.NotebookFigure(
-        figsize=(size[0], size[1] * len(values)), dpi=_figure.DPI, layout="constrained"
+        figsize=(width, height * len(values)), dpi=_figure.DPI, layout="constrained"
     )
     axes = figure.subplots(len(values), 1, squeeze=False, sharex=True)[:, 0]
     steps, outline = values.shape[1], [withStroke(linewidth=2.5, foreground="white")]
@@ -257,7 +260,7 @@ def signals(
         )
         ax.plot(curve, color="black", linewidth=1, path_effects=outline)
         ax.set_ylabel(_figure.wrap(title, 1.2, 9), rotation=0, ha="right", va="center", fontsize=9)
-    _figure.colour_bar(figure, shown, list(axes), label, size[1] * len(values), maps)
+    _figure.colour_bar(figure, shown, list(axes), label, height * len(values), maps)
     return figure
 
 
