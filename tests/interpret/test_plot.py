@@ -262,6 +262,11 @@ def test_overlay_can_show_the_image_alone_too():
         (lambda: plot.heat_map(IMAGES, limit="a"), "limit is 'a'; expected a number above 0"),
         (lambda: plot.heat_map(IMAGES, columns="a"), "columns is 'a'; expected an integer"),
         (lambda: plot.heat_map(IMAGES, size="a"), "size is 'a'; expected inches"),
+        (lambda: plot.signals(IMAGES[0], IMAGES[0], size=7.0), "expected .width, height."),
+        (
+            lambda: plot.signals(IMAGES[0], IMAGES[0], size=(7, None)),
+            "size is None; expected inches",
+        ),
         (lambda: plot.reveal(IMAGES, IMAGES, share="a"), "share is 'a'"),
         (lambda: plot.image_grid(IMAGES, cmap="grey_"), "cmap is 'grey_'; expected"),
         (lambda: plot.overlay(IMAGES, IMAGES, cmap=3), "cmap is 3; expected"),
