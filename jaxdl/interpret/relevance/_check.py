@@ -55,7 +55,9 @@ def magnitude(score: jax.Array, output: list[jax.Array]) -> jax.Array:
 def _rows(leaves: list[jax.Array]) -> jax.Array:
     """Returns all values of each example, in a dtype of 32 bits or more."""
     dtype = jnp.float64 if any(a.dtype == jnp.float64 for a in leaves) else jnp.float32
-    return jnp.concatenate([a.reshape(len(a), math.prod(a.shape[1:])).astype(dtype) for a in leaves], 1)
+    return jnp.concatenate(
+        [a.reshape(len(a), math.prod(a.shape[1:])).astype(dtype) for a in leaves], 1
+    )
 
 
 def warn_about_relevance(columns: np.ndarray) -> None:

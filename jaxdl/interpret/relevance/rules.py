@@ -51,9 +51,15 @@ def stabilized(y: jax.Array, eps: float = 1e-6) -> jax.Array:
 
 
 def per_unit(r: jax.Array, y: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """Returns r / y, the relevance of each unit of a sum y, with y stabilized.
+    """Divides relevance by a stabilized sum: the relevance of each unit of the sum.
 
-    It is NaN where an infinite sum has relevance, which would vanish otherwise.
+    Args:
+      r: the relevance of a sum.
+      y: the sum, of the same shape.
+      eps: as for `epsilon`.
+
+    Returns:
+      Like r; NaN where an infinite sum has relevance, which would vanish otherwise.
     """
     return jnp.where(jnp.isinf(y) & (r != 0), jnp.nan, r / stabilized(y, eps))
 
