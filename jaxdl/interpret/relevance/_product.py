@@ -11,6 +11,16 @@ import jax.numpy as jnp
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Operation, Value, read
 
+MOVES = (
+    "broadcast_in_dim",
+    "convert_element_type",
+    "expand_dims",
+    "reshape",
+    "squeeze",
+    "transpose",
+)
+"""What may stand between a product and its bias, as `jax.vmap` and mixed precision put it there."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Product:
@@ -24,7 +34,7 @@ class Product:
     slot: int
     """Which operand, 0 or 1, depends on the input."""
     after: tuple[tuple[Operation, int], ...]
-    """The operations of scale and bias, and which operand of each is the product's."""
+    """The operations of scale and bias, and which operand of each is the product's; and `MOVES`."""
     first: bool
     """Whether no other product comes before it."""
 
@@ -52,16 +62,35 @@ class Product:
         """w^T s, like x."""
         return jax.linear_transpose(lambda x: self.apply(x, w), x)(s)[0]
 
+    def moved(self, y: jax.Array, count: int | None = None) -> jax.Array:
+        """y in the layout after `count` of the operations, all by default."""
+        for operation, _ in self.after[:count]:
+            if operation.name in MOVES:
+                (y,) = operation.wide(y)
+        return y
+
+    def unmoved(self, y: Any, count: int | None = None) -> Any:
+        """y, which broadcasts to the layout after `count` operations, in that of the product."""
+        if not any(operation.name in MOVES for operation, _ in self.after[:count]):
+            return y
+        y = jnp.asarray(y)
+        like = jax.ShapeDtypeStruct(self.operation.equation.outvars[0].aval.shape, y.dtype)
+        move = lambda y: self.moved(y, count)  # noqa: E731
+        shape = jax.eval_shape(move, like).shape
+        return jax.linear_transpose(move, like)(jnp.broadcast_to(y, shape))[0]
+
     def weights(self, env: dict[Value, Any]) -> tuple[jax.Array, jax.Array | float]:
         """c * w, and d as what is added to the product."""
         w = read(env, self.operation.inputs[1 - self.slot])
         scale: Any = None
         shift: Any = 0.0
-        for operation, mine in self.after:
+        for i, (operation, mine) in enumerate(self.after):
+            if operation.name in MOVES:
+                continue
             if operation.name == "neg":
                 scale, shift = -1 if scale is None else -scale, -shift
                 continue
-            other = read(env, operation.inputs[1 - mine])
+            other = self.unmoved(read(env, operation.inputs[1 - mine]), i)
             if operation.name in ("add", "add_any"):
                 shift = shift + other
             elif operation.name == "sub" and mine == 0:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret._program import Atom, Constant, Operation, Program, Value
 from jaxdl.interpret.relevance._bounds import ELEMENTWISE, Bounds
-from jaxdl.interpret.relevance._product import Product, feature_axes
+from jaxdl.interpret.relevance._product import MOVES, Product, feature_axes
 
 ADDITIONS = ("add", "add_any", "sub")
 KEEPING = ("abs", "broadcast_in_dim", "convert_element_type", "reshape")
@@ -222,9 +222,18 @@ class Structure:
         axes = set(feature_axes(operation, slot).values())
         after: list[tuple[Operation, int]] = []
         value = operation.outputs[0]
+        shapes = self.program.shapes
         while (step := self._single_user(value)) is not None:
             mine = step.inputs.index(value)
-            if step.name not in ("add", "add_any", "sub", "mul", "div", "neg"):
+            if step.name in MOVES:
+                follow = self._axes_after(step)
+                if follow is None:
+                    break
+                axes = {i for i, axis in enumerate(follow) if axis in axes}
+                after.append((step, mine))
+                value = step.outputs[0]
+                continue
+            if step.name not in (*ADDITIONS, "mul", "div", "neg"):
                 break
             if step.name != "neg":
                 other = step.inputs[1 - mine]
@@ -235,19 +244,32 @@ class Structure:
                         break
                     if not self._varies(other) <= axes:
                         break
-            if self.program.shapes[step.outputs[0]].shape != self.program.shapes[value].shape:
+            if shapes[step.outputs[0]].shape != shapes[value].shape:
                 break
             after.append((step, mine))
             value = step.outputs[0]
-        while (
-            after
-            and after[-1][0].name in ("mul", "div", "neg")
-            and not any(step.name in ("add", "add_any", "sub") for step, _ in after)
-        ):
+        shifted = any(step.name in ADDITIONS for step, _ in after)
+        while after and after[-1][0].name in (MOVES if shifted else (*MOVES, "mul", "div", "neg")):
             after.pop()  # a scale without a bias is no part of a layer: a mean, a temperature
         product = Product(operation, slot, tuple(after), first)
         self.products[operation] = product
         self.inside |= {step: product for step, _ in after}
+
+    def _axes_after(self, move: Operation) -> list[int | None] | None:
+        """Of each axis of the output of one of `MOVES` that of the input, or None for a new one.
+
+        None if it joins or divides axes, repeats values, or rounds to integers.
+        """
+        if not self.program.floating(move.outputs[0]) or self.is_complex(move):
+            return None
+        if move.name == "transpose":
+            return list(primitives().axes(move.equation))
+        (source,), (result,) = move.equation.invars, move.equation.outvars
+        before, shape = source.aval.shape, result.aval.shape
+        some = [axis for axis, size in enumerate(before) if size > 1]
+        if [before[axis] for axis in some] != [size for size in shape if size > 1]:
+            return None
+        return [some.pop(0) if size > 1 else None for size in shape]
 
     def _single_user(self, value: Value) -> Operation | None:
         users = self.users.get(value, [])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl._jaxpr import primitives
 from jaxdl.interpret import _at, _compile, _input, _target
@@ -153,8 +154,10 @@ def _passing(program: Program, place: Value, found: _walk.Relevance, at: str) ->
     structure = Structure(program, _walk.activity(program, program.inputs))
     for product in structure.products.values():
         chain = (product.operation, *(operation for operation, _ in product.after))
-        if any(place in operation.outputs for operation in chain):
-            place = product.y
+        ends = [place in operation.outputs for operation in chain]
+        if any(ends) and product.y in found:
+            relevance = product.moved(product.unmoved(found[product.y]), ends.index(True))
+            return relevance.astype(program.shapes[place].dtype)
     if place not in found:
         raise ValueError(
             f"lrp: no relevance passes at={at!r}: it lies inside of an elementwise function, or on "
@@ -212,8 +215,10 @@ def _check_followed(program: Program, active: set[Value]) -> None:
 def _layer(product: Product, rule: rules.Rule) -> Step:
     def back(envs, out):
         (env,) = envs
-        w, b = product.weights(env)
-        return [rule(product, env[product.x], w, b, env[product.y], out[0])]
+        x, y, r = env[product.x], product.unmoved(env[product.y]), product.unmoved(out[0])
+        values = (x, *product.weights(env), y, r)
+        kind = np.promote_types(x.dtype, y.dtype)
+        return [rule(product, *(jnp.asarray(value, kind) for value in values))]
 
     return Step([product.x], [product.y], back)
 

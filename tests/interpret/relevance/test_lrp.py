@@ -243,6 +243,39 @@ def test_batch_norm_folds_into_the_convolution_before_it():
         np.testing.assert_allclose(*found, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["gamma", "z_plus", "epsilon_alpha2_beta1", "epsilon_plus_flat"])
+def test_a_layer_is_one_under_vmap_and_in_mixed_precision(name):
+    """Where moves and casts stand between a product, its bias and its batch norm."""
+    w, v, x = array(0, 3, 3, 2, 4), array(1, 4, 3), array(2, 3, 5, 5, 2)
+    bias, mean, scale, offset = array(3, 4, 4)
+    conv = lambda x, w, order: jax.lax.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=order
+    )
+    last, first = ("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")
+    norm = lambda y, shape: (
+        (y + bias.reshape(shape) - mean.reshape(shape)) * scale.reshape(shape)
+        + offset.reshape(shape)
+    )
+
+    def batched(x):
+        return jax.nn.relu(norm(conv(x, w, last), -1)).mean((1, 2)) @ v
+
+    def single(x):
+        y = conv(x.transpose(2, 0, 1)[None], w.transpose(3, 2, 0, 1), first)[0]
+        return v.T @ jax.nn.relu(norm(y, (4, 1, 1))).mean((1, 2))
+
+    def mixed(x):
+        y = conv(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), last).astype(x.dtype)
+        return jax.nn.relu(norm(y, -1)).mean((1, 2)) @ v
+
+    with double():
+        explain = lambda f: explained(f, x, 1, composite=name, check=False)[0]
+        expected = explain(batched)
+        for f, tolerance in ((jax.vmap(single), 1e-9), (mixed, 0.02)):
+            error = np.abs(explain(f) - expected).max() / np.abs(expected).max()
+            assert error < tolerance, (error, f)
+
+
 def test_relevance_between_layers():
     with double():
         f = models.normed(models.IMAGES)
