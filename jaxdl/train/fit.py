@@ -169,9 +169,7 @@ def fit(
         abstract = state = jax.tree.map(jnp.copy, state)
     at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
     evaluation = eval_data if isinstance(eval_data, Evaluation | None) else Evaluation(eval_data)
-    predicted = validate.output(model, abstract.params, abstract.model_state, x)
-    y = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[1])
-    measures = names.resolve(names.measures(metrics), loss, predicted, y)
+    measures = names.measures(metrics)
     feeds, sets, parts = {"data": feed}, {}, 1 if at is None else at.parts
     for name, rows in evaluation.sets.items() if evaluation else ():
         where = "eval_data" if name == "eval" else f"eval_data {name!r}"
@@ -212,7 +210,7 @@ def fit(
                 optimizer,
                 state,
                 loss=loss,
-                metrics=measures,
+                metrics=_resolved(measures, model, loss, abstract, feed),
                 augment=augment,
                 seed=seed,
                 on_nonfinite=on_nonfinite,
@@ -257,6 +255,15 @@ def fit(
         return run.train(last)
 
 
+def _resolved(
+    measures: names.Measures | None, model: Module, loss: Callable, state: TrainState, feed: Feed
+) -> tuple:
+    """The functions of the metrics, which a resumed run must have alike."""
+    x, y = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[:2])
+    output = validate.output(model, state.params, state.model_state, x)
+    return names.resolve(measures, loss, output, y)
+
+
 def _evaluate_sets(
     run: Callable, evaluation: Evaluation, sets: dict[str, Feed], state: TrainState
 ) -> dict[str, float]:
@@ -274,7 +281,7 @@ def train_step(
     model: Module,
     loss: Callable,
     optimizer: optax.GradientTransformation,
-    measures: names.Measures,
+    measures: names.Measures | None,
     augment: Augment | None,
     guard: bool,
     precision: str,
@@ -284,7 +291,7 @@ def train_step(
         model,
         loss,
         optimizer,
-        metrics=dict(measures),
+        metrics=None if measures is None else dict(measures),
         augment=augment,
         guard=guard,
         precision=precision,
