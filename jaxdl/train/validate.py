@@ -7,6 +7,7 @@ and how to mend it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import losses, tree
+from jaxdl._jaxpr import last_function, traced
 from jaxdl.core import Module
 from jaxdl.train.checkpoint_format import differences
 from jaxdl.train.checkpoint_format import spec as described
@@ -132,6 +134,18 @@ def output(model: Module, params: Any, model_state: Any, x: Any) -> Any:
     )
 
 
+def _logits(model: Module, params: Any, model_state: Any, x: Any, task: str, name: str) -> None:
+    """Warns where a loss of logits is given probabilities, with which it trains badly."""
+    forward = lambda p, s, x: model.apply(p, s, *inputs(x))[0]  # noqa: E731
+    function = last_function(traced(forward, params, model_state, x)[0].jaxpr)
+    if function == "sigmoid" or (function == "softmax" and task == "multiclass"):
+        warnings.warn(
+            f"{name}: the model ends in a {function}, and the loss takes logits; leave the "
+            f"{function} out of the model, and apply it to the predictions.",
+            stacklevel=4,
+        )
+
+
 def batch(
     model: Module,
     params: Any,
@@ -149,11 +163,14 @@ def batch(
             _finite(leaf, f"{name}: {at}")
     xs, ys = (jax.tree.map(spec, part) for part in (x, y))
     predicted = output(model, params, model_state, xs)
+    task = losses.task(loss) if callable(loss) else None
+    if task in ("multiclass", "binary") and loss is not losses.hinge:
+        _logits(model, params, model_state, xs, task, name)
     if hasattr(predicted, "shape") and hasattr(y, "dtype"):
         counted = y
         if weight is not None and weight.shape == y.shape[: weight.ndim]:
             counted = np.asarray(y)[np.asarray(weight) != 0]
-        if losses.task(loss if callable(loss) else None) == "binary":
+        if task == "binary":
             _binary(counted, f"{name}: y")
         elif y.shape == predicted.shape[:-1]:
             _classes(predicted.shape[-1], counted, f"{name}: y")

@@ -199,3 +199,21 @@ def test_weights_of_more_axes_than_the_values():
     with pytest.raises(ValueError, match=r"weight is float32\[16, 2\] for values of shape \(16,\)"):
         evaluate(MODEL, state(), (X, Y, np.ones((50, 2), np.float32)))
     assert metrics.mean(jnp.ones(4), jnp.ones((4, 1))).value == 1
+
+
+@pytest.mark.parametrize("last, loss", [
+    (jax.nn.softmax, "cross_entropy"), (jax.nn.sigmoid, "binary_cross_entropy"),
+    (lambda s: jax.jit(jax.nn.softmax)(s), optax.losses.softmax_cross_entropy),
+    (nn.serial(nn.dense(3), jax.nn.softmax), "categorical_crossentropy"),
+])  # fmt: skip
+def test_probabilities_in_place_of_logits(last, loss):
+    rows = np.eye(3, dtype=np.float32)[Y]
+    with pytest.warns(UserWarning, match="model ends in a s.*, and the loss takes logits; leave"):
+        train.evaluate(serial(MODEL, last), *bare(serial(MODEL, last), rows), loss=loss)
+    inner = serial(last, nn.dense(3))  # within a model they are as good as any other function
+    train.evaluate(inner, *bare(inner, rows), loss=loss)
+
+
+def bare(model, y):
+    params, model_state = jaxdl.init(model, jax.random.key(0), X)
+    return train.TrainState(params, model_state, None, jax.random.key(0), jnp.int32(0)), (X, y)
