@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import losses
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
-from jaxdl.train.state import TrainState
+from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs, make_eval_step
 from jaxdl.train.totals import Totals
 
@@ -52,6 +52,7 @@ def evaluate(
     Raises:
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
+    _check("evaluate", model, state)
     feed = make_feed(
         "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
     )
@@ -102,6 +103,7 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Raises:
       ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
     """
+    _check("predict", model, state)
     forward = functools.partial(_forward, model, state.params, state.model_state)
     return _in_batches("predict", forward, x, batch_size, 0)
 
@@ -123,8 +125,14 @@ def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int =
     Raises:
       ValueError: as for `predict`.
     """
+    _check("predict_many", model, states)
     forward = functools.partial(_forward_many, model, states.params, states.model_state)
     return _in_batches("predict_many", forward, x, batch_size, 1)
+
+
+def _check(who: str, model: Any, state: Any) -> None:
+    check_model(who, model)
+    check_state(who, state)
 
 
 def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
@@ -161,5 +169,6 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
     Returns:
       `f(x) -> output`, dropout off and statistics fixed.
     """
+    _check("predictor", model, state)
     params, model_state = state.params, state.model_state
     return lambda *x: model.apply(params, model_state, *x)[0]

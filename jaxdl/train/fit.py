@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl import losses, optim
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.train import distributed, names, validate
 from jaxdl.train.callbacks import Callback
 from jaxdl.train.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ from jaxdl.train.precision import DTYPES
 from jaxdl.train.progress import progress
 from jaxdl.train.resume import description, resumed
 from jaxdl.train.run import History, Run
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_train_step
 
 __all__ = ["fit"]
@@ -129,6 +129,9 @@ def fit(
       ...     model, digits.train, loss="cross_entropy", optimizer=optax.sgd(0.1),
       ...     batch_size=100, epochs=20, eval_data=digits.test)
     """
+    check_model("fit", model)
+    if state is not None:
+        check_state("fit", state)
     validate.choice("fit", "verbose", verbose, (0, 1, 2))
     validate.choice("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
     validate.seed("fit", seed)

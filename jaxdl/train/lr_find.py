@@ -10,11 +10,11 @@ import numpy as np
 import optax
 
 from jaxdl import losses
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.train import validate
 from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, loop
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
 __all__ = ["RangeTest", "lr_find"]
@@ -73,6 +73,9 @@ def lr_find(
     Raises:
       ValueError: an argument is not what is expected, or every loss is NaN.
     """
+    check_model("lr_find", model)
+    if state is not None:
+        check_state("lr_find", state)
     if not 0 < lowest < highest or not 0 <= smoothing < 1 or steps < 2:
         raise ValueError(
             f"lr_find: lowest is {lowest}, highest {highest}, smoothing {smoothing} and steps "

@@ -15,12 +15,12 @@ import numpy as np
 import optax
 
 from jaxdl import losses, optim
-from jaxdl.core import Module, Tree
+from jaxdl.core import Module, Tree, check_model
 from jaxdl.train import names, validate
 from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, eval_loop, loop
 from jaxdl.train.progress import progress
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_eval_step, make_train_step
 from jaxdl.train.totals import Totals
 
@@ -81,6 +81,9 @@ def train_many(
       >>> history["loss"].shape
       (12, 5)
     """
+    check_model("train_many", model)
+    if states is not None:
+        check_state("train_many", states, "states")
     validate.positive("train_many", epochs=epochs)
     validate.choice("train_many", "batching", batching, ("auto", "vmap", "map"))
     validate.choice("train_many", "verbose", verbose, (0, 1, 2))

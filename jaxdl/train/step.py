@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl import losses, optim
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.metrics import Mean, mean
 from jaxdl.train import names
 from jaxdl.train.precision import DTYPES, lowered, raised
@@ -64,6 +64,7 @@ def make_train_step(
       ValueError: a name is unknown; in the step, the loss is not per example, or the state has no
         loss scale.
     """
+    check_model("make_train_step", model)
     if precision not in DTYPES:
         raise ValueError(
             f"make_train_step: precision is {precision!r}; expected one of {tuple(DTYPES)}."
@@ -131,6 +132,7 @@ def make_eval_step(
     Raises:
       ValueError: a name is unknown; in the step, a loss or metric is not per example.
     """
+    check_model("make_eval_step", model)
     measures = names.measures(metrics)
     if loss is not None:
         measures = (("loss", losses.loss(loss)), *measures)
