@@ -1,6 +1,6 @@
-"""What to call for a model that is no `Module`, by where its class comes from.
+"""Models and data of other libraries, known by the modules of their classes.
 
-Only names of modules are compared, so no other library is imported.
+Only names are compared, so none of these libraries is imported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ def adapter(model: Any) -> str | None:
     Args:
       model: anything; a class of models counts as a model.
     """
-    cls = model if isinstance(model, type) else type(model)
-    for base in cls.__mro__:
-        for package, text in ADAPTERS.items():
-            if f"{base.__module__}.".startswith(f"{package}."):
-                return text.format(_written(model, package))
+    for package, text in ADAPTERS.items():
+        if comes_from(model, package):
+            return text.format(_written(model, package))
     return None
+
+
+def comes_from(value: Any, package: str) -> bool:
+    """Whether the class of a value, or one that it is derived from, is of a package."""
+    cls = value if isinstance(value, type) else type(value)
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in cls.__mro__)
 
 
 def _written(model: Any, package: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdl import losses
 from jaxdl.core import Module, check_model
+from jaxdl.data import convert
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
@@ -53,9 +54,9 @@ def evaluate(
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
     _check("evaluate", model, state)
-    feed = make_feed(
-        "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
-    )
+    validate.positive("evaluate", batch_size=batch_size)
+    limits = {"default": batch_size, "resident_bytes": resident_bytes}
+    feed = make_feed("data", data, None, seed=None, who="evaluate", **limits)
     measures = names.measures(metrics, feed.sample[1])
     loss = None if loss is None else losses.loss(loss)
     if loss is None and not measures:
@@ -138,6 +139,7 @@ def _check(who: str, model: Any, state: Any) -> None:
 def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
     """Joins the outputs along `axis`, where the rows are."""
     validate.positive(who, batch_size=batch_size)
+    x = convert.as_arrays(x, "x")
     n = validate.rows((x,), "x")
     batch_size = min(batch_size, n)
     outputs = []

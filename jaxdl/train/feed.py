@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.data import convert
 from jaxdl.data.batches import permutation
 from jaxdl.data.source import Indexed, Stream
 from jaxdl.train import distributed, validate
@@ -110,10 +111,8 @@ class RowFeed(Feed):
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
         if isinstance(data, Indexed):
-            self.rows, self._fetch = data.rows, data.fetch
-            self.sample = validate.unpacked(
-                data.fetch(np.arange(min(batch_size, data.rows))), "what Indexed fetches"
-            )
+            self.rows, self._fetch = data.rows, lambda rows: _fetched(data, rows)
+            self.sample = self._fetch(np.arange(min(batch_size, data.rows)))
             row_bytes = _bytes(self.sample) / min(batch_size, data.rows)
             resident = False
         else:
@@ -176,7 +175,13 @@ class StreamFeed(Feed):
                 f"the stream of data ends after {number} batches of epoch {epoch + 1}; expected "
                 f"{self.steps}: give it that many, or a smaller steps=."
             )
-        return jax.tree.map(np.asarray, validate.unpacked(batch, "a batch of the stream"))
+        batch = validate.unpacked(batch, "a batch of the stream")
+        if any(leaf.ndim == 0 for leaf in jax.tree.leaves(batch)):
+            raise ValueError(
+                "a batch of the stream holds single examples; expected arrays with one row an "
+                "example: batch it, in Grain by dataset.batch(n), in PyTorch by batch_size=n."
+            )
+        return jax.tree.map(np.asarray, batch)
 
     def _load(self, epoch, piece):
         first = piece * self.piece
@@ -204,6 +209,20 @@ class StreamFeed(Feed):
         return jax.tree.map(lambda a: a[fill], batch), np.arange(self._share) < rows
 
 
+def _fetched(data: Indexed, rows: np.ndarray) -> Any:
+    """The rows of these numbers, as arrays."""
+    fetched = validate.unpacked(data.fetch(rows), "what Indexed fetches")
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(fetched)}
+    if lengths != {(len(rows),)}:
+        shapes = ", ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(fetched))
+        raise ValueError(
+            f"what Indexed fetches for {len(rows)} row numbers has the shapes {shapes}; expected "
+            f"{len(rows)} rows of each: fetch takes an array of numbers, such as "
+            "lambda rows: (x[rows], y[rows])."
+        )
+    return fetched
+
+
 def _bytes(data: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(data))
 
@@ -216,27 +235,29 @@ def feed(
     seed: int | None,
     resident_bytes: int,
     steps_per_call: int | None = None,
-    parts: int | None = None,
+    default: int = 32,
+    parts: int = 1,
     who: str = "fit",
 ) -> Feed:
-    """The feed of arrays, of `Indexed` rows or of a `Stream`, as an argument `name` of `fit`.
+    """The feed of data as an argument `name` of `fit`: arrays, `Indexed`, a `Stream`, a loader.
 
     Args:
-      batch_size: rows in a batch; None is 32, or a stream's own.
-      parts: for an evaluation, the devices that share a batch: where there are fewer rows than in
-        a batch, the batch is smaller. None insists on whole batches.
+      batch_size: rows in a batch; None takes `default`, or fewer where there are fewer rows. A
+        stream has its own.
+      parts: the devices that share a batch, which may be as large as the data rounded up to a
+        multiple of them.
     """
+    data = convert.as_source(data, name)
     if isinstance(data, Stream):
         return StreamFeed(data, steps_per_call=steps_per_call)
     if not isinstance(data, Indexed):
         data = validate.unpacked(data, name)
     rows = data.rows if isinstance(data, Indexed) else validate.rows(data, name)
-    size = 32 if batch_size is None else batch_size
+    default, most = (-(-size // parts) * parts for size in (default, rows))
+    size = min(default, most) if batch_size is None else batch_size
     validate.positive(who, batch_size=size)
-    if parts is None:
+    if size > most:
         validate.batch_size(who, size, rows)
-    else:
-        size = min(size, -(-rows // parts) * parts)
     return RowFeed(
         data,
         size,

@@ -73,11 +73,13 @@ def fit(
     Args:
       model: any `Module`.
       data: `(x, y)`: x an array (N, ...) or a tuple of them for a model of several inputs, y what
-        the loss takes as target. NumPy or JAX arrays; or rows fetched by number, `data.Indexed`;
-        or a `data.Stream` of batches, taken in its own order.
+        the loss takes as target. Arrays, or what becomes arrays of numbers: lists, data frames,
+        PyTorch tensors; or rows fetched by number, `data.Indexed` or a PyTorch `Dataset`; or
+        batches in their own order, a `data.Stream`, a `DataLoader` or a Grain data set.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
-      batch_size: rows a step, of all devices together, at most N; None is 32, or a stream's own.
+      batch_size: rows a step, of all devices together, at most N; None is 32, or N if that is
+        less, or a stream's own.
       epochs, steps: how long to train, from where `state` stands: one of the two, or one epoch. A
         resumed run goes on to where the first would have ended.
       eval_data: data to evaluate on after every epoch.
@@ -150,7 +152,8 @@ def fit(
         )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
-    feed = make_feed("data", data, batch_size, seed=seed, **limits)
+    parts = jax.device_count() if mesh is None else dict(mesh.shape).get(distributed.DATA, 1)
+    feed = make_feed("data", data, batch_size, seed=seed, parts=parts, **limits)
     measures = names.measures(metrics, feed.sample[1])
     x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
@@ -163,9 +166,9 @@ def fit(
     at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
     feeds = {"data": feed}
     if eval_data is not None:
-        parts = 1 if at is None else at.parts
+        size = feed.batch_size
         feeds["eval_data"] = make_feed(
-            "eval_data", eval_data, feed.batch_size, seed=None, parts=parts, **limits
+            "eval_data", eval_data, None, seed=None, default=size, parts=parts, **limits
         )
     for name, part in feeds.items():
         distributed.check_batch(f"fit: {name}", part.batch_size, at)

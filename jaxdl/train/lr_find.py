@@ -42,7 +42,7 @@ def lr_find(
     *,
     loss: str | Callable,
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
@@ -83,7 +83,7 @@ def lr_find(
         )
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
-    validate.batch_size("lr_find", batch_size, n)
+    batch_size = validate.batch_size("lr_find", batch_size, n)
     transformation = optimizer(
         lambda step: lowest * (highest / lowest) ** (step / (steps - 1))  # optax's, in the rate
     )

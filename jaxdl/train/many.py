@@ -37,7 +37,7 @@ def train_many(
     loss: str | Callable,
     optimizer: Optimizer,
     hyper: Mapping[str, Sequence[float]] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     epochs: int = 1,
     eval_data: Any = None,
     metrics: names.Metrics | None = None,
@@ -90,7 +90,7 @@ def train_many(
     settings = _settings(seeds, hyper, optimizer)
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
-    validate.batch_size("train_many", batch_size, n)
+    batch_size = validate.batch_size("train_many", batch_size, n)
     sets = {"data": data}
     if eval_data is not None:
         sets["eval_data"] = eval_data = validate.unpacked(eval_data, "eval_data")

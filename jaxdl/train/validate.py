@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxdl import losses
 from jaxdl.core import Module
+from jaxdl.data import convert
 from jaxdl.train.step import inputs
 
 
@@ -26,14 +27,16 @@ def positive(who: str, **values: Any) -> None:
             raise ValueError(f"{who}: {name} is {value!r}; expected an integer of at least 1.")
 
 
-def batch_size(who: str, size: Any, n: int) -> None:
-    """A batch of at least one row, and of no more than there are."""
+def batch_size(who: str, size: Any, n: int) -> int:
+    """A batch of at least one row, and of no more than there are; None is 32, or all of fewer."""
+    size = min(32, n) if size is None else size
     positive(who, batch_size=size)
     if size > n:
         raise ValueError(
             f"{who}: batch_size is {size} and the data hold {n} rows; expected at most {n}: pass "
             f"batch_size={n} to train on all rows at once."
         )
+    return size
 
 
 def seed(who: str, value: Any) -> None:
@@ -49,18 +52,11 @@ def choice(who: str, name: str, value: Any, known: tuple) -> None:
 
 
 def unpacked(data: Any, name: str) -> tuple[Any, Any]:
-    """`(x, y)`, with lists of numbers as arrays."""
+    """`(x, y)` as arrays."""
     if not (isinstance(data, tuple | list) and len(data) == 2):
-        got = f"{len(data)} parts" if isinstance(data, tuple | list) else type(data).__name__
-        raise ValueError(
-            f"{name} is {got}; expected a pair (x, y) of arrays; for several inputs x is a tuple."
-        )
-    x, y = (jax.tree.map(_array, part, is_leaf=lambda p: isinstance(p, list)) for part in data)
+        raise ValueError(convert.expected_pair(data, name))
+    x, y = (convert.as_arrays(part, f"{name}: {at}") for at, part in zip("xy", data, strict=True))
     return x, y
-
-
-def _array(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
 
 
 def rows(data: Any, name: str) -> int:
@@ -72,7 +68,7 @@ def rows(data: Any, name: str) -> int:
     if len(set(lengths)) > 1:
         raise ValueError(
             f"{name}: arrays of {', '.join(map(str, lengths))} rows; expected as many of each, one "
-            "row an example."
+            "row an example; a list is one array, several inputs are a tuple."
         )
     if not any(lengths):
         raise ValueError(f"{name} is empty, 0 rows; expected at least one: was it filtered away?")
@@ -105,6 +101,7 @@ def batch(
     for at, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
+            convert.check_range(leaf, f"{name}: {at}")
     xs, ys = (jax.tree.map(spec, part) for part in data)
     output = taken(
         model,
