@@ -7,7 +7,6 @@ with the call that prepares it. No other library is imported: classes are known 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._foreign import comes_from
-from jaxdl.data.dataset import Dataset
-from jaxdl.data.source import Indexed, Stream, from_grain, from_iterable
+from jaxdl.data.source import ENDLESS, Indexed, Stream, from_grain, from_iterable
 
 IMAGE_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F")
 """Modes of PIL images whose values are intensities; those of "P" are numbers of colours."""
@@ -39,8 +37,8 @@ def as_source(data: Any, name: str) -> Any:
     if comes_from(data, "torch.utils.data"):
         if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
             raise ValueError(
-                f"{name} is a {type(data).__name__}, rows in the order of an iterator; expected "
-                f"batches: data.from_iterable(DataLoader({name}, batch_size=32), steps=...)."
+                f"{name} is {type(data).__name__}, rows in the order of an iterator; expected "
+                "batches: data.from_iterable(DataLoader(dataset, batch_size=32), steps=...)."
             )
         return Indexed(len(data), lambda rows: _collate([data[int(i)] for i in rows]))
     if comes_from(data, "grain"):
@@ -50,16 +48,18 @@ def as_source(data: Any, name: str) -> Any:
 
 def _with_length(make: Callable[[Any], Stream], data: Any, name: str, call: str) -> Stream:
     with contextlib.suppress(TypeError):
-        if len(data) < sys.maxsize:  # the length of a Grain data set that repeats forever
+        if len(data) < ENDLESS:
             return make(data)
     raise ValueError(
-        f"{name} is a {type(data).__name__} without an end; expected the batches in an epoch, "
-        f"too: {call}({name}, steps=...)."
+        f"{name} is {type(data).__name__} without an end; expected the batches in an epoch, too: "
+        f"{call}(loader, steps=...)."
     )
 
 
 def _collate(rows: list) -> Any:
     """A tree of lists of rows, from a list of trees of one row each."""
+    if not isinstance(rows[0], tuple | list):
+        raise ValueError(expected_pair(rows[0], "a row of the data set"))
     return jax.tree.map(lambda *leaves: list(leaves), *rows, is_leaf=lambda p: isinstance(p, list))
 
 
@@ -73,9 +73,7 @@ def expected_pair(data: Any, name: str) -> str:
 
 def _pair_from(data: Any, name: str) -> tuple[str, str | None]:
     """What `data` are, and how a pair is made of them."""
-    kind = f"a {type(data).__name__}"
-    if isinstance(data, Dataset):
-        return kind, f"pass one of its splits, {name}.train"
+    kind = type(data).__name__
     if isinstance(data, Stream | Indexed):
         return kind, "only fit and evaluate take it as it is"
     if isinstance(data, tuple | list):
@@ -92,17 +90,17 @@ def _pair_from(data: Any, name: str) -> tuple[str, str | None]:
         if comes_from(data, "datasets"):
             return kind, f"pass one of its splits, {name}[{keys[0]}]"
         x, y = keys if len(keys) == 2 else ("'x'", "'y'")
-        return f"{kind} of {', '.join(keys)}", f"from each such d take (d[{x}], d[{y}])"
+        return f"{kind} of {', '.join(keys)}", f"pass (d[{x}], d[{y}]) of it"
     if comes_from(data, "datasets") and hasattr(data, "__getitem__"):
-        fix = f"data.from_hugging_face({name}, x=..., y=...)"
+        fix = "data.from_hugging_face(dataset, x=..., y=...)"
         return f"{kind} of {', '.join(map(repr, data.column_names))}", fix
     if comes_from(data, "tensorflow"):
-        return kind, f"data.from_iterable({name}.as_numpy_iterator, steps=...)"
+        return kind, "data.from_iterable(dataset.as_numpy_iterator, steps=...)"
     if isinstance(data, Iterator) or callable(data):
         fix = "data.from_iterable(make, steps=...) with a function that opens the batches anew"
         return kind, fix
-    if isinstance(data, Iterable) and not hasattr(data, "shape"):
-        return kind, f"data.from_iterable({name}, steps=...) if it yields batches of pairs"
+    if isinstance(data, Iterable) and not hasattr(data, "shape") and not isinstance(data, str):
+        return kind, "data.from_iterable(loader, steps=...) if it yields batches of pairs"
     return kind, None
 
 
@@ -182,7 +180,7 @@ def _numbers(array: np.ndarray, kind: str, name: str) -> np.ndarray:
     """The array in a dtype that JAX has."""
     dtype, fix = array.dtype, None
     if dtype.kind in "UST" or (dtype.kind == "O" and any(isinstance(v, str) for v in array.flat)):
-        kind = f"strings, such as {array.flat[0]!r}" if array.size else "strings"
+        kind = f"strings, such as {str(array.flat[0])!r}" if array.size else "strings"
         fix = "one column for each kind (data.one_hot), or for text data.Vocabulary and data.pad"
         if name.endswith("y"):
             fix = "number the classes by classes, y = np.unique(y, return_inverse=True)"
@@ -192,7 +190,8 @@ def _numbers(array: np.ndarray, kind: str, name: str) -> np.ndarray:
         kind = f"records of {', '.join(dtype.names)}"
         fix = "np.lib.recfunctions.structured_to_unstructured(x)"
     elif dtype.kind == "O":
-        kind += " of objects" if array.ndim else ""
+        other = next(value for value in array.flat if not isinstance(value, SCALARS))
+        kind = f"{other!r}" if array.ndim else f"a {kind}"
         fix = "fill in what is missing or drop its rows" if array.ndim else None
     elif dtype.kind != "b" and not jnp.issubdtype(dtype, np.number):
         kind = str(dtype)
@@ -201,7 +200,7 @@ def _numbers(array: np.ndarray, kind: str, name: str) -> np.ndarray:
     else:
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
     raise ValueError(
-        f"{name} is {kind}; expected an array of numbers" + (f": {fix}." if fix else ".")
+        f"{name} holds {kind}; expected an array of numbers" + (f": {fix}." if fix else ".")
     )
 
 

@@ -53,10 +53,11 @@ def evaluate(
     Raises:
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
-    _check("evaluate", model, state)
-    validate.positive("evaluate", batch_size=batch_size)
-    limits = {"default": batch_size, "resident_bytes": resident_bytes}
-    feed = make_feed("data", data, None, seed=None, who="evaluate", **limits)
+    check_model("evaluate", model)
+    check_state("evaluate", state)
+    feed = make_feed(
+        "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
+    )
     measures = names.measures(metrics, feed.sample[1])
     loss = None if loss is None else losses.loss(loss)
     if loss is None and not measures:
@@ -104,7 +105,8 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Raises:
       ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
     """
-    _check("predict", model, state)
+    check_model("predict", model)
+    check_state("predict", state)
     forward = functools.partial(_forward, model, state.params, state.model_state)
     return _in_batches("predict", forward, x, batch_size, 0)
 
@@ -126,14 +128,10 @@ def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int =
     Raises:
       ValueError: as for `predict`.
     """
-    _check("predict_many", model, states)
+    check_model("predict_many", model)
+    check_state("predict_many", states, "states")
     forward = functools.partial(_forward_many, model, states.params, states.model_state)
     return _in_batches("predict_many", forward, x, batch_size, 1)
-
-
-def _check(who: str, model: Any, state: Any) -> None:
-    check_model(who, model)
-    check_state(who, state)
 
 
 def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
@@ -145,7 +143,19 @@ def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int)
     outputs = []
     for first in range(0, n, batch_size):
         rows = np.arange(first, first + batch_size).clip(max=n - 1)
-        outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
+        try:
+            outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
+        except TypeError as error:  # the number of inputs
+            raise ValueError(
+                f"{who}: the model does not take x ({error}); expected x alone, without y; a tuple "
+                "is several inputs."
+            ) from error
+    for leaf in jax.tree.leaves(outputs[0]):
+        if leaf.shape[axis : axis + 1] != (batch_size,):
+            raise ValueError(
+                f"{who}: {batch_size} rows of x give an output of shape {list(leaf.shape)}; "
+                "expected a row for each: of a single example pass x[None]."
+            )
     whole = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda joined: jax.lax.slice_in_dim(joined, 0, n, axis=axis), whole)
 
@@ -171,6 +181,7 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
     Returns:
       `f(x) -> output`, dropout off and statistics fixed.
     """
-    _check("predictor", model, state)
+    check_model("predictor", model)
+    check_state("predictor", state)
     params, model_state = state.params, state.model_state
     return lambda *x: model.apply(params, model_state, *x)[0]

@@ -235,17 +235,15 @@ def feed(
     seed: int | None,
     resident_bytes: int,
     steps_per_call: int | None = None,
-    default: int = 32,
-    parts: int = 1,
+    parts: int | None = None,
     who: str = "fit",
 ) -> Feed:
     """The feed of data as an argument `name` of `fit`: arrays, `Indexed`, a `Stream`, a loader.
 
     Args:
-      batch_size: rows in a batch; None takes `default`, or fewer where there are fewer rows. A
-        stream has its own.
-      parts: the devices that share a batch, which may be as large as the data rounded up to a
-        multiple of them.
+      batch_size: rows in a batch; None is 32, or all rows if these are fewer, or a stream's own.
+      parts: for an evaluation, the devices that share a batch: where there are fewer rows than in
+        a batch, the batch is smaller. None insists on whole batches.
     """
     data = convert.as_source(data, name)
     if isinstance(data, Stream):
@@ -253,11 +251,12 @@ def feed(
     if not isinstance(data, Indexed):
         data = validate.unpacked(data, name)
     rows = data.rows if isinstance(data, Indexed) else validate.rows(data, name)
-    default, most = (-(-size // parts) * parts for size in (default, rows))
-    size = min(default, most) if batch_size is None else batch_size
+    size = min(32, rows) if batch_size is None else batch_size
     validate.positive(who, batch_size=size)
-    if size > most:
+    if parts is None:
         validate.batch_size(who, size, rows)
+    else:
+        size = min(size, -(-rows // parts) * parts)
     return RowFeed(
         data,
         size,

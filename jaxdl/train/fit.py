@@ -78,8 +78,8 @@ def fit(
         batches in their own order, a `data.Stream`, a `DataLoader` or a Grain data set.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
-      batch_size: rows a step, of all devices together, at most N; None is 32, or N if that is
-        less, or a stream's own.
+      batch_size: rows a step, of all devices together, at most N; None is 32, or all rows if
+        these are fewer, or a stream's own.
       epochs, steps: how long to train, from where `state` stands: one of the two, or one epoch. A
         resumed run goes on to where the first would have ended.
       eval_data: data to evaluate on after every epoch.
@@ -152,8 +152,7 @@ def fit(
         )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
-    parts = jax.device_count() if mesh is None else dict(mesh.shape).get(distributed.DATA, 1)
-    feed = make_feed("data", data, batch_size, seed=seed, parts=parts, **limits)
+    feed = make_feed("data", data, batch_size, seed=seed, **limits)
     measures = names.measures(metrics, feed.sample[1])
     x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
@@ -166,9 +165,9 @@ def fit(
     at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
     feeds = {"data": feed}
     if eval_data is not None:
-        size = feed.batch_size
+        parts = 1 if at is None else at.parts
         feeds["eval_data"] = make_feed(
-            "eval_data", eval_data, None, seed=None, default=size, parts=parts, **limits
+            "eval_data", eval_data, feed.batch_size, seed=None, parts=parts, **limits
         )
     for name, part in feeds.items():
         distributed.check_batch(f"fit: {name}", part.batch_size, at)

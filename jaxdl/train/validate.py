@@ -79,8 +79,10 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     """`make()`, or its error with the input's shape."""
     try:
         return make()
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         hint = ""
+        if isinstance(x, dict):
+            hint = " A dict of columns becomes one array by np.stack([*x.values()], 1)."
         if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
             hint = " Integer images become input by x.astype(np.float32) / 255."
         raise ValueError(
@@ -116,7 +118,7 @@ def batch(
         return
     try:
         jax.eval_shape(losses.loss(loss), output, ys)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{name}: the loss does not take the output {_show(output)} with y {_show(y)}: {error}"
         ) from error
