@@ -120,12 +120,11 @@ def as_array(leaf: Any, name: str) -> Any:
     Raises:
       ValueError: it holds no numbers, masked values, or rows of several shapes.
     """
-    if isinstance(leaf, jax.Array) and not hasattr(leaf, "todense"):
-        first = jax.devices()[0]
-        elsewhere = len(leaf.sharding.device_set) == 1 and first not in leaf.sharding.device_set
-        return np.asarray(leaf) if elsewhere else leaf
     if hasattr(leaf, "todense"):
         raise ValueError(f"{name} is sparse, a {type(leaf).__name__}; expected x.todense().")
+    if isinstance(leaf, jax.Array):
+        devices = leaf.sharding.device_set
+        return leaf if len(devices) > 1 or jax.devices()[0] in devices else np.asarray(leaf)
     if isinstance(leaf, np.ma.MaskedArray):
         if np.ma.is_masked(leaf):
             raise ValueError(
