@@ -67,7 +67,9 @@ def last_function(jaxpr: core.Jaxpr) -> str | None:
     """Returns "softmax" or "sigmoid" where the single output is one, else None."""
     if len(jaxpr.outvars) != 1:
         return None
-    producers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
+    producers: dict[Any, Any] = {
+        variable: equation for equation in jaxpr.eqns for variable in equation.outvars
+    }
     equation = producers.get(jaxpr.outvars[0])
     if equation is None:
         return None

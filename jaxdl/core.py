@@ -28,6 +28,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
+from jaxdl import _foreign
+
 Tree = dict[str, Any]
 """A nested dict of arrays: parameters or state."""
 Tap = Callable[[str, Any], Any]
@@ -81,6 +83,12 @@ class Module:
         return f"{self.kind}({config}) {{\n  {body}\n}}"
 
 
+def check_model(who: str, model: Any) -> None:
+    """Raises a `ValueError` that says how to make a `Module` of `model`, if it is none."""
+    if not isinstance(model, Module):
+        raise ValueError(f"{who}: {_foreign.expected_module(model)}")
+
+
 def _show(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
@@ -98,8 +106,9 @@ def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
       `(params, state)`, nested dicts; layers without parameters have no entry.
 
     Raises:
-      ValueError: `key` is no PRNG key; or a layer rejects its input.
+      ValueError: `model` is no `Module`; `key` is no PRNG key; or a layer rejects its input.
     """
+    check_model("init", model)
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1):
@@ -132,6 +141,9 @@ def as_module(layer: Module | Callable) -> Module:
     """A plain callable of arrays is a layer without parameters; a `Module` is returned as it is."""
     if isinstance(layer, Module):
         return layer
+    # A network of another library is callable too, and its parameters would not be trained.
+    if _foreign.adapter(layer) or _foreign.makes_module(layer):
+        raise ValueError(_foreign.expected_module(layer).replace("model is", "a layer is", 1))
     if not callable(layer):
         raise ValueError(
             f"a layer is a Module or a function of arrays; got {layer!r}, a {type(layer).__name__}."

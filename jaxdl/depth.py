@@ -9,7 +9,7 @@ import jax
 from jax.extend import core as jex
 
 from jaxdl import _jaxpr
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 
 __all__ = ["depth"]
 
@@ -40,6 +40,7 @@ def depth(model: Module, *inputs: Any) -> int:
     Raises:
       ValueError: the model holds a `while` loop, whose length is not known.
     """
+    check_model("depth", model)
     params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
 
     def output(params, inputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxdl.core import Module, Tree, suggest
+from jaxdl.core import Module, Tree, check_model, suggest
 
 __all__ = ["capture", "intervene"]
 
@@ -31,6 +31,7 @@ def capture(
     Raises:
       ValueError: a wanted path is not there.
     """
+    check_model("capture", model)
     at = {at} if isinstance(at, str) else at
     seen: dict[str, Any] = {}
 
@@ -58,6 +59,7 @@ def intervene(
     Raises:
       ValueError: a path is not there.
     """
+    check_model("intervene", model)
     seen: dict[str, None] = {}
 
     def tap(path, value):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.extend import core as jex
 
 from jaxdl._jaxpr import inner_jaxprs, primitives, written
-from jaxdl.core import Module, Tree
+from jaxdl.core import Module, Tree, check_model
 
 __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
 
@@ -117,6 +117,7 @@ def summary(model: Module, *inputs: Any) -> Summary:
       as is usual in papers. A part called again has a row `name#1` with FLOPs but no parameters.
       A row of a composite holds the sum of its parts.
     """
+    check_model("summary", model)
     params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     rows: list[Row] = []
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-import wave
+import struct
+import warnings
 
 import numpy as np
 
@@ -15,47 +16,63 @@ __all__ = ["log_mel", "mel_filters", "read_wav"]
 
 
 def read_wav(path: str | os.PathLike, *, limit: int = 64 * 2**20) -> tuple[np.ndarray, int]:
-    """The samples of an uncompressed WAV file of 8, 16, 24 or 32 bits.
+    """Reads a WAV file of integer or floating-point samples, of any number of channels.
+
+    The formats are PCM of 8 to 32 bits and IEEE float of 32 and 64 bits, with a plain or an
+    extensible header (Microsoft, "Multiple channel audio data and WAVE files", 2001).
 
     Args:
       path: the file.
       limit: the most bytes that the file may have.
 
     Returns:
-      `(samples, rate)`: float32 in [-1, 1), (T,) or, of several channels, (T, C); rate in Hz.
+      `(samples, rate)`: float32, (T,) or, of several channels, (T, C); rate in Hz. Integers become
+      [-1, 1), and floats stay as they are.
 
     Raises:
-      ValueError: the file is larger than `limit`, no such WAV file, or holds fewer samples than its
-        header says.
+      ValueError: the file is larger than `limit`, of another format such as A-law, damaged, or has
+        fewer samples than its header says or samples that are not finite.
     """
+    from scipy.io import wavfile
+
     path = pathlib.Path(path)
     with open(path, "rb") as file:
         content = read_up_to(file, limit + 1)
     if len(content) > limit:
         raise ValueError(f"{path.name}: more than {limit} bytes; expected a smaller file: cut it.")
     try:
-        with wave.open(io.BytesIO(content)) as sound:
-            channels, width, rate, frames = sound.getparams()[:4]
-            raw = sound.readframes(min(frames, len(content)))
-    except (wave.Error, EOFError, RuntimeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks without sound
+            rate, samples = wavfile.read(_Whole(content))
+    except (ValueError, TypeError, ArithmeticError, EOFError, struct.error, LookupError) as error:
         raise ValueError(
-            f"{path.name}: not an uncompressed WAV file ({error}); convert it to PCM."
+            f"{path.name}: no whole WAV file of PCM or IEEE float samples ({error}); get it anew, "
+            "or convert it to PCM."
         ) from error
-    if channels < 1 or width not in (1, 2, 3, 4) or rate < 1:
-        raise ValueError(f"{path.name}: {channels} channels of {width} bytes at {rate} Hz.")
-    if len(raw) != frames * channels * width:
+    except UnboundLocalError as error:
+        raise ValueError(f"{path.name}: a WAV file without samples; get it anew.") from error
+    if samples.dtype == np.uint8:
+        samples = samples.astype(np.float32) / 128 - 1
+    elif samples.dtype.kind == "i":
+        samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
+    samples = samples.astype(np.float32)
+    if rate < 1 or not np.all(np.isfinite(samples)):
         raise ValueError(
-            f"{path.name}: {len(raw)} bytes of sound, but its header says {frames} frames of "
-            f"{channels * width}; get it anew."
+            f"{path.name}: a rate of {rate} Hz, and {np.sum(~np.isfinite(samples))} samples that "
+            "are NaN or infinite; expected a positive rate and finite samples: get it anew."
         )
-    if width == 1:  # unsigned by custom
-        samples = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
-    else:
-        # Into the upper bytes of 32-bit integers.
-        padded = np.zeros((frames * channels, 4), np.uint8)
-        padded[:, 4 - width :] = np.frombuffer(raw, np.uint8).reshape(-1, width)
-        samples = padded.view("<i4")[:, 0].astype(np.float32) / 2**31
-    return (samples if channels == 1 else samples.reshape(-1, channels)), rate
+    return samples, rate
+
+
+class _Whole(io.BytesIO):
+    """A file in memory that has as many bytes as a reader asks for, or raises."""
+
+    def read(self, size=-1):
+        content = super().read(size)
+        # At the end of the file the reader looks for another chunk's name, of four bytes.
+        if len(content) < size and (content or size != 4):
+            raise EOFError(f"{size} bytes expected, {len(content)} there")
+        return content
 
 
 def mel_filters(bands: int, size: int, rate: int, *, low: float = 0.0) -> np.ndarray:

@@ -16,6 +16,10 @@ import numpy as np
 __all__ = ["Indexed", "Stream", "from_grain", "from_hugging_face", "from_iterable"]
 
 
+ENDLESS = 10**12
+"""More batches than a run can take: the length of a Grain data set that repeats is the largest."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Indexed:
     """Rows that are fetched when they are wanted, so that they may be more than the memory holds.
@@ -60,10 +64,11 @@ def from_iterable(source: Iterable | Callable[[], Iterable], *, steps: int | Non
     """A stream from anything that yields batches.
 
     Args:
-      source: an iterable of batches `(x, y)`, such as a list, a PyTorch `DataLoader` or a
-        generator; or a function that makes one, called once an epoch. To resume in the middle of an
-        epoch, the batches before are drawn and dropped, which is exact if they come in the same
-        order again. An iterator that can be gone through only once lasts as long as it does.
+      source: an iterable of batches `(x, y)` of arrays or tensors, such as a list, a PyTorch
+        `DataLoader` or a generator; or a function that makes one, called once an epoch. To resume
+        in the middle of an epoch, the batches before are drawn and dropped, which is exact if they
+        come in the same order again. An iterator that can be gone through only once lasts as long
+        as it does.
       steps: batches in an epoch; None takes `len(source)`.
 
     Raises:
@@ -71,12 +76,13 @@ def from_iterable(source: Iterable | Callable[[], Iterable], *, steps: int | Non
         cannot be begun again.
     """
     if steps is None:
-        if not hasattr(source, "__len__"):
+        try:
+            steps = len(source)  # type: ignore[arg-type]
+        except TypeError:  # a DataLoader of an IterableDataset has __len__, but no length
             raise ValueError(
                 f"from_iterable: {type(source).__name__} has no length; give steps=, the batches "
                 "in an epoch."
-            )
-        steps = len(source)  # type: ignore[arg-type]
+            ) from None
     once = isinstance(source, Iterator)
     drawn = 0  # batches that a source for one use has given so far
 
@@ -115,6 +121,13 @@ def from_grain(dataset: Any, *, steps: int | None = None) -> Stream:
     if not hasattr(dataset, "__getitem__"):
         return from_iterable(dataset, steps=steps)
     length = len(dataset)
+    if length > ENDLESS:  # it repeats
+        if steps is None:
+            raise ValueError(
+                "from_grain: the data set repeats without an end; expected steps=, the batches in "
+                "an epoch."
+            )
+        length = steps
 
     def open(epoch, first):
         # Past its end a MapDataset begins again, with the shuffling of the next epoch.

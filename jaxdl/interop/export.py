@@ -15,9 +15,9 @@ from typing import Any
 import jax
 
 from jaxdl._jaxpr import plain
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import whole_file
-from jaxdl.train.state import TrainState
+from jaxdl.train.state import TrainState, check_state
 
 __all__ = ["export"]
 
@@ -47,8 +47,8 @@ def export(
       The path.
 
     Raises:
-      ValueError: the package flatbuffers is not there; or the model computes with the size of its
-        batch, so that it cannot be left open.
+      ValueError: the package flatbuffers is not there; an argument is not what is expected; or the
+        model computes with the size of its batch, so that it cannot be left open.
     """
     try:
         import flatbuffers  # noqa: F401
@@ -56,6 +56,15 @@ def export(
         raise ValueError(
             "export needs the package flatbuffers: pip install 'jaxdl[export]'."
         ) from error
+    check_model("export", model)
+    check_state("export", state)
+    leaves = jax.tree.leaves(inputs)
+    if not leaves or not all(len(getattr(leaf, "shape", ())) > 0 for leaf in leaves):
+        raise ValueError(
+            f"export: inputs are {', '.join(type(x).__name__ for x in inputs) or 'missing'}; "
+            "expected arrays or jax.ShapeDtypeStructs with a leading batch axis: "
+            "export(model, state, path, x)."
+        )
     (batch,) = jax.export.symbolic_shape("batch")
     specs = [
         jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), x)

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import losses
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
+from jaxdl.data import convert
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
-from jaxdl.train.state import TrainState
+from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs, make_eval_step
 from jaxdl.train.totals import Totals
 
@@ -95,6 +96,8 @@ def evaluate(
     Raises:
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
+    check_model("evaluate", model)
+    check_state("evaluate", state)
     feed = make_feed(
         "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
     )
@@ -146,6 +149,8 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Raises:
       ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
     """
+    check_model("predict", model)
+    check_state("predict", state)
     forward = functools.partial(_forward, model, state.params, state.model_state)
     return _in_batches("predict", forward, x, batch_size, 0)
 
@@ -167,6 +172,8 @@ def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int =
     Raises:
       ValueError: as for `predict`.
     """
+    check_model("predict_many", model)
+    check_state("predict_many", states, "states")
     forward = functools.partial(_forward_many, model, states.params, states.model_state)
     return _in_batches("predict_many", forward, x, batch_size, 1)
 
@@ -174,12 +181,25 @@ def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int =
 def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
     """Joins the outputs along `axis`, where the rows are."""
     validate.positive(who, batch_size=batch_size)
+    x = convert.as_arrays(x, "x")
     n = validate.rows((x,), "x")
     batch_size = min(batch_size, n)
     outputs = []
     for first in range(0, n, batch_size):
         rows = np.arange(first, first + batch_size).clip(max=n - 1)
-        outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
+        try:
+            outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
+        except TypeError as error:  # the number of inputs
+            raise ValueError(
+                f"{who}: the model does not take x ({error}); expected x alone, without y; a tuple "
+                "is several inputs."
+            ) from error
+    for leaf in jax.tree.leaves(outputs[0]):
+        if leaf.shape[axis : axis + 1] != (batch_size,):
+            raise ValueError(
+                f"{who}: {batch_size} rows of x give an output of shape {list(leaf.shape)}; "
+                "expected a row for each: of a single example pass x[None]."
+            )
     whole = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)
     return jax.tree.map(lambda joined: jax.lax.slice_in_dim(joined, 0, n, axis=axis), whole)
 
@@ -205,5 +225,7 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
     Returns:
       `f(x) -> output`, dropout off and statistics fixed.
     """
+    check_model("predictor", model)
+    check_state("predictor", state)
     params, model_state = state.params, state.model_state
     return lambda *x: model.apply(params, model_state, *x)[0]

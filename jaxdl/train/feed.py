@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.data import convert
 from jaxdl.data.batches import permutation
 from jaxdl.data.source import Indexed, Stream
 from jaxdl.train import distributed, validate
@@ -139,10 +140,8 @@ class RowFeed(Feed):
         super().__init__()
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         if isinstance(data, Indexed):
-            self.rows, self._fetch = data.rows, data.fetch
-            self.sample = validate.unpacked(
-                data.fetch(np.arange(min(batch_size, data.rows))), "what Indexed fetches"
-            )
+            self.rows, self._fetch = data.rows, lambda rows: _fetched(data, rows)
+            self.sample = self._fetch(np.arange(min(batch_size, data.rows)))
             row_bytes = _bytes(self.sample) / min(batch_size, data.rows)
             resident = False
         else:
@@ -205,7 +204,13 @@ class StreamFeed(Feed):
                 f"the stream of data ends after {number} batches of epoch {epoch + 1}; expected "
                 f"{self.steps}: give it that many, or a smaller steps=."
             )
-        return jax.tree.map(np.asarray, validate.unpacked(batch, "a batch of the stream"))
+        batch = validate.unpacked(batch, "a batch of the stream")
+        if any(leaf.ndim == 0 for leaf in jax.tree.leaves(batch)):
+            raise ValueError(
+                "a batch of the stream holds single examples; expected arrays with one row an "
+                "example: batch it, in Grain by dataset.batch(n), in PyTorch by batch_size=n."
+            )
+        return jax.tree.map(np.asarray, batch)
 
     def _load(self, epoch, piece):
         first = piece * self.piece
@@ -233,6 +238,20 @@ class StreamFeed(Feed):
         return jax.tree.map(lambda a: a[fill], batch), np.arange(self._share) < rows
 
 
+def _fetched(data: Indexed, rows: np.ndarray) -> Any:
+    """The rows of these numbers, as arrays."""
+    fetched = validate.unpacked(data.fetch(rows), "what Indexed fetches")
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(fetched)}
+    if lengths != {(len(rows),)}:
+        shapes = ", ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(fetched))
+        raise ValueError(
+            f"what Indexed fetches for {len(rows)} row numbers has the shapes {shapes}; expected "
+            f"{len(rows)} rows of each: fetch takes an array of numbers, such as "
+            "lambda rows: (x[rows], y[rows])."
+        )
+    return fetched
+
+
 def _bytes(data: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(data))
 
@@ -248,13 +267,14 @@ def feed(
     parts: int | None = None,
     who: str = "fit",
 ) -> Feed:
-    """The feed of arrays, of `Indexed` rows or of a `Stream`, as an argument `name` of `fit`.
+    """The feed of data as an argument `name` of `fit`: arrays, `Indexed`, a `Stream`, a loader.
 
     Args:
-      batch_size: rows in a batch; None is 32 or all rows if these are fewer, or a stream's own.
+      batch_size: rows in a batch; None is 32, or all rows if these are fewer, or a stream's own.
       parts: for an evaluation, the devices that share a batch: where there are fewer rows than in
         a batch, the batch is smaller. None insists on whole batches.
     """
+    data = convert.as_source(data, name)
     if isinstance(data, Stream):
         if isinstance(batch_size, Batches) and seed is not None:
             raise ValueError(

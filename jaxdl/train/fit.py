@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl import losses, optim
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.train import distributed, names, validate
 from jaxdl.train.callbacks import Callback
 from jaxdl.train.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ from jaxdl.train.precision import DTYPES
 from jaxdl.train.progress import progress
 from jaxdl.train.resume import description, resumed
 from jaxdl.train.run import History, Run
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_train_step
 
 __all__ = ["fit"]
@@ -75,8 +75,9 @@ def fit(
       data: `(x, y)`: x an array (N, ...) or a tuple of them for a model of several inputs, y what
         the loss takes as target. `(x, y, weight)` weighs examples, (N,), or steps of sequences,
         (N, T), in the loss and in the metrics; see `data.weighted` for weights by class and labels
-        to ignore. NumPy or JAX arrays; or rows fetched by number, `data.Indexed`; or a
-        `data.Stream` of batches, taken in its own order.
+        to ignore. Arrays, or what becomes arrays of numbers: lists, data frames, PyTorch tensors;
+        or rows fetched by number, `data.Indexed` or a PyTorch `Dataset`; or batches in their own
+        order, a `data.Stream`, a `DataLoader` or a Grain data set.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
       batch_size: rows a step, of all devices together, at most N; None is 32, or all rows if these
@@ -136,6 +137,9 @@ def fit(
       ...     model, digits.train, loss="cross_entropy", optimizer=optax.sgd(0.1),
       ...     batch_size=100, epochs=20, eval_data=digits.test)
     """
+    check_model("fit", model)
+    if state is not None:
+        check_state("fit", state)
     validate.choice("fit", "verbose", verbose, (0, 1, 2))
     validate.choice("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
     validate.seed("fit", seed)

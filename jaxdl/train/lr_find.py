@@ -10,11 +10,11 @@ import numpy as np
 import optax
 
 from jaxdl import losses
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.train import validate
 from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, loop
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
 __all__ = ["RangeTest", "lr_find"]
@@ -42,7 +42,7 @@ def lr_find(
     *,
     loss: str | Callable,
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
@@ -73,6 +73,9 @@ def lr_find(
     Raises:
       ValueError: an argument is not what is expected, or every loss is NaN.
     """
+    check_model("lr_find", model)
+    if state is not None:
+        check_state("lr_find", state)
     if not 0 < lowest < highest or not 0 <= smoothing < 1 or steps < 2:
         raise ValueError(
             f"lr_find: lowest is {lowest}, highest {highest}, smoothing {smoothing} and steps "
@@ -80,7 +83,7 @@ def lr_find(
         )
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
-    validate.batch_size("lr_find", batch_size, n)
+    batch_size = validate.batch_size("lr_find", batch_size, n)
     transformation = optimizer(
         lambda step: lowest * (highest / lowest) ** (step / (steps - 1))  # optax's, in the rate
     )

@@ -15,12 +15,12 @@ import numpy as np
 import optax
 
 from jaxdl import losses, optim
-from jaxdl.core import Module, Tree
+from jaxdl.core import Module, Tree, check_model
 from jaxdl.train import names, validate
 from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, eval_loop, loop
 from jaxdl.train.progress import progress
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_eval_step, make_train_step
 from jaxdl.train.totals import Totals
 
@@ -37,7 +37,7 @@ def train_many(
     loss: str | Callable,
     optimizer: Optimizer,
     hyper: Mapping[str, Sequence[float]] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     epochs: int = 1,
     eval_data: Any = None,
     metrics: names.Metrics | None = None,
@@ -81,13 +81,16 @@ def train_many(
       >>> history["loss"].shape
       (12, 5)
     """
+    check_model("train_many", model)
+    if states is not None:
+        check_state("train_many", states, "states")
     validate.positive("train_many", epochs=epochs)
     validate.choice("train_many", "batching", batching, ("auto", "vmap", "map"))
     validate.choice("train_many", "verbose", verbose, (0, 1, 2))
     settings = _settings(seeds, hyper, optimizer)
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
-    validate.batch_size("train_many", batch_size, n)
+    batch_size = validate.batch_size("train_many", batch_size, n)
     sets = {"data": data}
     if eval_data is not None:
         sets["eval_data"] = eval_data = validate.unpacked(eval_data, "eval_data")

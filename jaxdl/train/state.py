@@ -43,6 +43,22 @@ class TrainState:
         return dataclasses.replace(self, **changes)
 
 
+def check_state(who: str, state: Any, name: str = "state") -> None:
+    """Raises a `ValueError` that says how to make a `TrainState` of `state`, if it is none."""
+    if isinstance(state, TrainState):
+        return
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], TrainState):
+        fix = "fit returns a pair: state, history = train.fit(...)"
+    else:
+        fix = (
+            "parameters become one by train.init_state(model, optimizer, key, x).replace("
+            "params=params, model_state=model_state)"
+        )
+    raise ValueError(
+        f"{who}: {name} is a {type(state).__name__}; expected a train.TrainState: {fix}."
+    )
+
+
 def init_state(
     model: Module,
     optimizer: optax.GradientTransformation,
@@ -64,8 +80,9 @@ def init_state(
       A `TrainState` at step 0.
 
     Raises:
-      ValueError: `key` is no PRNG key, or a layer rejects its input.
+      ValueError: `model` is no `Module`, `key` is no PRNG key, or a layer rejects its input.
     """
+    core.check_model("init_state", model)
     params, model_state = core.init(model, key, *inputs)
     return TrainState(
         params,

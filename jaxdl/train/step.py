@@ -20,7 +20,7 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl._jaxpr import Literal
-from jaxdl.core import Module
+from jaxdl.core import Module, check_model
 from jaxdl.losses import match_weight
 from jaxdl.metrics import DatasetMetric, Mean, mean
 from jaxdl.train import names
@@ -72,6 +72,7 @@ def make_train_step(
       ValueError: a name is unknown; in the step, the loss or a metric is not per example or
         broadcasts output and target, the weights do not fit, or the state has no loss scale.
     """
+    check_model("make_train_step", model)
     if precision not in DTYPES:
         raise ValueError(
             f"make_train_step: precision is {precision!r}; expected one of {tuple(DTYPES)}."
@@ -145,6 +146,7 @@ def make_eval_step(
     Raises:
       ValueError: a name is unknown; in the step, a loss or metric is not per example.
     """
+    check_model("make_eval_step", model)
     measures = names.measures(metrics)
     loss_fn = None if loss is None else losses.loss(loss)
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxdl import losses, tree
 from jaxdl._jaxpr import last_function, traced
 from jaxdl.core import Module
+from jaxdl.data import convert
 from jaxdl.train.checkpoint_format import differences
 from jaxdl.train.checkpoint_format import spec as described
 from jaxdl.train.state import TrainState
@@ -31,14 +32,16 @@ def positive(who: str, **values: Any) -> None:
             raise ValueError(f"{who}: {name} is {value!r}; expected an integer of at least 1.")
 
 
-def batch_size(who: str, size: Any, n: int) -> None:
-    """A batch of at least one row, and of no more than there are."""
+def batch_size(who: str, size: Any, n: int) -> int:
+    """A batch of at least one row, and of no more than there are; None is 32, or all of fewer."""
+    size = min(32, n) if size is None else size
     positive(who, batch_size=size)
     if size > n:
         raise ValueError(
             f"{who}: batch_size is {size} and the data hold {n} rows; expected at most {n}: pass "
             f"batch_size={n} to train on all rows at once."
         )
+    return size
 
 
 def seed(who: str, value: Any) -> None:
@@ -54,19 +57,15 @@ def choice(who: str, name: str, value: Any, known: tuple) -> None:
 
 
 def unpacked(data: Any, name: str) -> tuple[Any, ...]:
-    """Returns `(x, y)` or `(x, y, weight)`, with lists of numbers as arrays."""
+    """Returns `(x, y)` or `(x, y, weight)` as arrays."""
     if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
-        got = f"{len(data)} parts" if isinstance(data, tuple | list) else type(data).__name__
-        raise ValueError(
-            f"{name} is {got}; expected (x, y) or (x, y, weight) of arrays; for several inputs x "
-            "is a tuple."
-        )
-    parts = [jax.tree.map(_array, part, is_leaf=lambda p: isinstance(p, list)) for part in data]
-    return tuple(parts[:2] if parts[-1] is None else parts)
-
-
-def _array(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
+        raise ValueError(convert.expected_pair(data, name))
+    parts = [part for part in data if part is not None]
+    labels = ("x", "y", "weight")
+    return tuple(
+        convert.as_arrays(part, f"{name}: {label}")
+        for label, part in zip(labels, parts, strict=False)
+    )
 
 
 def rows(data: Any, name: str) -> int:
@@ -78,7 +77,7 @@ def rows(data: Any, name: str) -> int:
     if len(set(lengths)) > 1:
         raise ValueError(
             f"{name}: arrays of {', '.join(map(str, lengths))} rows; expected as many of each, one "
-            "row an example."
+            "row an example; a list is one array, several inputs are a tuple."
         )
     if not any(lengths):
         raise ValueError(f"{name} is empty, 0 rows; expected at least one: was it filtered away?")
@@ -114,8 +113,10 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     """`make()`, or its error with the input's shape."""
     try:
         return make()
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         hint = ""
+        if isinstance(x, dict):
+            hint = " A dict of columns becomes one array by np.stack([*x.values()], 1)."
         if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
             hint = " Integer images become input by x.astype(np.float32) / 255."
         raise ValueError(
@@ -161,6 +162,7 @@ def batch(
     for at, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
+            convert.check_range(leaf, f"{name}: {at}")
     xs, ys = (jax.tree.map(spec, part) for part in (x, y))
     predicted = output(model, params, model_state, xs)
     task = losses.task(loss) if callable(loss) else None
@@ -178,7 +180,7 @@ def batch(
         return
     try:
         jax.eval_shape(losses.loss(loss), predicted, ys)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         given = f"the output {_show(predicted)} with y {_show(y)}"
         raise ValueError(f"{name}: the loss does not take {given}: {error}") from error
 

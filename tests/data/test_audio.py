@@ -35,6 +35,81 @@ def test_samples_of_every_width(tmp_path, width, raw, expected):
     np.testing.assert_allclose(samples, expected)
 
 
+def riff(form, raw, *, before=b"", after=b""):
+    """A WAV file of chunks, each filled up to an even number of bytes."""
+    chunk = lambda name, body: name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+    body = b"WAVE" + before + chunk(b"fmt ", form) + chunk(b"data", raw) + after
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def header(tag, bits, *, channels=1, rate=8000, extensible=False):
+    block = channels * bits // 8
+    form = struct.pack("<HHIIH", 0xFFFE if extensible else tag, channels, rate, rate * block, block)
+    form += struct.pack("<H", bits)
+    if extensible:  # its size, the valid bits, the speakers, and the format as a GUID
+        form += struct.pack("<HHIH", 22, bits, 3, tag) + bytes.fromhex(
+            "000000001000800000aa00389b71"
+        )
+    return form
+
+
+WAVE = np.array([-1, 0.5, 0, -0.25, 0.125, 0.75, -0.5, 0.25], np.float64)
+PCM, FLOAT = 1, 3
+
+
+def encoded(tag, bits):
+    if tag == FLOAT:
+        return WAVE.astype(f"<f{bits // 8}").tobytes()
+    if bits == 8:
+        return (WAVE * 128 + 128).astype(np.uint8).tobytes()
+    whole = [int(v * 2 ** (bits - 1)).to_bytes(bits // 8, "little", signed=True) for v in WAVE]
+    return b"".join(whole)
+
+
+def test_every_format_of_integers_and_floats(tmp_path):
+    """With a plain header, an extensible one, two channels, and chunks around it."""
+    path = tmp_path / "a.wav"
+    chunk = b"LIST" + struct.pack("<I", 5) + b"INFO\1\0"
+    for tag, bits in ((PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64)):
+        for extensible in (False, True):
+            for channels in (1, 2):
+                form = header(tag, bits, channels=channels, extensible=extensible)
+                path.write_bytes(riff(form, encoded(tag, bits), before=chunk, after=chunk))
+                samples, rate = data.read_wav(path)
+                assert rate == 8000 and samples.dtype == np.float32
+                expected = WAVE if channels == 1 else WAVE.reshape(-1, 2)
+                np.testing.assert_array_equal(samples, expected, err_msg=f"{tag} {bits}")
+    path.write_bytes(riff(header(FLOAT, 32), np.float32([2, -3]).tobytes()))
+    assert data.read_wav(path)[0].tolist() == [2, -3]
+    path.write_bytes(riff(header(PCM, 8), bytes([0, 128, 255]), after=chunk))  # an odd number
+    np.testing.assert_array_equal(data.read_wav(path)[0], np.float32([-1, 0, 127 / 128]))
+
+
+REFUSED = {
+    "A-law": (riff(header(6, 8), bytes(8)), "ALAW"),
+    "mu-law": (riff(header(7, 8, extensible=True), bytes(8)), "MULAW"),
+    "ADPCM": (riff(header(2, 8), bytes(8)), "ADPCM"),
+    "float of 16 bits": (riff(header(FLOAT, 16), bytes(8)), "16-bit floating-point"),
+    "NaN": (riff(header(FLOAT, 32), np.float32([1, np.nan]).tobytes()), "1 samples that are NaN"),
+    "no channels": (riff(header(PCM, 16, channels=0), bytes(8)), "a.wav"),
+    "no rate": (riff(header(PCM, 16, rate=0), bytes(8)), "a rate of 0 Hz"),
+    "half a sample": (riff(header(PCM, 16), bytes(3)), "a.wav"),
+    "no samples": (riff(header(PCM, 16), b"")[:36], "a.wav"),
+    "data before its format": (b"RIFF\x14\0\0\0WAVEdata\4\0\0\0\0\0\0\0", "a.wav"),
+    "64-bit sizes": (
+        b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<IQQQI", 28, 2**63, 2**63, 0, 0),
+        "a.wav",
+    ),
+}
+
+
+@pytest.mark.parametrize("content, words", REFUSED.values(), ids=REFUSED)
+def test_other_formats_are_refused_by_name(tmp_path, content, words):
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        data.read_wav(tmp_path / "a.wav")
+
+
 def test_two_channels(tmp_path):
     path = write(tmp_path / "a.wav", struct.pack("<4h", 1, 2, 3, 4), channels=2)
     assert (data.read_wav(path)[0] * 2**15).tolist() == [[1, 2], [3, 4]]
@@ -51,7 +126,7 @@ def test_files_that_lie(tmp_path):
     with pytest.raises(ValueError, match="a.wav"):
         data.read_wav(path)
     path.write_bytes(b"RIFF\x00\x00")
-    with pytest.raises(ValueError, match="not an uncompressed WAV"):
+    with pytest.raises(ValueError, match="no whole WAV file"):
         data.read_wav(path)
     path.write_bytes(whole)
     with pytest.raises(ValueError, match="more than 100 bytes"):
