@@ -12,13 +12,14 @@ import numpy as np
 
 from jaxdl import losses
 from jaxdl.core import Module
+from jaxdl.nn.carry import carries, reset_carry, with_carries
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
 from jaxdl.train.state import TrainState
-from jaxdl.train.step import inputs, make_eval_step
+from jaxdl.train.step import carrying_eval_step, inputs
 from jaxdl.train.totals import Totals
 
 __all__ = ["evaluate", "predict", "predictor"]
@@ -53,7 +54,13 @@ def evaluate(
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
     feed = make_feed(
-        "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
+        "data",
+        data,
+        batch_size,
+        seed=None,
+        resident_bytes=resident_bytes,
+        evaluates=True,
+        who="evaluate",
     )
     measures = names.measures(metrics, feed.sample[1])
     loss = None if loss is None else losses.loss(loss)
@@ -72,7 +79,7 @@ def eval_run(
     at: Placement | None = None,
 ) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
-    step = make_eval_step(model, loss, metrics=dict(measures))
+    step = carrying_eval_step(model, loss, metrics=dict(measures))
     step = jax.jit(step, inline=True)  # a compiled function is traced once
     return eval_program(step, at)
 
@@ -80,9 +87,11 @@ def eval_run(
 def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
     """Runs an evaluation program over a feed and means its metrics."""
     totals, at = Totals(), 0
+    state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
     while at < feed.steps:
         rows, _, count = feed.at(at, feed.steps)
-        totals.add(run(state, rows, count))  # batches from `count` on weigh nothing
+        state, log = run(state, rows, count)
+        totals.add(log)  # batches from `count` on weigh nothing
         at += count
     return totals.means()
 
@@ -102,7 +111,16 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Raises:
       ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
     """
-    forward = functools.partial(_forward, model, state.params, state.model_state)
+    model_state = None
+
+    def forward(x):
+        nonlocal model_state
+        if model_state is None:
+            model_state = reset_carry(state.model_state, len(jax.tree.leaves(x)[0]))
+        y, kept = _forward(model, state.params, model_state, x)
+        model_state = with_carries(model_state, kept)
+        return y
+
     return _in_batches("predict", forward, x, batch_size, 0)
 
 
@@ -142,7 +160,8 @@ def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(model, params, model_state, x):
-    return model.apply(params, model_state, *inputs(x))[0]
+    y, model_state = model.apply(params, model_state, *inputs(x))
+    return y, carries(model_state)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -161,5 +180,9 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
     Returns:
       `f(x) -> output`, dropout off and statistics fixed.
     """
-    params, model_state = state.params, state.model_state
-    return lambda *x: model.apply(params, model_state, *x)[0]
+
+    def predict(*x):
+        rows = jax.tree.leaves(x)[0].shape[0]
+        return model.apply(state.params, reset_carry(state.model_state, rows), *x)[0]
+
+    return predict

@@ -15,6 +15,7 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl.core import Module
+from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.train import distributed, names, validate
 from jaxdl.train.callbacks import Callback
 from jaxdl.train.checkpoint import Checkpoints
@@ -147,6 +148,7 @@ def fit(
         )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
+    limits["parts"] = distributed.parts(mesh)
     feed = make_feed("data", data, batch_size, seed=seed, **limits)
     measures = names.measures(metrics, feed.sample[1])
     x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
@@ -156,15 +158,18 @@ def fit(
     if state is None:
         abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
     else:
+        if carry_rows(state.model_state) not in (None, feed.batch_size):
+            state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         abstract = state = jax.tree.map(jnp.copy, state)
     at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
     feeds = {"data": feed}
     if eval_data is not None:
-        parts = 1 if at is None else at.parts
         feeds["eval_data"] = make_feed(
-            "eval_data", eval_data, feed.batch_size, seed=None, parts=parts, **limits
+            "eval_data", eval_data, feed.batch_size, seed=None, evaluates=True, **limits
         )
     for name, part in feeds.items():
+        if carry_rows(abstract.model_state) is not None:
+            part.continue_rows(f"fit: {name}")
         distributed.check_batch(f"fit: {name}", part.batch_size, at)
         part.placement = at
         if check:

@@ -21,7 +21,7 @@ from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, eval_loop, loop
 from jaxdl.train.progress import progress
 from jaxdl.train.state import TrainState, init_state
-from jaxdl.train.step import Augment, inputs, make_eval_step, make_train_step
+from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
 from jaxdl.train.totals import Totals
 
 __all__ = ["train_many"]
@@ -98,6 +98,7 @@ def train_many(
         params, state = validate.taken(
             model, x, lambda: jax.eval_shape(model.init, jax.random.key(0), *inputs(x))
         )
+        validate.stateless("train_many", state)
         for name, part in sets.items():
             validate.rows(part, name)
             validate.batch(model, params, state, part, losses.loss(loss), name)
@@ -219,8 +220,9 @@ def _runs(
 
     @jax.jit
     def evaluate(states, rows):
-        step = jax.jit(make_eval_step(model, loss, metrics=dict(measures)), inline=True)
-        return over_runs(lambda state: eval_loop(step, state, rows, rows.order.shape[0]), states)
+        step = jax.jit(carrying_eval_step(model, loss, metrics=dict(measures)), inline=True)
+        one = lambda state: eval_loop(step, state, rows, rows.order.shape[0])[1]  # noqa: E731
+        return over_runs(one, states)
 
     return {"init": init, "train": train, "evaluate": evaluate}
 

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl import losses, optim
-from jaxdl.core import Module
+from jaxdl.core import Module, Tree
 from jaxdl.metrics import Mean, mean
+from jaxdl.nn.carry import carries
 from jaxdl.train import names
 from jaxdl.train.precision import DTYPES, lowered, raised
 from jaxdl.train.state import TrainState
@@ -131,14 +132,22 @@ def make_eval_step(
     Raises:
       ValueError: a name is unknown; in the step, a loss or metric is not per example.
     """
+    step = carrying_eval_step(model, loss, metrics=metrics)
+    return lambda state, batch: step(state, batch)[1]
+
+
+def carrying_eval_step(
+    model: Module, loss: str | Callable | None, *, metrics: names.Metrics = ()
+) -> Callable[[TrainState, Batch], tuple[Tree, dict[str, Mean]]]:
+    """As `make_eval_step`, but returns `(carries, metrics)`, the carries of stateful layers."""
     measures = names.measures(metrics)
     if loss is not None:
         measures = (("loss", losses.loss(loss)), *measures)
 
     def step(state, batch):
         x, y, mask = batch if len(batch) == 3 else (*batch, None)
-        output, _ = model.apply(state.params, state.model_state, *inputs(x))
-        return _measure(measures, output, y, mask, x)
+        output, model_state = model.apply(state.params, state.model_state, *inputs(x))
+        return carries(model_state), _measure(measures, output, y, mask, x)
 
     return step
 

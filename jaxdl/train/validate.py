@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxdl import losses
 from jaxdl.core import Module
+from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.train.step import inputs
 
 
@@ -88,8 +89,17 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
         if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
             hint = " Integer images become input by x.astype(np.float32) / 255."
         raise ValueError(
-            f"the model {model.kind} does not take x, {_show(x)}: {error}{hint}"
+            f"the model {model.kind} does not take x, {show(x)}: {error}{hint}"
         ) from error
+
+
+def stateless(who: str, model_state: Any) -> None:
+    """No layer keeps a carry from batch to batch: the rows are shuffled."""
+    if carry_rows(model_state) is not None:
+        raise ValueError(
+            f"{who}: the model keeps a carry from batch to batch, and {who} shuffles the rows; "
+            "expected a model without stateful layers: build it with stateful=False, or use fit."
+        )
 
 
 def batch(
@@ -106,6 +116,7 @@ def batch(
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
     xs, ys = (jax.tree.map(spec, part) for part in data)
+    model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
     output = taken(
         model,
         x,
@@ -121,7 +132,7 @@ def batch(
         jax.eval_shape(losses.loss(loss), output, ys)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name}: the loss does not take the output {_show(output)} with y {_show(y)}: {error}"
+            f"{name}: the loss does not take the output {show(output)} with y {show(y)}: {error}"
         ) from error
 
 
@@ -160,5 +171,6 @@ def spec(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-def _show(tree: Any) -> str:
+def show(tree: Any) -> str:
+    """Dtypes and shapes of arrays, for errors."""
     return " and ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
