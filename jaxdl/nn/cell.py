@@ -109,6 +109,7 @@ def make_cell(
         apply=apply,
         kind=kind,
         config=config,
+        takes_lengths=True,
         carry=carry,
         project=project,
         recur=recur,

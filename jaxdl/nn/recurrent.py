@@ -101,7 +101,7 @@ def recurrent(
         return ((y, carry) if returns == "carry" else y), state
 
     config = dict(cell.config) | {"reverse": reverse, "returns": returns}
-    return Module(init, apply, cell.kind, config)
+    return Module(init, apply, cell.kind, config, takes_lengths=True)
 
 
 def _kept(cell: Cell, carry: Carry, carried: bool) -> Tree:

@@ -111,6 +111,8 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Raises:
       ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
     """
+    validate.rows((x,), "x")
+    validate.ids_again(model, state.params, state.model_state, x, "predict")
     model_state = None
 
     def forward(x):

@@ -16,7 +16,7 @@ import optax
 from jaxdl import losses, optim
 from jaxdl.core import Module
 from jaxdl.nn.carry import carry_rows, reset_carry
-from jaxdl.train import distributed, names, validate
+from jaxdl.train import distributed, names, nonfinite, validate
 from jaxdl.train.callbacks import Callback
 from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.distributed import Placement
@@ -158,6 +158,8 @@ def fit(
     if state is None:
         abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
     else:
+        if check:
+            nonfinite.check_state(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         abstract = state = jax.tree.map(jnp.copy, state)

@@ -7,6 +7,8 @@ and how to mend it.
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import losses
+from jaxdl import _jaxpr, losses
 from jaxdl.core import Module
 from jaxdl.nn.carry import carry_rows, reset_carry
+from jaxdl.nn.embedding import record_lookups
 from jaxdl.train.step import inputs
 
 
@@ -51,6 +54,11 @@ def choice(who: str, name: str, value: Any, known: tuple) -> None:
 
 def unpacked(data: Any, name: str) -> tuple[Any, Any]:
     """`(x, y)`, with lists of numbers as arrays."""
+    if hasattr(data, "train") and hasattr(data, "test"):
+        raise ValueError(
+            f"{name} is a {type(data).__name__} of several splits; expected one: pass its .train, "
+            "or its .test to evaluate on."
+        )
     if not (isinstance(data, tuple | list) and len(data) == 2):
         got = f"{len(data)} parts" if isinstance(data, tuple | list) else type(data).__name__
         raise ValueError(
@@ -86,7 +94,9 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
         return make()
     except (TypeError, ValueError) as error:
         hint = ""
-        if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
+        if any(
+            leaf.ndim > 2 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)
+        ):
             hint = " Integer images become input by x.astype(np.float32) / 255."
         raise ValueError(
             f"the model {model.kind} does not take x, {show(x)}: {error}{hint}"
@@ -115,15 +125,8 @@ def batch(
     for at, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
-    xs, ys = (jax.tree.map(spec, part) for part in data)
-    model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
-    output = taken(
-        model,
-        x,
-        lambda: jax.eval_shape(
-            lambda p, s, x: model.apply(p, s, *inputs(x))[0], params, model_state, xs
-        ),
-    )
+    ys = jax.tree.map(spec, y)
+    output = ids(model, params, model_state, x, name)
     if hasattr(output, "shape") and hasattr(y, "dtype"):
         _classes(output, y, f"{name}: y")
     if loss is None:
@@ -146,6 +149,75 @@ def _classes(output: Any, y: Any, name: str) -> None:
             f"{name} holds labels from {low} to {high}, and the model has {classes} outputs; "
             f"expected labels in 0 .. {classes - 1}: number the classes from 0, drop the rows "
             "without a label, or give the model more outputs. If y is no label, pass check=False."
+        )
+
+
+def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
+    """Ids that `nn.embedding` reads from x are in 0 .. V - 1; returns the output's shape.
+
+    Checked are arrays of x, and what integer operations make of them, such as `ids[:, :-1]`; not
+    what is read inside of loops.
+    """
+    leaves = jax.tree.leaves_with_path(x)
+    sizes: list[tuple[int | None, int]] = []  # the leaf that is read as it is, or None; and V
+
+    def apply(x, params, model_state):
+        with record_lookups() as lookups:
+            output, _ = model.apply(params, model_state, *inputs(x))
+        same = [[i for i, a in enumerate(jax.tree.leaves(x)) if a is ids] for ids, _ in lookups]
+        sizes[:] = [(i[0] if i else None, size) for i, (_, size) in zip(same, lookups, strict=True)]
+        return output, [ids for (ids, _), i in zip(lookups, same, strict=True) if not i]
+
+    model_state = reset_carry(model_state, leaves[0][1].shape[0])
+    args = jax.tree.map(spec, (x, params, model_state))
+    output = taken(model, x, lambda: jax.eval_shape(lambda *a: apply(*a)[0], *args))
+    _READ.setdefault(model, {})[_kind(x)] = list(sizes)
+    _check_ids(x, sizes, name)
+    if any(i is None for i, _ in sizes):
+        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # those read inside of a loop
+            made = _jaxpr.evaluate_known(
+                lambda *a: apply(*a)[1], args, [leaf for _, leaf in leaves]
+            )
+            for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
+                if leaf is not None:
+                    _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
+    return output
+
+
+_READ: weakref.WeakKeyDictionary[Module, dict] = weakref.WeakKeyDictionary()
+"""By model and kind of x, which of its leaves are read by which size of embedding."""
+
+
+def ids_again(model: Module, params: Any, model_state: Any, x: Any, name: str) -> None:
+    """As `ids`, but traces the model only for the first x of a kind."""
+    if all(not jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
+        return
+    sizes = _READ.get(model, {}).get(_kind(x))
+    if sizes is None or any(i is None for i, _ in sizes):
+        ids(model, params, model_state, x, name)
+    else:
+        _check_ids(x, sizes, name)
+
+
+def _kind(x: Any) -> Any:
+    return jax.tree.structure(x), tuple((a.dtype, a.shape[1:]) for a in jax.tree.leaves(x))
+
+
+def _check_ids(x: Any, sizes: list[tuple[int | None, int]], name: str) -> None:
+    leaves = jax.tree.leaves_with_path(x)
+    for i, size in sizes:
+        if i is not None:
+            path, leaf = leaves[i]
+            _in_vocabulary(leaf, size, f"{name}: x{jax.tree_util.keystr(path)}")
+
+
+def _in_vocabulary(leaf: Any, size: int, name: str) -> None:
+    low, high = (int(leaf.min()), int(leaf.max())) if leaf.size else (0, 0)
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{name} holds ids from {low} to {high}, and nn.embedding has {size} rows; expected "
+            f"ids in 0 .. {size - 1}. Give the embedding a row for every id, or map unknown tokens "
+            "and padding to ids in range."
         )
 
 
