@@ -130,6 +130,7 @@ def _layer(kind, operation, config, **arguments):
 
     def init(key, x):
         jax.eval_shape(lambda x: apply({}, {}, x), x)
+        _check.warn_of_images(kind, "window", arguments["window"], x)
         return {}, {}
 
     return Module(init, apply, kind, config)
@@ -144,7 +145,7 @@ def max_pool(
     """`max_pooling` as a layer.
 
     Args:
-      window, stride, padding: as for `max_pooling`.
+      window, stride, padding: as for `max_pooling`; for one axis, (N, L, C), window is a sequence.
 
     Returns:
       A `Module` without parameters from (N, *space, C) to (N, *positions, C).
@@ -166,7 +167,8 @@ def avg_pool(
     """`average_pooling` as a layer.
 
     Args:
-      window, stride, padding, count_padding: as for `average_pooling`.
+      window, stride, padding, count_padding: as for `average_pooling`; for one axis, (N, L, C),
+        window is a sequence.
 
     Returns:
       A `Module` without parameters from (N, *space, C) to (N, *positions, C).

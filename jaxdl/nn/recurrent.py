@@ -58,9 +58,10 @@ def recurrent(
         a batch of another size; what `recurrence` raises.
     """
     if not isinstance(cell, Cell):
+        kind = getattr(cell, "kind", repr(cell))
         raise ValueError(
-            f"recurrent: got {cell!r}; expected a Cell, such as nn.lstm(features): other layers "
-            "already are what they do to a sequence."
+            f"recurrent: got {kind}; expected a Cell, such as nn.lstm(features). Other layers have "
+            "options of their own: nn.bidirectional(cell, returns='last')."
         )
     if returns not in ("all", "last", "carry"):
         raise ValueError(f"recurrent: returns is {returns!r}; expected 'all', 'last' or 'carry'.")

@@ -162,14 +162,14 @@ def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(model, params, model_state, x):
-    y, model_state = model.apply(params, model_state, *inputs(x))
+    y, model_state = model.apply(params, model_state, *inputs(x, params))
     return y, carries(model_state)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward_many(model, params, model_state, x):
     runs = params, model_state
-    return jax.lax.map(lambda run: model.apply(*run, *inputs(x))[0], runs)
+    return jax.lax.map(lambda run: model.apply(*run, *inputs(x, params))[0], runs)
 
 
 def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
@@ -185,6 +185,7 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
 
     def predict(*x):
         rows = jax.tree.leaves(x)[0].shape[0]
-        return model.apply(state.params, reset_carry(state.model_state, rows), *x)[0]
+        model_state = reset_carry(state.model_state, rows)
+        return model.apply(state.params, model_state, *inputs(x, state.params))[0]
 
     return predict

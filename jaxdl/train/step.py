@@ -90,7 +90,7 @@ def make_train_step(
             output, model_state = model.apply(
                 lowered(params, precision),
                 state.model_state,
-                *inputs(lowered(x, precision)),
+                *lowered(inputs(x, state.params), precision),
                 train=True,
                 key=key,
             )
@@ -146,15 +146,32 @@ def carrying_eval_step(
 
     def step(state, batch):
         x, y, mask = batch if len(batch) == 3 else (*batch, None)
-        output, model_state = model.apply(state.params, state.model_state, *inputs(x))
+        output, model_state = model.apply(state.params, state.model_state, *inputs(x, state.params))
         return carries(model_state), _measure(measures, output, y, mask, x)
 
     return step
 
 
-def inputs(x: Any) -> tuple:
-    """What `model.apply` is given: a tuple is several inputs, anything else is one."""
-    return x if isinstance(x, tuple) else (x,)
+def inputs(x: Any, params: Tree | None = None) -> tuple:
+    """What `model.apply` is given: a tuple is several inputs, anything else is one.
+
+    Half precision in data saves memory and says nothing of the parameters: unless some of `params`
+    have it too, it becomes float32.
+    """
+    x = x if isinstance(x, tuple) else (x,)
+    return x if any(map(_is_half, jax.tree.leaves(params))) else jax.tree.map(_widened, x)
+
+
+def _is_half(leaf: Any) -> bool:
+    return leaf.dtype in (jnp.bfloat16, jnp.float16)
+
+
+def _widened(leaf: Any) -> Any:
+    if not _is_half(leaf):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32)
+    return leaf.astype(jnp.float32)
 
 
 def _mean(values: jax.Array, mask: jax.Array | None, name: str, x: Any) -> Mean:

@@ -163,7 +163,7 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
 
     def apply(x, params, model_state):
         with record_lookups() as lookups:
-            output, _ = model.apply(params, model_state, *inputs(x))
+            output, _ = model.apply(params, model_state, *inputs(x, params))
         same = [[i for i, a in enumerate(jax.tree.leaves(x)) if a is ids] for ids, _ in lookups]
         sizes[:] = [(i[0] if i else None, size) for i, (_, size) in zip(same, lookups, strict=True)]
         return output, [ids for (ids, _), i in zip(lookups, same, strict=True) if not i]
