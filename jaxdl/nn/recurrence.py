@@ -95,7 +95,7 @@ def recurrence(
 
 @contextlib.contextmanager
 def own_params(cell: Cell, params: Tree, x: jax.Array) -> Iterator[None]:
-    """Says so where a block fails and the parameters are not of the cell's shapes for x (..., D)."""
+    """Explains an error of the block if the parameters are not of the cell's shapes for x."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:

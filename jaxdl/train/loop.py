@@ -171,7 +171,11 @@ def eval_program(
     compiled = jax.jit(run)
 
     def program(state, rows, count):
-        kept, log = compiled(state, rows, count)
+        if jax.config.jax_debug_nans:  # compiled, the place that JAX names would be the loop
+            with jax.disable_jit():
+                kept, log = eval_loop(step, state, rows, count)
+        else:
+            kept, log = compiled(state, rows, count)
         return state.replace(model_state=with_carries(state.model_state, kept)), log
 
     return program
