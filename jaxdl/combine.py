@@ -69,15 +69,15 @@ MIXING = {"conv", "conv_transpose", "max_pool", "avg_pool"} | {
 
 def _with_lengths(call, parts: dict[str, Module], x: jax.Array, lengths: jax.Array):
     """The layers one after another, each with lengths that takes them."""
-    steps = x.shape[1:2]
+    whole = x.shape
     for name, part in parts.items():
         shape = getattr(x, "shape", ())
         if part.takes_lengths:
-            if shape[1:2] != steps:
+            if shape[1:2] != whole[1:2]:
                 raise ValueError(
-                    f"serial: {name} takes lengths and an input {shape}, and x had {steps} steps; "
-                    "expected layers before it that keep the steps. Where they change, compute "
-                    "the new lengths in a jaxdl.compose."
+                    f"serial: {name} takes lengths, and its input is {shape} where x is {whole}; "
+                    "expected layers before it that keep the number of steps. Where it changes, "
+                    "compute the new lengths in a jaxdl.compose."
                 )
             x = call(name, x, lengths)
         elif len(shape) > 2 and _kinds(part) & MIXING:

@@ -102,8 +102,8 @@ def own_params(cell: Cell, params: Tree, x: jax.Array) -> Iterator[None]:
         like = jax.ShapeDtypeStruct((1, 1, x.shape[-1]), x.dtype)
         expected, _ = jax.eval_shape(cell.init, jax.random.key(0), like)
         shapes = [{name: leaf.shape for name, leaf in tree.items()} for tree in (params, expected)]
-        if shapes[0] == shapes[1]:
-            raise
+        if shapes[0] == shapes[1] or shapes[0].get("kernel", (0,))[0] != x.shape[-1]:
+            raise  # `affine` says what it expects of x
         raise ValueError(
             f"{cell.kind}: parameters of shapes {shapes[0]}; expected {shapes[1]} for x of "
             f"{x.shape[-1]} features. Make them by jaxdl.init of this cell on such an x."

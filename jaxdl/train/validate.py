@@ -174,12 +174,12 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
     _READ.setdefault(model, {})[_kind(x)] = list(sizes)
     _check_ids(x, sizes, name)
     if any(i is None for i, _ in sizes):
-        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # those read inside of a loop
+        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # some are read inside a loop
             made = _jaxpr.evaluate_known(
                 lambda *a: apply(*a)[1], args, [leaf for _, leaf in leaves]
             )
             for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
-                if leaf is not None:
+                if leaf is not None and not isinstance(leaf, jax.core.Tracer):
                     _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
     return output
 
