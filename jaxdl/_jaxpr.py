@@ -134,6 +134,40 @@ def evaluate(jaxpr: ClosedJaxpr, values: Iterator[Any], *inputs: Any) -> list[An
     return interpret(jaxpr, compute, [next(values) for _ in jaxpr.consts], inputs)
 
 
+def evaluate_known(f: Callable[..., Any], args: Any, first: list[Any]) -> list[Any]:
+    """Computes the outputs of `f(*args)` that depend on the first leaves of `args` alone.
+
+    Args:
+      f: returns a list of arrays.
+      args: arrays or `jax.ShapeDtypeStruct`s.
+      first: the values of the first leaves; the others are unknown.
+
+    Returns:
+      The outputs, None where they are unknown. Only equations that they need are computed.
+    """
+    jaxpr = traced(f, *args)[0]
+    needed, equations = set(filter(_is_variable, jaxpr.jaxpr.outvars)), []
+    for equation in reversed(jaxpr.jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            equations.append(equation)
+            needed.update(filter(_is_variable, equation.invars))
+    known = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
+    known |= dict(zip(jaxpr.jaxpr.invars, first, strict=False))
+
+    def read(atom):
+        return known.get(atom) if _is_variable(atom) else atom.val
+
+    for equation in reversed(equations):
+        values = [read(atom) for atom in equation.invars]
+        if all(value is not None for value in values):
+            known |= dict(zip(equation.outvars, bind(equation, *values), strict=True))
+    return [read(atom) for atom in jaxpr.jaxpr.outvars]
+
+
+def _is_variable(atom: Any) -> bool:
+    return isinstance(atom, core.Var)
+
+
 def interpret(
     jaxpr: ClosedJaxpr, compute: Callable[..., Any], constants: Sequence[Any], inputs: Sequence[Any]
 ) -> list[Any]:

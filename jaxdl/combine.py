@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import inspect
 from collections.abc import Callable, Iterable
 
 import jax
@@ -22,8 +24,15 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
         `conv_1`. The first may take several inputs.
       **named: instead, children by keyword, in order.
 
+    Returns:
+      A `Module` of what its first layer takes. Where that is one input and a layer takes lengths,
+      such as `nn.recurrent`, also of `(x (N, T, ...), lengths (N,))`: every layer that takes
+      lengths is given them, and padding changes nothing.
+
     Raises:
-      ValueError: both positional and named layers are given, or none.
+      ValueError: both positional and named layers are given, or none. In the model, several inputs
+        for a first layer of one; with lengths, a layer that mixes steps without taking lengths, or
+        changes their number.
     """
     if bool(layers) == bool(named):
         raise ValueError(
@@ -31,15 +40,66 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
             f"{len(named)}: name all of them or none."
         )
     children = named or numbered(layers)
-    first, *rest = children
+    parts = {name: as_module(child) for name, child in children.items()}
+    first, *rest = parts
+    with_lengths = any(part.takes_lengths for part in parts.values())
+    single = _takes_one(parts[first])
 
     def forward(call, *inputs):
+        if len(inputs) == 2 and with_lengths and (single or parts[first].takes_lengths):
+            return _with_lengths(call, parts, *inputs)
+        if len(inputs) > 1 and single:
+            raise ValueError(
+                f"serial: {len(inputs)} inputs, and its first layer {first} takes one; expected x, "
+                "or (x, lengths) if a layer takes lengths, such as nn.recurrent. For a model of "
+                "several inputs use jaxdl.compose."
+            )
         x = call(first, *inputs)
         for name in rest:
             x = call(name, x)
         return x
 
-    return compose("serial", children, forward)
+    return dataclasses.replace(compose("serial", parts, forward), takes_lengths=with_lengths)
+
+
+MIXING = {"conv", "conv_transpose", "max_pool", "avg_pool"} | {
+    f"{norm}_norm" for norm in ("batch", "group", "instance")
+}
+"""Kinds of layers that would read the padding of a sequence as data."""
+
+
+def _with_lengths(call, parts: dict[str, Module], x: jax.Array, lengths: jax.Array):
+    """The layers one after another, each with lengths that takes them."""
+    whole = x.shape
+    for name, part in parts.items():
+        shape = getattr(x, "shape", ())
+        if part.takes_lengths:
+            if shape[1:2] != whole[1:2]:
+                raise ValueError(
+                    f"serial: {name} takes lengths, and its input is {shape} where x is {whole}; "
+                    "expected layers before it that keep the number of steps. Where it changes, "
+                    "compute the new lengths in a jaxdl.compose."
+                )
+            x = call(name, x, lengths)
+        elif len(shape) > 2 and _kinds(part) & MIXING:
+            raise ValueError(
+                f"serial: {name} mixes the steps of {shape} and takes no lengths, so that it "
+                "would read padding as data; expected layers that act on each step alone. Use "
+                "jaxdl.compose to mask its input, or leave the lengths out."
+            )
+        else:
+            x = call(name, x)
+    return x
+
+
+def _kinds(module: Module) -> set[str]:
+    return {module.kind}.union(*map(_kinds, module.children.values()))
+
+
+def _takes_one(layer: Module) -> bool:
+    """Whether a layer takes one input; composites and functions may take several."""
+    parameters = inspect.signature(layer.init).parameters.values()
+    return len(parameters) == 2 and all(p.kind is not p.VAR_POSITIONAL for p in parameters)
 
 
 def numbered(layers: Iterable[Module | Callable]) -> dict[str, Module | Callable]:
@@ -62,10 +122,11 @@ def residual(block: Module | Callable, shortcut: Module | Callable | None = None
     Raises:
       ValueError: the two terms differ in shape.
     """
+    block = as_module(block)
     children = {"block": block} | ({} if shortcut is None else {"shortcut": shortcut})
 
-    def forward(call, x):
-        y = call("block", x)
+    def forward(call, x, *lengths):
+        y = call("block", x, *lengths)
         skip = x if shortcut is None else call("shortcut", x)
         if skip.shape != y.shape:
             raise ValueError(
@@ -74,7 +135,8 @@ def residual(block: Module | Callable, shortcut: Module | Callable | None = None
             )
         return skip + y
 
-    return compose("residual", children, forward)
+    module = compose("residual", children, forward)
+    return dataclasses.replace(module, takes_lengths=block.takes_lengths)
 
 
 def frozen(module: Module, params: Tree | None = None, state: Tree | None = None) -> Module:
@@ -167,4 +229,4 @@ def stack(block: Module, n: int) -> Module:
             states.append(s)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
-    return Module(init, apply, "stack", {"n": n}, {"block": block})
+    return Module(init, apply, "stack", {"n": n}, {"block": block}, block.takes_lengths)

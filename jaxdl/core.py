@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import inspect
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -54,6 +55,8 @@ class Module:
       kind: the factory's name.
       config: the factory's hyper-parameters.
       children: the named parts of a composite.
+      takes_lengths: whether `lengths` (N,) may follow the first input, the steps of each row before
+        its padding; `serial` hands them on to such layers.
 
     Raises:
       ValueError: built while `jax.jit` traces. Every trace would make another model, and whatever
@@ -65,6 +68,7 @@ class Module:
     kind: str = "module"
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     children: Mapping[str, Module] = dataclasses.field(default_factory=dict)
+    takes_lengths: bool = False
 
     def __post_init__(self):
         if _under_jit():
@@ -213,7 +217,8 @@ def compose(
       children: the parts by name; plain callables are layers without parameters. The names are the
         keys of the parameter tree and the steps of a tap's path.
       forward: computes the output from the inputs, running children by `call(name, *inputs)`.
-        Branches, skips and loops are ordinary Python.
+        Branches, skips and loops are ordinary Python. A second input called `lengths` is what
+        `Module.takes_lengths` says.
       optional: names of children that `forward` may leave unused, such as a projection that only
         some shapes need.
       **config: hyper-parameters, to be shown.
@@ -282,7 +287,8 @@ def compose(
 
         return forward(Call(kind, parts, run, params), *inputs), state
 
-    return Module(init, apply, kind, config, parts)
+    takes_lengths = list(inspect.signature(forward).parameters)[2:3] == ["lengths"]
+    return Module(init, apply, kind, config, parts, takes_lengths)
 
 
 def below(tap: Tap, folder: str) -> Tap:

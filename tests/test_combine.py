@@ -1,5 +1,7 @@
 """`serial`, `residual` and `stack` against the same networks evaluated by hand."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxdl
-from jaxdl import nn
+from jaxdl import data, nn
+from tests.nn.filled import filled
 
 N, X = 3, jnp.asarray(np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4))
 
@@ -185,3 +188,99 @@ def test_a_block_that_changes_shape_or_dtype_is_refused(key):
     halved = nn.stack(lambda x: x.astype(jnp.bfloat16), 2)
     with pytest.raises(ValueError, match=r"to bfloat16\[2, 4\].*put layers that change them"):
         halved.apply({}, {}, X)
+
+
+# lengths through serial
+
+RAGGED = np.random.default_rng(1).integers(0, 9, (3, 6)).astype(np.int32)
+LENGTHS = np.array([6, 2, 4], np.int32)
+
+
+def classifier(read):
+    return nn.serial(nn.embedding(9, 4), *read, nn.dense(2))
+
+
+@functools.cache
+def readers():
+    """Each reads the steps before the padding alone."""
+    cell = nn.gru(3)
+    made = {
+        "last": classifier([nn.recurrent(cell, returns="last")]),
+        "deep": classifier([nn.layer_norm(), cell, jnp.tanh, nn.recurrent(cell, returns="last")]),
+        "both ways": classifier([nn.bidirectional(cell, returns="last")]),
+        "around": classifier([nn.residual(nn.gru(4)), nn.recurrent(cell, returns="last")]),
+        "inside": classifier([nn.serial(cell, jnp.tanh), nn.global_avg_pool()]),
+        "copies": classifier([nn.stack(nn.gru(4), 2), nn.global_max_pool()]),
+    }
+    params = {name: filled(model, RAGGED, LENGTHS)[0] for name, model in made.items()}
+
+    @jax.jit
+    def run(ids, lengths):
+        return {name: made[name].apply(params[name], {}, ids, lengths)[0] for name in made}
+
+    @jax.jit
+    def alone(ids):
+        return {name: made[name].apply(params[name], {}, ids)[0] for name in made}
+
+    return run, alone
+
+
+def test_padding_changes_nothing_through_serial():
+    run, alone = readers()
+    values = run(RAGGED, LENGTHS)
+    rubbish = np.where(np.arange(6) < LENGTHS[:, None], RAGGED, 8 - RAGGED)
+    chex.assert_trees_all_equal(run(rubbish, LENGTHS), values)
+    for i, n in enumerate(LENGTHS):
+        row = jax.tree.map(lambda a, i=i: a[i : i + 1], values)
+        chex.assert_trees_all_close(alone(RAGGED[i : i + 1, :n]), row, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (nn.serial(nn.embedding(9, 4), nn.flatten()), "2 inputs, and its first layer embedding_0"),
+        (
+            nn.serial(nn.embedding(9, 4), nn.conv(4, (3,)), nn.gru(3)),
+            r"conv_0 mixes the steps of \(3, 6, 4\) and takes no lengths",
+        ),
+        (
+            nn.serial(nn.embedding(9, 4), nn.residual(nn.batch_norm()), nn.gru(3)),
+            "residual_0 mixes the steps",
+        ),
+        (
+            nn.serial(nn.embedding(9, 4), lambda x: x[:, ::2], nn.gru(3)),
+            r"gru_0 takes lengths, and its input is \(3, 3, 4\) where x is \(3, 6\)",
+        ),
+    ],
+)
+def test_lengths_that_serial_cannot_hand_on_are_refused(key, model, words):
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(model.init, key, RAGGED, LENGTHS)
+
+
+def test_lengths_are_handed_to_composites_that_name_them():
+    last = lambda call, x, lengths: call("read", x, lengths)
+    other = lambda call, x, mask: call("read", x, mask)
+    children = {"read": nn.gru(3)}
+    assert jaxdl.compose("last", children, last).takes_lengths
+    assert not jaxdl.compose("other", children, other).takes_lengths
+    assert not nn.residual(nn.dense(4)).takes_lengths
+
+
+@pytest.mark.skipif("'JAXDL_DATA' not in os.environ", reason="JAXDL_DATA is not set")
+def test_padding_changes_nothing_on_real_sentences():
+    """Film reviews padded to the longest, and to twice that with other words in the padding."""
+    texts = [data.tokenize(text) for text in data.movie_reviews()[0][0][:6]]
+    vocabulary = data.Vocabulary(texts)
+    rows = [vocabulary.encode(text) for text in texts]
+    model = nn.serial(
+        nn.embedding(len(vocabulary), 4), nn.recurrent(nn.gru(3), returns="last"), nn.dense(2)
+    )
+    x, lengths = data.pad(rows)
+    params, state = filled(model, x, lengths)
+    scores = np.asarray(model.apply(params, state, x, lengths)[0])
+    longer, _ = data.pad(rows, length=2 * x.shape[1], value=5)
+    assert len(set(lengths.tolist())) > 3
+    chex.assert_trees_all_close(model.apply(params, state, longer, lengths)[0], scores, atol=1e-6)
+    unmasked, _ = model.apply(params, state, x)
+    assert np.abs(unmasked - scores)[lengths < x.shape[1]].max() > 1e-3

@@ -46,21 +46,32 @@ class Stream:
     Attributes:
       steps: batches in an epoch.
       open: `(epoch, first) -> iterator` over the batches `(x, y)` of an epoch from number `first`
-        on; more of them than `steps` are left. All have as many rows as the first; the last of an
-        epoch may have fewer. With several processes, each opens its own share of every batch.
+        on; more of them than `steps` are left. They may differ in the lengths of their axes, such
+        as the number of steps: every shape is compiled once. With several processes, each opens
+        its own share of every batch.
+      batch_size: rows that smaller batches are filled up to, and masked; None takes the first
+        batch's, and the largest one's of every other shape.
 
     Raises:
-      ValueError: `steps` is not positive.
+      ValueError: `steps` or `batch_size` is not positive.
     """
 
     steps: int
     open: Callable[[int, int], Iterator[Any]]
+    batch_size: int | None = None
 
     def __post_init__(self):
         _check("Stream", "steps", self.steps)
+        if self.batch_size is not None:
+            _check("Stream", "batch_size", self.batch_size)
 
 
-def from_iterable(source: Iterable | Callable[[], Iterable], *, steps: int | None = None) -> Stream:
+def from_iterable(
+    source: Iterable | Callable[[], Iterable],
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+) -> Stream:
     """A stream from anything that yields batches.
 
     Args:
@@ -70,6 +81,7 @@ def from_iterable(source: Iterable | Callable[[], Iterable], *, steps: int | Non
         come in the same order again. An iterator that can be gone through only once lasts as long
         as it does.
       steps: batches in an epoch; None takes `len(source)`.
+      batch_size: as for `Stream`.
 
     Raises:
       ValueError: there is neither a length nor `steps`; in the run, an iterator that is spent
@@ -104,7 +116,7 @@ def from_iterable(source: Iterable | Callable[[], Iterable], *, steps: int | Non
             )
         return itertools.islice(count(source), ahead, None)
 
-    return Stream(steps, open)
+    return Stream(steps, open, batch_size)
 
 
 def from_grain(dataset: Any, *, steps: int | None = None) -> Stream:

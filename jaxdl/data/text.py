@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jaxdl.data.batches import permutation
+from jaxdl.data.source import Stream
 
 __all__ = ["TRIGRAMS", "Vocabulary", "bucketed", "letter_trigrams", "pad", "tokenize"]
 
@@ -128,33 +129,49 @@ def letter_trigrams(word: str, *, boundaries: bool = False) -> np.ndarray:
 
 
 def pad(
-    rows: Sequence[Sequence[Any] | np.ndarray], *, length: int | None = None, value: Any = 0
+    rows: Sequence[Sequence[Any] | np.ndarray],
+    *,
+    length: int | None = None,
+    value: Any = 0,
+    truncate: Literal["start", "end"] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of unequal length as one array, and their lengths.
 
     Args:
       rows: N sequences of numbers (T_n,), or of vectors (T_n, D).
-      length: T, at least the longest row's; None for that.
+      length: T; None for the longest row's.
       value: what the padding is filled with.
+      truncate: for rows longer than `length`, whether the "start" or the "end" of the row is left
+        out; None refuses them.
 
     Returns:
       `(array (N, T, ...), lengths (N,) int32)`; the array is of the dtype that holds every row.
 
     Raises:
-      ValueError: there are no rows, one is longer than `length`, their steps differ in shape, or
-        their dtype cannot hold `value`.
+      ValueError: there are no rows, one is longer than `length` without `truncate`, `length` is
+        negative, their steps differ in shape, or their dtype cannot hold `value`.
     """
+    if truncate not in (None, "start", "end"):
+        raise ValueError(f"pad: truncate is {truncate!r}; expected 'start', 'end' or None.")
+    if length is not None and (not isinstance(length, int | np.integer) or length < 0):
+        raise ValueError(f"pad: length is {length!r}; expected an integer, 0 or more.")
     arrays = [np.asarray(row) for row in rows]
     if not arrays:
         raise ValueError("pad: no rows; expected one at least.")
-    lengths = np.array([len(row) for row in arrays], np.int32)
-    longest = int(lengths.max())
-    if length is not None and length < longest:
-        raise ValueError(f"pad: length is {length}, but a row has {longest} steps.")
     filled = [row for row in arrays if len(row)] or arrays[:1]  # an empty list is one of floats
     steps = {row.shape[1:] for row in filled}
     if len(steps) != 1:
         raise ValueError(f"pad: steps of shapes {sorted(steps)}; expected one shape in all rows.")
+    longest = max(map(len, arrays))
+    if length is not None and length < longest:
+        if truncate is None:
+            raise ValueError(
+                f"pad: length is {length}, but a row has {longest} steps; expected at least as "
+                "many. To shorten longer rows, pass truncate='end' or 'start'."
+            )
+        arrays = [row[max(len(row) - length, 0) * (truncate == "start") :] for row in arrays]
+        arrays = [row[:length] for row in arrays]
+    lengths = np.array([len(row) for row in arrays], np.int32)
     dtype = np.result_type(*filled)
     shape = (len(arrays), longest if length is None else length, *steps.pop())
     padded = np.full(shape, value, dtype)
@@ -172,51 +189,71 @@ def bucketed(
     *,
     bounds: Sequence[int],
     seed: int,
-    epoch: int = 0,
-) -> Iterator[Any]:
-    """Batches of rows of similar length, each cut to its bucket's bound: less padding to compute.
+) -> Stream:
+    """Batches of rows of similar length, each cut to its bucket's bound, for `train.fit`.
 
-    Every row comes once an epoch, in an order that (seed, epoch) alone give, and every shape is one
-    of `bounds`, so that there are few compilations.
+    There is less padding to compute than in whole rows, and one compilation for each bound. Every
+    row comes once an epoch, in an order that is a pure function of (seed, epoch).
 
     Args:
-      data: a tree of arrays (N, T, ...) to cut along their second axis, with T at least the last
-        bound; arrays (N,) are kept.
+      data: `(x, y)` or `(x, y, weight)`; x an array (N, T, ...), or a tuple that begins with one.
+        In all three, arrays with a second axis of T are cut along it, and others are kept.
       lengths: (N,) steps before the padding.
       batch_size: rows in a batch; a bucket's last one may have fewer.
-      bounds: the buckets' lengths, rising; the last at least the longest row's.
-      seed, epoch: they alone give the order of rows and batches.
+      bounds: the buckets' lengths, rising; the last at least the longest row's and at most T.
+      seed: with the epoch, it alone gives the order of rows and batches.
 
-    Yields:
-      `(batch, lengths)`, a tree like `data` with arrays (n, bound, ...), and its rows' lengths.
+    Returns:
+      A `Stream` of `((x, lengths), y)` or `((x, lengths), y, weight)`, for a model of
+      `(x, lengths)`. A tuple x is followed by the lengths in the same way.
 
     Raises:
-      ValueError: `bounds` do not rise, or a row is longer than the last; the arrays of `data` are
-        not N rows, or shorter than the last bound; `batch_size` is below 1.
+      ValueError: `data` is no such tuple; `bounds` do not rise, or do not fit the rows' lengths and
+        T; the arrays of `data` are not N rows; `batch_size` is below 1.
     """
     lengths, bounds = np.asarray(lengths), list(bounds)
     if batch_size < 1:
         raise ValueError(f"bucketed: batch_size is {batch_size}; expected at least 1.")
-    if not bounds or bounds != sorted(set(bounds)) or lengths.max(initial=0) > bounds[-1]:
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise ValueError(
-            f"bucketed: bounds {bounds} for rows of up to {lengths.max(initial=0)} steps; expected "
-            "rising lengths, the last no shorter than the longest row."
+            f"bucketed: data is {type(data).__name__}; expected (x, y) or (x, y, weight): pad rows "
+            "with data.pad first."
         )
-    for leaf in jax.tree.leaves(data):
-        if len(leaf) != len(lengths) or (leaf.ndim > 1 and leaf.shape[1] < bounds[-1]):
-            raise ValueError(
-                f"bucketed: an array of shape {leaf.shape}; expected {len(lengths)} rows, one for "
-                f"each length, of at least {bounds[-1]} steps: pad them to the last bound."
-            )
-    order = permutation(len(lengths), seed=seed, epoch=epoch)
-    bucket = np.searchsorted(bounds, lengths[order])
-    groups = []
-    for b, bound in enumerate(bounds):
-        rows = order[bucket == b]
-        groups += [(rows[i : i + batch_size], bound) for i in range(0, len(rows), batch_size)]
-    turns = permutation(len(groups), seed=seed, epoch=epoch)
-    return ((_cut(data, *groups[i]), lengths[groups[i][0]]) for i in turns)
+    if not np.issubdtype(lengths.dtype, np.integer) or lengths.ndim != 1 or not lengths.size:
+        raise ValueError(
+            f"bucketed: lengths are {lengths.dtype}{list(lengths.shape)}; expected one integer for "
+            "each row, as data.pad returns them."
+        )
+    if not bounds or bounds != sorted(set(bounds)) or lengths.max() > bounds[-1]:
+        raise ValueError(
+            f"bucketed: bounds {bounds} for rows of up to {lengths.max()} steps; expected rising "
+            "lengths, the last no shorter than the longest row."
+        )
+    x, *rest = data
+    x = x if isinstance(x, tuple) else (x,)
+    leaves = jax.tree.leaves((x, rest))
+    time = leaves[0].shape[1] if leaves[0].ndim > 1 else 0
+    if any(len(leaf) != len(lengths) for leaf in leaves) or time < bounds[-1]:
+        raise ValueError(
+            f"bucketed: arrays of shapes {[leaf.shape for leaf in leaves]}; expected "
+            f"{len(lengths)} rows, one for each length, and x of at least {bounds[-1]} steps: pad "
+            "them to the last bound."
+        )
+    bucket = np.searchsorted(bounds, lengths)
+    counts = np.bincount(bucket, minlength=len(bounds))
 
+    def open(epoch, first):
+        order = permutation(len(lengths), seed=seed, epoch=epoch)
+        groups = []
+        for b, bound in enumerate(bounds):
+            rows = order[bucket[order] == b]
+            groups += [(rows[i : i + batch_size], bound) for i in range(0, len(rows), batch_size)]
+        turns = permutation(len(groups), seed=seed, epoch=epoch)
+        return (cut(*groups[i]) for i in turns[first:])
 
-def _cut(data: Any, rows: np.ndarray, bound: int) -> Any:
-    return jax.tree.map(lambda a: a[rows] if a.ndim == 1 else a[rows, :bound], data)
+    def cut(rows, bound):
+        one = lambda a: a[rows, :bound] if a.ndim > 1 and a.shape[1] == time else a[rows]  # noqa: E731
+        inputs, others = jax.tree.map(one, (x, rest))
+        return (*inputs, lengths[rows]), *others
+
+    return Stream(int(np.sum(-(-counts // batch_size))), open, batch_size)

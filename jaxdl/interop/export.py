@@ -17,6 +17,7 @@ import jax
 from jaxdl._jaxpr import plain
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import whole_file
+from jaxdl.train.evaluate import predictor
 from jaxdl.train.state import TrainState, check_state
 
 __all__ = ["export"]
@@ -70,7 +71,7 @@ def export(
         jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), x)
         for x in inputs
     ]
-    predict = jax.jit(lambda *x: model.apply(state.params, state.model_state, *x)[0])
+    predict = jax.jit(predictor(model, state))
     options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
         with plain(True):  # what is fast here need not be where it runs

@@ -12,6 +12,7 @@ from jaxdl.nn.attention import (
     dot_scores,
 )
 from jaxdl.nn.bidirectional import bidirectional, deep_recurrent
+from jaxdl.nn.carry import reset_carry
 from jaxdl.nn.cell import Cell
 from jaxdl.nn.conv import conv, conv_transpose, convolution, transposed_convolution
 from jaxdl.nn.dense import affine, dense
@@ -100,6 +101,7 @@ __all__ = [
     "peephole_lstm_step",
     "recurrence",
     "recurrent",
+    "reset_carry",
     "residual",
     "serial",
     "stack",

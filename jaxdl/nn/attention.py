@@ -77,8 +77,10 @@ def attend(
     if mask is None:
         weights = jax.nn.softmax(wide, axis=-1)
     else:
-        weights = jax.nn.softmax(wide, axis=-1, where=mask)
-        weights = jnp.where(jnp.any(mask, axis=-1, keepdims=True), weights, 0)
+        any_seen = jnp.any(mask, axis=-1, keepdims=True)
+        # Over all keys where none is seen: over none it would be NaN inside.
+        weights = jax.nn.softmax(wide, axis=-1, where=mask | ~any_seen)
+        weights = jnp.where(any_seen, weights, 0)
     weights = weights.astype(values.dtype)
     return jnp.einsum("...qk,...kf->...qf", weights, values), weights
 

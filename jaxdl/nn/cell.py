@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxdl.core import Module, Tree, named_key
 from jaxdl.nn.dense import affine
 from jaxdl.nn.initializers import Initializer, initializer
-from jaxdl.nn.recurrence import Carry, recurrence, sequences
+from jaxdl.nn.recurrence import Carry, own_params, recurrence, sequences
 
 __all__ = ["Cell"]
 
@@ -51,7 +51,8 @@ class Cell(Module):
 
     def step(self, params: Tree, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One step, for streams: `(carry, x (N, D)) -> (carry, y (N, H))`."""
-        return self.recur(params, carry, self.project(params, x), lambda h: h)
+        with own_params(self, params, x):
+            return self.recur(params, carry, self.project(params, x), lambda h: h)
 
     def start(self, params: Tree, x: jax.Array) -> Carry:
         """The carry before the first step, for a batch like x (N, ...): zeros, or as learned."""
@@ -109,6 +110,7 @@ def make_cell(
         apply=apply,
         kind=kind,
         config=config,
+        takes_lengths=True,
         carry=carry,
         project=project,
         recur=recur,

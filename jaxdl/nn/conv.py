@@ -202,7 +202,8 @@ def conv(
 
     Args:
       features: F, the number of kernels and of output channels.
-      kernel_size: the window, for all axes or for each.
+      kernel_size: the window, for all axes of space or for each. For sequences (N, L, C) give one
+        of one axis, such as `(3,)`.
       stride, padding, dilation, groups, flip, form: as for `convolution`.
       use_bias: whether to add b.
       kernel_init, bias_init: a name from `nn.INITIALIZERS`, or `(key, shape, dtype) -> array`.
@@ -212,7 +213,9 @@ def conv(
 
     Raises:
       ValueError: a size is no positive integer; an initializer's name is unknown; at init, the
-        input is not floating-point, has no spatial axis, or does not fit.
+        input is not floating-point, has no spatial axis or does not fit; or it is (N, L, L), L at
+        least 8, with an integer `kernel_size`, as images without an axis of channels are. Where
+        (N, L, C) is not square but may be images, there is a warning.
     """
     _check.positive("conv", features=features, groups=groups)
     options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
@@ -242,7 +245,8 @@ def conv_transpose(
 
     Args:
       features: F, the number of output channels.
-      kernel_size: the window, for all axes or for each.
+      kernel_size: the window, for all axes of space or for each. For sequences (N, L, C) give one
+        of one axis, such as `(3,)`.
       stride, padding, dilation, flip: as for `transposed_convolution`.
       use_bias: whether to add b.
       kernel_init, bias_init: a name from `nn.INITIALIZERS`, or `(key, shape, dtype) -> array`.
@@ -277,6 +281,13 @@ def _layer(kind, operation, features, kernel_size, use_bias, kernel_init, bias_i
 
     def init(key, x):
         _check.floating(kind, x, min_ndim=3)
+        if x.ndim == 3 and x.shape[1] == x.shape[2] >= 8 and isinstance(kernel_size, int):
+            raise ValueError(
+                f"{kind}: input {x.shape} has one axis of space and as many channels; expected "
+                "(N, H, W, C) for images: add an axis of channels, x[..., None]. For sequences, "
+                f"give one size for one axis: kernel_size=({kernel_size},)."
+            )
+        _check.warn_of_images(kind, "kernel_size", kernel_size, x)
         window = _check.per_axis(kind, "kernel_size", kernel_size, x.ndim - 2)
         shape = (*window, x.shape[-1] // groups, features)
         params = {"kernel": make_kernel(named_key(key, "kernel"), shape, x.dtype)}

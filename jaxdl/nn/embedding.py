@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,6 +17,20 @@ __all__ = ["embedding", "lookup"]
 
 # Rows of expected square length 1: standard deviation 1/sqrt(F).
 _UNIT_ROWS = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+
+
+_lookups: list[tuple[jax.Array, int]] | None = None
+
+
+@contextlib.contextmanager
+def record_lookups() -> Iterator[list[tuple[jax.Array, int]]]:
+    """Lists `(ids, V)` of every `lookup` of the block, for `train` to check the ids' range."""
+    global _lookups
+    outer, _lookups = _lookups, []
+    try:
+        yield _lookups
+    finally:
+        _lookups = outer
 
 
 def lookup(ids: jax.Array, table: jax.Array) -> jax.Array:
@@ -38,6 +54,8 @@ def lookup(ids: jax.Array, table: jax.Array) -> jax.Array:
             f"embedding: ids are {ids.dtype}{list(ids.shape)}; expected integers: a table is read "
             "by number, e.g. ids.astype(jnp.int32)."
         )
+    if _lookups is not None:
+        _lookups.append((ids, table.shape[0]))
     ids = jnp.where(ids < 0, table.shape[0], ids)  # -1 would be the last row
     return jnp.take(table, ids, axis=0, mode="fill", fill_value=jnp.nan)
 
@@ -61,7 +79,8 @@ def embedding(
       dtype: of the table, as the ids have no floating-point dtype to follow.
 
     Returns:
-      A `Module` from (...) integer ids to (..., features); ids out of range give NaN.
+      A `Module` from (...) integer ids to (..., features); ids out of range give NaN, and
+      `train.fit`, `evaluate` and `predict` refuse them.
 
     Raises:
       ValueError: a size is no positive integer; an initializer's name is unknown; the ids are not

@@ -130,6 +130,7 @@ def _layer(kind, operation, config, **arguments):
 
     def init(key, x):
         jax.eval_shape(lambda x: apply({}, {}, x), x)
+        _check.warn_of_images(kind, "window", arguments["window"], x)
         return {}, {}
 
     return Module(init, apply, kind, config)
@@ -144,7 +145,7 @@ def max_pool(
     """`max_pooling` as a layer.
 
     Args:
-      window, stride, padding: as for `max_pooling`.
+      window, stride, padding: as for `max_pooling`; for one axis, (N, L, C), window is a sequence.
 
     Returns:
       A `Module` without parameters from (N, *space, C) to (N, *positions, C).
@@ -166,7 +167,8 @@ def avg_pool(
     """`average_pooling` as a layer.
 
     Args:
-      window, stride, padding, count_padding: as for `average_pooling`.
+      window, stride, padding, count_padding: as for `average_pooling`; for one axis, (N, L, C),
+        window is a sequence.
 
     Returns:
       A `Module` without parameters from (N, *space, C) to (N, *positions, C).
@@ -186,19 +188,60 @@ def avg_pool(
 def global_avg_pool() -> Module:
     """The mean over all axes of space, (N, *space, C) to (N, C). Lin et al. 2014, arXiv 1312.4400.
 
+    Returns:
+      A `Module` without parameters of x, or of `(x (N, T, C), lengths (N,))`, whose mean is over
+      the steps before each row's padding, and 0 where there are none.
+
     Raises:
       ValueError: at init, the input is not floating-point or has no axis of space.
     """
-    return _layer("global_avg_pool", lambda x: jnp.mean(x, _space("global_avg_pool", x)), {})
+
+    def mean(x, mask):
+        if mask is None:
+            return jnp.mean(x, _space("global_avg_pool", x))
+        count = jnp.maximum(jnp.sum(mask, 1), 1).astype(x.dtype)
+        return jnp.sum(jnp.where(mask, x, 0), 1) / count
+
+    return _global("global_avg_pool", mean)
 
 
 def global_max_pool() -> Module:
     """The maximum over all axes of space, (N, *space, C) to (N, C).
 
+    Returns:
+      A `Module` without parameters of x, or of `(x (N, T, C), lengths (N,))`, whose maximum is over
+      the steps before each row's padding, and 0 where there are none.
+
     Raises:
       ValueError: at init, the input is not floating-point or has no axis of space.
     """
-    return _layer("global_max_pool", lambda x: jnp.max(x, _space("global_max_pool", x)), {})
+
+    def maximum(x, mask):
+        if mask is None:
+            return jnp.max(x, _space("global_max_pool", x))
+        lowest = jnp.finfo(x.dtype).min
+        return jnp.where(jnp.any(mask, 1), jnp.max(jnp.where(mask, x, lowest), 1), 0)
+
+    return _global("global_max_pool", maximum)
+
+
+def _global(kind, operation):
+    def apply(params, state, x, lengths=None, **_):
+        mask = None
+        if lengths is not None:
+            _check.floating(kind, x, min_ndim=3)
+            if x.ndim != 3 or lengths.shape != x.shape[:1]:
+                raise ValueError(
+                    f"{kind}: x {x.shape} and lengths {lengths.shape}; expected (N, T, C) and (N,)."
+                )
+            mask = (jnp.arange(x.shape[1], dtype=lengths.dtype) < lengths[:, None])[..., None]
+        return operation(x, mask), state
+
+    def init(key, x, *lengths):
+        jax.eval_shape(lambda *inputs: apply({}, {}, *inputs), x, *lengths)
+        return {}, {}
+
+    return Module(init, apply, kind, takes_lengths=True)
 
 
 def _space(what: str, x: jax.Array) -> tuple[int, ...]:

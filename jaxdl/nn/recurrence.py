@@ -6,7 +6,9 @@ through time (Werbos 1990, doi:10.1109/5.58337; lecture rows A23, D12, J04).
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -85,9 +87,27 @@ def recurrence(
             f"{cell.kind}: lengths are {jnp.result_type(lengths)}{list(jnp.shape(lengths))}; "
             f"expected one integer a row, int32[{batch}]: the number of steps before the padding."
         )
-    carry = _checked(cell, cell.start(params, x) if carry is None else carry, x)
     form = chosen(cell, form, remat, keep)
-    return _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep)
+    with own_params(cell, params, x):
+        carry = _checked(cell, cell.start(params, x) if carry is None else carry, x)
+        return _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep)
+
+
+@contextlib.contextmanager
+def own_params(cell: Cell, params: Tree, x: jax.Array) -> Iterator[None]:
+    """Explains an error of the block if the parameters are not of the cell's shapes for x."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        like = jax.ShapeDtypeStruct((1, 1, x.shape[-1]), x.dtype)
+        expected, _ = jax.eval_shape(cell.init, jax.random.key(0), like)
+        shapes = [{name: leaf.shape for name, leaf in tree.items()} for tree in (params, expected)]
+        if shapes[0] == shapes[1] or shapes[0].get("kernel", (0,))[0] != x.shape[-1]:
+            raise  # `affine` says what it expects of x
+        raise ValueError(
+            f"{cell.kind}: parameters of shapes {shapes[0]}; expected {shapes[1]} for x of "
+            f"{x.shape[-1]} features. Make them by jaxdl.init of this cell on such an x."
+        ) from error
 
 
 @functools.partial(jax.jit, static_argnums=range(5), inline=True)  # compiled once in eager use too

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.core import Module, Tree
+from jaxdl.nn.carry import CARRIED
 from jaxdl.nn.cell import Cell
 from jaxdl.nn.dropout import drop
 from jaxdl.nn.recurrence import Carry, chosen, recurrence
@@ -44,8 +45,8 @@ def recurrent(
       recurrent_dropout: probability of dropping what the recurrent products read, one mask for all
         steps of a row. Gal and Ghahramani 2016 (arXiv 1512.05287), sec. 4.
       stateful: keep the final carry in the model's state and begin the next call with it, its
-        gradient cut: backpropagation through time truncated to the T steps of a call. The rows of
-        successive batches must continue each other.
+        gradient cut: backpropagation through time truncated to the T steps of a call. Row n of a
+        batch must continue row n of the batch before; see `reset_carry` for where it begins.
       unroll, remat, form: see `recurrence`.
 
     Returns:
@@ -53,12 +54,14 @@ def recurrent(
 
     Raises:
       ValueError: `returns` is another word, `recurrent_dropout` outside [0, 1), or `form` not to
-        be had; in training with recurrent dropout, no key is given; what `recurrence` raises.
+        be had; in training with recurrent dropout, no key is given; stateful, the state is that of
+        a batch of another size; what `recurrence` raises.
     """
     if not isinstance(cell, Cell):
+        kind = getattr(cell, "kind", repr(cell))
         raise ValueError(
-            f"recurrent: got {cell!r}; expected a Cell, such as nn.lstm(features): other layers "
-            "already are what they do to a sequence."
+            f"recurrent: got {kind}; expected a Cell, such as nn.lstm(features). Other layers have "
+            "options of their own: nn.bidirectional(cell, returns='last')."
         )
     if returns not in ("all", "last", "carry"):
         raise ValueError(f"recurrent: returns is {returns!r}; expected 'all', 'last' or 'carry'.")
@@ -71,15 +74,14 @@ def recurrent(
 
     def init(key, x, *rest):
         params, state = cell.init(key, x, *rest)
-        return params, state | (_named(cell, cell.start(params, x)) if stateful else {})
+        return params, state | (_kept(cell, cell.start(params, x), False) if stateful else {})
 
     def apply(params, state, x, lengths=None, carry=None, *, train=False, key=None, **_):
         keep = None
         if recurrent_dropout and train:
             keep = _one_mask(cell, x, recurrent_dropout, key)
         if stateful and carry is None:
-            carry = tuple(state[name] for name in cell.carry)
-            carry = carry[0] if len(carry) == 1 else carry
+            carry = _before(cell, params, state, x)
         carry, y = recurrence(
             cell,
             params,
@@ -93,17 +95,35 @@ def recurrent(
             keep=keep,
         )
         if stateful:
-            state = state | _named(cell, lax.stop_gradient(carry))
+            kept = lax.stop_gradient(_kept(cell, carry, True))
+            state = state | {name: a.astype(state[name].dtype) for name, a in kept.items()}
         if returns == "last":
             y = _last(y, lengths, reverse)
         return ((y, carry) if returns == "carry" else y), state
 
     config = dict(cell.config) | {"reverse": reverse, "returns": returns}
-    return Module(init, apply, cell.kind, config)
+    return Module(init, apply, cell.kind, config, takes_lengths=True)
 
 
-def _named(cell: Cell, carry: Carry) -> Tree:
-    return dict(zip(cell.carry, jax.tree.leaves(carry), strict=True))
+def _kept(cell: Cell, carry: Carry, carried: bool) -> Tree:
+    """A carry as entries of the state."""
+    parts = dict(zip(cell.carry, jax.tree.leaves(carry), strict=True))
+    return parts | {CARRIED: jnp.asarray(carried)}
+
+
+def _before(cell: Cell, params: Tree, state: Tree, x: jax.Array) -> Carry:
+    """The carry of the call before, or the cell's own where there was none."""
+    kept = [state[name] for name in cell.carry]
+    if kept[0].shape[0] != x.shape[0]:
+        raise ValueError(
+            f"{cell.kind}: x has {x.shape[0]} rows and the carry in the state {kept[0].shape[0]}; "
+            "expected the rows of every call to continue those of the one before. For another "
+            f"batch, begin with nn.reset_carry(state, {x.shape[0]})."
+        )
+    own, tree = jax.tree.flatten(cell.start(params, x))
+    # Not a stored initial carry: a learned one has its gradient through this.
+    choose = lambda last, own: jnp.where(state[CARRIED], last.astype(own.dtype), own)  # noqa: E731
+    return jax.tree.unflatten(tree, map(choose, kept, own))
 
 
 def _one_mask(cell, x, rate, key):

@@ -97,6 +97,11 @@ def mesh(devices: Sequence | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (DATA,), axis_types=automatic, devices=devices)
 
 
+def parts(given: Mesh | None) -> int:
+    """How many devices share a batch: those of the user's mesh, or all."""
+    return jax.device_count() if given is None else given.shape.get(DATA, 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """Where a run's arrays lie.

@@ -14,13 +14,14 @@ import numpy as np
 from jaxdl import losses
 from jaxdl.core import Module, check_model
 from jaxdl.data import convert
+from jaxdl.nn.carry import carries, reset_carry, with_carries
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
 from jaxdl.train.state import TrainState, check_state
-from jaxdl.train.step import inputs, make_eval_step
+from jaxdl.train.step import carrying_eval_step, inputs
 from jaxdl.train.totals import Totals
 
 __all__ = ["Evaluation", "evaluate", "predict", "predictor"]
@@ -99,7 +100,13 @@ def evaluate(
     check_model("evaluate", model)
     check_state("evaluate", state)
     feed = make_feed(
-        "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
+        "data",
+        data,
+        batch_size,
+        seed=None,
+        resident_bytes=resident_bytes,
+        evaluates=True,
+        who="evaluate",
     )
     measures = names.measures(metrics)
     loss = None if loss is None else losses.loss(loss)
@@ -119,7 +126,7 @@ def eval_run(
     at: Placement | None = None,
 ) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
-    step = make_eval_step(model, loss, metrics=None if measures is None else dict(measures))
+    step = carrying_eval_step(model, loss, metrics=None if measures is None else dict(measures))
     step = jax.jit(step, inline=True)  # a compiled function is traced once
     return eval_program(step, at)
 
@@ -127,9 +134,11 @@ def eval_run(
 def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
     """Runs an evaluation program over a feed and means its metrics."""
     totals, at = Totals(), 0
+    state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
     while at < feed.steps:
         rows, _, count = feed.at(at, feed.steps)
-        totals.add(run(state, rows, count))  # batches from `count` on weigh nothing
+        state, log = run(state, rows, count)
+        totals.add(log)  # batches from `count` on weigh nothing
         at += count
     return totals.means()
 
@@ -151,7 +160,18 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     """
     check_model("predict", model)
     check_state("predict", state)
-    forward = functools.partial(_forward, model, state.params, state.model_state)
+    validate.rows((x,), "x")
+    validate.ids_again(model, state.params, state.model_state, x, "predict")
+    model_state = None
+
+    def forward(x):
+        nonlocal model_state
+        if model_state is None:
+            model_state = reset_carry(state.model_state, len(jax.tree.leaves(x)[0]))
+        y, kept = _forward(model, state.params, model_state, x)
+        model_state = with_carries(model_state, kept)
+        return y
+
     return _in_batches("predict", forward, x, batch_size, 0)
 
 
@@ -206,13 +226,14 @@ def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(model, params, model_state, x):
-    return model.apply(params, model_state, *inputs(x))[0]
+    y, model_state = model.apply(params, model_state, *inputs(x, params))
+    return y, carries(model_state)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _forward_many(model, params, model_state, x):
     runs = params, model_state
-    return jax.lax.map(lambda run: model.apply(*run, *inputs(x))[0], runs)
+    return jax.lax.map(lambda run: model.apply(*run, *inputs(x, params))[0], runs)
 
 
 def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
@@ -227,5 +248,10 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
     """
     check_model("predictor", model)
     check_state("predictor", state)
-    params, model_state = state.params, state.model_state
-    return lambda *x: model.apply(params, model_state, *x)[0]
+
+    def predict(*x):
+        rows = jax.tree.leaves(x)[0].shape[0]
+        model_state = reset_carry(state.model_state, rows)
+        return model.apply(state.params, model_state, *inputs(x, state.params))[0]
+
+    return predict

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import warnings
 from typing import Any
 
 import jax
@@ -88,30 +89,40 @@ class Feed:
     placement: Placement | None = None
 
     def __init__(self):
-        self._loaded: dict[tuple[int, int], Rows] = {}
+        self._loaded: dict[tuple[int, int, int], Rows] = {}
 
     def at(self, step: int, count: int) -> tuple[Rows, int, int]:
         """`(rows, first, count)`: the batches from `step` on, at most `count`, in one piece."""
-        epoch, at = divmod(step, self.steps)
-        piece, first = divmod(at, self.piece)
-        count = min(count, self.piece - first, self.steps - at)
-        return self._rows(epoch, piece), first, count
+        epoch, number = divmod(step, self.steps)
+        (_, first, stop), rows = self._piece(epoch, number)
+        return rows, number - first, min(count, stop - number)
 
     def ahead(self, step: int, end: int) -> None:
         """Loads the piece after the one of `step`, if it begins before `end`."""
-        epoch, at = divmod(step, self.steps)
-        after = min((at // self.piece + 1) * self.piece, self.steps) + epoch * self.steps
+        epoch, number = divmod(step, self.steps)
+        (_, _, stop), _ = self._piece(epoch, number)
+        after = epoch * self.steps + stop
         if after < end:
-            self.at(after, 1)
+            self._piece(*divmod(after, self.steps))
 
-    def _rows(self, epoch: int, piece: int) -> Rows:
-        if (epoch, piece) not in self._loaded:
-            kept = list(self._loaded.items())[-1:]
-            self._loaded = dict(kept) | {(epoch, piece): self._load(epoch, piece)}
-        return self._loaded[epoch, piece]
+    def continue_rows(self, name: str) -> None:
+        """Sees to it that row n of every batch can continue row n of the one before."""
 
-    def _load(self, epoch: int, piece: int) -> Rows:
-        """A piece; all have one shape, the last of an epoch too: a shape is a compilation."""
+    def _piece(self, epoch: int, number: int) -> tuple[tuple[int, int, int], Rows]:
+        """The piece with a batch, and its place: the epoch, its first batch, the one after it."""
+        for key, rows in self._loaded.items():
+            if key[0] == epoch and key[1] <= number < key[2]:
+                return key, rows
+        rows, first, stop = self._load(epoch, number)
+        self._loaded = dict(list(self._loaded.items())[-1:]) | {(epoch, first, stop): rows}
+        return (epoch, first, stop), rows
+
+    def _load(self, epoch: int, number: int) -> tuple[Rows, int, int]:
+        """The piece with batch `number`, its first batch and the one after its last.
+
+        Pieces of batches of one shape have one shape, the last of an epoch too: a shape is a
+        compilation.
+        """
         raise NotImplementedError
 
 
@@ -159,43 +170,69 @@ class RowFeed(Feed):
         """All rows on the device."""
         return distributed.put(self._data, self.placement and self.placement.everywhere)
 
-    def _load(self, epoch, piece):
-        at = np.arange(piece * self.piece, (piece + 1) * self.piece).clip(max=self.steps - 1)
+    def continue_rows(self, name):
+        if self.seed is not None:
+            warnings.warn(
+                f"{name} is shuffled, and the model keeps a carry from batch to batch; expected "
+                "batches whose rows continue each other: pass batch_size=train.Batches("
+                f"{self.batch_size}, shuffle=False), or a data.Stream.",
+                stacklevel=3,
+            )
+
+    def _load(self, epoch, number):
+        first = number // self.piece * self.piece
+        stop = min(first + self.piece, self.steps)
+        at = np.arange(first, first + self.piece).clip(max=self.steps - 1)
         order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch, self.drop_last)
         where = self.placement and self.placement.batch(1)
         order = order[at]
         mask = None if mask is None else distributed.put(mask[at], where)
         if self._data is not None:
-            return Rows(self._resident, distributed.put(order, where), mask)
+            return Rows(self._resident, distributed.put(order, where), mask), first, stop
         if self.placement is not None:
             order = order[:, self.placement.columns(self.batch_size)]
         data = jax.tree.map(
             lambda a: np.asarray(a).reshape(*order.shape, *a.shape[1:]),
             self._fetch(order.reshape(-1)),
         )
-        return Rows(distributed.put_shares(data, where), None, mask)
+        return Rows(distributed.put_shares(data, where), None, mask), first, stop
 
 
 class StreamFeed(Feed):
-    """Batches as a `Stream` gives them; each has a mask, for the last may be smaller.
+    """Batches as a `Stream` gives them; each has a mask, for some may be smaller.
+
+    A piece is a run of batches of one shape. Where shapes change within what would be the first
+    piece of all, every piece is one batch: longer ones would be filled up with copies.
 
     Args:
       data: the stream.
+      parts: the devices that share a batch; batches are filled up to a multiple.
       steps_per_call: batches in a piece; None takes `CHUNK_BYTES`.
     """
 
-    def __init__(self, data: Stream, *, steps_per_call: int | None = None):
+    def __init__(self, data: Stream, parts: int, *, steps_per_call: int | None = None):
         super().__init__()
         self.steps, self._stream = data.steps, data
+        self._parts = max(1, parts // jax.process_count())
         self._next, self._batches = (0, 0), iter(data.open(0, 0))
         self.sample = self._draw(0, 0)
-        self._batches = itertools.chain([self.sample], self._batches)
-        leaves = jax.tree.leaves(self.sample)
-        self._share = leaves[0].shape[0]
+        self._share = self._filled_up(data.batch_size or _rows(self.sample))
+        self._rows_of: dict[Any, int] = {}  # by shape, where it is not the first batch's
+        self._continued = False
         self.batch_size = self._share * jax.process_count()
         self.rows = self.steps * self.batch_size
         fitting = int(CHUNK_BYTES / max(1, _bytes(self.sample)))
         self.piece = min(self.steps, steps_per_call or max(1, fitting))
+        self._drawn = [self.sample]  # batches from `self._next` on that are in no piece yet
+        self._draw_piece(0, 0)
+        if len({_shape(batch) for batch in self._drawn}) > 1:
+            self.piece = 1
+
+    def continue_rows(self, name):
+        self._continued = True
+
+    def _filled_up(self, rows: int) -> int:
+        return -(-rows // self._parts) * self._parts
 
     def _draw(self, epoch: int, number: int) -> Any:
         batch = next(self._batches, None)
@@ -210,32 +247,88 @@ class StreamFeed(Feed):
                 "a batch of the stream holds single examples; expected arrays with one row an "
                 "example: batch it, in Grain by dataset.batch(n), in PyTorch by batch_size=n."
             )
-        return jax.tree.map(np.asarray, batch)
+        batch = jax.tree.map(np.asarray, batch)
+        rows = sorted({len(a) for a in jax.tree.leaves(batch)})
+        if len(rows) > 1 or rows[0] < 1:
+            raise ValueError(
+                f"batch {number} of the stream has arrays of {rows} rows; expected one number of "
+                "rows in all of them, at least 1."
+            )
+        return batch
 
-    def _load(self, epoch, piece):
-        first = piece * self.piece
-        if self._next != (epoch, first):
-            self._batches = iter(self._stream.open(epoch, first))
-        stop = min(first + self.piece, self.steps)
-        drawn = [self._filled(self._draw(epoch, i), i) for i in range(first, stop)]
-        self._next = (epoch, stop) if stop < self.steps else (epoch + 1, -1)
-        drawn += drawn[-1:] * (self.piece - len(drawn))
-        data, mask = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+    def _load(self, epoch, number):
+        if self._next != (epoch, number):
+            self._batches, self._drawn = iter(self._stream.open(epoch, number)), []
+        self._draw_piece(epoch, number)
+        shape = _shape(self._drawn[0])
+        run = list(itertools.takewhile(lambda batch: _shape(batch) == shape, self._drawn))
+        run = run[: self.piece]
+        stop = number + len(run)
+        self._next, self._drawn = (epoch, stop), self._drawn[len(run) :]
+        size = self._size(run, number)
+        filled = [_filled(batch, size) for batch in run]
+        filled += filled[-1:] * (self.piece - len(filled))
+        data, mask = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
         where = self.placement and self.placement.batch(1)
         data, mask = (distributed.put_shares(part, where) for part in (data, mask))
-        return Rows(data, None, mask)
+        return Rows(data, None, mask), number, stop
 
-    def _filled(self, batch: Any, number: int) -> tuple[Any, np.ndarray]:
-        """A batch of full size, and which of its rows are real."""
-        rows = jax.tree.leaves(batch)[0].shape[0]
-        if not 1 <= rows <= self._share or any(len(a) != rows for a in jax.tree.leaves(batch)):
+    def _draw_piece(self, epoch: int, number: int) -> None:
+        """Draws what lacks of the batches from `number` on that a piece can have."""
+        for i in range(number + len(self._drawn), min(number + self.piece, self.steps)):
+            self._drawn.append(self._draw(epoch, i))
+            self._check_kind(self._drawn[-1], i)
+
+    def _check_kind(self, batch: Any, number: int) -> None:
+        """A batch differs from the first in the lengths of its axes alone."""
+        kinds = [
+            (jax.tree.structure(b), [(a.ndim, a.dtype) for a in jax.tree.leaves(b)])
+            for b in (self.sample, batch)
+        ]
+        if kinds[0] != kinds[1]:
             raise ValueError(
-                f"batch {number} of the stream has arrays of "
-                f"{sorted({len(a) for a in jax.tree.leaves(batch)})} rows; expected one number of "
-                f"them, from 1 to the {self._share} of the first batch."
+                f"batch {number} of the stream is {validate.show(batch)} and the first was "
+                f"{validate.show(self.sample)}; expected the same arrays in every batch, of the "
+                "same dtypes and numbers of axes: only rows and lengths may differ."
             )
-        fill = np.resize(np.arange(rows), self._share)
-        return jax.tree.map(lambda a: a[fill], batch), np.arange(self._share) < rows
+
+    def _size(self, run: list, number: int) -> int:
+        """How many rows the batches of a run are filled up to."""
+        counts, shape = [_rows(batch) for batch in run], _shape(run[0])
+        for i, rows in enumerate(counts):
+            last = number + i == self.steps - 1
+            if self._continued and not (last or rows == self._share):
+                raise ValueError(
+                    f"batch {number + i} of the stream has {rows} rows, and the model keeps a "
+                    f"carry from batch to batch; expected {self._share} rows in all but the last."
+                )
+        if self._stream.batch_size is None and shape != _shape(self.sample):
+            known = self._rows_of.get(shape, 0)
+            self._rows_of[shape] = max(known, self._filled_up(max(counts)))
+            return self._rows_of[shape]
+        if max(counts) > self._share:
+            number += counts.index(max(counts))
+            raise ValueError(
+                f"batch {number} of the stream has arrays of {[max(counts)]} rows; expected from 1 "
+                f"to {self._share}, as many as the first batch: give the stream batch_size=."
+            )
+        return self._share
+
+
+def _filled(batch: Any, size: int) -> tuple[Any, np.ndarray]:
+    """A batch of `size` rows, and which of them are real."""
+    rows = _rows(batch)
+    fill = np.resize(np.arange(rows), size)
+    return jax.tree.map(lambda a: a[fill], batch), np.arange(size) < rows
+
+
+def _rows(batch: Any) -> int:
+    return len(jax.tree.leaves(batch)[0])
+
+
+def _shape(batch: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a batch's rows; batches of one shape are compiled once."""
+    return tuple(leaf.shape[1:] for leaf in jax.tree.leaves(batch))
 
 
 def _fetched(data: Indexed, rows: np.ndarray) -> Any:
@@ -264,15 +357,16 @@ def feed(
     seed: int | None,
     resident_bytes: int,
     steps_per_call: int | None = None,
-    parts: int | None = None,
+    parts: int = 1,
+    evaluates: bool = False,
     who: str = "fit",
 ) -> Feed:
     """The feed of data as an argument `name` of `fit`: arrays, `Indexed`, a `Stream`, a loader.
 
     Args:
       batch_size: rows in a batch; None is 32, or all rows if these are fewer, or a stream's own.
-      parts: for an evaluation, the devices that share a batch: where there are fewer rows than in
-        a batch, the batch is smaller. None insists on whole batches.
+      parts: the devices that share a batch. Where it has all rows, it is filled up to a multiple.
+      evaluates: whether a `batch_size` above the number of rows is none of the caller's making.
     """
     data = convert.as_source(data, name)
     if isinstance(data, Stream):
@@ -281,21 +375,20 @@ def feed(
                 f"{who}: batch_size is {batch_size} and {name} a Stream, which makes its batches "
                 "itself; expected None: cut, order and drop them where they are made."
             )
-        return StreamFeed(data, steps_per_call=steps_per_call)
+        return StreamFeed(data, parts, steps_per_call=steps_per_call)
     if not isinstance(data, Indexed):
         data = validate.unpacked(data, name)
     rows = data.rows if isinstance(data, Indexed) else validate.rows(data, name)
     cut = batch_size if isinstance(batch_size, Batches) else Batches()
     size: Any = cut.size if batch_size is cut else batch_size
-    size = min(cut.size, rows) if size is None else size
+    size = cut.size if size is None else size
+    whole = -(-rows // parts) * parts
     validate.positive(who, batch_size=size)
-    if parts is None:
+    if size > whole and not (evaluates or batch_size is None):
         validate.batch_size(who, size, rows)
-    else:
-        size = min(size, -(-rows // parts) * parts)
     return RowFeed(
         data,
-        size,
+        whole if size >= rows else size,
         seed=seed if cut.shuffle else None,
         drop_last=cut.drop_last,
         resident_bytes=resident_bytes,

@@ -15,7 +15,8 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl.core import Module, check_model
-from jaxdl.train import distributed, names, validate
+from jaxdl.nn.carry import carry_rows, reset_carry
+from jaxdl.train import distributed, names, nonfinite, validate
 from jaxdl.train.callbacks import Callback
 from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.distributed import Placement
@@ -162,6 +163,7 @@ def fit(
         )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
+    limits["parts"] = distributed.parts(mesh)
     feed = make_feed("data", data, batch_size, seed=seed, **limits)
     x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
@@ -169,18 +171,25 @@ def fit(
     )
     abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
     if state is not None:
+        check_state("fit", state)
+        if check:
+            nonfinite.check_state(state)
+        if carry_rows(state.model_state) not in (None, feed.batch_size):
+            state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         validate.same_state("fit", state, abstract)
         abstract = state = jax.tree.map(jnp.copy, state)
     at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
     evaluation = eval_data if isinstance(eval_data, Evaluation | None) else Evaluation(eval_data)
     measures = names.measures(metrics)
-    feeds, sets, parts = {"data": feed}, {}, 1 if at is None else at.parts
+    feeds, sets = {"data": feed}, {}
     for name, rows in evaluation.sets.items() if evaluation else ():
         where = "eval_data" if name == "eval" else f"eval_data {name!r}"
         feeds[where] = sets[name] = make_feed(
-            where, rows, feed.batch_size, seed=None, parts=parts, **limits
+            where, rows, feed.batch_size, seed=None, evaluates=True, **limits
         )
     for name, part in feeds.items():
+        if carry_rows(abstract.model_state) is not None:
+            part.continue_rows(f"fit: {name}")
         distributed.check_batch(f"fit: {name}", part.batch_size, at)
         part.placement = at
         if check:
@@ -189,7 +198,10 @@ def fit(
 
     guard = on_nonfinite != "raise"
     step = train_step(model, loss, optimizer, measures, augment, guard, precision)
-    if steps_per_call is None:
+    # In a loop, the place that JAX names would be the loop.
+    if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
+        looped = False
+    elif steps_per_call is None:
         looped = not slow_when_looped(step, state, feed.at(0, 1)[0])
     else:
         looped = steps_per_call > 1
@@ -264,7 +276,9 @@ def _resolved(
 ) -> tuple:
     """The functions of the metrics, which a resumed run must have alike."""
     x, y = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[:2])
-    output = validate.output(model, state.params, state.model_state, x)
+    output = jax.eval_shape(
+        lambda p, s, x: model.apply(p, s, *inputs(x, p))[0], state.params, state.model_state, x
+    )
     return names.resolve(measures, loss, output, y)
 
 

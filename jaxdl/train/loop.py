@@ -16,6 +16,8 @@ import numpy as np
 from jax.extend import core as jex
 
 from jaxdl._jaxpr import inner_jaxprs, primitives
+from jaxdl.core import Tree
+from jaxdl.nn.carry import carries, with_carries
 from jaxdl.train.distributed import Placement
 from jaxdl.train.state import TrainState
 
@@ -162,25 +164,43 @@ def stepwise_program(step: Callable, halt: str | None, at: Placement | None = No
 
 def eval_program(
     step: Callable, at: Placement | None = None
-) -> Callable[[TrainState, Rows, int], Log]:
-    """`run(state, rows, count) -> log`, compiled: the metrics of the first `count` batches."""
+) -> Callable[[TrainState, Rows, int], tuple[TrainState, Log]]:
+    """`run(state, rows, count) -> (state, log)`, compiled, over the first `count` batches.
+
+    Args:
+      step: from `carrying_eval_step`; only the carries of stateful layers change in the state.
+      at: where the log lies; None for one device.
+    """
 
     def run(*args):
-        log = eval_loop(step, *args)
-        return log if at is None else jax.lax.with_sharding_constraint(log, at.everywhere)
+        result = eval_loop(step, *args)
+        return result if at is None else jax.lax.with_sharding_constraint(result, at.everywhere)
 
-    return jax.jit(run)
+    compiled = jax.jit(run)
+
+    def program(state, rows, count):
+        # Compiled, the place that JAX names would be the loop.
+        if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
+            with jax.disable_jit():
+                kept, log = eval_loop(step, state, rows, count)
+        else:
+            kept, log = compiled(state, rows, count)
+        return state.replace(model_state=with_carries(state.model_state, kept)), log
+
+    return program
 
 
-def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> Log:
-    """The first `count` batches, traced."""
+def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> tuple[Tree, Log]:
+    """The carries and the log of the first `count` batches, traced."""
 
-    def body(i, log):
-        pairs = step(state, rows.batch(i))
-        return jax.tree.map(lambda log, value: log.at[i].set(value), log, pairs)
+    def body(i, carry):
+        kept, log = carry
+        model_state = with_carries(state.model_state, kept)
+        kept, pairs = step(state.replace(model_state=model_state), rows.batch(i))
+        return kept, jax.tree.map(lambda log, value: log.at[i].set(value), log, pairs)
 
-    log = _empty(jax.eval_shape(lambda: step(state, rows.batch(0))), rows)
-    return jax.lax.fori_loop(0, count, body, log)
+    log = _empty(jax.eval_shape(lambda: step(state, rows.batch(0))[1]), rows)
+    return jax.lax.fori_loop(0, count, body, (carries(state.model_state), log))
 
 
 def slow_when_looped(step: Callable, state: TrainState, rows: Rows) -> bool:

@@ -91,6 +91,7 @@ def lr_find(
     fresh = validate.taken(
         model, x, lambda: init_state(model, transformation, jax.random.key(seed), *inputs(x))
     )
+    validate.stateless("lr_find", fresh.model_state)
     if state is not None:
         fresh = fresh.replace(
             params=state.params,

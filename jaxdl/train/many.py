@@ -21,7 +21,7 @@ from jaxdl.train.feed import epoch_batches
 from jaxdl.train.loop import Rows, eval_loop, loop
 from jaxdl.train.progress import progress
 from jaxdl.train.state import TrainState, check_state, init_state
-from jaxdl.train.step import Augment, inputs, make_eval_step, make_train_step
+from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
 from jaxdl.train.totals import Totals
 
 __all__ = ["train_many"]
@@ -101,6 +101,7 @@ def train_many(
         params, state = validate.taken(
             model, x, lambda: jax.eval_shape(model.init, jax.random.key(0), *inputs(x))
         )
+        validate.stateless("train_many", state)
         for name, part in sets.items():
             validate.rows(part, name)
             validate.batch(model, params, state, part, losses.loss(loss), name)
@@ -224,11 +225,10 @@ def _runs(
 
     @jax.jit
     def evaluate(states, rows):
-        step = jax.jit(
-            make_eval_step(model, loss, metrics=None if measures is None else dict(measures)),
-            inline=True,
-        )
-        return over_runs(lambda state: eval_loop(step, state, rows, rows.order.shape[0]), states)
+        step = carrying_eval_step(model, loss, metrics=None if measures is None else dict(measures))
+        step = jax.jit(step, inline=True)
+        one = lambda state: eval_loop(step, state, rows, rows.order.shape[0])[1]  # noqa: E731
+        return over_runs(one, states)
 
     return {"init": init, "train": train, "evaluate": evaluate}
 

@@ -28,14 +28,32 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, step: int, epoch: int, metric: str, value: str, path: str | None):
         self.step, self.metric, self.path = step, metric, path
         where = f"the first bad parameter is {path}" if path else "the parameters are finite"
+        cause = "Lower the learning rate, clip the gradient (optax.clip_by_global_norm)"
+        if step == 0:  # no update came before it
+            cause = (
+                "This is the first step, so that the learning rate has no part in it: look for a "
+                "log or quotient of 0 in model or loss, and ids beyond an embedding's rows; "
+                "JAX_DEBUG_NANS=1 names the place. Mend it"
+            )
         super().__init__(
-            f"{metric} {value} at step {step} (epoch {epoch}); {where}. Lower the learning rate, "
-            "clip the gradient (optax.clip_by_global_norm), or fit with on_nonfinite='skip' to "
-            "leave such steps out, 'stop' to have the state before it."
+            f"{metric} {value} at step {step} (epoch {epoch}); {where}. {cause}, or fit with "
+            "on_nonfinite='skip' to leave such steps out, 'stop' to have the state before it."
         )
 
 
 _finite = jax.jit(all_finite)
+
+
+def check_state(state: TrainState) -> None:
+    """Raises if a state to continue from is not finite."""
+    if _finite((state.params, state.model_state)):
+        return
+    leaves = tree.flatten(state.params) | tree.flatten(state.model_state)
+    path = next(path for path, leaf in leaves.items() if not _finite(leaf))
+    raise ValueError(
+        f"fit: {path} of state is NaN or infinite; expected finite parameters. Continue from an "
+        "earlier state or checkpoint."
+    )
 
 
 def check(state: TrainState, log: Log, first: int, steps_per_epoch: int) -> None:

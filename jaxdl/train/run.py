@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxdl.core import Module
+from jaxdl.nn.carry import reset_carry
 from jaxdl.train import distributed, nonfinite
 from jaxdl.train.callbacks import Callback, Context, Stop
 from jaxdl.train.checkpoint import Checkpoints
@@ -120,6 +121,9 @@ class Run:
 
     def _epoch(self, end: int) -> None:
         number = self.step // self.feed.steps + 1
+        if self.step % self.feed.steps == 0:
+            fresh = reset_carry(self.state.model_state)
+            self.state = self.state.replace(model_state=fresh)
         while self.step < end and self.stopped is None:
             before = self.step
             self.totals.add(self._call(end))

@@ -20,9 +20,10 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl._jaxpr import Literal
-from jaxdl.core import Module, check_model
+from jaxdl.core import Module, Tree, check_model
 from jaxdl.losses import match_weight
 from jaxdl.metrics import DatasetMetric, Mean, mean
+from jaxdl.nn.carry import carries
 from jaxdl.train import names
 from jaxdl.train.precision import DTYPES, lowered, raised
 from jaxdl.train.state import TrainState
@@ -99,7 +100,7 @@ def make_train_step(
             output, model_state = model.apply(
                 lowered(params, precision),
                 state.model_state,
-                *inputs(lowered(x, precision)),
+                *lowered(inputs(x, state.params), precision),
                 train=True,
                 key=key,
             )
@@ -146,24 +147,49 @@ def make_eval_step(
     Raises:
       ValueError: a name is unknown; in the step, a loss or metric is not per example.
     """
+    step = carrying_eval_step(model, loss, metrics=metrics)
+    return lambda state, batch: step(state, batch)[1]
+
+
+def carrying_eval_step(
+    model: Module, loss: str | Callable | None, *, metrics: names.Metrics | None = ()
+) -> Callable[[TrainState, Batch], tuple[Tree, dict[str, Mean]]]:
+    """As `make_eval_step`, but returns `(carries, metrics)`, the carries of stateful layers."""
     check_model("make_eval_step", model)
     measures = names.measures(metrics)
     loss_fn = None if loss is None else losses.loss(loss)
 
     def step(state, batch):
         x, y, weight = batch if len(batch) == 3 else (*batch, None)
-        output, _ = model.apply(state.params, state.model_state, *inputs(x))
+        output, model_state = model.apply(state.params, state.model_state, *inputs(x, state.params))
         functions = names.resolve(measures, loss_fn, output, y)
         if loss_fn is not None:
             functions = (("loss", loss_fn), *functions)
-        return _measure(functions, output, y, weight)
+        return carries(model_state), _measure(functions, output, y, weight)
 
     return step
 
 
-def inputs(x: Any) -> tuple:
-    """What `model.apply` is given: a tuple is several inputs, anything else is one."""
-    return x if isinstance(x, tuple) else (x,)
+def inputs(x: Any, params: Tree | None = None) -> tuple:
+    """What `model.apply` is given: a tuple is several inputs, anything else is one.
+
+    Half precision in data saves memory and says nothing of the parameters: unless some of `params`
+    have it too, it becomes float32.
+    """
+    x = x if isinstance(x, tuple) else (x,)
+    return x if any(map(_is_half, jax.tree.leaves(params))) else jax.tree.map(_widened, x)
+
+
+def _is_half(leaf: Any) -> bool:
+    return leaf.dtype in (jnp.bfloat16, jnp.float16)
+
+
+def _widened(leaf: Any) -> Any:
+    if not _is_half(leaf):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.float32)
+    return leaf.astype(jnp.float32)
 
 
 def _on_pairs(augment: Augment) -> Augment:

@@ -7,18 +7,22 @@ and how to mend it.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from jaxdl import losses, tree
-from jaxdl._jaxpr import last_function, traced
+from jaxdl import _jaxpr, losses, tree
 from jaxdl.core import Module
 from jaxdl.data import convert
+from jaxdl.nn.carry import carry_rows, reset_carry
+from jaxdl.nn.embedding import record_lookups
 from jaxdl.train.checkpoint_format import differences
 from jaxdl.train.checkpoint_format import spec as described
 from jaxdl.train.state import TrainState
@@ -58,6 +62,11 @@ def choice(who: str, name: str, value: Any, known: tuple) -> None:
 
 def unpacked(data: Any, name: str) -> tuple[Any, ...]:
     """Returns `(x, y)` or `(x, y, weight)` as arrays."""
+    if hasattr(data, "train") and hasattr(data, "test"):
+        raise ValueError(
+            f"{name} is a {type(data).__name__} of several splits; expected one: pass its .train, "
+            "or its .test to evaluate on."
+        )
     if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
         raise ValueError(convert.expected_pair(data, name))
     parts = [part for part in data if part is not None]
@@ -117,28 +126,30 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
         hint = ""
         if isinstance(x, dict):
             hint = " A dict of columns becomes one array by np.stack([*x.values()], 1)."
-        if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
+        if any(
+            leaf.ndim > 2 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)
+        ):
             hint = " Integer images become input by x.astype(np.float32) / 255."
         raise ValueError(
-            f"the model {model.kind} does not take x, {_show(x)}: {error}{hint}"
+            f"the model {model.kind} does not take x, {show(x)}: {error}{hint}"
         ) from error
 
 
-def output(model: Module, params: Any, model_state: Any, x: Any) -> Any:
-    """Returns the shapes of the model's output for inputs of these shapes."""
-    return taken(
-        model,
-        x,
-        lambda: jax.eval_shape(
-            lambda p, s, x: model.apply(p, s, *inputs(x))[0], params, model_state, x
-        ),
-    )
+def stateless(who: str, model_state: Any) -> None:
+    """No layer keeps a carry from batch to batch: the rows are shuffled."""
+    if carry_rows(model_state) is not None:
+        raise ValueError(
+            f"{who}: the model keeps a carry from batch to batch, and {who} shuffles the rows; "
+            "expected a model without stateful layers: build it with stateful=False, or use fit."
+        )
 
 
 def _logits(model: Module, params: Any, model_state: Any, x: Any, task: str, name: str) -> None:
     """Warns where a loss of logits is given probabilities, with which it trains badly."""
-    forward = lambda p, s, x: model.apply(p, s, *inputs(x))[0]  # noqa: E731
-    function = last_function(traced(forward, params, model_state, x)[0].jaxpr)
+    model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
+    args = jax.tree.map(spec, (params, model_state, x))
+    forward = lambda p, s, x: model.apply(p, s, *inputs(x, p))[0]  # noqa: E731
+    function = _jaxpr.last_function(_jaxpr.traced(forward, *args)[0].jaxpr)
     if function == "sigmoid" or (function == "softmax" and task == "multiclass"):
         warnings.warn(
             f"{name}: the model ends in a {function}, and the loss takes logits; leave the "
@@ -163,11 +174,11 @@ def batch(
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
             convert.check_range(leaf, f"{name}: {at}")
-    xs, ys = (jax.tree.map(spec, part) for part in (x, y))
-    predicted = output(model, params, model_state, xs)
+    ys = jax.tree.map(spec, y)
+    predicted = ids(model, params, model_state, x, name)
     task = losses.task(loss) if callable(loss) else None
     if task in ("multiclass", "binary") and loss is not losses.hinge:
-        _logits(model, params, model_state, xs, task, name)
+        _logits(model, params, model_state, x, task, name)
     if hasattr(predicted, "shape") and hasattr(y, "dtype"):
         counted = y
         if weight is not None and weight.shape == y.shape[: weight.ndim]:
@@ -181,7 +192,7 @@ def batch(
     try:
         jax.eval_shape(losses.loss(loss), predicted, ys)
     except (AttributeError, TypeError, ValueError) as error:
-        given = f"the output {_show(predicted)} with y {_show(y)}"
+        given = f"the output {show(predicted)} with y {show(y)}"
         raise ValueError(f"{name}: the loss does not take {given}: {error}") from error
 
 
@@ -230,6 +241,75 @@ def _classes(classes: int, y: Any, name: str) -> None:
         )
 
 
+def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
+    """Ids that `nn.embedding` reads from x are in 0 .. V - 1; returns the output's shape.
+
+    Checked are arrays of x, and what integer operations make of them, such as `ids[:, :-1]`; not
+    what is read inside of loops.
+    """
+    leaves = jax.tree.leaves_with_path(x)
+    sizes: list[tuple[int | None, int]] = []  # the leaf that is read as it is, or None; and V
+
+    def apply(x, params, model_state):
+        with record_lookups() as lookups:
+            output, _ = model.apply(params, model_state, *inputs(x, params))
+        same = [[i for i, a in enumerate(jax.tree.leaves(x)) if a is ids] for ids, _ in lookups]
+        sizes[:] = [(i[0] if i else None, size) for i, (_, size) in zip(same, lookups, strict=True)]
+        return output, [ids for (ids, _), i in zip(lookups, same, strict=True) if not i]
+
+    model_state = reset_carry(model_state, leaves[0][1].shape[0])
+    args = jax.tree.map(spec, (x, params, model_state))
+    output = taken(model, x, lambda: jax.eval_shape(lambda *a: apply(*a)[0], *args))
+    _READ.setdefault(model, {})[_kind(x)] = list(sizes)
+    _check_ids(x, sizes, name)
+    if any(i is None for i, _ in sizes):
+        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # some are read inside a loop
+            made = _jaxpr.evaluate_known(
+                lambda *a: apply(*a)[1], args, [leaf for _, leaf in leaves]
+            )
+            for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
+                if leaf is not None and not isinstance(leaf, Tracer):
+                    _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
+    return output
+
+
+_READ: weakref.WeakKeyDictionary[Module, dict] = weakref.WeakKeyDictionary()
+"""By model and kind of x, which of its leaves are read by which size of embedding."""
+
+
+def ids_again(model: Module, params: Any, model_state: Any, x: Any, name: str) -> None:
+    """As `ids`, but traces the model only for the first x of a kind."""
+    if all(not jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
+        return
+    sizes = _READ.get(model, {}).get(_kind(x))
+    if sizes is None or any(i is None for i, _ in sizes):
+        ids(model, params, model_state, x, name)
+    else:
+        _check_ids(x, sizes, name)
+
+
+def _kind(x: Any) -> Any:
+    return jax.tree.structure(x), tuple((a.dtype, a.shape[1:]) for a in jax.tree.leaves(x))
+
+
+def _check_ids(x: Any, sizes: list[tuple[int | None, int]], name: str) -> None:
+    leaves = jax.tree.leaves_with_path(x)
+    for i, size in sizes:
+        if i is not None:
+            path, leaf = leaves[i]
+            _in_vocabulary(leaf, size, f"{name}: x{jax.tree_util.keystr(path)}")
+
+
+def _in_vocabulary(leaf: Any, size: int, name: str) -> None:
+    low, high = (int(leaf.min()), int(leaf.max())) if leaf.size else (0, 0)
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{name} holds ids from {low} to {high}, and nn.embedding has {size} rows; expected "
+            f"ids in 0 .. {size - 1}. Give the embedding a row for every id, or map unknown tokens "
+            "and padding to ids in range."
+        )
+
+
 def _finite(leaf: Any, name: str) -> None:
     if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.size:
         return
@@ -252,5 +332,6 @@ def spec(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-def _show(tree: Any) -> str:
+def show(tree: Any) -> str:
+    """Dtypes and shapes of arrays, for errors."""
     return " and ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))

@@ -1,5 +1,3 @@
-import functools
-
 import chex
 import jax
 import numpy as np
@@ -106,21 +104,19 @@ def test_padding_loses_nothing():
         data.pad([np.ones((2, 3)), np.ones((1, 1))])
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(1, 8), st.integers(0, 3))
-def test_buckets_bring_every_row_once_in_few_shapes(lengths, size, epoch):
-    lengths = np.array(lengths)
-    rows = np.arange(len(lengths))
-    x = np.repeat(rows[:, None], 20, axis=1)
-    options = dict(bounds=[5, 10, 20], seed=1, epoch=epoch)
-    batches = list(data.bucketed((x, rows), lengths, size, **options))
-    seen = np.concatenate([own for (_, own), _ in batches])
-    assert sorted(seen) == rows.tolist()
-    for (x_, own), n in batches:
-        assert len(own) <= size and x_.shape[1] in (5, 10, 20)
-        assert (n == lengths[own]).all() and n.max() <= x_.shape[1]
-        assert (n > {5: -1, 10: 5, 20: 10}[x_.shape[1]]).all()
-    again = data.bucketed((x, rows), lengths, size, **options)
-    chex.assert_trees_all_equal(batches, list(again))
+def test_longer_rows_are_truncated_when_asked_for():
+    rows = [[1, 2, 3, 4], [5, 6], []]
+    ends, lengths = data.pad(rows, length=3, truncate="end")
+    assert ends.tolist() == [[1, 2, 3], [5, 6, 0], [0, 0, 0]] and lengths.tolist() == [3, 2, 0]
+    starts, lengths = data.pad(rows, length=3, truncate="start")
+    assert starts.tolist() == [[2, 3, 4], [5, 6, 0], [0, 0, 0]] and lengths.tolist() == [3, 2, 0]
+    for side in ("start", "end"):
+        assert data.pad(rows, length=0, truncate=side)[0].shape == (3, 0)
+        chex.assert_trees_all_equal(data.pad(rows, truncate=side), data.pad(rows))
+    with pytest.raises(ValueError, match="truncate is 'pre'"):
+        data.pad(rows, truncate="pre")
+    with pytest.raises(ValueError, match="length is -1"):
+        data.pad(rows, length=-1)
 
 
 def test_bad_input():
@@ -136,15 +132,6 @@ def test_bad_input():
         data.pad([])
     with pytest.raises(ValueError, match="length is 1, but a row has 2"):
         data.pad([[1, 2]], length=1)
-    bucketed = functools.partial(data.bucketed, lengths=np.array([4]), seed=0)
-    for bounds in ([], [5, 5], [3]):
-        with pytest.raises(ValueError, match="expected rising lengths"):
-            bucketed(np.ones((1, 9)), batch_size=1, bounds=bounds)
-    for shape in ((2, 9), (1, 8)):
-        with pytest.raises(ValueError, match="expected 1 rows, one for each length, of at least 9"):
-            bucketed(np.ones(shape), batch_size=1, bounds=[9])
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        bucketed(np.ones((1, 9)), batch_size=0, bounds=[9])
 
 
 @pytest.mark.row("K01")

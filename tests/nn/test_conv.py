@@ -125,3 +125,21 @@ def test_bad_arguments(key):
         nn.conv(0)
     with pytest.raises(ValueError, match="kernel_size is .3, 3."):
         jaxdl.init(nn.conv(3, (3, 3)), key, np.ones((1, 5, 2), np.float32))
+
+
+def test_images_without_channels_are_no_sequences(key):
+    """Honest 1-D convolution says so by a size for its one axis, or has a shape of no image."""
+    shape = lambda layer, *shape: jax.eval_shape(layer.init, key, np.zeros(shape))
+    for layer in (nn.conv(4), nn.conv(4, 5), nn.conv_transpose(4)):
+        with pytest.raises(
+            ValueError, match=r"input \(2, 28, 28\).*x\[..., None\].*kernel_size=\("
+        ):
+            shape(layer, 2, 28, 28)
+        with pytest.warns(UserWarning, match="20 channels. Grey images need an axis of channels"):
+            shape(layer, 2, 28, 20)
+        shape(layer, 2, 28, 28, 1), shape(layer, 2, 100, 3)
+    for layer in (nn.conv(4, (3,)), nn.conv_transpose(4, [3]), nn.max_pool((2,)), nn.avg_pool([2])):
+        shape(layer, 2, 28, 28)
+    for layer in (nn.max_pool(2), nn.avg_pool(3)):
+        with pytest.warns(UserWarning, match=r"pool: input \(2, 28, 28\).*window=\("):
+            shape(layer, 2, 28, 28)

@@ -104,3 +104,16 @@ def test_bad_arguments(key):
         jaxdl.init(nn.max_pool(5), key, x)
     with pytest.raises(ValueError, match="global_avg_pool: input has shape"):
         jaxdl.init(nn.global_avg_pool(), key, jnp.ones((2, 3)))
+
+
+def test_global_pooling_leaves_padding_out():
+    x, lengths = np.asarray(normal(3, 3, 4, 2)), np.array([4, 0, 2])
+    padded = np.where(np.arange(4)[:, None] < lengths[:, None, None], x, np.nan)
+    for layer, reduce in ((nn.global_avg_pool(), np.mean), (nn.global_max_pool(), np.max)):
+        expected = [
+            reduce(row[:n], 0) if n else np.zeros(2) for row, n in zip(x, lengths, strict=True)
+        ]
+        y, _ = layer.apply({}, {}, jnp.asarray(padded), jnp.asarray(lengths))
+        np.testing.assert_allclose(y, expected, rtol=1e-6)
+        with pytest.raises(ValueError, match=r"expected \(N, T, C\) and \(N,\)"):
+            layer.apply({}, {}, jnp.zeros((2, 4, 4, 1)), jnp.ones(2, jnp.int32))

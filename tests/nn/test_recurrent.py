@@ -330,3 +330,16 @@ def test_bad_sequences():
         nn.recurrence(cell, params, X[..., :1])
     with pytest.raises(ValueError, match="float32 and at least one step"):
         nn.recurrence(cell, params, X[:, :0], form="cudnn")
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
+def test_parameters_of_another_width_are_told(name):
+    cell, params = built(name)
+    wide = {"lstm": nn.lstm, "gru": nn.gru, "elman": nn.elman}[name](5)
+    words = rf"{name}: parameters of shapes .*expected .* for x of 2 features"
+    with pytest.raises(ValueError, match=words):
+        wide.apply(params, {}, X)
+    with pytest.raises(ValueError, match=words):
+        wide.step(params, wide.start(params, X[:, 0]), X[:, 0])
+    with pytest.raises(ValueError, match="recurrent: got bidirectional; expected a Cell"):
+        nn.recurrent(nn.bidirectional(cell), returns="last")

@@ -7,6 +7,7 @@ import pytest
 
 from jaxdl import Module, train
 from jaxdl.train.loop import Rows, eval_program, looped_program, slow_when_looped, stepwise_program
+from jaxdl.train.step import carrying_eval_step
 from tests.train import toy
 
 MODEL, SGD = toy.mlp(), optax.sgd(0.1)
@@ -54,7 +55,7 @@ def test_a_call_ends_after_the_first_bad_loss():
 
 
 def test_batches_that_are_not_asked_for_weigh_nothing():
-    log = eval_program(train.make_eval_step(MODEL, "cross_entropy"))(start(), ROWS, 2)
+    _, log = eval_program(carrying_eval_step(MODEL, "cross_entropy"))(start(), ROWS, 2)
     assert list(log["loss"].weight) == [8, 8, 0, 0, 0, 0]
 
 

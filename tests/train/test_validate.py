@@ -1,11 +1,14 @@
 """Bad input, refused on the host: what was given, what is expected, how to mend it."""
 
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxdl import nn, serial, train
+import jaxdl
+from jaxdl import data, nn, serial, train, tree
 from tests.train import toy
 
 MODEL, SGD = toy.mlp(), optax.sgd(0.1)
@@ -117,3 +120,88 @@ def test_what_is_checked_can_be_left_out():
 def test_a_data_set_of_one_row():
     state, history = fit((X[:1], Y[:1]), batch_size=1, eval_data=(X[:1], Y[:1]))
     assert state.step == 1 and history["eval_accuracy"][0] in (0, 1)
+
+
+IDS = np.random.default_rng(0).integers(0, 9, (50, 4)).astype(np.int32)
+READER = serial(nn.embedding(9, 2), nn.flatten(), nn.dense(3))
+SHIFTED = jaxdl.compose(
+    "shifted",
+    {"embed": nn.embedding(9, 2), "scores": nn.dense(3)},
+    lambda call, ids, extra: call("scores", call("embed", ids[:, :1] + 1)[:, 0]),
+)
+
+
+@pytest.fixture(scope="module")
+def reading():
+    return fit((IDS, Y), READER)[0]
+
+
+@pytest.mark.parametrize("shift, words", [(1, "ids from 1 to 9"), (-1, "ids from -1 to 7")])
+def test_token_ids_are_in_the_vocabulary(reading, shift, words):
+    words += ", and nn.embedding has 9 rows; expected ids in 0 .. 8"
+    for call, name in [
+        (lambda ids: fit((ids, Y), READER), "data: x holds "),
+        (lambda ids: fit((IDS, Y), READER, eval_data=(ids, Y)), "eval_data: x holds "),
+        (
+            lambda ids: train.evaluate(READER, reading, (ids, Y), metrics=["accuracy"]),
+            "data: x holds ",
+        ),
+        (lambda ids: train.predict(READER, reading, ids), "predict: x holds "),
+    ]:
+        with pytest.raises(ValueError, match=name + words):
+            call(IDS + shift)
+    assert train.predict(READER, reading, IDS).shape == (50, 3)
+
+
+def test_ids_that_the_model_makes_are_checked_too():
+    with pytest.raises(ValueError, match="what the model makes of x holds ids from 1 to 9"):
+        fit(((IDS, X), Y), SHIFTED)
+
+
+def test_ids_read_inside_a_loop_are_left_to_the_embedding():
+    block = serial(lambda ids: ids, nn.embedding(9, 4), lambda rows: rows[..., 0].astype(jnp.int32))
+    model = serial(nn.stack(block, 2), lambda ids: ids.astype(jnp.float32), nn.dense(3))
+    assert fit((IDS, Y), model)[1]["loss"]
+
+
+def test_a_data_set_is_not_its_split():
+    for use in (fit, lambda data: train.evaluate(MODEL, None, data, metrics=["accuracy"])):
+        with pytest.raises(ValueError, match=r"data is a Dataset of several splits.*\.train"):
+            use(data.digits())
+
+
+def test_a_state_to_continue_from_is_finite(reading):
+    bad = reading.replace(params=jax.tree.map(lambda a: a * np.nan, reading.params))
+    with pytest.raises(ValueError, match="dense_0/bias of state is NaN"):
+        fit((IDS, Y), READER, state=bad)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_data_of_half_precision_train_parameters_of_float32(dtype):
+    short = X.astype(dtype)
+    state, history = fit((short, Y))
+    whole, expected = fit((short.astype(np.float32), Y))
+    chex.assert_trees_all_close(state.params, whole.params, atol=1e-6)
+    assert history["loss"] == pytest.approx(expected["loss"])
+    scores = train.predict(MODEL, state, short.astype(np.float32))
+    chex.assert_trees_all_close(train.predict(MODEL, state, short), scores, atol=1e-6)
+    cast = state.replace(params=tree.cast(state.params, dtype))
+    assert train.predict(MODEL, cast, short).dtype == dtype
+
+
+def test_fewer_rows_than_a_batch_are_one_batch():
+    state, history = fit((X[:5], Y[:5]), steps=2)
+    same, expected = fit((X[:5], Y[:5]), steps=2, batch_size=5)
+    chex.assert_trees_all_equal(state.params, same.params)
+
+
+def test_debug_nans_names_the_place():
+    model = serial(nn.dense(3), jnp.log)
+    for call in (
+        lambda: fit(model=model),
+        lambda: train.evaluate(
+            model, train.init_state(model, SGD, jax.random.key(0), X), (X, Y), loss="cross_entropy"
+        ),
+    ):
+        with jax.debug_nans(True), pytest.raises(FloatingPointError, match="encountered in log"):
+            call()
