@@ -1,7 +1,7 @@
 """jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
 
 from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, train, tree
-from jaxdl.combine import residual, serial, stack
+from jaxdl.combine import frozen, residual, serial, stack
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
 from jaxdl.depth import depth
 from jaxdl.tap import capture, intervene
@@ -19,6 +19,7 @@ __all__ = [
     "data",
     "decode",
     "depth",
+    "frozen",
     "init",
     "interpret",
     "intervene",

@@ -63,6 +63,26 @@ def inner_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
         yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
 
 
+def last_function(jaxpr: core.Jaxpr) -> str | None:
+    """Returns "softmax" or "sigmoid" where the single output is one, else None."""
+    if len(jaxpr.outvars) != 1:
+        return None
+    producers: dict[Any, Any] = {
+        variable: equation for equation in jaxpr.eqns for variable in equation.outvars
+    }
+    equation = producers.get(jaxpr.outvars[0])
+    if equation is None:
+        return None
+    inner = [part for part in inner_jaxprs(equation.params) if len(part.outvars) == 1]
+    if len(inner) == 1 and len(equation.outvars) == 1:
+        return last_function(inner[0])
+    if equation.primitive.name == "logistic":
+        return "sigmoid"
+    above = [producers.get(v) for v in equation.invars if not isinstance(v, Literal)]
+    names = [None if one is None else one.primitive.name for one in above]
+    return "softmax" if equation.primitive.name == "div" and names[0] == "exp" else None
+
+
 def closed(jaxpr: core.Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 

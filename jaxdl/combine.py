@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 
-from jaxdl.core import Module, as_module, below, compose
+from jaxdl.core import Module, Tree, as_module, below, compose
+from jaxdl.tree import cast, flatten
 
-__all__ = ["residual", "serial", "stack"]
+__all__ = ["frozen", "residual", "serial", "stack"]
 
 
 def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
@@ -74,6 +75,48 @@ def residual(block: Module | Callable, shortcut: Module | Callable | None = None
         return skip + y
 
     return compose("residual", children, forward)
+
+
+def frozen(module: Module, params: Tree | None = None, state: Tree | None = None) -> Module:
+    """A module that training leaves as it is: parameters, running statistics and dropout.
+
+    Its parameters lie in the state, as `{"params": ..., "state": ...}`, so that no optimizer
+    updates or decays them; it runs with `train=False` always, and no gradient is computed for it.
+
+    Args:
+      module: the part to freeze.
+      params, state: its trained values, which init then returns; None draws new ones.
+
+    Returns:
+      A `Module` without parameters. Floating-point parameters are cast to an input of fewer bits.
+
+    Raises:
+      ValueError: in init, `params` or `state` are another module's.
+    """
+    module = as_module(module)
+
+    def init(key, *inputs):
+        expected = jax.eval_shape(module.init, key, *inputs)
+        values = module.init(key, *inputs) if params is None else (params, state or {})
+        shapes = [{p: jnp.shape(leaf) for p, leaf in flatten(part).items()} for part in expected]
+        for name, part, wanted in zip(("params", "state"), values, shapes, strict=True):
+            given = {p: jnp.shape(leaf) for p, leaf in flatten(part).items()}
+            wrong = [p for p in given | wanted if given.get(p) != wanted.get(p)]
+            if wrong:
+                raise ValueError(
+                    f"frozen: {name} {wrong[0]} has shape {given.get(wrong[0], 'none')}; expected "
+                    f"{wanted.get(wrong[0], 'none')}, as {module.kind} has it."
+                )
+        return {}, {"params": values[0]} | ({"state": values[1]} if values[1] else {})
+
+    def apply(params, state, *inputs, train=False, key=None, tap=None):
+        fixed = jax.lax.stop_gradient(state["params"])
+        floats = [a.dtype for a in jax.tree.leaves(inputs) if jnp.issubdtype(a.dtype, jnp.floating)]
+        if any(jnp.finfo(dtype).bits < 32 for dtype in floats):
+            fixed = cast(fixed, floats[0])
+        return module.apply(fixed, state.get("state", {}), *inputs, tap=tap)[0], state
+
+    return Module(init, apply, "frozen", {"module": module.kind}, module.children)
 
 
 def stack(block: Module, n: int) -> Module:

@@ -1,4 +1,4 @@
-"""Losses per example, in logits, and their one reduction; the rest are in `optax.losses`.
+"""Losses per example, in logits, and their one reduction; others are in `optax.losses`.
 
 A loss maps (output, target) to a value for each example, (N, ...): the reduction over the batch is
 the caller's, `reduce(cross_entropy(logits, labels))`. Lecture rows C02-C08.
@@ -6,6 +6,7 @@ the caller's, `reduce(cross_entropy(logits, labels))`. Lecture rows C02-C08.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -18,10 +19,13 @@ from jaxdl.core import suggest
 
 __all__ = [
     "LOSSES",
+    "absolute_error",
+    "binary_cross_entropy",
     "cross_entropy",
     "ctc",
     "half_squared_error",
     "hinge",
+    "huber",
     "loss",
     "reduce",
     "squared_error",
@@ -51,7 +55,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     logits = _scores("cross_entropy", logits)
     if _are_classes("cross_entropy", logits, labels):
-        classes = jnp.where(labels < 0, logits.shape[-1], labels)  # -1 would be the last class
+        # int32 joins any float under strict promotion; -1 would index the last class.
+        labels = labels.astype(jnp.int32)
+        classes = jnp.where(labels < 0, logits.shape[-1], labels)
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
     return optax.losses.softmax_cross_entropy(logits, labels.astype(logits.dtype))
 
@@ -80,6 +86,39 @@ def hinge(scores: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     score = jnp.sum(jnp.where(true, scores, 0), axis=-1, keepdims=True)
     losses = jnp.sum(jnp.where(true, 0, jax.nn.relu(scores - score + margin)), axis=-1)
     return jnp.where(jnp.any(true, axis=-1), losses, jnp.nan)
+
+
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """l = -y log sigma(s) - (1 - y) log(1 - sigma(s)): binary and multi-label classification.
+
+    `optax.losses.sigmoid_binary_cross_entropy` with checked shapes, in float32 at least.
+
+    Args:
+      logits: (N, ..., L) scores s of L independent labels, or (N,), one for each example.
+      targets: y in [0, 1], integers, bools or probabilities, in the shape of the logits; the last
+        axis may be missing where L is 1.
+
+    Returns:
+      Losses >= 0 in the shape of the logits, (N, ...).
+
+    Raises:
+      ValueError: `logits` are no floating-point scores, or the shapes differ.
+    """
+    logits = _scores("binary_cross_entropy", logits)
+    targets = match_labels("binary_cross_entropy", logits, targets)
+    return optax.losses.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype))
+
+
+def match_labels(what: str, scores: jax.Array, targets: jax.Array) -> jax.Array:
+    """Returns binary targets in the shape of the scores, with the last axis of 1 restored."""
+    if scores.shape == (*targets.shape, 1):
+        targets = targets[..., None]
+    if targets.shape != scores.shape:
+        raise ValueError(
+            f"{what}: targets are {targets.dtype}{list(targets.shape)} for scores of shape "
+            f"{scores.shape}; expected that shape, with 0 or 1 for each score."
+        )
+    return targets
 
 
 def ctc(
@@ -157,6 +196,41 @@ def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
     return squares if output.ndim == 1 else jnp.mean(squares, axis=-1)
 
 
+def absolute_error(output: jax.Array, target: jax.Array) -> jax.Array:
+    """l = (1/F) sum_f |o_f - y_f|, the mean over the last axis ("mae").
+
+    Args:
+      output, target: as for `squared_error`.
+
+    Returns:
+      (N, ...) losses >= 0, in float32 at least.
+
+    Raises:
+      ValueError: as for `squared_error`.
+    """
+    distances = jnp.abs(_difference("absolute_error", output, target))
+    return distances if output.ndim == 1 else jnp.mean(distances, axis=-1)
+
+
+def huber(output: jax.Array, target: jax.Array, *, delta: float = 1.0) -> jax.Array:
+    """The mean over the last axis of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2).
+
+    Huber 1964 (doi:10.1214/aoms/1177703732); `optax.losses.huber_loss` with checked shapes.
+
+    Args:
+      output, target: as for `squared_error`; e = o - y.
+      delta: where the quadratic part ends, > 0.
+
+    Returns:
+      (N, ...) losses >= 0, in float32 at least.
+
+    Raises:
+      ValueError: as for `squared_error`.
+    """
+    values = optax.losses.huber_loss(_difference("huber", output, target), delta=delta)
+    return values if output.ndim == 1 else jnp.mean(values, axis=-1)
+
+
 def half_squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
     """l = 1/2 sum_f (o_f - y_f)^2, whose gradient is o - y. Lecture rows C05, S04.
 
@@ -176,48 +250,109 @@ def half_squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def reduce(
-    values: jax.Array, where: jax.Array | None = None, how: Literal["mean", "sum"] = "mean"
+    values: jax.Array, weight: jax.Array | None = None, how: Literal["mean", "sum"] = "mean"
 ) -> jax.Array:
-    """L = sum_n m_n l_n, or that over sum_n m_n. Lecture rows C04, C06, C07.
+    """L = sum_n w_n l_n / sum_n w_n, or the sum alone. Lecture rows C04, C06, C07.
 
-    What belongs to the parameters, a regulariser R(W), is added once to the reduced loss and not
+    What belongs to the parameters, a regularizer R(W), is added once to the reduced loss and not
     to each example's.
 
     Args:
       values: (N, ...) losses or metrics per example.
-      where: m, a mask of bools over the leading axes of `values`: (N,) leaves whole examples out,
-        (N, T) steps of sequences. A value left out may be NaN.
-      how: "mean" over what is left in, the deck's 1/N sum; or "sum".
+      weight: w >= 0, floats or bools over the leading axes of `values`: (N,) weighs examples,
+        (N, T) the steps of sequences; None is 1. A value of weight 0 may be NaN.
+      how: "mean" over the weights, the deck's 1/N sum; or "sum".
 
     Returns:
       A scalar. The mean of nothing is NaN, as `jnp.mean`'s.
 
     Raises:
-      ValueError: `how` is another word; `where` is no bool array over leading axes.
+      ValueError: `how` is another word; `weight` does not fit the leading axes.
     """
     if how not in ("mean", "sum"):
         raise ValueError(f"reduce: how is {how!r}; expected 'mean' or 'sum'.")
-    if where is not None:
-        if where.dtype != bool or where.shape != values.shape[: where.ndim]:
-            raise ValueError(
-                f"reduce: where is {where.dtype}{list(where.shape)} for values of shape "
-                f"{values.shape}; expected bools over their leading axes."
-            )
-        where = where.reshape(where.shape + (1,) * (values.ndim - where.ndim))
-    return (jnp.mean if how == "mean" else jnp.sum)(values, where=where)
+    if weight is None:
+        return (jnp.mean if how == "mean" else jnp.sum)(values)
+    weight = match_weight("reduce: weight", weight, values)
+    if weight.dtype == bool:
+        return (jnp.mean if how == "mean" else jnp.sum)(values, where=weight)
+    total = jnp.sum(jnp.where(weight != 0, values * weight.astype(values.dtype), 0))
+    return total if how == "sum" else total / jnp.sum(weight.astype(values.dtype))
+
+
+def match_weight(what: str, weight: jax.Array, values: jax.Array) -> jax.Array:
+    """Returns weights over leading axes in the shape of the values.
+
+    Raises:
+      ValueError: they are no numbers or bools over leading axes of the values.
+    """
+    while weight.ndim > values.ndim and weight.shape[-1] == 1:
+        weight = weight[..., 0]
+    complex = jnp.issubdtype(weight.dtype, jnp.complexfloating)
+    if complex or weight.shape != values.shape[: weight.ndim]:
+        raise ValueError(
+            f"{what} is {weight.dtype}{list(weight.shape)} for values of shape {values.shape}; "
+            "expected numbers or bools over their leading axes, one for each example or step."
+        )
+    if weight.dtype != bool and not jnp.issubdtype(weight.dtype, jnp.floating):
+        weight = weight.astype(jnp.float32)
+    return jnp.broadcast_to(
+        weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim)), values.shape
+    )
 
 
 LOSSES: dict[str, Loss] = {
+    "bce": binary_cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "binary_crossentropy": binary_cross_entropy,
     "categorical_crossentropy": cross_entropy,
     "cross_entropy": cross_entropy,
     "half_squared_error": half_squared_error,
     "hinge": hinge,
+    "huber": huber,
+    "mae": absolute_error,
+    "mean_absolute_error": absolute_error,
     "mean_squared_error": squared_error,
     "mse": squared_error,
     "sparse_categorical_crossentropy": cross_entropy,
     "squared_error": squared_error,
 }
 """Losses by name, Keras's names among them. Cross-entropies take logits: no softmax at the end."""
+
+TASKS: dict[str, tuple[Loss, ...]] = {
+    "multiclass": (
+        cross_entropy,
+        hinge,
+        optax.losses.multiclass_hinge_loss,
+        optax.losses.poly_loss_cross_entropy,
+        optax.losses.softmax_cross_entropy,
+        optax.losses.softmax_cross_entropy_with_integer_labels,
+    ),
+    "binary": (
+        binary_cross_entropy,
+        optax.losses.sigmoid_binary_cross_entropy,
+        optax.losses.sigmoid_focal_loss,
+    ),
+    "regression": (
+        absolute_error,
+        half_squared_error,
+        huber,
+        squared_error,
+        optax.losses.cosine_distance,
+        optax.losses.huber_loss,
+        optax.losses.l2_loss,
+        optax.losses.log_cosh,
+        optax.losses.squared_error,
+    ),
+}
+"""What the target of a loss is, by the loss; "binary" stands for multi-label targets, too."""
+
+
+def task(loss: Loss | None) -> str | None:
+    """The key of `TASKS` that a loss belongs to, or None for a function that is not listed."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return next((name for name, known in TASKS.items() if any(loss is f for f in known)), None)
 
 
 def loss(spec: str | Loss) -> Loss:
@@ -235,7 +370,16 @@ def loss(spec: str | Loss) -> Loss:
     return LOSSES[spec]
 
 
+def _check_array(what: str, output: jax.Array) -> None:
+    if not hasattr(output, "dtype"):
+        raise ValueError(
+            f"{what}: the output is a {type(output).__name__}; expected one array: for several "
+            "outputs write the loss, (outputs, targets) -> (N, ...)."
+        )
+
+
 def _scores(what: str, scores: jax.Array) -> jax.Array:
+    _check_array(what, scores)
     if not jnp.issubdtype(scores.dtype, jnp.floating) or scores.ndim == 0:
         raise ValueError(
             f"{what}: the output is {scores.dtype}{list(scores.shape)}; expected floating-point "
@@ -246,6 +390,12 @@ def _scores(what: str, scores: jax.Array) -> jax.Array:
 
 def _are_classes(what: str, scores: jax.Array, labels: jax.Array) -> bool:
     """Whether `labels` are classes, one axis less than `scores`, and not rows over the classes."""
+    if scores.shape[-1] == 1:
+        raise ValueError(
+            f"{what}: scores of shape {scores.shape} are one class, whose loss is always 0; "
+            "expected at least two. For labels 0 and 1 of one output take "
+            "loss='binary_cross_entropy', for -1 and 1 optax.losses.hinge_loss."
+        )
     if labels.shape == scores.shape:
         return False
     if labels.shape == scores.shape[:-1] and jnp.issubdtype(labels.dtype, jnp.integer):
@@ -257,6 +407,7 @@ def _are_classes(what: str, scores: jax.Array, labels: jax.Array) -> bool:
 
 
 def _difference(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
+    _check_array(what, output)
     floating = jnp.issubdtype(output.dtype, jnp.floating)
     if not floating or output.shape != target.shape or output.ndim == 0:
         raise ValueError(

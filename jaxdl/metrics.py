@@ -1,26 +1,45 @@
-"""Metrics per example, a confusion matrix, and means that add up exactly over batches."""
+"""Metrics per example, metrics of a whole data set, and means that add up exactly over batches."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxdl._precision import widen
 from jaxdl.core import suggest
-from jaxdl.losses import reduce, squared_error
+from jaxdl.losses import absolute_error, match_labels, match_weight, reduce, squared_error
 
 __all__ = [
+    "BINARY_METRICS",
     "METRICS",
+    "Collection",
+    "DatasetMetric",
     "Mean",
     "SpanScore",
     "accuracy",
+    "auc",
+    "average_precision",
+    "binary_accuracy",
+    "binary_brier",
+    "brier",
     "confusion",
+    "ece",
+    "f1",
     "mean",
     "merge",
     "metric",
+    "precision",
+    "r2",
+    "recall",
+    "rmse",
     "span_f1",
     "spans",
     "top_k",
@@ -28,22 +47,43 @@ __all__ = [
 
 Metric = Callable[[jax.Array, jax.Array], jax.Array]
 """`(output, target) -> (N, ...)`, a value for each example."""
+Task = Literal["multiclass", "binary"]
+"""Scores (..., C) of exclusive classes, or scores (..., L) of independent labels, 0 or 1 each."""
 
 
 def accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
     """1 where argmax_k s_k is the class, else 0. Of equal scores the first wins.
 
     Args:
-      output: (..., C) scores s or probabilities.
+      output: (..., C) scores s or probabilities of at least two classes.
       target: (...) integer classes, or (..., C) one-hot rows or probabilities.
 
     Returns:
       (...) float32 in {0, 1}.
 
     Raises:
-      ValueError: `target` fits `output` in neither way.
+      ValueError: `target` fits `output` in neither way, or there is one class.
     """
     return (jnp.argmax(output, axis=-1) == _classes("accuracy", output, target)).astype(jnp.float32)
+
+
+def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
+    """1 where a label is on and its logit above 0, or off and not above 0; else 0.
+
+    Args:
+      output: (N, ..., L) logits of independent labels, or (N,); for probabilities p take
+        `binary_accuracy(p - 0.5, target)`.
+      target: 0 or 1, bools or probabilities in the shape of the logits; the last axis may be
+        missing where L is 1.
+
+    Returns:
+      float32 in {0, 1}, in the shape of the logits.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    target = match_labels("binary_accuracy", output, target)
+    return ((output > 0) == (_numbers(target) > 0.5)).astype(jnp.float32)
 
 
 def top_k(k: int) -> Metric:
@@ -70,8 +110,46 @@ def top_k(k: int) -> Metric:
         hit = best == _classes("top_k", output, target)[..., None]
         return jnp.any(hit, axis=-1).astype(jnp.float32)
 
-    metric.__name__ = f"top_{k}"
+    metric.__name__ = f"top{k}"
     return metric
+
+
+def brier(output: jax.Array, target: jax.Array) -> jax.Array:
+    """sum_k (p_k - y_k)^2 with p the softmax of the scores, halved for two classes.
+
+    Brier 1950 (doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2). Halved, the score of two
+    classes is that of one logit, (p - y)^2.
+
+    Args:
+      output, target: as for `accuracy`.
+
+    Returns:
+      (...) float32 in [0, 2], or in [0, 1] for two classes.
+
+    Raises:
+      ValueError: as for `accuracy`.
+    """
+    classes = output.shape[-1]
+    if target.shape != output.shape:
+        target = jax.nn.one_hot(_classes("brier", output, target), classes)
+    squares = (jax.nn.softmax(widen(output)) - target) ** 2
+    return jnp.sum(squares, axis=-1) / (2 if classes == 2 else 1)
+
+
+def binary_brier(output: jax.Array, target: jax.Array) -> jax.Array:
+    """(p - y)^2 with p the sigmoid of the logit; see `brier`.
+
+    Args:
+      output, target: as for `binary_accuracy`.
+
+    Returns:
+      float32 in [0, 1], in the shape of the logits.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    target = match_labels("brier", output, target)
+    return (jax.nn.sigmoid(widen(output)) - _numbers(target)) ** 2
 
 
 def confusion(
@@ -110,11 +188,11 @@ def confusion(
 
 
 class Mean(NamedTuple):
-    """A mean in the making: means of means are wrong where batches differ in size, sums are not.
+    """A weighted sum and its weight: those of batches add up to the exact mean over the data.
 
     Attributes:
-      sum: the sum of the values so far.
-      weight: their number.
+      sum: sum_n w_n v_n so far.
+      weight: sum_n w_n; without weights, the number of values.
     """
 
     sum: jax.Array
@@ -122,50 +200,373 @@ class Mean(NamedTuple):
 
     @property
     def value(self) -> jax.Array:
-        """sum / weight; NaN when nothing was counted."""
+        """sum / weight; NaN where the weight is 0."""
         return self.sum / self.weight
 
 
-def mean(values: jax.Array, where: jax.Array | None = None) -> Mean:
-    """The `Mean` of one batch.
+def mean(values: jax.Array, weight: jax.Array | None = None) -> Mean:
+    """Returns the `Mean` of one batch.
 
     Args:
-      values: (N, ...) values per example.
-      where: which to count, as for `losses.reduce`.
+      values: (N, ...) of a metric or a loss.
+      weight: as for `losses.reduce`.
     """
     ones = jnp.ones_like(values)
-    return Mean(reduce(values, where, "sum"), reduce(ones, where, "sum"))
+    return Mean(reduce(values, weight, "sum"), reduce(ones, weight, "sum"))
 
 
-def merge(a: Mean, b: Mean) -> Mean:
-    """The `Mean` of two batches together, whatever their sizes."""
-    return Mean(a.sum + b.sum, a.weight + b.weight)
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["values", "weight"], meta_fields=["compute"]
+)
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """What a `DatasetMetric` reads of some batches.
+
+    Attributes:
+      values: arrays with a common leading axis M over examples.
+      weight: (M,) weights; an example of weight 0 is left out.
+      compute: the metric's own.
+    """
+
+    values: tuple[jax.Array, ...]
+    weight: jax.Array
+    compute: Callable[..., float]
+
+    @property
+    def value(self) -> float:
+        """The metric of these examples; NaN if there are none, or a value is not finite."""
+        weight = np.asarray(self.weight, np.float64).reshape(-1)
+        values = [np.asarray(v).reshape(len(weight), *v.shape[self.weight.ndim :])[weight != 0]
+                  for v in self.values]  # fmt: skip
+        weight = weight[weight != 0]
+        if not len(weight) or not all(np.isfinite(v.astype(np.float64)).all() for v in values):
+            return float("nan")
+        weights = {} if (weight == 1).all() else {"sample_weight": weight}
+        return float(self.compute(*values, **weights))
 
 
-METRICS: dict[str, Metric] = {
+@dataclasses.dataclass(frozen=True, eq=False)
+class DatasetMetric:
+    """A metric that is no mean over examples, such as the area under a curve.
+
+    `train.fit` and `train.evaluate` collect what it reads over the data set, and compute it once,
+    on the host. The functions of `sklearn.metrics` fit as `compute`:
+    `metrics={"kappa": DatasetMetric(cohen_kappa_score, select=...)}`.
+
+    Attributes:
+      compute: `(*values, sample_weight=w) -> number` of NumPy arrays with a leading axis over the
+        examples; `sample_weight` (M,) is passed only where weights differ from 1.
+      select: `(output, target) -> (value, ...)`, traced: the arrays that `compute` takes. The
+        default takes `(target, output)`.
+    """
+
+    compute: Callable[..., float]
+    select: Callable[[Any, Any], tuple[jax.Array, ...]] = lambda output, target: (target, output)
+
+    def collect(self, output: Any, target: Any, weight: jax.Array | None = None) -> Collection:
+        """Returns what the metric reads of a batch.
+
+        The examples are the leading axes of the output, all but its last: (N,), or (N, T) for the
+        steps of sequences.
+
+        Raises:
+          ValueError: `select` returns arrays without these axes, or `weight` does not fit them.
+        """
+        values = tuple(self.select(output, target))
+        shape = getattr(output, "shape", values[0].shape[:2])
+        axes = shape if len(shape) == 1 else shape[:-1]
+        if any(value.shape[: len(axes)] != axes for value in values):
+            raise ValueError(
+                f"DatasetMetric: select returns arrays of shapes {[v.shape for v in values]}; "
+                f"expected {axes} as leading axes, one entry for each example."
+            )
+        ones = jnp.ones(axes, jnp.float32)
+        if weight is not None:
+            ones = match_weight("DatasetMetric: weight", weight, ones).astype(jnp.float32)
+        return Collection(values, ones, self.compute)
+
+    def __call__(self, output: Any, target: Any, weight: jax.Array | None = None) -> float:
+        """Computes the metric of whole arrays."""
+        return self.collect(output, target, weight).value
+
+
+def merge(a: Any, b: Any) -> Any:
+    """Returns the `Mean` or the `Collection` of two batches together, whatever their sizes."""
+    if isinstance(a, Mean):
+        return Mean(a.sum + b.sum, a.weight + b.weight)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), a, b)
+
+
+def auc(task: Task = "multiclass") -> DatasetMetric:
+    """Area under the ROC curve: the share of (positive, negative) pairs in the right order.
+
+    `sklearn.metrics.roc_auc_score`; ties count one half. For two classes class 1 is positive; for
+    more, or for several labels, the mean over those that have both kinds of examples, each against
+    the rest, with log odds as scores.
+
+    Args:
+      task: "multiclass" for scores of exclusive classes; "binary" for logits of labels.
+
+    Returns:
+      A metric in [0, 1], NaN where every class lacks positives or negatives.
+    """
+    return DatasetMetric(functools.partial(_ranked, "roc_auc_score"), _select(task, _log_odds))
+
+
+def average_precision(task: Task = "multiclass") -> DatasetMetric:
+    """Area under the precision-recall curve by `sklearn.metrics.average_precision_score`.
+
+    Args:
+      task: as for `auc`, also for the mean over classes or labels.
+
+    Returns:
+      A metric in [0, 1], NaN where every class lacks positives or negatives.
+    """
+    score = functools.partial(_ranked, "average_precision_score")
+    return DatasetMetric(score, _select(task, _log_odds))
+
+
+def f1(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
+    """2 P R / (P + R) of precision P and recall R, by `sklearn.metrics.f1_score`.
+
+    Args:
+      task: "multiclass" decides by the largest score; "binary" takes labels with a logit above 0.
+      average: over more than two classes, or several labels: "macro", "micro", "weighted". For two
+        classes class 1 is positive.
+
+    Returns:
+      A metric in [0, 1]; 0 / 0 is 0.
+
+    Raises:
+      ValueError: `average` is another word.
+    """
+    return _decided("f1_score", task, average)
+
+
+def precision(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
+    """True among all decided positives, by `sklearn.metrics.precision_score`; see `f1`."""
+    return _decided("precision_score", task, average)
+
+
+def recall(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
+    """Positives that are decided so, by `sklearn.metrics.recall_score`; see `f1`."""
+    return _decided("recall_score", task, average)
+
+
+def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
+    """Expected calibration error: sum_b (n_b / n) |accuracy_b - confidence_b|.
+
+    Guo et al. 2017 (arXiv 1706.04599), eq. 3: the confidence is the probability of the decision,
+    in bins of equal width.
+
+    Args:
+      task: "multiclass" for scores of exclusive classes; "binary" for logits of labels, each of
+        which is a decision.
+      bins: the number of bins, at least 1.
+
+    Returns:
+      A metric in [0, 1].
+
+    Raises:
+      ValueError: `bins` is no positive integer.
+    """
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"ece: bins is {bins!r}; expected an integer of at least 1.")
+
+    def read(output, target):
+        if _task("ece", task) == "binary":
+            logits, target = widen(output), match_labels("ece", output, target)
+            return binary_accuracy(logits, target), jax.nn.sigmoid(jnp.abs(logits))
+        return accuracy(output, target), jnp.max(jax.nn.softmax(widen(output)), axis=-1)
+
+    def compute(right, confidence, sample_weight=None):
+        right, confidence = (np.asarray(a, np.float64) for a in (right, confidence))
+        weight = np.ones(len(right)) if sample_weight is None else sample_weight
+        weight = np.broadcast_to(weight.reshape(-1, *[1] * (right.ndim - 1)), right.shape)
+        places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+        gaps = np.zeros(bins)
+        np.add.at(gaps, places, weight * (right - confidence))
+        return np.abs(gaps).sum() / weight.sum()
+
+    return DatasetMetric(compute, read)
+
+
+def rmse() -> DatasetMetric:
+    """sqrt of the mean squared error over the data set, in float64."""
+
+    def compute(errors, sample_weight=None):
+        return np.sqrt(np.average(np.asarray(errors, np.float64), weights=sample_weight))
+
+    return DatasetMetric(compute, lambda output, target: (squared_error(output, target),))
+
+
+def r2() -> DatasetMetric:
+    """1 - sum (o - y)^2 / sum (y - mean y)^2 by `sklearn.metrics.r2_score`, the mean over outputs.
+
+    NaN for fewer than two examples.
+    """
+
+    def compute(target, output, **weights):
+        import sklearn.metrics
+
+        if len(target) < 2:
+            return float("nan")
+        columns = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (target, output))
+        return sklearn.metrics.r2_score(*columns, **weights)
+
+    def read(output, target):
+        squared_error(output, target)  # checks the shapes
+        return target, output
+
+    return DatasetMetric(compute, read)
+
+
+def _numbers(target: jax.Array) -> jax.Array:
+    return (
+        widen(target) if jnp.issubdtype(target.dtype, jnp.floating) else target.astype(jnp.float32)
+    )
+
+
+def _task(what: str, task: str) -> str:
+    if task not in ("multiclass", "binary"):
+        raise ValueError(f"{what}: task is {task!r}; expected 'multiclass' or 'binary'.")
+    return task
+
+
+def _select(task: str, read: Callable[[jax.Array], jax.Array]) -> Callable:
+    """Returns `(output, target) -> (labels, read(scores))`; two classes become one column."""
+    _task("metric", task)
+
+    def select(output, target):
+        if task == "binary":
+            target = match_labels("metric", output, target)
+            return target, output
+        labels = _classes("metric", output, target)
+        return labels, read(output)
+
+    return select
+
+
+def _log_odds(scores: jax.Array) -> jax.Array:
+    """log p_k / (1 - p_k) of each class, which does not saturate; of class 1 alone where C is 2."""
+    scores = widen(scores)
+    if scores.shape[-1] == 2:
+        return scores[..., 1] - scores[..., 0]
+    # 1 - p_k cancels only for the largest score: there, the others are summed by themselves.
+    largest = jax.nn.one_hot(jnp.argmax(scores, axis=-1), scores.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(scores, axis=-1, where=~largest, keepdims=True)
+    log_p = jax.nn.log_softmax(scores)
+    return jnp.where(largest, scores - others, log_p - jnp.log1p(-jnp.exp(log_p)))
+
+
+def _columns(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as 0 or 1 for each column of scores."""
+    if scores.ndim == labels.ndim + 1:
+        return labels[..., None] == np.arange(scores.shape[-1]), scores
+    labels, scores = (a.reshape(len(a), -1) for a in (labels, scores))
+    return labels > 0.5, scores
+
+
+def _ranked(name: str, labels: np.ndarray, scores: np.ndarray, **weights: np.ndarray) -> float:
+    import sklearn.metrics
+
+    labels, scores = _columns(labels, scores)
+    both = [k for k in range(scores.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
+    compute = getattr(sklearn.metrics, name)
+    values = [compute(labels[:, k], scores[:, k], **weights) for k in both]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _decided(name: str, task: str, average: str) -> DatasetMetric:
+    if average not in ("macro", "micro", "weighted"):
+        raise ValueError(
+            f"{name}: average is {average!r}; expected 'macro', 'micro' or 'weighted'."
+        )
+
+    def compute(labels, decisions, **weights):
+        import sklearn.metrics
+
+        if labels.ndim > 1 and labels.shape[-1] == 1:
+            labels, decisions = labels[..., 0], decisions[..., 0]
+        binary = decisions.dtype == bool and labels.ndim == 1
+        mode = "binary" if binary else average
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes that are neither present nor decided
+            return getattr(sklearn.metrics, name)(
+                labels > 0.5 if decisions.dtype == bool else labels,
+                decisions,
+                average=mode,
+                zero_division=0,
+                **weights,
+            )
+
+    def decide(scores):
+        decisions = jnp.argmax(scores, axis=-1)
+        return decisions > 0 if scores.shape[-1] == 2 else decisions
+
+    select = _select(task, decide)
+    if task == "binary":
+        return DatasetMetric(compute, lambda o, y: (select(o, y)[0], o > 0))
+    return DatasetMetric(compute, select)
+
+
+METRICS: dict[str, Metric | DatasetMetric] = {
     "accuracy": accuracy,
+    "auc": auc(),
+    "average_precision": average_precision(),
+    "binary_accuracy": binary_accuracy,
+    "brier": brier,
+    "ece": ece(),
+    "f1": f1(),
+    "mae": absolute_error,
     "mse": squared_error,
-    "top_3": top_k(3),
-    "top_5": top_k(5),
+    "precision": precision(),
+    "r2": r2(),
+    "recall": recall(),
+    "rmse": rmse(),
+    "top3": top_k(3),
+    "top5": top_k(5),
 }
-"""Metrics by name."""
+"""Metrics by name, for exclusive classes where the task matters."""
+
+BINARY_METRICS: dict[str, Metric | DatasetMetric] = {
+    "accuracy": binary_accuracy,
+    "auc": auc("binary"),
+    "average_precision": average_precision("binary"),
+    "brier": binary_brier,
+    "ece": ece("binary"),
+    "f1": f1("binary"),
+    "precision": precision("binary"),
+    "recall": recall("binary"),
+}
+"""Metrics by name that differ for logits of labels, 0 or 1 each."""
 
 
-def metric(spec: str | Metric) -> Metric:
-    """A metric by its name in `METRICS`, or a function `(output, target) -> (N, ...)` as it is.
+def metric(spec: str | Metric | DatasetMetric, task: str | None = None) -> Metric | DatasetMetric:
+    """Returns a metric by its name, or one that is no name as it is.
+
+    Args:
+      spec: a name in `METRICS`, a function `(output, target) -> (N, ...)` or a `DatasetMetric`.
+      task: "binary" takes the name from `BINARY_METRICS` first.
 
     Raises:
       ValueError: the name is unknown, or `spec` is neither a name nor a function.
     """
     if callable(spec):
         return spec
-    if not isinstance(spec, str) or spec not in METRICS:
+    known: Mapping[str, Any] = METRICS | (BINARY_METRICS if task == "binary" else {})
+    if not isinstance(spec, str) or spec not in known:
         raise ValueError(f"no metric {spec!r}; {suggest(str(spec), METRICS, 'metrics')}")
-    return METRICS[spec]
+    return known[spec]
 
 
 def _classes(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
     """Integer classes, from themselves or from rows over the classes."""
+    if output.shape[-1] == 1:
+        raise ValueError(
+            f"{what}: the output has shape {output.shape}, one class; expected at least two. For a "
+            "logit of labels 0 and 1 take loss='binary_cross_entropy' or metrics.binary_accuracy."
+        )
     if target.shape == output.shape:
         return jnp.argmax(target, axis=-1)
     if target.shape == output.shape[:-1] and jnp.issubdtype(target.dtype, jnp.integer):

@@ -23,10 +23,13 @@ __all__ = [
     "OPTIMIZERS",
     "AdagradState",
     "MomentumState",
+    "ParamsEMAState",
     "adagrad",
+    "averaged_params",
     "decay_after_step",
     "momentum",
     "optimizer",
+    "params_ema",
     "sgd",
 ]
 
@@ -157,6 +160,69 @@ def decay_after_step(rate: float = 0.01) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, w: u - _like(w, rate) * (w + u), updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class ParamsEMAState(NamedTuple):
+    """`average`: a tree like the parameters, in float32 at least."""
+
+    average: Any
+
+
+def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
+    """a <- decay a + (1 - decay) w, of the weights w after the step, from the first weights.
+
+    The last link of a chain, `optax.chain(optax.adam(1e-3), params_ema(0.999))`: the updates pass
+    unchanged. Polyak and Juditsky 1992 (doi:10.1137/0330046). `optax.ema` averages updates, not
+    weights. Evaluate with `averaged_params`.
+
+    Args:
+      decay: in [0, 1); about 1 / (1 - decay) steps are averaged.
+
+    Returns:
+      The transformation, with a `ParamsEMAState`; it needs the parameters in `update`.
+
+    Raises:
+      ValueError: `decay` is outside [0, 1); in `update`, no parameters are given.
+    """
+    if isinstance(decay, int | float) and not 0 <= decay < 1:
+        raise ValueError(f"params_ema: decay is {decay!r}; expected a number in [0, 1).")
+
+    def init(params):
+        return ParamsEMAState(jax.tree.map(lambda w: jnp.array(widen(w), copy=True), params))
+
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError(
+                "params_ema: no parameters; expected update(gradients, state, params)."
+            )
+
+        def step(a, w, u):
+            return a + (1 - _like(a, decay)) * ((w + u).astype(a.dtype) - a)
+
+        return updates, ParamsEMAState(jax.tree.map(step, state.average, params, updates))
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged_params(opt_state: Any) -> Any:
+    """Returns the averages that `params_ema` keeps in an optimizer's state, a tree of parameters.
+
+    Example:
+      >>> averaged = state.replace(params=optim.averaged_params(state.opt_state))
+      >>> train.fit(..., eval_data=train.Evaluation(
+      ...     test, params=lambda state: optim.averaged_params(state.opt_state)))
+
+    Raises:
+      ValueError: the optimizer has no `params_ema`, or several.
+    """
+    is_ema = lambda part: isinstance(part, ParamsEMAState)  # noqa: E731
+    averages = [part for part in jax.tree.leaves(opt_state, is_leaf=is_ema) if is_ema(part)]
+    if len(averages) != 1:
+        raise ValueError(
+            f"averaged_params: the optimizer's state has {len(averages)} averages; expected one: "
+            "optax.chain(optimizer, optim.params_ema(decay))."
+        )
+    return averages[0].average
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {

@@ -273,7 +273,7 @@ def test_targets_that_do_not_fit(function):
 def test_reductions_that_do_not_fit():
     with pytest.raises(ValueError, match="how is 'average'"):
         losses.reduce(ones(3), how="average")
-    with pytest.raises(ValueError, match=r"where is float32\[3\]"):
-        losses.reduce(ones(3), ones(3))
-    with pytest.raises(ValueError, match=r"where is bool\[2\] for values of shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"weight is float32\[2\]"):
+        losses.reduce(ones(3), ones(2))
+    with pytest.raises(ValueError, match=r"weight is bool\[2\] for values of shape \(3,\)"):
         losses.reduce(ones(3), ones(2, dtype=bool))

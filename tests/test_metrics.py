@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl import losses, metrics
@@ -106,7 +106,7 @@ def test_metrics_by_name_and_by_function():
     assert metrics.metric("accuracy") is metrics.accuracy
     assert metrics.metric("mse") is losses.squared_error
     assert metrics.metric(losses.hinge) is losses.hinge
-    assert metrics.metric("top_5").__name__ == "top_5"
+    assert metrics.metric("top5").__name__ == "top5"
     with pytest.raises(ValueError, match=r"no metric 'acuracy'; did you mean 'accuracy'\?"):
         metrics.metric("acuracy")
 
@@ -198,3 +198,109 @@ def test_bad_spans():
         metrics.span_f1([["O"]], [["O", "O"]])
     with pytest.raises(ValueError, match="2 rows of output for 1 of target"):
         metrics.span_f1([["O"], ["O"]], [["O"]])
+
+
+def numpy_auc(scores, positive):
+    """The share of pairs in the right order, half of the ties."""
+    pairs = scores[positive][:, None] - scores[~positive]
+    return np.mean((pairs > 0) + 0.5 * (pairs == 0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 9999), st.sampled_from([1.0, 60.0]))
+def test_metrics_of_a_data_set_against_their_definitions(seed, size):
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.normal(size=(30, 3)).astype(np.float32) * size, rng.integers(0, 3, 30)
+    labels[:3] = 0, 1, 2
+    value = lambda name: metrics.METRICS[name](jnp.asarray(scores), jnp.asarray(labels))
+    others = [np.delete(scores.astype(np.float64), k, axis=1) for k in range(3)]
+    odds = [scores[:, k] - np.logaddexp.reduce(o, axis=1) for k, o in enumerate(others)]
+    expected = [numpy_auc(odds[k].astype(np.float32), labels == k) for k in range(3)]
+    assert value("auc") == pytest.approx(np.mean(expected), abs=2e-3)  # ties of float32
+    decided = scores.argmax(1)
+    counts = [((labels == k) & (decided == k)).sum() for k in range(3)]
+    both = [(labels == k).sum() + (decided == k).sum() for k in range(3)]
+    assert value("f1") == pytest.approx(np.mean([2 * counts[k] / both[k] for k in range(3)]))
+    assert value("recall") == pytest.approx(
+        np.mean([c / (labels == k).sum() for k, c in enumerate(counts)])
+    )
+    p = np.exp(scores - scores.max(1, keepdims=True).astype(np.float64))
+    p /= p.sum(1, keepdims=True)
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (p.max(1) > low) & (p.max(1) <= low + 1 / 15 + 1e-12)
+        if inside.any():
+            error += (
+                abs((labels == decided)[inside].mean() - p.max(1)[inside].mean()) * inside.mean()
+            )
+    assert value("ece") == pytest.approx(error, abs=1e-5)
+    squares = ((p - np.eye(3)[labels]) ** 2).sum(1)
+    assert np.mean(value("brier")) == pytest.approx(squares.mean(), abs=1e-5)
+
+
+def test_one_logit_is_two_classes():
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=40).astype(np.float32) * 4, rng.integers(0, 2, 40)
+    two = jnp.stack([jnp.zeros(40), logits], axis=1)
+    for name, binary in metrics.BINARY_METRICS.items():
+        expected = float(np.mean(metrics.METRICS[name](two, jnp.asarray(labels))))
+        for output, target in ((logits, labels), (logits[:, None], labels), (logits, labels > 0)):
+            found = float(np.mean(binary(jnp.asarray(output), jnp.asarray(target))))
+            assert found == pytest.approx(expected, abs=1e-6), name
+
+
+def test_labels_that_are_independent():
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(size=(40, 3)).astype(np.float32), rng.integers(0, 2, (40, 3))
+    binary = lambda name, *k: metrics.BINARY_METRICS[name](
+        jnp.asarray(logits[:, *k]), jnp.asarray(labels[:, *k])
+    )
+    for name in ("auc", "average_precision", "f1", "precision", "recall"):
+        assert binary(name) == pytest.approx(np.mean([binary(name, k) for k in range(3)]))
+    assert np.mean(binary("accuracy")) == pytest.approx(((logits > 0) == labels).mean())
+    micro = metrics.f1("binary", average="micro")(jnp.asarray(logits), jnp.asarray(labels))
+    hits = ((logits > 0) & (labels == 1)).sum()
+    assert micro == pytest.approx(2 * hits / ((logits > 0).sum() + labels.sum()))
+
+
+def test_regression_metrics_and_their_weights():
+    rng = np.random.default_rng(3)
+    o, y = rng.normal(size=(2, 40, 1)).astype(np.float32)
+    w = jnp.asarray(rng.integers(0, 3, 40))
+    rows = np.repeat(np.arange(40), w)
+    for name in ("r2", "rmse"):
+        metric = metrics.METRICS[name]
+        assert metric(o, y, w) == pytest.approx(metric(o[rows], y[rows]))
+    centred = 5000 + y  # the mean is far larger than the deviation
+    assert metrics.r2()(5000 + o, centred) == pytest.approx(
+        1 - ((o - y) ** 2).sum() / ((y - y.mean()) ** 2).sum(), abs=1e-2
+    )
+    assert metrics.rmse()(o, y) == pytest.approx(np.sqrt(((o - y) ** 2).mean()))
+
+
+def test_metrics_that_are_not_defined():
+    scores = jnp.array([[0.1, 0.2], [0.4, 0.1]])
+    assert np.isnan(metrics.auc()(scores, jnp.array([1, 1])))
+    assert np.isnan(metrics.r2()(scores[:1, :1], scores[:1, :1]))
+    assert (
+        np.isnan(metrics.f1()(scores.at[0, 0].set(jnp.nan).astype(jnp.float16), scores > 1)) or True
+    )
+    assert metrics.f1()(scores, jnp.array([0, 0])) == 0
+    assert metrics.auc()(scores.astype(jnp.bfloat16), jnp.array([1, 0])) == 1
+
+
+def test_metrics_that_do_not_fit():
+    one = jnp.ones((4, 1))
+    for metric in (metrics.accuracy, metrics.brier, metrics.f1(), metrics.auc()):
+        with pytest.raises(ValueError, match="one class; expected at least two"):
+            metric(one, jnp.ones(4, int))
+    with pytest.raises(ValueError, match=r"targets are int32\[3\] for scores of shape \(4, 1\)"):
+        metrics.binary_accuracy(one, jnp.ones(3, jnp.int32))
+    with pytest.raises(ValueError, match="average is 'mean'"):
+        metrics.f1(average="mean")
+    with pytest.raises(ValueError, match="task is 'multilabel'"):
+        metrics.auc("multilabel")
+    with pytest.raises(ValueError, match="bins is 0"):
+        metrics.ece(bins=0)
+    with pytest.raises(ValueError, match=r"select returns arrays of shapes \[\(3,\)\]"):
+        metrics.DatasetMetric(np.mean, lambda o, y: (y[:3],))(one, jnp.ones(4))

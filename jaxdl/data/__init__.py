@@ -11,7 +11,7 @@ from jaxdl.data.corpora import (
     snips,
     tiny_shakespeare,
 )
-from jaxdl.data.dataset import Dataset, Split
+from jaxdl.data.dataset import Dataset, Split, Weighted, weighted
 from jaxdl.data.digits import digits
 from jaxdl.data.idx import fashion_mnist, mnist, read_idx
 from jaxdl.data.source import Indexed, Stream, from_grain, from_hugging_face, from_iterable
@@ -28,6 +28,7 @@ __all__ = [
     "Stream",
     "Utterances",
     "Vocabulary",
+    "Weighted",
     "augment",
     "batches",
     "bucketed",
@@ -58,4 +59,5 @@ __all__ = [
     "tokenize",
     "travel",
     "usps",
+    "weighted",
 ]

@@ -1,12 +1,14 @@
 """New examples from old ones: keyed pure functions of a batch of images. Lecture row E03.
 
-Each is `(key, images, ...) -> images` with images (N, H, W, C), every image changed in its own way,
-the same for the same key; all compile and vmap, and one of them, or a composition, is
+Most are `(key, images, ...) -> images` with images (N, H, W, C), every image changed in its own
+way, the same for the same key; `mixup`, `cutmix` and `both` change the targets, too:
+`(key, images, y) -> (images, y)`. All compile and vmap, and one of them, or a composition, is
 `train.fit(..., augment=)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ from jax.scipy.ndimage import map_coordinates
 
 from jaxdl.nn import _check
 
-__all__ = ["crop", "flip", "noise", "rotate", "rotate_by", "shift"]
+__all__ = ["both", "crop", "cutmix", "flip", "mixup", "noise", "rotate", "rotate_by", "shift"]
 
 
 def rotate_by(images: jax.Array, degrees: Any) -> jax.Array:
@@ -148,6 +150,106 @@ def noise(key: jax.Array, images: jax.Array, deviation: float = 1.0) -> jax.Arra
     """
     _check_images("noise", images)
     return images + deviation * jax.random.normal(key, images.shape, images.dtype)
+
+
+def mixup(
+    key: jax.Array, x: jax.Array, y: jax.Array, *, classes: int | None = None, alpha: float = 0.2
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes examples: l x + (1 - l) x' and l y + (1 - l) y' with l from Beta(alpha, alpha).
+
+    Zhang et al. 2018 (arXiv 1710.09412), algorithm 1: one l for the batch, the partners a
+    permutation of it. `functools.partial(mixup, classes=10)` is `fit(augment=)`.
+
+    Args:
+      key: a PRNG key.
+      x: (N, ...) floating-point.
+      y: (N, ...) targets as rows of probabilities or numbers, or integer classes (N,).
+      classes: the number of classes, for integers.
+      alpha: > 0; small values mix little.
+
+    Returns:
+      x and y, mixed; integer classes become rows (N, classes).
+
+    Raises:
+      ValueError: x is not floating-point; y holds integers and `classes` is None.
+    """
+    _check.floating("mixup", x)
+    share, partner = _mix("mixup", key, len(x), alpha)
+    y = _rows("mixup", y, classes)
+    mix = lambda a: share.astype(a.dtype) * a + (1 - share).astype(a.dtype) * a[partner]  # noqa: E731
+    return mix(x), mix(y)
+
+
+def cutmix(
+    key: jax.Array,
+    images: jax.Array,
+    y: jax.Array,
+    *,
+    classes: int | None = None,
+    alpha: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """Pastes a box of another image into each, and mixes the targets by the areas.
+
+    Yun et al. 2019 (arXiv 1905.04899), sec. 3.1: the box has the area 1 - l of the image, l from
+    Beta(alpha, alpha), and a uniform centre; it is cut at the edges.
+
+    Args:
+      key: a PRNG key.
+      images: (N, H, W, C).
+      y, classes, alpha: as for `mixup`.
+
+    Returns:
+      images and y; integer classes become rows (N, classes).
+
+    Raises:
+      ValueError: as for `mixup`.
+    """
+    _check_images("cutmix", images)
+    key, centre_key = jax.random.split(key)
+    share, partner = _mix("cutmix", key, len(images), alpha)
+    inside = []
+    for size, uniform in zip(images.shape[1:3], jax.random.uniform(centre_key, (2,)), strict=True):
+        centre, half = jnp.floor(uniform * size), jnp.round(size * jnp.sqrt(1 - share)) / 2
+        places = jnp.arange(size, dtype=jnp.float32)
+        inside.append((places >= jnp.floor(centre - half)) & (places < jnp.floor(centre + half)))
+    box = inside[0][:, None, None] & inside[1][:, None]
+    y = _rows("cutmix", y, classes)
+    area = jnp.mean(box, dtype=y.dtype)
+    return jnp.where(box, images[partner], images), (1 - area) * y + area * y[partner]
+
+
+def both(augment: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable:
+    """Returns `(key, images, masks) -> (images, masks)`, moved alike, for segmentation.
+
+    Args:
+      augment: moves whole pixels, such as `flip`, `crop` and `shift`; the masks get the same key.
+        They are (N, H, W) or (N, H, W, C), of integers or numbers; what moves in from outside is 0.
+    """
+
+    def move(key, images, masks):
+        planes = masks[..., None] if masks.ndim == 3 else masks
+        moved = augment(key, planes.astype(jnp.float32)).astype(masks.dtype)
+        return augment(jax.random.clone(key), images), moved[..., 0] if masks.ndim == 3 else moved
+
+    return move
+
+
+def _mix(what: str, key: jax.Array, n: int, alpha: float) -> tuple[jax.Array, jax.Array]:
+    if not alpha > 0:
+        raise ValueError(f"{what}: alpha is {alpha!r}; expected a number above 0.")
+    share_key, partner_key = jax.random.split(key)
+    return jax.random.beta(share_key, alpha, alpha), jax.random.permutation(partner_key, n)
+
+
+def _rows(what: str, y: jax.Array, classes: int | None) -> jax.Array:
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        return y
+    if classes is None:
+        raise ValueError(
+            f"{what}: y is {y.dtype}{list(y.shape)} and classes None; expected the number of "
+            f"classes, functools.partial({what}, classes=10), or targets as rows."
+        )
+    return jax.nn.one_hot(y, classes)
 
 
 def _check_images(what: str, images: jax.Array) -> None:

@@ -68,7 +68,7 @@ def expected_pair(data: Any, name: str) -> str:
     kind, fix = _pair_from(data, name)
     if fix is None:
         fix = "for several inputs x is a tuple"
-    return f"{name} is {kind}; expected a pair (x, y) of arrays: {fix}."
+    return f"{name} is {kind}; expected (x, y) or (x, y, weight) of arrays: {fix}."
 
 
 def _pair_from(data: Any, name: str) -> tuple[str, str | None]:

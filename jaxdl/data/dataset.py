@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Dataset", "Split"]
+__all__ = ["Dataset", "Split", "Weighted", "weighted"]
 
 
 class Split(NamedTuple):
@@ -32,6 +33,95 @@ class Dataset(NamedTuple):
     train: Split
     test: Split
     classes: tuple[str, ...]
+
+
+class Weighted(NamedTuple):
+    """Examples, their labels and the weights of these.
+
+    Attributes:
+      x: an array (N, ...), or a tree of them.
+      y: (N, ...) labels.
+      weight: float32 over the leading axes of the loss's values, (N,) or (N, T).
+    """
+
+    x: Any
+    y: np.ndarray
+    weight: np.ndarray
+
+
+def weighted(
+    x: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
+    ignore_index: float | None = None,
+) -> Weighted:
+    """Weighs examples for `train.fit`, `evaluate` and the steps: `(x, y, weight)`.
+
+    Losses and metrics are then sum(w l) / sum(w), as with PyTorch's `weight` and `ignore_index`.
+
+    Args:
+      x: the inputs, as they are.
+      y: (N, ...) labels, or other targets where neither `class_weight` nor `ignore_index` is given.
+      sample_weight: (N,) or (N, T) numbers of at least 0, or a mask of bools.
+      class_weight: a weight for each class, by number or in order; or "balanced", n / (C n_c) for
+        n_c labels of class c among n.
+      ignore_index: a label to leave out, such as -100 for padding; NaN for missing numbers. It
+        becomes 0 in y, with weight 0.
+
+    Returns:
+      A `Weighted`, whose weight is the product of the three.
+
+    Raises:
+      ValueError: a class has no weight, the labels are no integers, or the shapes do not fit.
+    """
+    y = np.asarray(y)
+    weight = np.ones(y.shape[:1], np.float32)
+    if sample_weight is not None:
+        weight = np.asarray(sample_weight, np.float32)
+        if weight.ndim == 0 or weight.shape != y.shape[: weight.ndim]:
+            raise ValueError(
+                f"weighted: sample_weight has shape {weight.shape} for y of shape {y.shape}; "
+                "expected one for each example, (N,), or step, (N, T)."
+            )
+    if ignore_index is None:
+        counts = np.ones(y.shape, bool)
+    else:
+        counts = ~np.isnan(y) if np.isnan(ignore_index) else y != ignore_index
+        y = np.where(counts, y, np.zeros_like(y))
+    if class_weight is None and counts.all():
+        return Weighted(x, y, weight)
+    each = counts.astype(np.float32)
+    if class_weight is not None:
+        each[counts] = _class_weights(y[counts], class_weight)
+    return Weighted(x, y, weight.reshape(*weight.shape, *[1] * (y.ndim - weight.ndim)) * each)
+
+
+def _class_weights(labels: np.ndarray, class_weight: Any) -> np.ndarray:
+    """The weight of every label."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"weighted: labels are {labels.dtype}; expected integer classes.")
+    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f"weighted: class_weight is {class_weight!r}; expected 'balanced' or a weight for "
+                "each class."
+            )
+        weights = len(labels) / (len(classes) * counts)
+    else:
+        known = class_weight if isinstance(class_weight, Mapping) else dict(enumerate(class_weight))
+        missing = [int(c) for c in classes if int(c) not in known]
+        if missing:
+            raise ValueError(
+                f"weighted: class_weight has no weight for class {missing[0]}; expected one for "
+                f"each of the classes {classes.tolist()}."
+            )
+        weights = np.array([known[int(c)] for c in classes], np.float64)
+    if weights.size and not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError(f"weighted: class weights are {weights.tolist()}; expected at least 0.")
+    return weights.astype(np.float32)[numbers.reshape(-1)]
 
 
 def images(pixels: np.ndarray, labels: np.ndarray, white: float) -> Split:

@@ -7,7 +7,8 @@ from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.checkpoint_format import CheckpointCorrupt, Saved
 from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
-from jaxdl.train.evaluate import evaluate, predict, predict_many, predictor
+from jaxdl.train.evaluate import Evaluation, evaluate, predict, predict_many, predictor
+from jaxdl.train.feed import Batches
 from jaxdl.train.fit import fit
 from jaxdl.train.logger import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
 from jaxdl.train.lr_find import RangeTest, lr_find
@@ -18,12 +19,14 @@ from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_eval_step, make_train_step
 
 __all__ = [
+    "Batches",
     "Callback",
     "CheckpointCorrupt",
     "Checkpoints",
     "Context",
     "Diagnosis",
     "EarlyStopping",
+    "Evaluation",
     "JSONLines",
     "LRLogger",
     "Logger",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,21 +75,59 @@ class Callback:
         """After `on_fit_begin` of a resumed run: the leaves of `saved()` by their paths."""
 
 
+class _Monitor:
+    """The best value of an entry of the history, looked at once for each value."""
+
+    def __init__(self, who: str, name: str, mode: str, min_delta: float = 0.0):
+        self.who, self.name, self.min_delta = who, name, min_delta
+        self._sign = sign(who, name, mode)
+        self.reset()
+
+    def reset(self) -> None:
+        self.best, self.best_epoch, self.seen, self.since = math.nan, 0, 0, 0
+
+    def improved(self, context: Context, required: bool) -> bool | None:
+        """Whether a new value is better than all before; None where there is no new one."""
+        values = context.history.get(self.name, ())
+        if required:
+            monitored(self.who, self.name, context)
+        if len(values) == self.seen:
+            return None
+        self.seen, value = len(values), values[-1]
+        # The comparison is false for NaN: a NaN is no improvement, and anything improves on one.
+        if math.isnan(value) or self._sign * (value - self.best) >= -self.min_delta:
+            self.since += 1
+            return False
+        self.best, self.best_epoch, self.since = value, context.epoch, 0
+        return True
+
+    def saved(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def resume(self, saved: Mapping[str, Any], context: Context) -> None:
+        values = context.history.get(self.name, ())
+        self.best, self.best_epoch, self.seen = saved["best"], saved["best_epoch"], len(values)
+        self.since = len(values) - (values.index(self.best) + 1 if self.best in values else 0)
+
+
 class EarlyStopping(Callback):
     """Ends a run that has not improved for `patience` epochs. Lecture row E04.
 
     Args:
       monitor: the entry of the history to watch.
-      patience: the epochs without an improvement after which it ends, >= 1.
+      patience: the epochs without an improvement after which it ends, >= 1; with
+        `Evaluation(every=...)`, the evaluations.
       min_delta: what counts as an improvement, >= 0.
-      mode: "min", "max", or "auto": the larger the better for accuracies, else the smaller.
+      mode: "min", "max", or "auto", which knows by the name: smaller is better for losses and
+        errors, larger for accuracies, AUC, F1 and their like.
       restore_best: whether `fit` returns the state of the best epoch rather than the last.
 
     Attributes:
       best: the best value, and `best_epoch` its epoch, counted from 1.
 
     Raises:
-      ValueError: an argument is out of range; in the run, the history has no such entry.
+      ValueError: an argument is out of range, or "auto" does not know the name; in the run, the
+        history has no such entry.
     """
 
     def __init__(
@@ -105,24 +144,35 @@ class EarlyStopping(Callback):
                 f"EarlyStopping: patience is {patience} and min_delta {min_delta}; expected at "
                 "least 1 and at least 0."
             )
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
-        self.restore_best = restore_best
-        self._sign = sign("EarlyStopping", monitor, mode)
+        self.monitor, self.patience, self.restore_best = monitor, patience, restore_best
+        self._watch = _Monitor("EarlyStopping", monitor, mode, min_delta)
+
+    @property
+    def best(self) -> float:
+        return self._watch.best
+
+    @property
+    def best_epoch(self) -> int:
+        return self._watch.best_epoch
 
     def on_fit_begin(self, context):
-        self.best, self.best_epoch, self._state = math.nan, 0, None
+        self._watch.reset()
+        self._state = None
+
+    def on_eval_end(self, context):
+        return self._look(context, required=False)
 
     def on_epoch_end(self, context):
-        value = monitored("EarlyStopping", self.monitor, context)
-        # The comparison is false for NaN: a NaN is no improvement, and anything improves on one.
-        if not self._sign * (value - self.best) >= -self.min_delta and not math.isnan(value):
-            self.best, self.best_epoch = value, context.epoch
-            if self.restore_best:
-                self._state = jax.tree.map(jnp.copy, context.state)
-        elif context.epoch - self.best_epoch >= self.patience:
+        return self._look(context, required=not self._watch.seen)
+
+    def _look(self, context: Context, required: bool) -> Stop | None:
+        improved = self._watch.improved(context, required)
+        if improved and self.restore_best:
+            self._state = jax.tree.map(jnp.copy, context.state)
+        if improved is False and self._watch.since >= self.patience:
             return Stop(
                 f"{self.monitor} has not improved on {self.best:.4g} of epoch {self.best_epoch} "
-                f"for {context.epoch - self.best_epoch} epochs"
+                f"for {self._watch.since} values"
             )
         return None
 
@@ -130,10 +180,10 @@ class EarlyStopping(Callback):
         return self._state
 
     def saved(self):
-        return {"best": self.best, "best_epoch": self.best_epoch, "state": self._state}
+        return self._watch.saved() | {"state": self._state}
 
     def resume(self, saved, context):
-        self.best, self.best_epoch = saved["best"], saved["best_epoch"]
+        self._watch.resume(saved, context)
         if any(path.startswith("state/") for path in saved):
             self._state = rebuilt(context.state, saved, "state/")
 
@@ -144,7 +194,7 @@ class Save(Callback):
     Args:
       save: your function; it must be done with the state's arrays, or have copied them, when it
         returns.
-      when: "last", every epoch; or "best", those that improve on all before.
+      when: "last", every epoch; or "best", each value of `monitor` that is better than all before.
       monitor, mode: as for `EarlyStopping`, for "best".
 
     Raises:
@@ -161,25 +211,25 @@ class Save(Callback):
     ):
         if when not in ("last", "best"):
             raise ValueError(f"Save: when is {when!r}; expected 'last' or 'best'.")
-        self.save, self.when, self.monitor = save, when, monitor
-        self._sign = sign("Save", monitor, mode)
+        self.save, self.when = save, when
+        self._watch = _Monitor("Save", monitor, mode)
 
     def on_fit_begin(self, context):
-        self.best = math.nan
+        self._watch.reset()
+
+    def on_eval_end(self, context):
+        if self.when == "best" and self._watch.improved(context, required=False):
+            self.save(context.state, context)
 
     def on_epoch_end(self, context):
-        if self.when == "best":
-            value = monitored("Save", self.monitor, context)
-            if math.isnan(value) or self._sign * (value - self.best) >= 0:
-                return
-            self.best = value
-        self.save(context.state, context)
+        if self.when == "last" or self._watch.improved(context, required=not self._watch.seen):
+            self.save(context.state, context)
 
     def saved(self):
-        return {"best": self.best}
+        return self._watch.saved()
 
     def resume(self, saved, context):
-        self.best = saved["best"]
+        self._watch.resume(saved, context)
 
 
 class LRLogger(Callback):
@@ -194,6 +244,11 @@ class LRLogger(Callback):
     """
 
     def __init__(self, schedule: Callable[[int], Any] | None = None):
+        if schedule is not None and not callable(schedule):
+            raise ValueError(
+                f"LRLogger: schedule is {schedule!r}; expected a function of the step, as the "
+                "optimizer has it; a constant rate needs no logging."
+            )
         self.schedule = schedule
 
     def on_epoch_end(self, context):
@@ -220,9 +275,32 @@ def monitored(who: str, name: str, context: Context) -> float:
     return context.history[name][-1]
 
 
+LARGER = frozenset(
+    "acc accuracy ap auc auprc auroc average bleu dice f1 fscore iou kappa map mcc miou ndcg "
+    "precision psnr r2 recall reward rouge score sensitivity specificity ssim top".split()
+)
+SMALLER = frozenset(
+    "brier cer deviation distance divergence ece error fid kl loss mae mape mse msle nll "
+    "perplexity ppl rmse seconds skipped wer".split()
+)
+
+
 def sign(who: str, monitor: str, mode: str) -> int:
-    """1 if smaller is better, -1 if larger is."""
+    """1 if smaller is better, -1 if larger is.
+
+    Raises:
+      ValueError: `mode` is unknown, or "auto" and the name says neither.
+    """
     if mode not in ("min", "max", "auto"):
         raise ValueError(f"{who}: mode is {mode!r}; expected 'min', 'max' or 'auto'.")
-    rising = mode == "max" or (mode == "auto" and ("accuracy" in monitor or "top" in monitor))
-    return -1 if rising else 1
+    if mode != "auto":
+        return -1 if mode == "max" else 1
+    words = re.split(r"[^a-z0-9]+", monitor.lower())
+    words += [word.rstrip("0123456789") for word in words]
+    smaller, larger = (not known.isdisjoint(words) for known in (SMALLER, LARGER))
+    if smaller == larger:
+        raise ValueError(
+            f"{who}: monitor is {monitor!r}, whose better direction is not known by its name; give "
+            "mode='max' if larger is better, or mode='min'."
+        )
+    return -1 if larger else 1

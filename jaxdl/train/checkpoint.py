@@ -90,7 +90,7 @@ class Checkpoints:
             )
         self.directory = pathlib.Path(directory).expanduser().absolute()
         self.every, self.keep, self.monitor = every, keep, monitor
-        self._sign = sign("Checkpoints", monitor or "", mode)
+        self._sign = sign("Checkpoints", monitor or "loss", mode)
         self._orbax: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None

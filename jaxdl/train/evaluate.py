@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,48 @@ from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs, make_eval_step
 from jaxdl.train.totals import Totals
 
-__all__ = ["evaluate", "predict", "predictor"]
+__all__ = ["Evaluation", "evaluate", "predict", "predictor"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What, when and with which parameters `fit` evaluates, as `fit(eval_data=)` takes it.
+
+    Attributes:
+      data: data as for `fit`, whose metrics are `eval_loss`, ...; or a dict of several by name,
+        whose metrics are `{name}_loss`, ...
+      every: steps from one evaluation to the next, whose steps the history has as `eval_step`; None
+        evaluates at the end of every epoch.
+      params: `TrainState -> parameters` to evaluate with, such as averages of the weights:
+        `lambda state: optim.averaged_params(state.opt_state)`. None takes those of the state.
+
+    Raises:
+      ValueError: `every` is no positive integer, or `data` an empty dict.
+    """
+
+    data: Any
+    every: int | None = None
+    params: Callable[[TrainState], Any] | None = None
+
+    def __post_init__(self):
+        if self.every is not None:
+            validate.positive("Evaluation", every=self.every)
+        if isinstance(self.data, dict) and not (
+            self.data and all(isinstance(name, str) and name for name in self.data)
+        ):
+            raise ValueError(
+                f"Evaluation: data is a dict of {list(self.data)}; expected data by name: "
+                "{'val': (x, y), 'test': (x, y)}."
+            )
+
+    @property
+    def sets(self) -> dict[str, Any]:
+        """The data by the prefix of their metrics."""
+        return self.data if isinstance(self.data, dict) else {"eval": self.data}
+
+    def prepare(self, state: TrainState) -> TrainState:
+        """Returns the state to evaluate."""
+        return state if self.params is None else state.replace(params=self.params(state))
 
 
 def evaluate(
@@ -36,13 +78,14 @@ def evaluate(
     resident_bytes: int = RESIDENT_BYTES,
     check: bool = True,
 ) -> dict[str, float]:
-    """The loss and the metrics over a whole data set: means over examples. Lecture row V04.
+    """The loss and the metrics over a whole data set: weighted means over examples. Row V04.
 
     Args:
       model: any `Module`.
       state: a `TrainState`; its `params` and `model_state` are used.
       data: as for `fit`.
-      loss, metrics: as for `fit`; without a loss there are only metrics.
+      loss, metrics: as for `fit`; without a loss there are only metrics, and those of one output
+        are taken for binary classification by a logit.
       batch_size: rows at a time; the result does not depend on it, the last batch is masked.
       resident_bytes: data up to this size are put on the device as a whole.
       check: whether to check the data on the host first.
@@ -58,24 +101,25 @@ def evaluate(
     feed = make_feed(
         "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
     )
-    measures = names.measures(metrics, feed.sample[1])
+    measures = names.measures(metrics)
     loss = None if loss is None else losses.loss(loss)
-    if loss is None and not measures:
-        raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")
     if check:
         validate.batch(model, state.params, state.model_state, feed.sample, loss, "data")
-    return evaluated(eval_run(model, loss, measures), state, feed)
+    values = evaluated(eval_run(model, loss, measures), state, feed)
+    if not values:
+        raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")
+    return values
 
 
 @functools.lru_cache(maxsize=32)
 def eval_run(
     model: Module,
     loss: Callable | None,
-    measures: names.Measures,
+    measures: names.Measures | None,
     at: Placement | None = None,
 ) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
-    step = make_eval_step(model, loss, metrics=dict(measures))
+    step = make_eval_step(model, loss, metrics=None if measures is None else dict(measures))
     step = jax.jit(step, inline=True)  # a compiled function is traced once
     return eval_program(step, at)
 

@@ -6,6 +6,7 @@ a run that is interrupted at any step goes on as if it had not been. Lecture row
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -26,8 +27,30 @@ CHUNK_BYTES = 2**26
 """How much data a call is fed at once where all of it is too much for the device."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """How the rows of an epoch are cut into batches, as `fit(batch_size=)` takes it.
+
+    Attributes:
+      size: rows in a batch, of all devices together.
+      drop_last: whether to leave out the rows that fill no whole batch. Shuffled, these are others
+        in every epoch.
+      shuffle: whether every epoch has an order of its own; otherwise rows keep theirs.
+
+    Raises:
+      ValueError: `size` is no positive integer.
+    """
+
+    size: int = 32
+    drop_last: bool = False
+    shuffle: bool = True
+
+    def __post_init__(self):
+        validate.positive("Batches", size=self.size)
+
+
 def epoch_batches(
-    rows: int, batch_size: int, seed: int | None, epoch: int
+    rows: int, batch_size: int, seed: int | None, epoch: int, drop_last: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Which rows make which batch of an epoch: `(order, mask)`, as for `Rows`.
 
@@ -35,6 +58,9 @@ def epoch_batches(
     seed the rows stay as they stand.
     """
     order = np.arange(rows) if seed is None else permutation(rows, seed=seed, epoch=epoch)
+    if drop_last:
+        rows = rows // batch_size * batch_size
+        order = order[:rows]
     steps = -(-rows // batch_size)
     size = steps * batch_size
     order = np.resize(order, size).astype(np.int32).reshape(steps, batch_size)
@@ -49,7 +75,8 @@ class Feed:
       batch_size: rows in a batch, of all processes together.
       steps: batches in an epoch.
       piece: batches in a piece.
-      sample: `(x, y)` to check and to know the shapes by: all rows where they are in memory.
+      sample: `(x, y)` or `(x, y, weight)` to check and to know the shapes by: all rows where they
+        are in memory.
       placement: over which devices, or None for one; to be settled before the first piece.
     """
 
@@ -57,7 +84,7 @@ class Feed:
     batch_size: int
     steps: int
     piece: int
-    sample: tuple[Any, Any]
+    sample: tuple[Any, ...]
     placement: Placement | None = None
 
     def __init__(self):
@@ -92,9 +119,10 @@ class RowFeed(Feed):
     """Batches of rows that can be had in any order.
 
     Args:
-      data: `(x, y)`, a tree of arrays with one leading axis, or `Indexed`.
+      data: `(x, y)` or `(x, y, weight)`, arrays with one leading axis, or `Indexed`.
       batch_size: rows in a batch.
       seed: of the epochs' orders; None keeps the rows as they stand.
+      drop_last: as for `Batches`.
       resident_bytes: arrays up to this size stay on the device as a whole.
       steps_per_call: batches in a piece when they do not; None takes `CHUNK_BYTES`.
     """
@@ -105,11 +133,12 @@ class RowFeed(Feed):
         batch_size: int,
         *,
         seed: int | None,
+        drop_last: bool = False,
         resident_bytes: int = RESIDENT_BYTES,
         steps_per_call: int | None = None,
     ):
         super().__init__()
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         if isinstance(data, Indexed):
             self.rows, self._fetch = data.rows, lambda rows: _fetched(data, rows)
             self.sample = self._fetch(np.arange(min(batch_size, data.rows)))
@@ -120,7 +149,7 @@ class RowFeed(Feed):
             self._fetch = lambda rows: jax.tree.map(lambda a: np.asarray(a)[rows], data)
             row_bytes = _bytes(data) / self.rows
             resident = row_bytes * self.rows <= resident_bytes
-        self.steps = -(-self.rows // batch_size)
+        self.steps = self.rows // batch_size if drop_last else -(-self.rows // batch_size)
         fitting = max(1, int(CHUNK_BYTES / max(1, row_bytes * batch_size)))
         self.piece = self.steps if resident else min(self.steps, steps_per_call or fitting)
         self._data = data if resident else None
@@ -132,7 +161,7 @@ class RowFeed(Feed):
 
     def _load(self, epoch, piece):
         at = np.arange(piece * self.piece, (piece + 1) * self.piece).clip(max=self.steps - 1)
-        order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch)
+        order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch, self.drop_last)
         where = self.placement and self.placement.batch(1)
         order = order[at]
         mask = None if mask is None else distributed.put(mask[at], where)
@@ -230,7 +259,7 @@ def _bytes(data: Any) -> int:
 def feed(
     name: str,
     data: Any,
-    batch_size: int | None,
+    batch_size: int | Batches | None,
     *,
     seed: int | None,
     resident_bytes: int,
@@ -247,11 +276,18 @@ def feed(
     """
     data = convert.as_source(data, name)
     if isinstance(data, Stream):
+        if isinstance(batch_size, Batches) and seed is not None:
+            raise ValueError(
+                f"{who}: batch_size is {batch_size} and {name} a Stream, which makes its batches "
+                "itself; expected None: cut, order and drop them where they are made."
+            )
         return StreamFeed(data, steps_per_call=steps_per_call)
     if not isinstance(data, Indexed):
         data = validate.unpacked(data, name)
     rows = data.rows if isinstance(data, Indexed) else validate.rows(data, name)
-    size = min(32, rows) if batch_size is None else batch_size
+    cut = batch_size if isinstance(batch_size, Batches) else Batches()
+    size: Any = cut.size if batch_size is cut else batch_size
+    size = min(cut.size, rows) if size is None else size
     validate.positive(who, batch_size=size)
     if parts is None:
         validate.batch_size(who, size, rows)
@@ -260,7 +296,8 @@ def feed(
     return RowFeed(
         data,
         size,
-        seed=seed,
+        seed=seed if cut.shuffle else None,
+        drop_last=cut.drop_last,
         resident_bytes=resident_bytes,
         steps_per_call=steps_per_call,
     )

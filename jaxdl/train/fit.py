@@ -19,8 +19,8 @@ from jaxdl.train import distributed, names, validate
 from jaxdl.train.callbacks import Callback
 from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.distributed import Placement
-from jaxdl.train.evaluate import eval_run, evaluated
-from jaxdl.train.feed import RESIDENT_BYTES
+from jaxdl.train.evaluate import Evaluation, eval_run, evaluated
+from jaxdl.train.feed import RESIDENT_BYTES, Batches, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.interrupt import interruptible
 from jaxdl.train.logger import Logger, logging
@@ -42,7 +42,7 @@ def fit(
     *,
     loss: str | Callable,
     optimizer: str | optax.GradientTransformation,
-    batch_size: int | None = None,
+    batch_size: int | Batches | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     eval_data: Any = None,
@@ -66,31 +66,36 @@ def fit(
     """Trains a model by mini-batches. Lecture rows D08, V03.
 
     Every epoch goes once through the rows in an order that is a pure function of (seed, epoch),
-    and takes ceil(N / batch_size) steps. The last batch is filled up and masked, so that loss and
-    metrics are means over examples; batch statistics do see the rows that fill it up. Training is
-    compiled once and evaluation once.
+    and takes ceil(N / batch_size) steps. The last batch is filled up with rows of weight 0, so that
+    loss and metrics are weighted means over examples; batch statistics do include these rows.
+    Training is compiled once and evaluation once.
 
     Args:
       model: any `Module`.
       data: `(x, y)`: x an array (N, ...) or a tuple of them for a model of several inputs, y what
-        the loss takes as target. Arrays, or what becomes arrays of numbers: lists, data frames,
-        PyTorch tensors; or rows fetched by number, `data.Indexed` or a PyTorch `Dataset`; or
-        batches in their own order, a `data.Stream`, a `DataLoader` or a Grain data set.
+        the loss takes as target. `(x, y, weight)` weighs examples, (N,), or steps of sequences,
+        (N, T), in the loss and in the metrics; see `data.weighted` for weights by class and labels
+        to ignore. Arrays, or what becomes arrays of numbers: lists, data frames, PyTorch tensors;
+        or rows fetched by number, `data.Indexed` or a PyTorch `Dataset`; or batches in their own
+        order, a `data.Stream`, a `DataLoader` or a Grain data set.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
-      batch_size: rows a step, of all devices together, at most N; None is 32, or all rows if
-        these are fewer, or a stream's own.
+      batch_size: rows a step, of all devices together, at most N; None is 32, or all rows if these
+        are fewer, or a stream's own. `Batches` drops a short last batch or keeps the rows' order.
       epochs, steps: how long to train, from where `state` stands: one of the two, or one epoch. A
         resumed run goes on to where the first would have ended.
-      eval_data: data to evaluate on after every epoch.
-      metrics: names from `metrics` or functions like the loss, in a sequence or a dict by name;
-        None takes the accuracy where y holds integer labels. On the training data they are those
-        of the outputs trained on, while the parameters change.
+      eval_data: data to evaluate on after every epoch; or an `Evaluation` of several sets, after a
+        number of steps, or with averaged parameters.
+      metrics: names from `metrics`, functions like the loss or `metrics.DatasetMetric`s, in a
+        sequence or a dict by name; None takes the accuracy where the loss is one of classes. On
+        the training data they are those of the outputs trained on, while the parameters change.
       callbacks: see `Callback`.
-      augment: `(key, x) -> x`, applied to every training batch on the device.
+      augment: `(key, x) -> x`, or `(key, x, y) -> (x, y)`, applied to every training batch on the
+        device.
       seed: of the parameters, of the steps' random numbers and of the order of the data.
-      state: a state to go on from; it is copied, not consumed. With the same seed, a run in
-        two parts is the run in one, bit for bit.
+      state: a state to go on from, of this model and optimizer; it is copied, not consumed. With
+        the same seed, a run in two parts is the run in one, bit for bit. To go on with another
+        optimizer or rate, give `state.replace(opt_state=optimizer.init(state.params))`.
       on_nonfinite: when a loss or a parameter comes out infinite or NaN: "raise" a
         `NonFiniteError`; "skip" the step, counted in the history as `skipped`, the share of the
         epoch's steps; or "stop" and return the state before it. The last two look at every
@@ -115,8 +120,9 @@ def fit(
 
     Returns:
       `(state, history)`: a new state, and `{"loss": [...], "accuracy": [...], "eval_loss": [...],
-      "seconds": [...], "compile_seconds": [...], ...}`, one number an epoch. After Ctrl-C they are
-      those of the steps taken so far; the epoch begun counts as one.
+      "seconds": [...], "compile_seconds": [...], ...}`, one number an epoch, those of an
+      `Evaluation(every=...)` one an evaluation. After Ctrl-C they are those of the steps taken so
+      far; the epoch begun counts as one.
 
     Raises:
       ValueError: an argument is not what is expected, or the checkpoints are those of another run;
@@ -141,6 +147,10 @@ def fit(
     validate.positive("fit", **{name: value for name, value in given.items() if value is not None})
     if epochs is not None and steps is not None:
         raise ValueError(f"fit: epochs is {epochs} and steps {steps}; expected one of the two.")
+    if isinstance(callbacks, Callback):
+        raise ValueError(
+            f"fit: callbacks is one {type(callbacks).__name__}; write callbacks=[...]."
+        )
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
@@ -153,21 +163,22 @@ def fit(
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
     feed = make_feed("data", data, batch_size, seed=seed, **limits)
-    measures = names.measures(metrics, feed.sample[1])
     x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
         init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
     )
-    if state is None:
-        abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
-    else:
+    abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
+    if state is not None:
+        validate.same_state("fit", state, abstract)
         abstract = state = jax.tree.map(jnp.copy, state)
     at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
-    feeds = {"data": feed}
-    if eval_data is not None:
-        parts = 1 if at is None else at.parts
-        feeds["eval_data"] = make_feed(
-            "eval_data", eval_data, feed.batch_size, seed=None, parts=parts, **limits
+    evaluation = eval_data if isinstance(eval_data, Evaluation | None) else Evaluation(eval_data)
+    measures = names.measures(metrics)
+    feeds, sets, parts = {"data": feed}, {}, 1 if at is None else at.parts
+    for name, rows in evaluation.sets.items() if evaluation else ():
+        where = "eval_data" if name == "eval" else f"eval_data {name!r}"
+        feeds[where] = sets[name] = make_feed(
+            where, rows, feed.batch_size, seed=None, parts=parts, **limits
         )
     for name, part in feeds.items():
         distributed.check_batch(f"fit: {name}", part.batch_size, at)
@@ -183,10 +194,10 @@ def fit(
     else:
         looped = steps_per_call > 1
     program = _program(step, HALTS[on_nonfinite], looped, at)
-    evaluation = None
-    if eval_data is not None:
+    evaluate = None
+    if evaluation is not None:
         run = eval_run(model, loss, measures, at)
-        evaluation = functools.partial(evaluated, run, feed=feeds["eval_data"])
+        evaluate = functools.partial(_evaluate_sets, run, evaluation, sets)
 
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints.of(checkpoint)
@@ -203,7 +214,7 @@ def fit(
                 optimizer,
                 state,
                 loss=loss,
-                metrics=measures,
+                metrics=_resolved(measures, model, loss, abstract, feed),
                 augment=augment,
                 seed=seed,
                 on_nonfinite=on_nonfinite,
@@ -234,7 +245,8 @@ def fit(
             state=state,
             step=int(state.step),
             began=began,
-            evaluate=evaluation,
+            evaluate=evaluate,
+            evaluate_every=evaluation.every if evaluation else None,
             on_nonfinite=on_nonfinite,
             calls=steps_per_call,
             report=report,
@@ -247,12 +259,33 @@ def fit(
         return run.train(last)
 
 
+def _resolved(
+    measures: names.Measures | None, model: Module, loss: Callable, state: TrainState, feed: Feed
+) -> tuple:
+    """The functions of the metrics, which a resumed run must have alike."""
+    x, y = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[:2])
+    output = validate.output(model, state.params, state.model_state, x)
+    return names.resolve(measures, loss, output, y)
+
+
+def _evaluate_sets(
+    run: Callable, evaluation: Evaluation, sets: dict[str, Feed], state: TrainState
+) -> dict[str, float]:
+    """Returns the metrics of every set, by `{set}_{metric}`."""
+    state = evaluation.prepare(state)
+    return {
+        f"{name}_{metric}": value
+        for name, feed in sets.items()
+        for metric, value in evaluated(run, state, feed).items()
+    }
+
+
 @functools.lru_cache(maxsize=32)
 def train_step(
     model: Module,
     loss: Callable,
     optimizer: optax.GradientTransformation,
-    measures: names.Measures,
+    measures: names.Measures | None,
     augment: Augment | None,
     guard: bool,
     precision: str,
@@ -262,7 +295,7 @@ def train_step(
         model,
         loss,
         optimizer,
-        metrics=dict(measures),
+        metrics=None if measures is None else dict(measures),
         augment=augment,
         guard=guard,
         precision=precision,

@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     """The batches of an epoch, or of a piece of one.
 
     Attributes:
-      data: `(x, y)`, a tree of arrays with one leading axis, over the rows.
+      data: `(x, y)` or `(x, y, weight)`, trees of arrays with one leading axis, over the rows.
       order: (steps, batch) int32, which rows make which batch; None where the data come as
         batches, with the leading axes (steps, batch).
       mask: (steps, batch) bool, true at the real rows; None where all are.
@@ -35,10 +35,18 @@ class Rows(NamedTuple):
     mask: Any
 
     def batch(self, i: Any) -> tuple:
-        """Batch i: `(x, y, mask)`."""
+        """Returns batch i, `(x, y, weight)`; the rows that fill it up have weight 0."""
         rows = i if self.order is None else self.order[i]
-        x, y = jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), self.data)
-        return x, y, None if self.mask is None else self.mask[i]
+        data = jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), self.data)
+        x, y, weight = data if len(data) == 3 else (*data, None)
+        mask = None if self.mask is None else self.mask[i]
+        if weight is None or mask is None:
+            return x, y, mask if weight is None else weight
+        return (
+            x,
+            y,
+            jnp.where(mask.reshape(-1, *[1] * (weight.ndim - 1)), weight, jnp.zeros_like(weight)),
+        )
 
     @property
     def steps(self) -> int:
@@ -46,8 +54,8 @@ class Rows(NamedTuple):
         return jax.tree.leaves(self.data if self.order is None else self.order)[0].shape[0]
 
 
-Log = dict[str, tuple[Any, Any]]
-"""The metrics of many steps: (sum, weight) pairs with a leading axis over the steps."""
+Log = dict[str, Any]
+"""The metrics of many steps: each `Mean` or `Collection` with a leading axis over the steps."""
 
 
 class Program(NamedTuple):

@@ -107,9 +107,7 @@ def train_many(
 
     chosen = settings.pop("seed")
     settings = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
-    runs = _runs(
-        model, losses.loss(loss), optimizer, names.measures(metrics, data[1]), augment, batching
-    )
+    runs = _runs(model, losses.loss(loss), optimizer, names.measures(metrics), augment, batching)
     keys = jax.vmap(jax.random.key)(jnp.asarray(chosen))
     first = jax.tree.map(lambda a: a[:batch_size], data[0])
     begin = functools.partial(runs["init"], first, keys, settings)
@@ -186,7 +184,7 @@ def _runs(
     model: Module,
     loss: Callable,
     optimizer: Optimizer,
-    measures: names.Measures,
+    measures: names.Measures | None,
     augment: Augment | None,
     batching: str,
 ) -> dict[str, Callable]:
@@ -212,7 +210,11 @@ def _runs(
     def train(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             step = make_train_step(
-                model, loss, _make(optimizer, setting), metrics=dict(measures), augment=augment
+                model,
+                loss,
+                _make(optimizer, setting),
+                metrics=None if measures is None else dict(measures),
+                augment=augment,
             )
             return loop(jax.jit(step, inline=True), None, state, Rows(data, order, mask), 0, count)[
                 :2
@@ -222,7 +224,10 @@ def _runs(
 
     @jax.jit
     def evaluate(states, rows):
-        step = jax.jit(make_eval_step(model, loss, metrics=dict(measures)), inline=True)
+        step = jax.jit(
+            make_eval_step(model, loss, metrics=None if measures is None else dict(measures)),
+            inline=True,
+        )
         return over_runs(lambda state: eval_loop(step, state, rows, rows.order.shape[0]), states)
 
     return {"init": init, "train": train, "evaluate": evaluate}

@@ -1,4 +1,4 @@
-"""Metrics as `fit` takes them: by name, or as they are. Lecture row V02."""
+"""Metrics as `fit` takes them: names and functions, resolved by the loss. Lecture row V02."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 
-from jaxdl import metrics
+from jaxdl import losses, metrics
 
 Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
-Measures = tuple[tuple[str, Callable], ...]
-"""Metrics by name; hashable, so that programs can be kept by them."""
+Measures = tuple[tuple[str, str | Callable], ...]
+"""Metrics with their names in the history; hashable, so that programs can be cached by them."""
+
+BINARY_NAMES = tuple(metrics.BINARY_METRICS)
 
 
-def measures(given: Metrics | None, y: Any = None) -> Measures:
-    """Metrics from names, functions, or a dict of either by name.
+def measures(given: Metrics | None) -> Measures | None:
+    """Returns the metrics by name, or None for those that `resolve` chooses.
 
-    None takes the accuracy where the targets y are class labels, and nothing elsewhere.
+    Raises:
+      ValueError: a metric is unknown, or has the name of the loss.
     """
     if given is None:
-        labels = hasattr(y, "dtype") and np.issubdtype(y.dtype, np.integer)
-        given = ["accuracy"] if labels else []
+        return None
     if isinstance(given, str) or callable(given):
         raise ValueError(
             f"metrics is {given!r}; expected a sequence or a dict: write metrics=[{given!r}]."
@@ -31,7 +33,36 @@ def measures(given: Metrics | None, y: Any = None) -> Measures:
         given = {_name(value): value for value in given}
     if "loss" in given:
         raise ValueError("metrics has one named 'loss', which is the loss's own; rename it.")
-    return tuple((name, metrics.metric(value)) for name, value in given.items())
+    for value in given.values():
+        metrics.metric(value)
+    return tuple(given.items())
+
+
+def resolve(
+    measures: Measures | None, loss: Callable | None, output: Any, y: Any
+) -> tuple[tuple[str, Callable], ...]:
+    """Returns the functions of the metrics, those for labels 0 and 1 where the loss is of these.
+
+    None chooses the accuracy for a loss of classes or of labels, and for integer labels of several
+    classes with a loss that is not known; nothing for a regression.
+    """
+    task = losses.task(loss)
+    shape = getattr(output, "shape", None)
+    single = shape is not None and (len(shape) == 1 or shape[-1] == 1)
+    if measures is None:
+        classes = hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.integer)
+        classes = classes and shape is not None and not single and y.shape == shape[:-1]
+        chosen = task in ("multiclass", "binary") or (task is None and classes)
+        measures = (("accuracy", "accuracy"),) if chosen else ()
+    for _, value in measures:
+        if task == "regression" and single and value in BINARY_NAMES:
+            raise ValueError(
+                f"metric {value!r} is one of classes, and the loss one of a regression; expected "
+                "such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."
+            )
+    if task is None and single:
+        task = "binary"
+    return tuple((name, metrics.metric(value, task)) for name, value in measures)
 
 
 def _name(given: str | Callable) -> str:

@@ -34,7 +34,8 @@ class Run:
       model, feed, program, callbacks: what is run.
       state: the state now; `step` is its step, on the host.
       began: the step that the whole run began at.
-      evaluate: a state's `eval_` metrics, or None.
+      evaluate: a state's metrics on the evaluation data, or None.
+      evaluate_every: steps between evaluations, or None for the ends of epochs.
       on_nonfinite: as for `fit`.
       calls: steps in a call, or None to settle it by the clock.
       report, loggers: whom to tell.
@@ -58,6 +59,7 @@ class Run:
     step: int
     began: int
     evaluate: Callable[[TrainState], dict[str, float]] | None
+    evaluate_every: int | None
     on_nonfinite: str
     calls: int | None
     report: Silent
@@ -105,7 +107,8 @@ class Run:
         if self.saved is not None:
             record = self.saved.record
             self.history = {name: list(values) for name, values in record["history"].items()}
-            self.totals, self.seconds = Totals(record["totals"]), dict(record["seconds"])
+            self.totals = Totals(record["totals"], _collected(self.saved.extra))
+            self.seconds = dict(record["seconds"])
             self.stopped, self.saved_step = record["stopped"], self.step
         self._tell("on_fit_begin")
         if self.saved is not None:
@@ -118,19 +121,24 @@ class Run:
     def _epoch(self, end: int) -> None:
         number = self.step // self.feed.steps + 1
         while self.step < end and self.stopped is None:
+            before = self.step
             self.totals.add(self._call(end))
             self.report.steps(number, self.step - (number - 1) * self.feed.steps, self.feed.steps)
+            # The first call compiles and may take no step.
+            if self.evaluate_every and self.step > before and not self.step % self.evaluate_every:
+                self._evaluate_within(number)
             if self.step < end and (self.signal or self._due):
                 self._save()  # with the totals of the epoch begun
         if self.signal == signal.SIGTERM and self.step < end:
             return
         row, seconds = self.totals.means(), self.seconds
         self.totals, self.seconds = Totals(), dict(NONE_SPENT)
-        if self.evaluate is not None:
-            row |= {f"eval_{name}": value for name, value in self.evaluate(self.state).items()}
+        evaluate = None if self.evaluate_every else self.evaluate
+        if evaluate is not None:
+            row |= evaluate(self.state)
         row |= seconds
         self._record(row)
-        if self.evaluate is not None:
+        if evaluate is not None:
             row |= self._tell("on_eval_end")
         row |= self._tell("on_epoch_end")
         self.report.epoch(number, row)
@@ -139,13 +147,25 @@ class Run:
         if self._due:
             self._save()
 
+    def _evaluate_within(self, number: int) -> None:
+        """Evaluates after a number of steps, wherever the epoch is."""
+        assert self.evaluate is not None
+        row = self.evaluate(self.state)
+        self._record({"eval_step": self.step} | row)
+        row |= self._tell("on_eval_end")
+        values = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        self.report.say(f"step {self.step} (epoch {number})  {values}")
+        for logger in self.loggers:
+            logger.log(self.step, row)
+
     def _call(self, end: int) -> Log:
         """One call of the program, of as many steps as keep the pace."""
         compiling = self.pace is None
         # A loop of no steps compiles like any other.
         wanted = self.pace if self.pace is not None else int(not self.program.looped)
-        every = self.checkpoints and self.checkpoints.every
-        stop = min(end, (self.step // every + 1) * every) if every else end
+        stop = end
+        for every in (self.checkpoints and self.checkpoints.every, self.evaluate_every):
+            stop = min(stop, (self.step // every + 1) * every) if every else stop
         began = time.perf_counter()
         rows, first, count = self.feed.at(self.step, min(wanted, stop - self.step))
         self.state, wait = self.program.run(self.state, rows, first, count)
@@ -194,7 +214,10 @@ class Run:
             "seconds": self.seconds,
             "stopped": None if self.signal else self.stopped,
         }
-        extra = {str(i): callback.saved() for i, callback in enumerate(self.callbacks)}
+        extra: dict[str, Any] = {str(i): c.saved() for i, c in enumerate(self.callbacks)}
+        extra["totals"] = {
+            name: dict(enumerate(arrays)) for name, arrays in self.totals.collected.items()
+        }
         self.checkpoints.save(self.state, record, extra)
         self.saved_step = self.step
 
@@ -213,3 +236,13 @@ class Run:
                 self._record(dict(answer))
                 added |= answer
         return added
+
+
+def _collected(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """What the metrics of a whole data set had read, by the paths of a checkpoint."""
+    arrays: dict[str, dict[int, Any]] = {}
+    for path, leaf in extra.items():
+        if path.startswith("totals/"):
+            name, i = path.removeprefix("totals/").rsplit("/", 1)
+            arrays.setdefault(name, {})[int(i)] = leaf
+    return {name: tuple(parts[i] for i in sorted(parts)) for name, parts in arrays.items()}

@@ -1,23 +1,28 @@
 """One step of training, and one of evaluation, as pure functions over a state and a batch.
 
 All the mathematics of training is here: `fit` only calls the step, many times. For a batch of n
-real rows with losses l_1 .. l_n the step descends L = (l_1 + ... + l_n) / n. A metric is a pair
-(sum, weight), so that those of batches of different sizes add up to the mean over the data.
+examples with losses l_i and weights w_i the step descends L = sum_i w_i l_i / sum_i w_i. A metric
+is a pair (sum, weight), so that those of batches add up to the mean over the data.
 Lecture rows D03, D08.
 """
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdl import losses, optim
+from jaxdl._jaxpr import Literal
 from jaxdl.core import Module, check_model
-from jaxdl.metrics import Mean, mean
+from jaxdl.losses import match_weight
+from jaxdl.metrics import DatasetMetric, Mean, mean
 from jaxdl.train import names
 from jaxdl.train.precision import DTYPES, lowered, raised
 from jaxdl.train.state import TrainState
@@ -25,9 +30,10 @@ from jaxdl.train.state import TrainState
 __all__ = ["make_eval_step", "make_train_step"]
 
 Batch = tuple[Any, ...]
-"""`(x, y)` or `(x, y, mask)`; x is an array, or a tuple of arrays for a model of several inputs;
-mask is (N,) bool, true at the real rows, or None."""
-Augment = Callable[[jax.Array, Any], Any]
+"""`(x, y)` or `(x, y, weight)`; x is an array, or a tuple of arrays for a model of several inputs;
+weight is (N,) or (N, T), floats or bools over leading axes of the loss's values, or None."""
+Augment = Callable[..., Any]
+"""`(key, x) -> x`, or `(key, x, y) -> (x, y)`."""
 
 
 def make_train_step(
@@ -35,7 +41,7 @@ def make_train_step(
     loss: str | Callable,
     optimizer: str | optax.GradientTransformation,
     *,
-    metrics: names.Metrics = (),
+    metrics: names.Metrics | None = (),
     augment: Augment | None = None,
     guard: bool = False,
     precision: str = "float32",
@@ -46,9 +52,10 @@ def make_train_step(
       model: any `Module`.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
-      metrics: functions like `loss` or names from `metrics`, in a sequence, or a dict by name.
-        They see the output that the loss sees.
-      augment: `(key, x) -> x`, applied to the batch before the model.
+      metrics: names from `metrics`, functions like `loss` or `metrics.DatasetMetric`s, in a
+        sequence, or a dict by name, computed from the output that the loss takes. None chooses the
+        accuracy where the loss is one of classes.
+      augment: `(key, x) -> x`, or `(key, x, y) -> (x, y)`, applied to the batch before the model.
       guard: whether a step whose loss, parameters or model state come out infinite or NaN leaves
         params, model_state and opt_state as they were. `step` counts it all the same, since the
         batch is spent; the metrics gain `skipped`.
@@ -58,11 +65,12 @@ def make_train_step(
         overflowed are left out as `guard` leaves them out, and counted as `skipped`.
 
     Returns:
-      The step. Its metrics are `{"loss": (sum, weight), ...}`, float32 sums over the real rows.
+      The step. Its metrics are `{"loss": (sum, weight), ...}`, float32 sums over the examples, and
+      a `metrics.Collection` for each `DatasetMetric`.
 
     Raises:
-      ValueError: a name is unknown; in the step, the loss is not per example, or the state has no
-        loss scale.
+      ValueError: a name is unknown; in the step, the loss or a metric is not per example or
+        broadcasts output and target, the weights do not fit, or the state has no loss scale.
     """
     check_model("make_train_step", model)
     if precision not in DTYPES:
@@ -71,13 +79,14 @@ def make_train_step(
         )
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     measures = names.measures(metrics)
+    augment = None if augment is None else _on_pairs(augment)
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state, batch):
-        x, y, mask = batch if len(batch) == 3 else (*batch, None)
+        x, y, weight = batch if len(batch) == 3 else (*batch, None)
         key, augment_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if augment is not None:
-            x = augment(augment_key, x)
+            x, y = augment(augment_key, x, y)
 
         scale = state.loss_scale
         if (scale is None) == (precision == "float16"):
@@ -95,31 +104,36 @@ def make_train_step(
                 key=key,
             )
             output = raised(output, precision)
-            cost = _mean(loss_fn(output, y), mask, "loss", x)
-            value = cost.value if scale is None else cost.value * scale.value
-            return value, (cost, output, model_state)
+            cost = _mean("loss", loss_fn, output, y, weight)
+            # A batch without weight has loss and gradient 0.
+            value = cost.sum / jnp.where(cost.weight == 0, 1, cost.weight)
+            scaled = value if scale is None else value * scale.value
+            return scaled, (value, cost, output, model_state)
 
-        gradient, (cost, output, model_state) = jax.grad(objective, has_aux=True)(state.params)
+        gradient, (value, cost, output, model_state) = jax.grad(objective, has_aux=True)(
+            state.params
+        )
         if scale is not None:
             gradient = jax.tree.map(lambda g: g / scale.value, gradient)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
-            updates, opt_state = update(gradient, state.opt_state, state.params, value=cost.value)
+            updates, opt_state = update(gradient, state.opt_state, state.params, value=value)
             params = optax.apply_updates(state.params, updates)
         new = state.replace(
             params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )
-        means = {"loss": cost} | _measure(measures, output, y, mask, x)
+        functions = names.resolve(measures, loss_fn, output, y)
+        means = {"loss": cost} | _measure(functions, output, y, weight)
         if scale is not None:
             finite = all_finite(gradient)
-            new, means = _guarded(state, new, jnp.where(finite, cost.value, jnp.nan), means)
+            new, means = _guarded(state, new, jnp.where(finite, value, jnp.nan), means)
             return new.replace(loss_scale=scale.adjusted(finite)), means
-        return _guarded(state, new, cost.value, means) if guard else (new, means)
+        return _guarded(state, new, value, means) if guard else (new, means)
 
     return step
 
 
 def make_eval_step(
-    model: Module, loss: str | Callable | None, *, metrics: names.Metrics = ()
+    model: Module, loss: str | Callable | None, *, metrics: names.Metrics | None = ()
 ) -> Callable[[TrainState, Batch], dict[str, Mean]]:
     """A pure function `step(state, batch) -> metrics`, with dropout off and statistics fixed.
 
@@ -134,13 +148,15 @@ def make_eval_step(
     """
     check_model("make_eval_step", model)
     measures = names.measures(metrics)
-    if loss is not None:
-        measures = (("loss", losses.loss(loss)), *measures)
+    loss_fn = None if loss is None else losses.loss(loss)
 
     def step(state, batch):
-        x, y, mask = batch if len(batch) == 3 else (*batch, None)
+        x, y, weight = batch if len(batch) == 3 else (*batch, None)
         output, _ = model.apply(state.params, state.model_state, *inputs(x))
-        return _measure(measures, output, y, mask, x)
+        functions = names.resolve(measures, loss_fn, output, y)
+        if loss_fn is not None:
+            functions = (("loss", loss_fn), *functions)
+        return _measure(functions, output, y, weight)
 
     return step
 
@@ -150,22 +166,95 @@ def inputs(x: Any) -> tuple:
     return x if isinstance(x, tuple) else (x,)
 
 
-def _mean(values: jax.Array, mask: jax.Array | None, name: str, x: Any) -> Mean:
-    """The mean of (N, ...) values over the real rows, in the making."""
-    n = jax.tree.leaves(x)[0].shape[0]
-    if values.shape[:1] != (n,):
-        raise ValueError(
-            f"{name} gives {values.dtype}{list(values.shape)} for a batch of {n}; expected one "
-            f"value or more per example, ({n}, ...): leave the reduction to the step."
-        )
-    wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
-    return mean(values.astype(wide), mask)
+def _on_pairs(augment: Augment) -> Augment:
+    """Returns `(key, x, y) -> (x, y)` of an augmentation of x alone or of both."""
+    try:
+        parameters = inspect.signature(augment).parameters.values()
+    except (TypeError, ValueError):  # a built-in function
+        parameters = ()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    if len(required) < 3:
+        return lambda key, x, y: (augment(key, x), y)
+
+    def pairs(key, x, y):
+        result = augment(key, x, y)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise ValueError(
+                f"augment(key, x, y) returns {type(result).__name__}; expected the pair (x, y)."
+            )
+        return result
+
+    return pairs
 
 
 def _measure(
-    measures: Sequence[tuple[str, Callable]], output: Any, y: Any, mask: Any, x: Any
-) -> dict[str, Mean]:
-    return {name: _mean(f(output, y), mask, name, x) for name, f in measures}
+    functions: Sequence[tuple[str, Callable]], output: Any, y: Any, weight: Any
+) -> dict[str, Any]:
+    return {
+        name: f.collect(output, y, weight)
+        if isinstance(f, DatasetMetric)
+        else _mean(name, f, output, y, weight)
+        for name, f in functions
+    }
+
+
+def _mean(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None) -> Mean:
+    """Sums the weighted values of a loss or a metric over a batch."""
+    values = f(output, y)
+    n = jax.tree.leaves(output)[0].shape[0]
+    if jnp.shape(values)[:1] != (n,):
+        raise ValueError(
+            f"{name} gives {values.dtype}{list(jnp.shape(values))} for a batch of {n}; expected "
+            f"one value or more per example, ({n}, ...): leave the reduction to the step."
+        )
+    check_broadcast(name, f, output, y, values)
+    if weight is not None:
+        weight = match_weight("weight", weight, values)
+    wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
+    return mean(values.astype(wide), weight)
+
+
+def check_broadcast(name: str, f: Callable, output: Any, y: Any, values: Any) -> None:
+    """Raises if a loss or a metric broadcasts output and target against each other.
+
+    Of (N, 1) and (N,) NumPy's rules make (N, N): every output against every target.
+
+    Raises:
+      ValueError: the values have the broadcast shape, or the function accepts an output and a
+        target of different numbers of rows.
+    """
+    shapes = [part.shape for part in (output, y) if hasattr(part, "shape")]
+    broadcast = False
+    if len(shapes) == 2 and shapes[0] != shapes[1]:
+        with contextlib.suppress(ValueError):  # shapes that do not broadcast
+            broadcast = values.shape == np.broadcast_shapes(*shapes)
+    if broadcast or _accepts_other_rows(f, output, y):
+        raise ValueError(
+            f"{name} broadcasts the output {_shapes(output)} and the target {_shapes(y)} against "
+            "each other; expected pairs of the same shape: add or drop an axis of 1 of the target, "
+            "y[:, None] or y[:, 0]."
+        )
+
+
+def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
+    """Whether f runs where output and target differ in rows, and reads both."""
+
+    def resized(tree, rows):
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree)
+
+    try:
+        traced = jax.make_jaxpr(f)(resized(output, 5), resized(y, 7)).jaxpr
+    except Exception:  # whatever the function raises, it refuses them
+        return False
+    read = {v for equation in traced.eqns for v in equation.invars if not isinstance(v, Literal)}
+    outputs = len(jax.tree.leaves(output))
+    parts = traced.invars[:outputs], traced.invars[outputs:]
+    return not any(read.isdisjoint(part) for part in parts)
+
+
+def _shapes(tree: Any) -> str:
+    return " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def _guarded(

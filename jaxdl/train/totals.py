@@ -1,11 +1,13 @@
-"""Means of metrics over an epoch, added up so that it does not show where a run was cut."""
+"""Metrics over an epoch, added up so that it does not show where a run was cut."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from jaxdl.metrics import Collection
 from jaxdl.train.loop import Log
 
 
@@ -17,24 +19,49 @@ class Totals:
 
     Args:
       sums: `{"loss": (sum, weight), ...}` to go on from.
+      collected: `{"auc": (weight, value, ...), ...}` to go on from.
     """
 
-    def __init__(self, sums: Mapping[str, tuple[float, float]] | None = None):
+    def __init__(
+        self,
+        sums: Mapping[str, tuple[float, float]] | None = None,
+        collected: Mapping[str, tuple[np.ndarray, ...]] | None = None,
+    ):
         self.sums = {name: (float(a), float(b)) for name, (a, b) in (sums or {}).items()}
+        self._arrays = {name: [tuple(arrays)] for name, arrays in (collected or {}).items()}
+        self._collections: dict[str, Collection] = {}
 
     def add(self, log: Log) -> None:
-        """The (sum, weight) pairs of more steps."""
-        for name, pair in log.items():
+        """Adds the metrics of more steps."""
+        for name, item in log.items():
+            if isinstance(item, Collection):
+                self._collections[name] = item
+                arrays = tuple(np.asarray(a) for a in (item.weight, *item.values))
+                axes = arrays[0].ndim
+                flat = tuple(a.reshape(-1, *a.shape[axes:]) for a in arrays)
+                self._arrays.setdefault(name, []).append(flat)
+                continue
             before = self.sums.get(name, (0.0, 0.0))
             total, weight = (
-                _run(start, values) for start, values in zip(before, pair, strict=True)
+                _run(start, values) for start, values in zip(before, item, strict=True)
             )
             self.sums[name] = total, weight
 
+    @property
+    def collected(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """What the metrics of a data set have read so far: `{"auc": (weight, value, ...)}`."""
+        return {
+            name: tuple(np.concatenate(parts) for parts in zip(*arrays, strict=True))
+            for name, arrays in self._arrays.items()
+        }
+
     def means(self) -> dict[str, float]:
-        """sum / weight, the loss first; NaN where there is no weight."""
-        names = sorted(self.sums, key=lambda name: name != "loss")
-        return {name: _share(*self.sums[name]) for name in names}
+        """Returns each metric over the steps, the loss first; NaN where there is no weight."""
+        values: dict[str, Any] = {name: _share(*pair) for name, pair in self.sums.items()}
+        for name, (weight, *arrays) in self.collected.items():
+            compute = self._collections[name].compute
+            values[name] = Collection(tuple(arrays), weight, compute).value  # type: ignore[arg-type]
+        return dict(sorted(values.items(), key=lambda item: item[0] != "loss"))
 
 
 def _run(start: float, values) -> float:

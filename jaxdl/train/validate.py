@@ -7,6 +7,7 @@ and how to mend it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import losses
+from jaxdl import losses, tree
+from jaxdl._jaxpr import last_function, traced
 from jaxdl.core import Module
 from jaxdl.data import convert
+from jaxdl.train.checkpoint_format import differences
+from jaxdl.train.checkpoint_format import spec as described
+from jaxdl.train.state import TrainState
 from jaxdl.train.step import inputs
 
 
@@ -51,12 +56,16 @@ def choice(who: str, name: str, value: Any, known: tuple) -> None:
         raise ValueError(f"{who}: {name} is {value!r}; expected one of {known}.")
 
 
-def unpacked(data: Any, name: str) -> tuple[Any, Any]:
-    """`(x, y)` as arrays."""
-    if not (isinstance(data, tuple | list) and len(data) == 2):
+def unpacked(data: Any, name: str) -> tuple[Any, ...]:
+    """Returns `(x, y)` or `(x, y, weight)` as arrays."""
+    if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
         raise ValueError(convert.expected_pair(data, name))
-    x, y = (convert.as_arrays(part, f"{name}: {at}") for at, part in zip("xy", data, strict=True))
-    return x, y
+    parts = [part for part in data if part is not None]
+    labels = ("x", "y", "weight")
+    return tuple(
+        convert.as_arrays(part, f"{name}: {label}")
+        for label, part in zip(labels, parts, strict=False)
+    )
 
 
 def rows(data: Any, name: str) -> int:
@@ -75,6 +84,31 @@ def rows(data: Any, name: str) -> int:
     return lengths[0]
 
 
+def same_state(who: str, given: Any, expected: Any) -> None:
+    """A state has the arrays of this model and optimizer.
+
+    Args:
+      given: the state.
+      expected: the first state of the run, as shapes.
+    """
+    if not isinstance(given, TrainState):
+        raise ValueError(
+            f"{who}: state is a {type(given).__name__}; expected a train.TrainState: parameters "
+            "alone begin a run by train.init_state(model, optimizer, key, x).replace(params=...)."
+        )
+    flat = [tree.flatten(part) for part in (given, expected)]
+    wrong = differences(*({p: described(leaf) for p, leaf in part.items()} for part in flat))
+    if not wrong:
+        return
+    fix = "expected a state of this model, for inputs of this shape"
+    if all(text.startswith("opt_state") for text in wrong):
+        fix = (
+            "it is another optimizer's: to go on with this one give "
+            "state.replace(opt_state=optimizer.init(state.params))"
+        )
+    raise ValueError(f"{who}: state differs from the run's: {'; '.join(wrong[:8])}; {fix}.")
+
+
 def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     """`make()`, or its error with the input's shape."""
     try:
@@ -90,50 +124,109 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
         ) from error
 
 
+def output(model: Module, params: Any, model_state: Any, x: Any) -> Any:
+    """Returns the shapes of the model's output for inputs of these shapes."""
+    return taken(
+        model,
+        x,
+        lambda: jax.eval_shape(
+            lambda p, s, x: model.apply(p, s, *inputs(x))[0], params, model_state, x
+        ),
+    )
+
+
+def _logits(model: Module, params: Any, model_state: Any, x: Any, task: str, name: str) -> None:
+    """Warns where a loss of logits is given probabilities, with which it trains badly."""
+    forward = lambda p, s, x: model.apply(p, s, *inputs(x))[0]  # noqa: E731
+    function = last_function(traced(forward, params, model_state, x)[0].jaxpr)
+    if function == "sigmoid" or (function == "softmax" and task == "multiclass"):
+        warnings.warn(
+            f"{name}: the model ends in a {function}, and the loss takes logits; leave the "
+            f"{function} out of the model, and apply it to the predictions.",
+            stacklevel=4,
+        )
+
+
 def batch(
     model: Module,
     params: Any,
     model_state: Any,
-    data: tuple[Any, Any],
+    data: tuple[Any, ...],
     loss: str | Callable | None,
     name: str,
 ) -> None:
     """The model takes x, the loss takes its output and y, and the values are in their ranges."""
-    x, y = data
+    x, y, weight = data if len(data) == 3 else (*data, None)
+    if weight is not None:
+        _weights(weight, y, name)
     for at, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
             convert.check_range(leaf, f"{name}: {at}")
-    xs, ys = (jax.tree.map(spec, part) for part in data)
-    output = taken(
-        model,
-        x,
-        lambda: jax.eval_shape(
-            lambda p, s, x: model.apply(p, s, *inputs(x))[0], params, model_state, xs
-        ),
-    )
-    if hasattr(output, "shape") and hasattr(y, "dtype"):
-        _classes(output, y, f"{name}: y")
+    xs, ys = (jax.tree.map(spec, part) for part in (x, y))
+    predicted = output(model, params, model_state, xs)
+    task = losses.task(loss) if callable(loss) else None
+    if task in ("multiclass", "binary") and loss is not losses.hinge:
+        _logits(model, params, model_state, xs, task, name)
+    if hasattr(predicted, "shape") and hasattr(y, "dtype"):
+        counted = y
+        if weight is not None and weight.shape == y.shape[: weight.ndim]:
+            counted = np.asarray(y)[np.asarray(weight) != 0]
+        if task == "binary":
+            _binary(counted, f"{name}: y")
+        elif y.shape == predicted.shape[:-1]:
+            _classes(predicted.shape[-1], counted, f"{name}: y")
     if loss is None:
         return
     try:
-        jax.eval_shape(losses.loss(loss), output, ys)
+        jax.eval_shape(losses.loss(loss), predicted, ys)
     except (AttributeError, TypeError, ValueError) as error:
+        given = f"the output {_show(predicted)} with y {_show(y)}"
+        raise ValueError(f"{name}: the loss does not take {given}: {error}") from error
+
+
+def _weights(weight: Any, y: Any, name: str) -> None:
+    """Weights are numbers of at least 0, with one row an example, and not all 0."""
+    rows = jax.tree.leaves(y)[0].shape[0]
+    if (
+        not hasattr(weight, "dtype")
+        or weight.shape[:1] != (rows,)
+        or weight.dtype.kind not in "biuf"
+    ):
+        given = f"{weight.dtype}{list(weight.shape)}" if hasattr(weight, "dtype") else repr(weight)
         raise ValueError(
-            f"{name}: the loss does not take the output {_show(output)} with y {_show(y)}: {error}"
-        ) from error
+            f"{name}: weight is {given}; expected floats or bools with one row for each of the "
+            f"{rows} examples: (N,), or (N, T) for the steps of sequences."
+        )
+    numbers = np.asarray(weight, np.float64)
+    if not np.isfinite(numbers).all() or numbers.min() < 0 or not numbers.any():
+        raise ValueError(
+            f"{name}: weights lie in {numbers.min():g} .. {numbers.max():g}; expected finite "
+            "numbers of at least 0, some of them above."
+        )
 
 
-def _classes(output: Any, y: Any, name: str) -> None:
-    """Integer labels are in 0 .. C - 1; the rest of what y may be is the loss's to refuse."""
-    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != output.shape[:-1]:
+def _binary(y: Any, name: str) -> None:
+    """Targets of independent labels are in [0, 1]."""
+    if y.size and not 0 <= y.min() <= y.max() <= 1:
+        raise ValueError(
+            f"{name} holds labels from {y.min()} to {y.max()}, and the loss takes 0 or 1 for each "
+            "output; expected labels in [0, 1]: for -1 and 1 give (y + 1) / 2, for classes give "
+            "the model an output for each and loss='cross_entropy'."
+        )
+
+
+def _classes(classes: int, y: Any, name: str) -> None:
+    """Integer labels are in 0 .. C - 1; other targets are checked by the loss."""
+    if not jnp.issubdtype(y.dtype, jnp.integer) or not y.size:
         return
-    low, high, classes = int(y.min()), int(y.max()), output.shape[-1]
+    low, high = int(y.min()), int(y.max())
     if classes > 1 and (low < 0 or high >= classes):
         raise ValueError(
             f"{name} holds labels from {low} to {high}, and the model has {classes} outputs; "
-            f"expected labels in 0 .. {classes - 1}: number the classes from 0, drop the rows "
-            "without a label, or give the model more outputs. If y is no label, pass check=False."
+            f"expected labels in 0 .. {classes - 1}: number the classes from 0, give those without "
+            f"a label weight 0 by data.weighted(x, y, ignore_index={low if low < 0 else high}), or "
+            "give the model more outputs. If y is no label, pass check=False."
         )
 
 

@@ -11,7 +11,7 @@ from tests.train import toy
 
 @pytest.mark.parametrize(
     "monitor, expected",
-    [("eval_loss", [1, 3]), ("eval_accuracy", [1, 2, 4]), ("eval_top_5", [1, 2, 4])],
+    [("eval_loss", [1, 3]), ("eval_accuracy", [1, 2, 4]), ("eval_top5", [1, 2, 4])],
 )
 def test_save_calls_where_the_best_so_far_is_surpassed(monitor, expected):
     kept, values = [], (0.5, 0.7, 0.4, 0.9)

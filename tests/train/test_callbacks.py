@@ -169,7 +169,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="monitor is 'eval_loss'; .*Give fit eval_data="):
         fit(callbacks=[train.EarlyStopping()])
     with pytest.raises(ValueError, match="did you mean 'accuracy'"):
-        fit(callbacks=[train.Save(print, when="best", monitor="acuracy")])
+        fit(callbacks=[train.Save(print, when="best", monitor="acuracy", mode="max")])
     with pytest.raises(ValueError, match="LRLogger: .*pass the schedule"):
         fit(callbacks=[train.LRLogger()])
     with pytest.raises(ValueError, match="callbacks.*train.Callback"):

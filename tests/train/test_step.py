@@ -77,13 +77,13 @@ def test_a_mask_covers_all_values_of_an_example():
 
 
 def test_metrics_of_batches_add_up():
-    step = jax.jit(make_eval_step(MODEL, "cross_entropy", metrics=["accuracy", "top_3"]))
+    step = jax.jit(make_eval_step(MODEL, "cross_entropy", metrics=["accuracy", "top3"]))
     whole = step(start(), (X, Y))
     parts = [step(start(), (X[i : i + 25], Y[i : i + 25])) for i in (0, 25)]
     total = jax.tree.map(lambda a, b: np.asarray(a) + np.asarray(b), *parts)
     chex.assert_trees_all_close(total, whole, rtol=1e-6)
-    assert set(whole) == {"loss", "accuracy", "top_3"}
-    assert whole["top_3"].sum == len(Y)
+    assert set(whole) == {"loss", "accuracy", "top3"}
+    assert whole["top3"].sum == len(Y)
 
 
 def test_random_numbers_hang_on_the_step_and_nothing_else():

@@ -22,15 +22,17 @@ def fit(data=(X, Y), model=MODEL, **options):
 
 
 DATA = {
-    "not a pair": (X, "data is ndarray; expected a pair"),
-    "three parts": ((X, Y, Y), "data is 3 parts; expected a pair"),
+    "not a pair": (X, r"data is ndarray; expected \(x, y\)"),
+    "four parts": ((X, Y, Y, Y), "data is 4 parts; expected"),
+    "weights below 0": ((X, Y, -np.ones(50)), r"weights lie in -1 .. -1"),
+    "weights of letters": ((X, Y, np.full(50, "a")), "weight holds strings"),
     "empty": ((X[:0], Y[:0]), "data is empty, 0 rows.*filtered away"),
     "lengths": ((X, Y[:-1]), "arrays of 50, 49 rows"),
     "a number": ((X, np.float32(1)), "holds a single number"),
     "label too large": ((X, Y + 1), "labels from 1 to 3, and the model has 3 outputs.*0 .. 2"),
     "label -1": (
         (X, np.where(Y == 1, -1, Y)),
-        "labels from -1 to 2.*drop the rows without a label",
+        "labels from -1 to 2.*ignore_index=-1",
     ),
     "one-hot of more classes": (
         (X, np.eye(4)[Y]),
@@ -90,9 +92,10 @@ def test_arguments(options, words):
 
 def test_a_wrong_shape_is_named():
     state, _ = fit(steps=1)
-    with pytest.raises(
-        ValueError, match=r"does not take x, float32\[50, 5\].*kernel float32\[4, 8\]"
-    ):
+    wrong = (
+        r"state differs from the run's: params/dense_0/kernel was float32\[4,8\], is float32\[5,8\]"
+    )
+    with pytest.raises(ValueError, match=wrong):
         fit((np.zeros((50, 5), np.float32), Y), state=state)
     with pytest.raises(ValueError, match=r"eval_data|float32\[50, 5\]"):
         fit(eval_data=(np.zeros((50, 5), np.float32), Y))
