@@ -55,7 +55,8 @@ def read_wav(path: str | os.PathLike, *, limit: int = 64 * 2**20) -> tuple[np.nd
         samples = samples.astype(np.float32) / 128 - 1
     elif samples.dtype.kind == "i":
         samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
-    samples = samples.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite numbers are refused below
+        samples = samples.astype(np.float32)
     if rate < 1 or not np.all(np.isfinite(samples)):
         raise ValueError(
             f"{path.name}: a rate of {rate} Hz, and {np.sum(~np.isfinite(samples))} samples that "

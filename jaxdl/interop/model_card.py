@@ -12,6 +12,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 __all__ = ["write_model_card"]
 
 
@@ -42,14 +44,34 @@ def write_model_card(
       The file's path.
 
     Raises:
-      ValueError: the name is empty or of several lines; the history holds nothing.
+      ValueError: an argument is not what is expected; the history holds no finite numbers.
     """
+    texts = {"name": name, "description": description, "limits": limits, "license": license}
+    for argument, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(
+                f"write_model_card: {argument} is a {type(text).__name__}; expected a string."
+            )
     if not name.strip() or len(name.splitlines()) > 1:
         raise ValueError(f"write_model_card: name is {name!r}; expected one line of text.")
+    if isinstance(datasets, str):
+        raise ValueError(
+            f"write_model_card: datasets is {datasets!r}; expected several names: [{datasets!r}]."
+        )
+    if not isinstance(history, Mapping):
+        raise ValueError(
+            f"write_model_card: history is a {type(history).__name__}; expected the second value "
+            "that fit returns: state, history = train.fit(...)."
+        )
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"write_model_card: config is a {type(config).__name__}; expected a dict, such as "
+            "{'optimizer': 'sgd(0.1)', 'batch_size': 100}."
+        )
     results = {
-        metric: values[-1]
+        metric: _number(metric, values)
         for metric, values in history.items()
-        if values and not metric.endswith("seconds")
+        if np.size(values) and not metric.endswith("seconds")
     }
     if not results:
         raise ValueError("write_model_card: history holds no numbers; expected the one of a fit.")
@@ -88,6 +110,17 @@ def write_model_card(
         "utf-8",
     )
     return target
+
+
+def _number(metric: str, values: Any) -> float:
+    """The last of a metric's values."""
+    value = np.asarray(values)[-1] if np.ndim(values) == 1 else values
+    if not isinstance(value, np.number) or not np.isfinite(value):
+        raise ValueError(
+            f"write_model_card: the last value of {metric} is {value!r}; expected a finite number "
+            "for each epoch of one run."
+        )
+    return float(value)
 
 
 def _cell(value: Any) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import jax
@@ -38,10 +38,23 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
       state: the model's state.
 
     Raises:
-      ValueError: a name holds "/", or a leaf is no array of numbers, such as a PRNG key.
+      ValueError: `params` or `state` is no dict, a name holds "/", or a leaf is no array of
+        numbers, such as a PRNG key.
     """
     from safetensors import numpy as safetensors
 
+    if hasattr(params, "model_state"):
+        raise ValueError(
+            "save_weights: params is a TrainState; expected its parameters and state: "
+            "save_weights(path, state.params, state.model_state). A whole run is saved by "
+            "fit(checkpoint=)."
+        )
+    for name, part in (("params", params), ("state", {} if state is None else state)):
+        if not isinstance(part, Mapping):
+            raise ValueError(
+                f"save_weights: {name} is a {type(part).__name__}; expected a nested dict of "
+                "arrays, as jaxdl.init returns it."
+            )
     paths = {}
     for top, part in (("params", params), ("state", state or {})):
         for keys, leaf in jax.tree_util.tree_leaves_with_path(part):
@@ -69,6 +82,10 @@ def whole_file(target: pathlib.Path) -> Iterator[IO[bytes]]:
 
 
 def _plain(leaf: Any, name: str) -> np.ndarray:
+    if not hasattr(leaf, "dtype"):
+        raise ValueError(
+            f"save_weights: {name} is a {type(leaf).__name__}; expected an array: np.asarray(x)."
+        )
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended):
         raise ValueError(
             f"save_weights: {name} is {leaf.dtype}; expected numbers: store jax.random.key_data."
@@ -92,12 +109,22 @@ def load_weights(
       `(params, state)`, nested dicts of arrays.
 
     Raises:
-      ValueError: the file is damaged or no safetensors file; or it holds other arrays than
-        expected, all of which are listed.
+      ValueError: `like` is no pair; the file is damaged or no safetensors file; or it holds other
+        arrays than expected, all of which are listed.
       FileNotFoundError: there is no such file.
     """
     from safetensors import SafetensorError, safe_open
 
+    if hasattr(like, "model_state"):
+        raise ValueError(
+            "load_weights: like is a TrainState; expected like=(state.params, state.model_state)."
+        )
+    pair = isinstance(like, tuple | list) and len(like) == 2
+    if like is not None and not (pair and all(isinstance(part, Mapping) for part in like)):
+        raise ValueError(
+            f"load_weights: like is a {type(like).__name__}; expected a pair of dicts: "
+            "like=(params, state), with {} for a model without state."
+        )
     names = _header(pathlib.Path(path))
     try:
         with safe_open(path, framework="numpy") as file:

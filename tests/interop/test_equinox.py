@@ -135,15 +135,6 @@ def test_fit_trains_it_and_saliency_explains_it():
     chex.assert_trees_all_close(saliency, np.abs(expected), atol=1e-5)
 
 
-def test_a_run_with_statistics_resumes(tmp_path):
-    options = dict(loss="cross_entropy", optimizer=optax.sgd(0.1), batch_size=3, verbose=0)
-    whole, _ = train.fit(MODEL, (X, Y), steps=4, **options)
-    train.fit(MODEL, (X, Y), steps=3, checkpoint=tmp_path, **options)
-    parts, _ = train.fit(MODEL, (X, Y), steps=4, checkpoint=tmp_path, **options)
-    chex.assert_trees_all_equal(parts.params, whole.params)
-    chex.assert_trees_all_equal(parts.model_state, whole.model_state)
-
-
 def test_bad_arguments(trees):
     params, state = trees
     network, inner = eqx.nn.make_with_state(Net)(jax.random.key(0))

@@ -139,3 +139,35 @@ def test_a_name_cannot_break_out_of_its_place(tmp_path):
         write_model_card(
             tmp_path, "x", {"seconds": [1.0]}, config={}, description="", limits="", license="mit"
         )
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"history": (None, {"loss": [1.0]})}, "history is a tuple; .*state, history = train.fit"),
+        ({"history": {"loss": [1.0, np.nan]}}, "last value of loss is .*nan.*; expected a finite"),
+        ({"history": {"loss": np.ones((2, 3))}}, "each epoch of one run"),
+        ({"config": "adam"}, "config is a str; expected a dict"),
+        ({"datasets": "iris"}, r"datasets is 'iris'; expected several names: \['iris'\]"),
+        ({"license": None}, "license is a NoneType; expected a string"),
+        ({"name": 3}, "name is a int; expected a string"),
+    ],
+)
+def test_a_card_of_wrong_kinds(tmp_path, change, words):
+    good = dict(config={}, description="", limits="", license="mit", name="x", history=HISTORY)
+    with pytest.raises(ValueError, match=words):
+        write_model_card(tmp_path, **(good | change))
+
+
+def test_an_export_of_wrong_kinds(tmp_path, key):
+    x = DATA[0]
+    model, _ = KINDS["mlp"]
+    state = train.init_state(model, optax.sgd(0.1), key, x)
+    for arguments, words in (
+        ((lambda p, x: x, state, tmp_path, x), "model is the function.*jaxdl.Module"),
+        ((model, state.params, tmp_path, x), "state is a dict; expected a train.TrainState"),
+        ((model, state, tmp_path), "inputs are missing; .*leading batch axis"),
+        ((model, state, tmp_path, 1.0), "inputs are float; .*leading batch axis"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            export(*arguments)

@@ -4,12 +4,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdl
-from jaxdl import nn
+from jaxdl import nn, train
 from jaxdl.interop.safetensors import load_weights, save_weights
 
 
@@ -88,6 +89,23 @@ def test_another_model_is_refused_with_all_that_differs(path):
         "params/a/bias is float32[3], expected bfloat16[3]",
     ):
         assert words in str(error.value)
+
+
+def test_what_is_no_pair_of_trees(path, key):
+    state = train.init_state(nn.dense(2), optax.sgd(0.1), key, np.ones((1, 3), np.float32))
+    weights = {"a": np.ones(2, np.float32)}
+    save_weights(path, weights)
+    for call, words in (
+        (lambda: save_weights(path, state), r"save_weights\(path, state.params, state.model_state"),
+        (lambda: save_weights(path, (weights, {})), "params is a tuple; expected a nested dict"),
+        (lambda: save_weights(path, weights, [1]), "state is a list; expected a nested dict"),
+        (lambda: save_weights(path, {"a": 1.0}), "a is a float; expected an array"),
+        (lambda: load_weights(path, like=weights), r"like is a dict; .*like=\(params, state\)"),
+        (lambda: load_weights(path, like=state), r"like=\(state.params, state.model_state\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    chex.assert_trees_all_equal(load_weights(path, like=(weights, {}))[0], weights)
 
 
 BODY = bytes(8)
