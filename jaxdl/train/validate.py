@@ -84,6 +84,8 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (TypeError, ValueError) as error:
+        if str(error).startswith("optimizer"):
+            raise
         hint = ""
         if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
             hint = " Integer images become input by x.astype(np.float32) / 255."
