@@ -197,6 +197,7 @@ def fit(
                 model,
                 optimizer,
                 state,
+                feed.sample if isinstance(data, tuple | list) else (),
                 loss=loss,
                 metrics=measures,
                 augment=augment,
