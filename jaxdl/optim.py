@@ -202,8 +202,7 @@ def optimizer(spec: Any, **options: Any) -> optax.GradientTransformation:
                 f"no optimizer {spec!r}; {suggest(spec.lower(), OPTIMIZERS, 'optimizers')}"
             )
         return OPTIMIZERS[spec](**options)
-    methods = [getattr(spec, name, None) for name in ("init", "update")]
-    if isinstance(spec, type) or not all(map(callable, methods)):
+    if isinstance(spec, type) or not (hasattr(spec, "init") and hasattr(spec, "update")):
         raise ValueError(f"optimizer is {_describe(spec)}")
     if options:
         raise ValueError(
@@ -212,7 +211,8 @@ def optimizer(spec: Any, **options: Any) -> optax.GradientTransformation:
         )
     if isinstance(spec, optax.GradientTransformation):
         return spec
-    return optax.GradientTransformationExtraArgs(*methods)  # equal for the same object: one trace
+    # Equal for the same object, so that its programs are compiled once.
+    return optax.GradientTransformationExtraArgs(spec.init, spec.update)
 
 
 def _describe(spec: Any) -> str:
