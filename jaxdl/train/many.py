@@ -232,7 +232,7 @@ def _packed(states: TrainState, epochs: int) -> TrainState:
 
 @contextlib.contextmanager
 def _logging(
-    given: Loggers, checkpoints: Checkpoints | None, each: Sequence[Mapping[str, Any]]
+    given: Any, checkpoints: Checkpoints | None, each: Sequence[Mapping[str, Any]]
 ) -> Iterator[list[Callable]]:
     """Functions `(step, row, means)` that log an epoch; closes the loggers at the end."""
     several: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
