@@ -6,6 +6,7 @@ All that rests on the form of JAX's programs is here and, where it is what a pri
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -341,6 +342,17 @@ def _frozen(value: Any, memo: dict[int, Any]) -> Any:
     except TypeError:
         return _Identity(value)
     return type(value), value
+
+
+def split_numbers(jaxpr: ClosedJaxpr) -> tuple[str, list[str]]:
+    """Returns a program's text without its constants, and these: scalars, and digests of arrays."""
+    values = [np.asarray(value) for value in constants(jaxpr)]
+    numbers = [
+        str(v.item()) if v.size == 1 else f"array-{hashlib.sha256(v.tobytes()).hexdigest()[:8]}"
+        for v in values
+    ]
+    scalar = re.compile(r"(?<![\w.])-?(?:\d|inf|nan)[\w.+-]*(?=:\w+\[\])")
+    return scalar.sub("number", text := str(jaxpr)), scalar.findall(text) + numbers
 
 
 def scope(equation: Any) -> str:

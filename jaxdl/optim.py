@@ -226,41 +226,147 @@ def averaged_params(opt_state: Any) -> Any:
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adabelief": functools.partial(optax.adabelief, learning_rate=0.001),
+    "adadelta": functools.partial(optax.adadelta, learning_rate=1.0),
+    "adafactor": functools.partial(optax.adafactor, learning_rate=0.01),
     "adagrad": functools.partial(adagrad, learning_rate=0.01),
     "adam": functools.partial(optax.adam, learning_rate=0.001),
+    "adamax": functools.partial(optax.adamax, learning_rate=0.001),
+    "adamw": functools.partial(optax.adamw, learning_rate=0.001),
+    "amsgrad": functools.partial(optax.amsgrad, learning_rate=0.001),
+    "lamb": functools.partial(optax.lamb, learning_rate=0.001),
+    "lion": functools.partial(optax.lion, learning_rate=0.0001),
     "momentum": functools.partial(momentum, learning_rate=0.01),
+    "nadam": functools.partial(optax.nadam, learning_rate=0.001),
+    "nadamw": functools.partial(optax.nadamw, learning_rate=0.001),
+    "radam": functools.partial(optax.radam, learning_rate=0.001),
+    "rmsprop": functools.partial(optax.rmsprop, learning_rate=0.001),
     "sgd": functools.partial(sgd, learning_rate=0.01),
 }
-"""Factories by name, with the learning rate each has when none is given."""
+"""Factories by name, with the learning rate each has when none is given.
+
+"adagrad", "momentum" and "sgd" are those of this module, the others optax's."""
 
 
-def optimizer(
-    spec: str | optax.GradientTransformation, **options: Any
-) -> optax.GradientTransformation:
-    """An optimizer by its name in `OPTIMIZERS`, or an optax transformation as it is.
+def optimizer(spec: Any, **options: Any) -> optax.GradientTransformation:
+    """Returns an optimizer by its name in `OPTIMIZERS`, or an optax transformation as it is.
 
     Lecture row V02: `optimizer("sgd", learning_rate=0.1)`.
 
     Args:
-      spec: the name, or the transformation.
+      spec: the name; or the transformation: an `optax.GradientTransformation`, or an object with
+        its methods `init` and `update`, such as `optax.MultiSteps`.
       **options: the factory's arguments, for a name.
 
     Raises:
       ValueError: the name is unknown; `spec` is neither a name nor a transformation; options are
         given beside a transformation.
     """
-    if isinstance(spec, optax.GradientTransformation):
-        if options:
+    if isinstance(spec, str):
+        if spec not in OPTIMIZERS:
             raise ValueError(
-                f"optimizer: {', '.join(options)} given beside a transformation that is built; "
-                "expected them in its factory's call."
+                f"no optimizer {spec!r}; {suggest(spec.lower(), OPTIMIZERS, 'optimizers')}"
             )
+        return OPTIMIZERS[spec](**options)
+    if isinstance(spec, type) or not (hasattr(spec, "init") and hasattr(spec, "update")):
+        raise ValueError(f"optimizer is {_describe(spec)}")
+    if options:
+        raise ValueError(
+            f"optimizer: {', '.join(options)} given beside a transformation that is built; "
+            "expected them in its factory's call."
+        )
+    if isinstance(spec, optax.GradientTransformation):
         return spec
+    # Equal for the same object, so that its programs are compiled once.
+    return optax.GradientTransformationExtraArgs(spec.init, spec.update)
+
+
+def _describe(spec: Any) -> str:
+    """The error's text for what is no optimizer: what it is, and what to pass in its place."""
+    if isinstance(spec, int | float) or getattr(spec, "shape", None) == ():
+        return f"{spec}, a number; expected a transformation with that rate: optax.adam({spec})."
     if callable(spec):
-        raise ValueError(f"optimizer is the factory {spec!r}; expected it called: optax.sgd(0.1).")
-    if not isinstance(spec, str) or spec not in OPTIMIZERS:
-        raise ValueError(f"no optimizer {spec!r}; {suggest(str(spec), OPTIMIZERS, 'optimizers')}")
-    return OPTIMIZERS[spec](**options)
+        name = getattr(spec, "__qualname__", repr(spec))
+        return (
+            f"the function {name}; expected a transformation: call the factory, optax.adam(0.001), "
+            "or give it the schedule, optax.adam(schedule)."
+        )
+    if isinstance(spec, tuple | list):
+        return (
+            f"a {type(spec).__name__} of {len(spec)}; expected one transformation: "
+            "optax.chain(*transformations), or optax.GradientTransformation(init, update)."
+        )
+    return (
+        f"of the type {type(spec).__module__}.{type(spec).__qualname__}; expected an optax "
+        f"transformation, such as optax.adam(0.001), or a name: {', '.join(OPTIMIZERS)}."
+    )
+
+
+def update_params(
+    optimizer: optax.GradientTransformation,
+    gradient: Any,
+    opt_state: Any,
+    params: Any,
+    *,
+    value: jax.Array,
+    value_fn: Callable[[Any], jax.Array],
+    grad_fn: Callable[[Any, int], Any],
+) -> tuple[Any, Any]:
+    """Takes a step of an optimizer, with the extra arguments that optax documents.
+
+    Each takes some of them and refuses others: line searches take `value`, `grad` and `value_fn`,
+    `optax.contrib.sam` takes `grad_fn`, `optax.contrib.sophia` takes `obj_fn`. A chain does not
+    show which of these it has, so the sets are tried one after another.
+
+    Args:
+      optimizer: the transformation.
+      gradient, opt_state, params: as for its `update`.
+      value: () the loss.
+      value_fn: `params -> loss`.
+      grad_fn: `(params, i) -> gradient`.
+
+    Returns:
+      `(params, opt_state)` after the step.
+
+    Raises:
+      ValueError: the optimizer takes none of the sets.
+    """
+    call = functools.partial(
+        optax.with_extra_args_support(optimizer).update, gradient, opt_state, params
+    )
+    sets = (
+        {"value": value, "grad": gradient, "value_fn": value_fn},
+        {"grad_fn": grad_fn},
+        {"value": value, "obj_fn": value_fn},
+    )
+    errors = []
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
+        for extra in sets:
+            try:
+                updates, opt_state = call(**extra)
+                return optax.apply_updates(params, updates), opt_state
+            except (AttributeError, TypeError, ValueError) as error:
+                errors.append(error)
+    raise ValueError(
+        f"optimizer: its update raises {errors[0]!r}; expected one that takes the gradient, its "
+        "state, the parameters and what optax documents: value, grad and value_fn, or grad_fn."
+    ) from errors[0]
+
+
+def init_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    """Returns an optimizer's first state, computed with JAX's standard type promotion.
+
+    Raises:
+      ValueError: the optimizer does not take the parameters.
+    """
+    try:
+        with jax.numpy_dtype_promotion("standard"):  # a schedule mixes integers and floats
+            return jax.jit(optimizer.init)(params)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"optimizer: its init raises {error!r}; expected one that takes the model's "
+            "parameters, a dict of arrays."
+        ) from error
 
 
 def _like(array: jax.Array, value: Any) -> jax.Array:

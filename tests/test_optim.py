@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxdl import optim
+from jaxdl import nn, optim, train
 
 PARAMS = {
     "kernel": np.array([[1, -2], [0.5, 3]], np.float32),
@@ -241,10 +241,115 @@ def test_optimizers_by_name_and_by_transformation():
         optim.optimizer("adagrd")
     with pytest.raises(ValueError, match="learning_rate given beside a transformation"):
         optim.optimizer(own, learning_rate=0.1)
-    with pytest.raises(ValueError, match=r"factory .*expected it called: optax.sgd\(0.1\)"):
-        optim.optimizer(optax.sgd)
-    with pytest.raises(ValueError, match=r"no optimizer \[0.1\]"):
-        optim.optimizer([0.1])
+
+
+WRONG = {
+    "a rate": (0.1, r"is 0.1, a number; .*optax.adam\(0.1\)"),
+    "a rate on the device": (np.float32(0.5), "is 0.5, a number"),
+    "a factory": (optax.sgd, "is the function sgd; .*call the factory"),
+    "a class": (optax.MultiSteps, "is the function MultiSteps"),
+    "a schedule": (optax.cosine_decay_schedule(0.1, 9), r"optax.adam\(schedule\)"),
+    "a pair of functions": ((optax.sgd(1).init, optax.sgd(1).update), "a tuple of 2; .*chain"),
+    "a list": ([optax.clip(1.0), optax.sgd(1)], "a list of 2; expected one transformation"),
+    "another library's": (object(), "of the type builtins.object; .*or a name: adabelief"),
+    "a name of Keras": ("Adam", "no optimizer 'Adam'; did you mean 'adam'"),
+    "no name": ("gd", "no optimizer 'gd'; did you mean 'sgd'"),
+}
+
+
+@pytest.mark.parametrize("spec, words", WRONG.values(), ids=WRONG)
+def test_what_is_no_optimizer(spec, words):
+    with pytest.raises(ValueError, match=words):
+        optim.optimizer(spec)
+
+
+def test_names_are_factories_of_a_rate():
+    for name in optim.OPTIMIZERS:
+        jax.eval_shape(optim.optimizer(name, learning_rate=0.5).init, PARAMS)
+        jax.eval_shape(optim.optimizer(name).init, PARAMS)
+
+
+# In `fit`: a dense layer on 64 rows, whose loss has closed forms.
+
+X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+Y = X @ np.float32([[1.0], [-2.0], [0.5]]) + 0.3 + np.sin(9 * X[:, :1])
+LINE = nn.dense(1)
+START = np.float32([0.5, -0.5, 1.0, 0.0])
+
+
+def fit_line(optimizer, batch_size=64, **options):
+    """The weights, then the bias, from `START`."""
+    optimizer = optim.optimizer(optimizer)
+    params = {"kernel": START[:3, None], "bias": START[3:]}
+    state = train.init_state(LINE, optimizer, jax.random.key(0), X)
+    state = state.replace(params=params, opt_state=optim.init_state(optimizer, params))
+    options = {"loss": "mse", "batch_size": batch_size, "verbose": 0, "state": state} | options
+    state, _ = train.fit(LINE, (X, Y), optimizer=optimizer, **options)
+    return np.append(np.asarray(state.params["kernel"])[:, 0], state.params["bias"])
+
+
+DESIGN = np.hstack([X, np.ones((64, 1))]).astype(np.float64)
+
+
+def slope(w):
+    return 2 / 64 * DESIGN.T @ (DESIGN @ w - Y[:, 0])
+
+
+def test_accumulated_gradients_make_one_large_batch():
+    four = optax.MultiSteps(optax.sgd(0.1), 4)
+    np.testing.assert_allclose(fit_line(four, 16), START - 0.1 * slope(START), rtol=1e-5)
+    assert optim.optimizer(four) == optim.optimizer(four)  # one program
+
+
+def test_a_line_search_reaches_the_least_squares():
+    optimum = np.linalg.lstsq(DESIGN, Y[:, 0], rcond=None)[0]
+    np.testing.assert_allclose(fit_line(optax.lbfgs(), epochs=12), optimum, atol=1e-4)
+
+
+@pytest.mark.parametrize("clip", [False, True], ids=["alone", "in a chain"])
+def test_sharpness_aware_minimization_steps_by_the_gradient_uphill(clip):
+    uphill = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    tx = optax.contrib.sam(optax.sgd(0.1), uphill, opaque_mode=True)
+    tx = optax.chain(optax.clip(100.0), tx) if clip else tx
+    g = slope(START)
+    expected = START - 0.1 * slope(START + 0.05 * g / np.linalg.norm(g))
+    np.testing.assert_allclose(fit_line(tx), expected, rtol=1e-5)
+
+
+def test_a_plateau_is_of_the_training_loss():
+    """Without improvement after the first step: the rate halves once in every two further steps."""
+    tx = optax.chain(optax.sgd(0.0), optax.contrib.reduce_on_plateau(factor=0.5, patience=2))
+    optimizer = optax.chain(tx)
+    state, _ = train.fit(
+        LINE, (X, Y), loss="mse", optimizer=optimizer, batch_size=64, epochs=5, verbose=0
+    )
+    assert optax.tree.get(state.opt_state, "scale") == 0.25
+
+
+def test_schedules_and_masks_train_under_strict_promotion():
+    kernels = lambda params: jax.tree.map(lambda w: w.ndim > 1, params)
+    parts = lambda params: {"kernel": "rate", "bias": "still"}
+    rate = optax.inject_hyperparams(optax.sgd)(learning_rate=lambda n: 0.1 / (1 + n))
+    tx = optax.chain(
+        optax.add_decayed_weights(0.01, mask=kernels),
+        optax.multi_transform({"rate": rate, "still": optax.set_to_zero()}, parts),
+    )
+    with jax.numpy_dtype_promotion("strict"):
+        ours = fit_line(optax.apply_if_finite(tx, 2), epochs=2)
+    w = START.astype(np.float64)
+    for n in (0, 1):
+        decay = 0.01 * w * [1, 1, 1, 0]
+        w = w - 0.1 / (1 + n) * (slope(w) + decay) * [1, 1, 1, 0]
+    np.testing.assert_allclose(ours, w, rtol=1e-5)
+
+
+def test_an_optimizer_that_does_not_fit_the_parameters_says_so():
+    parts = {"a": optax.sgd(0.1)}
+    with pytest.raises(ValueError, match="^optimizer: its init raises"):
+        fit = lambda tx: train.fit(LINE, (X, Y), loss="mse", optimizer=tx, verbose=0)
+        fit(optax.multi_transform(parts, {"kernel": "a", "other": "a"}))
+    with pytest.raises(ValueError, match="^optimizer: its update raises .*what optax documents"):
+        fit(optax.lookahead(optax.sgd(0.1), 5, 0.5))
 
 
 def test_bad_settings():

@@ -12,7 +12,7 @@ from jaxdl.train.feed import Batches
 from jaxdl.train.fit import fit
 from jaxdl.train.logger import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
 from jaxdl.train.lr_find import RangeTest, lr_find
-from jaxdl.train.many import train_many
+from jaxdl.train.many import grid, train_many
 from jaxdl.train.nonfinite import NonFiniteError
 from jaxdl.train.precision import LossScale
 from jaxdl.train.state import TrainState, init_state
@@ -46,6 +46,7 @@ __all__ = [
     "enable_compilation_cache",
     "evaluate",
     "fit",
+    "grid",
     "init_state",
     "keep_memory",
     "lr_find",

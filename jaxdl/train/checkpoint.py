@@ -22,7 +22,7 @@ import re
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -178,7 +178,13 @@ class Checkpoints:
         named = [(int(m[1]), int(m[2] or 0), path) for m, path in found if m and path.is_dir()]
         return [path for *_, path in sorted(named)]
 
-    def restore(self, like: TrainState, *, path: str | os.PathLike | None = None) -> Saved | None:
+    def restore(
+        self,
+        like: TrainState,
+        *,
+        path: str | os.PathLike | None = None,
+        check: Callable[[pathlib.Path, dict[str, Any]], None] | None = None,
+    ) -> Saved | None:
         """Reads the newest checkpoint that is as it was written; warns of every one that is not.
 
         Args:
@@ -186,6 +192,7 @@ class Checkpoints:
             have a sharding over several devices, the arrays are placed so, whatever number of
             devices wrote them.
           path: the folder of one checkpoint, to read this one only.
+          check: called with the folder and its record before the state is compared; it may raise.
 
         Returns:
           A `Saved`, or None if there is no checkpoint.
@@ -206,7 +213,7 @@ class Checkpoints:
                 warnings.warn(f"checkpoint {str(folders[i])!r} is skipped: {wrong}.", stacklevel=2)
         chosen = distributed.from_first(chosen)
         if chosen >= 0:
-            return read(folders[chosen], like)
+            return read(folders[chosen], like, check)
         if folders:
             raise CheckpointCorrupt(
                 f"checkpoint {str(path or self.directory)!r}: none of {len(folders)} is as it was "

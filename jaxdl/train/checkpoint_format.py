@@ -10,7 +10,7 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -67,8 +67,17 @@ def packed(
     return json.dumps(content), numbered  # Orbax takes no empty arrays
 
 
-def read(folder: pathlib.Path, like: TrainState) -> Saved:
+def read(
+    folder: pathlib.Path,
+    like: TrainState,
+    check: Callable[[pathlib.Path, dict[str, Any]], None] | None = None,
+) -> Saved:
     """The checkpoint in a folder whose files are those that were written.
+
+    Args:
+      folder: the checkpoint's.
+      like: a state of the same structure.
+      check: called with the folder and its record before the state is compared.
 
     Raises:
       CheckpointCorrupt: they are not what a checkpoint is made of.
@@ -77,6 +86,8 @@ def read(folder: pathlib.Path, like: TrainState) -> Saved:
     import orbax.checkpoint as ocp
 
     content = _content(folder)
+    if check is not None:
+        check(folder, content["record"])
     expected = tree.flatten({"state": like})
     stored = {path: described for path, described in content["arrays"]}
     of_state = {path: d for path, d in stored.items() if path.startswith("state/")}

@@ -225,6 +225,7 @@ def fit(
                 model,
                 optimizer,
                 state,
+                feed.sample if isinstance(data, tuple | list) else (),
                 loss=loss,
                 metrics=_resolved(measures, model, loss, abstract, feed),
                 augment=augment,

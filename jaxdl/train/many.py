@@ -1,12 +1,14 @@
-"""The same run over many seeds and hyper-parameters, as one program."""
+"""The same run over many seeds and hyper-parameters, compiled once for all."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +19,40 @@ import optax
 from jaxdl import losses, optim
 from jaxdl.core import Module, Tree, check_model
 from jaxdl.train import names, validate
+from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.feed import epoch_batches
-from jaxdl.train.loop import Rows, eval_loop, loop
+from jaxdl.train.logger import Logger, logging
+from jaxdl.train.loop import Rows, eval_loop, loop, slow_when_looped
 from jaxdl.train.progress import progress
+from jaxdl.train.resume import description, resumed
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
 from jaxdl.train.totals import Totals
 
-__all__ = ["train_many"]
+__all__ = ["grid", "train_many"]
 
 Optimizer = str | optax.GradientTransformation | Callable[..., optax.GradientTransformation]
+Loggers = Logger | Sequence[Logger] | Callable[[dict[str, float]], Logger]
+
+
+def grid(**values: Sequence[float]) -> dict[str, list[float]]:
+    """Makes every combination of hyper-parameters, as `train_many(hyper=...)` takes them.
+
+    Args:
+      **values: by name, the values to combine.
+
+    Returns:
+      A dict of lists of one length, the last name changing fastest.
+
+    Raises:
+      ValueError: the values of a name are not a sequence of numbers.
+
+    Example:
+      >>> train.grid(learning_rate=[0.1, 0.01], momentum=[0.5, 0.9])
+      {'learning_rate': [0.1, 0.1, 0.01, 0.01], 'momentum': [0.5, 0.9, 0.5, 0.9]}
+    """
+    combinations = list(itertools.product(*_sequences("grid", values).values()))
+    return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
 
 
 def train_many(
@@ -44,26 +70,35 @@ def train_many(
     augment: Augment | None = None,
     states: TrainState | None = None,
     batching: str = "auto",
+    checkpoint: Checkpoints | str | os.PathLike | None = None,
+    logger: Loggers = (),
     check: bool = True,
     verbose: int = 1,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """Trains a model once for every seed with every setting of the hyper-parameters.
 
-    A run is the `fit` of its seed and setting; all of them are compiled together, once. The data
-    are on the device once, and whole.
+    A run is the `fit` of its seed and setting; one compilation serves all of them. The data are on
+    the device once, and whole.
 
     Args:
       model, data, loss, batch_size, epochs, eval_data, metrics, augment, check, verbose: as for
         `fit`.
       seeds: the seeds.
       optimizer: an optax transformation; or, with `hyper`, a function of the hyper-parameters that
-        makes one: `lambda learning_rate: optax.sgd(learning_rate)`.
-      hyper: `{"learning_rate": [0.1, 0.01], ...}`, sequences of one length, the settings; given to
-        `optimizer` by keyword. `initial_scale` is not: it multiplies the initial kernels.
+        makes one, `lambda learning_rate: optax.sgd(learning_rate)`, or its name in `optim`.
+      hyper: `{"learning_rate": [0.1, 0.01], ...}`, sequences of one length, the settings; passed to
+        `optimizer` by keyword. `grid` makes every combination. `initial_scale` is not passed: it
+        multiplies the initial kernels.
       states: states to begin from, with a leading axis over the runs, as this function returns
-        them; None begins from `init_state`.
+        them; None begins from `init_state`. A run continues with the epoch that its step is in.
       batching: "vmap" runs all of them at once, "map" one after another; "auto" takes "map" on a
         CPU, whose cores one run keeps busy already, and "vmap" elsewhere.
+      checkpoint: a directory to save all runs in at the end of every epoch, or `Checkpoints`. The
+        same call resumes from the newest whole checkpoint in it, bit for bit.
+      logger: one or more loggers, which receive the means over the runs, `loss`, and the numbers of
+        each, `loss/0`, `loss/1`, ...; or a function of a run's settings,
+        `{"seed": 5, "learning_rate": 0.1}`, that makes a logger for this run alone:
+        `lambda run: train.TensorBoard(f"runs/{run['seed']}")`.
 
     Returns:
       `(states, history)` with a leading axis over the runs, seed by seed and within a seed setting
@@ -72,7 +107,10 @@ def train_many(
       `jax.tree.map(lambda a: a[i], states)`. A run that diverges goes on, and shows as NaN.
 
     Raises:
-      ValueError: an argument is not what is expected; the message says how to mend it.
+      ValueError: an argument is not what is expected, or the checkpoints are those of other runs;
+        the message says how to fix it.
+      CheckpointCorrupt: there are checkpoints, but none is as it was written.
+      OSError: a checkpoint could not be written.
 
     Example:
       >>> states, history = train.train_many(
@@ -87,7 +125,14 @@ def train_many(
     validate.positive("train_many", epochs=epochs)
     validate.choice("train_many", "batching", batching, ("auto", "vmap", "map"))
     validate.choice("train_many", "verbose", verbose, (0, 1, 2))
-    settings = _settings(seeds, hyper, optimizer)
+    each = _settings(seeds, hyper, optimizer)
+    checkpoints = Checkpoints.of(checkpoint)
+    if checkpoints is not None and (checkpoints.every or checkpoints.monitor):
+        raise ValueError(
+            f"train_many: the checkpoints have every={checkpoints.every} and monitor="
+            f"{checkpoints.monitor!r}; expected neither: all runs are saved together, at the end "
+            "of every epoch."
+        )
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
     batch_size = validate.batch_size("train_many", batch_size, n)
@@ -106,38 +151,112 @@ def train_many(
             validate.rows(part, name)
             validate.batch(model, params, state, part, losses.loss(loss), name)
 
-    chosen = settings.pop("seed")
-    settings = {name: jnp.asarray(values, jnp.float32) for name, values in settings.items()}
-    runs = _runs(model, losses.loss(loss), optimizer, names.measures(metrics), augment, batching)
+    loss, measures = losses.loss(loss), names.measures(metrics)
+    columns = {name: np.array([run[name] for run in each]) for name in each[0]}
+    chosen = columns.pop("seed")
+    settings = {name: jnp.asarray(values, jnp.float32) for name, values in columns.items()}
+    runs = _runs(model, loss, optimizer, measures, augment, batching)
     keys = jax.vmap(jax.random.key)(jnp.asarray(chosen))
     first = jax.tree.map(lambda a: a[:batch_size], data[0])
     begin = functools.partial(runs["init"], first, keys, settings)
-    running = begin() if states is None else _begun(states, jax.eval_shape(begin))
-    data = jax.device_put(data)
+    like = jax.eval_shape(begin)
+    running = None if states is None else _begun(states, like)
     evaluation = None if eval_data is None else _eval_rows(eval_data, batch_size)
-    history: dict[str, list[np.ndarray]] = {}
-    with progress(verbose, epochs) as report:
-        report.say(f"{len(chosen)} runs; the lines show their means")
-        for epoch in range(epochs):
-            batches = [epoch_batches(n, batch_size, int(seed), epoch) for seed in chosen]
+    steps = -(-n // batch_size)
+
+    with contextlib.ExitStack() as stack:
+        loggers = stack.enter_context(_logging(logger, checkpoints, each))
+        history: dict[str, list[list[float]]] = {}
+        setup, saved, done = {}, None, 0
+        if checkpoints is not None:
+            stack.enter_context(checkpoints.writing())
+            setup = description(
+                model,
+                _make(optimizer, {name: values[0] for name, values in columns.items()}),
+                jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), like),
+                data,
+                loss=loss,
+                metrics=measures,
+                augment=augment,
+                batch_size=batch_size,
+                rows=n,
+                seeds=list(seeds),
+                **{name: values.tolist() for name, values in columns.items()},
+            )
+            saved = resumed(checkpoints, "auto", _packed(like, 0), setup)
+        if saved is not None:
+            done, history = int(saved.state.step), saved.record["history"]
+            running = saved.state.replace(step=jnp.asarray(saved.extra["steps"]))
+            if done > epochs:
+                raise ValueError(
+                    f"train_many: epochs is {epochs} and the checkpoint {str(saved.path)!r} is of "
+                    f"{done}; expected at least {done}, or another directory."
+                )
+        running = begin() if running is None else running
+        report = stack.enter_context(progress(verbose, epochs))
+        report.say(f"{len(each)} runs; the lines show their means")
+        data, train = jax.device_put(data), None
+        before = np.asarray(running.step) // steps - done  # epochs of each run before this call
+        for epoch in range(done, epochs):
+            batches = [
+                epoch_batches(n, batch_size, seed, int(offset) + epoch)
+                for seed, offset in zip(chosen.tolist(), before, strict=True)
+            ]
             orders = jnp.asarray(np.stack([order for order, _ in batches]))
-            given = settings, data, orders, batches[0][1]
-            if epoch == 0:  # no steps compile like any number of them
+            args = settings, data, orders, batches[0][1]
+            if train is None:  # no steps compile like any number of them
                 began = time.perf_counter()
-                running, _ = jax.block_until_ready(runs["train"](running, *given, 0))
+                train = runs["train_program"](running, *args)
+                running, _ = jax.block_until_ready(train(running, *args, 0))
                 report.compiled(time.perf_counter() - began)
             began = time.perf_counter()
-            running, log = runs["train"](running, *given, orders.shape[1])
+            running, log = train(running, *args, steps)
             row, seconds = _per_run(log), time.perf_counter() - began
             if evaluation is not None:
                 log = runs["evaluate"](running, evaluation)
-                row |= {f"eval_{name}": value for name, value in _per_run(log).items()}
+                row |= {f"eval_{name}": values for name, values in _per_run(log).items()}
             for name, values in row.items():
                 history.setdefault(name, []).append(values)
-            over_runs = {name: float(np.mean(values)) for name, values in row.items()}
-            report.epoch(epoch + 1, over_runs | {"seconds": seconds})
+            means = {name: float(np.mean(values)) for name, values in row.items()}
+            report.epoch(epoch + 1, means | {"seconds": seconds})
+            for log_epoch in loggers:
+                log_epoch((epoch + 1) * steps, row, means)
+            if checkpoints is not None:
+                record = {"began": 0, "totals": {}, "seconds": {}}
+                record |= {"setup": setup, "history": history}
+                checkpoints.save(_packed(running, epoch + 1), record, {"steps": running.step})
     stacked = {name: np.stack(values, axis=1) for name, values in history.items()}
     return running, stacked | {"seed": chosen} | jax.device_get(settings)
+
+
+def _packed(states: TrainState, epochs: int) -> TrainState:
+    """The states as one that `Checkpoints` takes: its step counts the epochs of this call."""
+    return states.replace(step=jnp.int32(epochs))
+
+
+@contextlib.contextmanager
+def _logging(
+    given: Any, checkpoints: Checkpoints | None, each: Sequence[Mapping[str, Any]]
+) -> Iterator[list[Callable]]:
+    """Functions `(step, row, means)` that log an epoch; closes the loggers at the end."""
+    several: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
+    makers = [f for f in several if callable(f) and not hasattr(f, "log")]
+    single: Any = [f for f in several if f not in makers]
+
+    def together(logger, step, row, means):
+        parts = {f"{name}/{i}": v for name, values in row.items() for i, v in enumerate(values)}
+        logger.log(step, means | parts)
+
+    def alone(logger, i, step, row, means):
+        logger.log(step, {name: values[i] for name, values in row.items()})
+
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(logging(single, checkpoints))
+        calls = [functools.partial(together, logger) for logger in own]
+        for maker in makers:
+            made = stack.enter_context(logging([maker(dict(run)) for run in each], None))
+            calls += [functools.partial(alone, logger, i) for i, logger in enumerate(made)]
+        yield calls
 
 
 def _begun(states: TrainState, like: TrainState) -> TrainState:
@@ -157,27 +276,48 @@ def _begun(states: TrainState, like: TrainState) -> TrainState:
     return jax.tree.map(jnp.copy, states)
 
 
+def _sequences(who: str, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The hyper-parameters as lists of numbers."""
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"{who}: hyper is a {type(values).__name__}; expected a dict of sequences, "
+            "{'learning_rate': [0.1, 0.01]}; train.grid makes every combination."
+        )
+    lists = {}
+    for name, given in values.items():
+        try:
+            lists[name] = [float(value) for value in given]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{who}: {name} is {given!r}; expected a sequence of numbers, such as [0.1, 0.01]."
+            ) from error
+    return lists
+
+
 def _settings(
     seeds: Sequence[int], hyper: Mapping[str, Sequence[float]] | None, optimizer: Optimizer
-) -> dict[str, np.ndarray]:
-    """Every seed with every setting: one array over the runs for the seeds and for each name."""
+) -> list[dict[str, Any]]:
+    """Every seed with every setting: a dict for each run."""
+    if not hasattr(seeds, "__iter__"):
+        fix = f"seeds=range({seeds})" if isinstance(seeds, int | np.integer) else "range(3)"
+        raise ValueError(f"train_many: seeds is {seeds!r}; expected a sequence of them: {fix}.")
     seeds = list(seeds)
     for seed in seeds:
         validate.seed("train_many", seed)
-    hyper = {name: list(values) for name, values in (hyper or {}).items()}
-    lengths = {name: len(values) for name, values in hyper.items()}
+    settings = _sequences("train_many", {} if hyper is None else hyper)
+    lengths = {name: len(values) for name, values in settings.items()}
     if not seeds or 0 in lengths.values() or len(set(lengths.values())) > 1:
         raise ValueError(
             f"train_many: {len(seeds)} seeds and hyper of lengths {lengths}; expected at least one "
-            "seed and sequences of one length, a setting at each place."
+            "seed and sequences of one length, a setting at each place: train.grid makes every "
+            "combination."
         )
-    _make(optimizer, dict.fromkeys(hyper, 0.1))
+    _make(optimizer, dict.fromkeys(settings, 0.1))
     places = range(next(iter(lengths.values()), 1))
-    runs = list(itertools.product(seeds, places))
-    settings = {"seed": np.array([seed for seed, _ in runs])}
-    return settings | {
-        name: np.array([values[place] for _, place in runs]) for name, values in hyper.items()
-    }
+    return [
+        {"seed": int(seed)} | {name: values[place] for name, values in settings.items()}
+        for seed, place in itertools.product(seeds, places)
+    ]
 
 
 @functools.lru_cache(maxsize=8)
@@ -202,35 +342,65 @@ def _runs(
             if "initial_scale" not in setting:
                 return state
             params = _scaled(state.params, setting["initial_scale"])
-            return state.replace(params=params, opt_state=transformation.init(params))
+            return state.replace(params=params, opt_state=optim.init_state(transformation, params))
 
         # Not over_runs: it is little work, and mapped it compiles in half the time.
         return jax.lax.map(lambda run: one(*run), (keys, settings))
 
+    named = None if measures is None else dict(measures)
+
+    @functools.partial(jax.jit, inline=True)  # a compiled function is traced once
+    def step(setting, state, batch):
+        return make_train_step(
+            model, loss, _make(optimizer, setting), metrics=named, augment=augment
+        )(state, batch)
+
     @functools.partial(jax.jit, donate_argnums=0)
-    def train(states, settings, data, orders, mask, count):
+    def train_looped(states, settings, data, orders, mask, count):
         def one(state, setting, order):
-            step = make_train_step(
-                model,
-                loss,
-                _make(optimizer, setting),
-                metrics=None if measures is None else dict(measures),
-                augment=augment,
-            )
-            return loop(jax.jit(step, inline=True), None, state, Rows(data, order, mask), 0, count)[
-                :2
-            ]
+            rows = Rows(data, order, mask)
+            return loop(functools.partial(step, setting), None, state, rows, 0, count)[:2]
 
         return over_runs(one, states, settings, orders)
 
+    take = jax.jit(lambda tree, i: jax.tree.map(lambda a: a[i], tree))
+    stack = jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
+    train_step = jax.jit(
+        lambda state, setting, rows, i: step(setting, state, rows.batch(i)), donate_argnums=0
+    )
+
+    def train_stepwise(states, settings, data, orders, mask, count):
+        ends, logs = [], []
+        for run in range(orders.shape[0] if count else 1):
+            state, setting, order = take((states, settings, orders), run)
+            rows, log = Rows(data, order, mask), []
+            for i in range(max(count, 1)):
+                state, pairs = train_step(state, setting, rows, np.int32(i))
+                log.append(pairs)
+            ends.append(state.replace(key=None))  # a run's key never changes
+            logs.append(jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log)))
+        if not count:  # it was to compile
+            return states, logs
+        log = jax.tree.map(lambda *values: np.stack(values), *logs)
+        return stack(*ends).replace(key=states.key), log
+
     @jax.jit
     def evaluate(states, rows):
-        step = carrying_eval_step(model, loss, metrics=None if measures is None else dict(measures))
+        step = carrying_eval_step(model, loss, metrics=named)
         step = jax.jit(step, inline=True)
         one = lambda state: eval_loop(step, state, rows, rows.order.shape[0])[1]  # noqa: E731
         return over_runs(one, states)
 
-    return {"init": init, "train": train, "evaluate": evaluate}
+    def train_program(states, settings, data, orders, mask):
+        """The faster form of training."""
+        if batching == "vmap":
+            return train_looped
+        state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
+        rows = Rows(data, order, mask)
+        slow = slow_when_looped(functools.partial(step, setting), state, rows)
+        return train_stepwise if slow else train_looped
+
+    return {"init": init, "train_program": train_program, "evaluate": evaluate}
 
 
 def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransformation:
@@ -238,15 +408,18 @@ def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransform
     options = {name: value for name, value in setting.items() if name != "initial_scale"}
     if not options:
         return optim.optimizer(optimizer)
+    factory: Any = optimizer
+    if isinstance(optimizer, str):
+        factory = optim.OPTIMIZERS.get(optimizer, optimizer)
     try:
-        inspect.signature(optimizer).bind(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
         raise ValueError(
             f"train_many: hyper has {', '.join(options)}, which the optimizer does not take "
             f"({error}); expected a function of them: "
             "optimizer=lambda learning_rate: optax.sgd(learning_rate)."
         ) from error
-    return optimizer(**options)
+    return optim.optimizer(factory(**options))
 
 
 def _scaled(params: Tree, scale: jax.Array) -> Tree:
@@ -263,8 +436,8 @@ def _eval_rows(data: Any, batch_size: int) -> Rows:
     return Rows(jax.device_put(data), *epoch_batches(n, min(batch_size, n), None, 0))
 
 
-def _per_run(log: Any) -> dict[str, np.ndarray]:
-    """The means of logs with a leading axis over the runs, (runs,) each."""
+def _per_run(log: Any) -> dict[str, list[float]]:
+    """The means of logs with a leading axis over the runs, one for each run."""
     log = jax.device_get(log)
     runs = len(log["loss"].sum)
     rows = []
@@ -272,4 +445,4 @@ def _per_run(log: Any) -> dict[str, np.ndarray]:
         totals = Totals()
         totals.add(jax.tree.map(lambda a, i=i: a[i], log))
         rows.append(totals.means())
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {name: [row[name] for row in rows] for name in rows[0]}

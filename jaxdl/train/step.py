@@ -81,7 +81,6 @@ def make_train_step(
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     measures = names.measures(metrics)
     augment = None if augment is None else _on_pairs(augment)
-    update = optax.with_extra_args_support(optimizer).update
 
     def step(state, batch):
         x, y, weight = batch if len(batch) == 3 else (*batch, None)
@@ -111,14 +110,22 @@ def make_train_step(
             scaled = value if scale is None else value * scale.value
             return scaled, (value, cost, output, model_state)
 
-        gradient, (value, cost, output, model_state) = jax.grad(objective, has_aux=True)(
-            state.params
+        def differentiate(params):
+            gradient, aux = jax.grad(objective, has_aux=True)(params)
+            if scale is not None:
+                gradient = jax.tree.map(lambda g: g / scale.value, gradient)
+            return gradient, aux
+
+        gradient, (value, cost, output, model_state) = differentiate(state.params)
+        params, opt_state = optim.update_params(
+            optimizer,
+            gradient,
+            state.opt_state,
+            state.params,
+            value=value,
+            value_fn=lambda params: objective(params)[1][0],
+            grad_fn=lambda params, i: differentiate(params)[0],
         )
-        if scale is not None:
-            gradient = jax.tree.map(lambda g: g / scale.value, gradient)
-        with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes integers and floats
-            updates, opt_state = update(gradient, state.opt_state, state.params, value=value)
-            params = optax.apply_updates(state.params, updates)
         new = state.replace(
             params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )

@@ -123,6 +123,8 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (AttributeError, TypeError, ValueError) as error:
+        if str(error).startswith("optimizer"):
+            raise
         hint = ""
         if isinstance(x, dict):
             hint = " A dict of columns becomes one array by np.stack([*x.values()], 1)."

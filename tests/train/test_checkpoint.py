@@ -135,30 +135,87 @@ def after_an_epoch(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize(
-    "change, told",
-    [
-        ({"batch_size": 10}, "batch_size was 8, is 10"),
-        ({"seed": 3}, "seed was 0, is 3"),
-        ({"optimizer": optax.sgd(0.2, momentum=0.9)}, "update .* was .*, is "),
-        ({"optimizer": optax.adam(0.1)}, "state/opt_state/0/mu/dense_0/bias is .*, not there then"),
-        ({"model": toy.noisy()}, "state/params/batch_norm_0/bias is float32.8., not there then"),
-        (
-            {"model": serial(nn.dense(9), jax.nn.relu, nn.dense(3))},
-            r"state/params/dense_0/bias was float32\[8\], is float32\[9\]",
-        ),
-        ({"model": serial(nn.dense(8), jax.nn.tanh, nn.dense(3))}, "model /relu_0 was relu"),
-        ({"loss": "hinge"}, "loss was cross_entropy, is hinge"),
-        ({"data": toy.data(rows=48)}, "rows was 50, is 48"),
-        ({"on_nonfinite": "skip"}, "on_nonfinite was raise, is skip"),
-        ({"precision": "bfloat16"}, "precision was float32, is bfloat16"),
-    ],
-    ids=lambda value: str(list(value)[0]) if isinstance(value, dict) else "",
-)
-def test_another_run_is_refused_with_what_differs(after_an_epoch, change, told):
-    with pytest.raises(ValueError, match=told):
+def layers(width=8, activation=jax.nn.relu):
+    return serial(nn.dense(width), activation, nn.dense(3))
+
+
+OTHERS = {
+    "batch": ({"batch_size": 10}, "run: batch size was 8, is 10. Set"),
+    "seed": ({"seed": 3}, "run: seed was 0, is 3. Set"),
+    "rate": (
+        {"optimizer": optax.sgd(0.2, momentum=0.9)},
+        r"run: optimizer: a constant \(learning rate, .*\) was 0.1, is 0.2. Set",
+    ),
+    "momentum": ({"optimizer": optax.sgd(0.1, momentum=0.8)}, r"\) was 0.9, is 0.8. Set"),
+    "uphill": ({"optimizer": optax.sgd(-0.1, momentum=0.9)}, "has another sign or place. Set"),
+    "schedule": (
+        {"optimizer": optax.sgd(optax.cosine_decay_schedule(0.1, 70), momentum=0.9)},
+        "run: optimizer: its state was trace, is count, trace. Set",
+    ),
+    "adam": (
+        {"optimizer": optax.adam(0.1)},
+        "run: optimizer: its state was trace, is count, mu, nu. Set",
+    ),
+    "nesterov": (
+        {"optimizer": optax.sgd(0.1, momentum=0.9, nesterov=True)},
+        "run: optimizer: it computes another update. Set",
+    ),
+    "layers": (
+        {"model": toy.noisy()},
+        r"model: layer /batch_norm_0 is batch_norm\(.*; model: layer /dropout_0 is .*not there",
+    ),
+    "width": (
+        {"model": layers(9)},
+        "run: model: layer /dense_0 was features=8, is features=9. Set",
+    ),
+    "activation": (
+        {"model": layers(activation=jax.nn.tanh)},
+        r"run: model: layer /relu_0 was relu\(\), not there now; model: layer /tanh_0 is tanh",
+    ),
+    "loss": ({"loss": "hinge"}, "run: loss was cross_entropy, is hinge. Set"),
+    "metrics": (
+        {"metrics": {"accuracy": "accuracy", "other": "accuracy"}},
+        r"run: metrics was \[accuracy\], is \[accuracy, \[other, ",
+    ),
+    "rows": ({"data": toy.data(rows=48)}, "run: rows of the data was 50, is 48"),
+    "columns": (
+        {"data": (DATA[0][:, :3], DATA[1])},
+        r"run: a row of x was float32\[4\], is float32\[3\]. Set",
+    ),
+    "other rows": (
+        {"data": toy.data(seed=3)},
+        "run: data: the first row of x and the last row of x .*differ: other data",
+    ),
+    "other order": ({"data": (DATA[0][::-1], DATA[1][::-1])}, "or in another order. Set"),
+    "nonfinite": ({"on_nonfinite": "skip"}, "run: on_nonfinite was raise, is skip. Set"),
+    "precision": ({"precision": "bfloat16"}, "run: precision was float32, is bfloat16. Set"),
+    "several": (
+        {"seed": 1, "batch_size": 10, "optimizer": optax.sgd(0.2, momentum=0.9)},
+        "run: seed was 0, is 1; batch size was 8, is 10; optimizer: a constant .* is 0.2. Set",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, words", OTHERS.values(), ids=OTHERS)
+def test_another_run_is_refused_with_what_differs(after_an_epoch, change, words):
+    with pytest.raises(ValueError, match=words):
         fit(after_an_epoch, epochs=2, **change)
     assert names(after_an_epoch) == ["step_000000007"]
+
+
+def test_a_rate_in_the_optimizers_state_is_compared(tmp_path):
+    """The checkpoint's rate would be taken in place of the new one, without a word."""
+    make = optax.inject_hyperparams(optax.sgd)
+    fit(tmp_path, optimizer=make(learning_rate=0.1))
+    with pytest.raises(ValueError, match="was 0.1, is 0.2"):
+        fit(tmp_path, optimizer=make(learning_rate=0.2), epochs=2)
+
+
+def test_the_same_data_rounded_otherwise_are_the_same_run(tmp_path):
+    fit(tmp_path, epochs=1)
+    x, y = DATA
+    _, history = fit(tmp_path, data=(x * np.float32(1 + 1e-6), y), epochs=2)
+    assert len(history["loss"]) == 2
 
 
 def test_a_directory_with_checkpoints_is_not_begun_anew(after_an_epoch):

@@ -1,12 +1,15 @@
 import functools
+import json
 
 import chex
+import flax.linen
 import jax
 import numpy as np
 import optax
 import pytest
 
-from jaxdl import Module, train
+from jaxdl import Module, optim, train
+from jaxdl.interop.flax import from_linen
 from tests.train import toy
 
 MODEL, MLP = toy.noisy(), toy.mlp()
@@ -75,6 +78,133 @@ def test_from_given_states_as_from_its_own():
         chex.assert_trees_all_equal(toy.plain(states), toy.plain(own))
     on, _ = train.train_many(MODEL, DATA, states=states, **options)
     assert (np.asarray(on.step) == 2 * np.asarray(states.step)).all()
+
+
+def test_more_epochs_from_states_are_those_of_one_call():
+    """The order of the data goes on, too: epoch 3 is not epoch 1 again."""
+    options = OPTIONS | {"seeds": [5, 2], "optimizer": FIRST}
+    part, _ = two_seeds()
+    on, history = train.train_many(MODEL, DATA, states=part, **options | {"epochs": 1})
+    whole, expected = train.train_many(MODEL, DATA, **options | {"epochs": 3})
+    chex.assert_trees_all_equal(toy.plain(on), toy.plain(whole))
+    np.testing.assert_array_equal(history["loss"][:, 0], expected["loss"][:, 2])
+
+
+class Conv(flax.linen.Module):
+    """Its weight gradient is slow in a loop on a CPU."""
+
+    @flax.linen.compact
+    def __call__(self, x):
+        return flax.linen.Dense(3)(flax.linen.Conv(2, (3,))(x[..., None]).mean(1))
+
+
+CONV = from_linen(Conv())
+
+
+def test_convolutions_that_are_slow_in_a_loop_are_called_step_by_step(monkeypatch):
+    calls = []
+    looped = train.many.loop
+    monkeypatch.setattr(train.many, "loop", lambda *a: calls.append(1) or looped(*a))
+    options = OPTIONS | {"seeds": [5, 2]}
+    rates = {"optimizer": momentum, "hyper": {"learning_rate": [0.1, 0.01]}}
+    states, history = train.train_many(CONV, DATA, **rates, **options)
+    assert bool(calls) == (jax.default_backend() != "cpu")
+    for run, seed, rate in ((0, 5, 0.1), (3, 2, 0.01)):
+        state, expected = train.fit(CONV, DATA, optimizer=momentum(rate), seed=seed, **OPTIONS)
+        for name in ("loss", "eval_accuracy"):
+            np.testing.assert_allclose(history[name][run], expected[name], rtol=1e-4)
+        ours = jax.tree.map(lambda a, run=run: a[run], toy.plain(states))
+        chex.assert_trees_all_close(ours, toy.plain(state), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [MODEL, CONV], ids=["looped", "step by step"])
+def test_a_stopped_call_resumes_bit_for_bit(model, tmp_path):
+    options = OPTIONS | {"seeds": [5, 2], "optimizer": momentum, "epochs": 3}
+    options["hyper"] = {"learning_rate": [0.1, 1e38]}  # runs that diverge go on, too
+    whole, expected = train.train_many(model, DATA, **options)
+
+    class Stop(Recorder):
+        def log(self, step, values):
+            super().log(step, values)
+            if step > 7:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.train_many(model, DATA, checkpoint=tmp_path, logger=Stop(), **options)
+    for _ in range(2):  # the second finds all epochs done
+        states, history = train.train_many(model, DATA, checkpoint=tmp_path, **options)
+        chex.assert_trees_all_equal(toy.plain(states), toy.plain(whole))
+        assert history.keys() == expected.keys()
+        for name in history:
+            np.testing.assert_array_equal(history[name], expected[name])
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [7, 14, 21]
+    np.testing.assert_allclose([line["loss/2"] for line in lines], expected["loss"][2])
+
+    other = options | {"hyper": {"learning_rate": [0.1, 0.2]}}
+    with pytest.raises(ValueError, match=r"run: learning_rate was \[0.1, 1e.*, is \[0.1, 0.2"):
+        train.train_many(model, DATA, checkpoint=tmp_path, **other)
+    with pytest.raises(ValueError, match=r"epochs is 2 .* of 3; expected at least 3"):
+        train.train_many(model, DATA, checkpoint=tmp_path, **options | {"epochs": 2})
+
+
+class Recorder:
+    def __init__(self):
+        self.rows, self.closed = [], False
+
+    def log(self, step, values):
+        self.rows.append((step, values))
+
+    def close(self):
+        self.closed = True
+
+
+def test_loggers_of_all_runs_and_of_each():
+    together, each = Recorder(), {}
+
+    def make(run):
+        return each.setdefault((run["seed"], run["learning_rate"]), Recorder())
+
+    _, history = train.train_many(
+        MODEL,
+        DATA,
+        seeds=[5, 2],
+        optimizer=momentum,
+        hyper={"learning_rate": [0.1, 0.01]},
+        logger=[together, make],
+        **OPTIONS,
+    )
+    assert list(each) == [(5, 0.1), (5, 0.01), (2, 0.1), (2, 0.01)]
+    names = {"loss", "accuracy", "eval_loss", "eval_accuracy"}
+    for epoch, (step, values) in enumerate(together.rows):
+        assert step == 7 * (epoch + 1)
+        assert set(values) == names | {f"{name}/{i}" for name in names for i in range(4)}
+        assert values["eval_loss"] == pytest.approx(history["eval_loss"][:, epoch].mean())
+        assert values["loss/3"] == history["loss"][3, epoch]
+    for i, logger in enumerate(each.values()):
+        assert logger.rows == [
+            (7 * (epoch + 1), {name: history[name][i, epoch] for name in names})
+            for epoch in range(2)
+        ]
+    assert together.closed and all(logger.closed for logger in each.values())
+
+
+def test_a_grid_is_every_combination():
+    made = train.grid(learning_rate=[0.1, 0.01], decay=np.float32([0, 1, 2]))
+    assert made == {
+        "learning_rate": [0.1, 0.1, 0.1, 0.01, 0.01, 0.01],
+        "decay": [0, 1, 2, 0, 1, 2],
+    }
+    with pytest.raises(ValueError, match="grid: decay is 0.1; expected a sequence of numbers"):
+        train.grid(decay=0.1)
+
+
+def test_an_optimizer_by_name_with_a_rate():
+    options = OPTIONS | {"seeds": [5], "epochs": 1, "eval_data": None}
+    rates = {"learning_rate": [0.1]}
+    state, _ = train.train_many(MLP, DATA, optimizer="sgd", hyper=rates, **options)
+    expected, _ = train.train_many(MLP, DATA, optimizer=optim.sgd(0.1), **options)
+    chex.assert_trees_all_close(toy.plain(state), toy.plain(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_states_of_another_kind_are_refused():
@@ -155,13 +285,29 @@ def test_a_line_an_epoch(capsys):
 
 
 BAD = {
+    "a number of seeds": ({"seeds": 3}, r"seeds is 3; .* them: seeds=range\(3\)"),
+    "no sequence of seeds": ({"seeds": None}, "seeds is None; expected a sequence"),
+    "a name of seeds": ({"seeds": "abc"}, "seed is 'a'"),
+    "one value": ({"hyper": {"learning_rate": 0.1}}, "learning_rate is 0.1; expected a sequence"),
+    "settings by run": ({"hyper": [{"learning_rate": 0.1}]}, "hyper is a list; .*train.grid"),
+    "words": ({"hyper": {"learning_rate": ["a"]}}, "expected a sequence of numbers"),
+    "a name's wrong option": (
+        {"hyper": {"rate": [1]}, "optimizer": "adam"},
+        "hyper has rate, which the optimizer does not take",
+    ),
+    "a logger": ({"logger": "runs"}, "logger is 'runs'; expected log"),
+    "no logger made": ({"logger": lambda run: None}, "logger is None; expected log"),
+    "checkpoints within an epoch": (
+        {"checkpoint": train.Checkpoints("never", every=3)},
+        "have every=3 and monitor=None; expected neither",
+    ),
     "no seeds": ({"seeds": []}, "0 seeds"),
     "a bad seed": ({"seeds": [0, -1]}, "seed is -1"),
     "lengths": ({"hyper": {"learning_rate": [1, 2], "momentum": [1]}}, "sequences of one length"),
     "no setting": ({"hyper": {"learning_rate": []}}, "sequences of one length"),
     "wrong name": ({"hyper": {"rate": [1]}}, "hyper has rate, which the optimizer does not take"),
     "built": ({"hyper": {"rate": [1]}, "optimizer": optax.sgd(1)}, "expected a function of them"),
-    "a factory alone": ({"hyper": None}, "expected it called"),
+    "a factory alone": ({"hyper": None}, "is the function sgd; expected a transformation"),
     "batching": ({"batching": "scan"}, "batching is 'scan'"),
     "batch size": ({"batch_size": 51}, "at most 50"),
     "labels": ({"data": (DATA[0], DATA[1] + 1)}, "labels from 1 to 3"),

@@ -1,0 +1,24 @@
+"""Runs the code of a page of the docs."""
+
+import pathlib
+import re
+from typing import Any
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+
+
+def run(page: str) -> dict[str, Any]:
+    """Executes the Python blocks of a page as one program.
+
+    Args:
+      page: the page, such as "train/recipes.md".
+
+    Returns:
+      The program's names.
+    """
+    text = (DOCS / page).read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks, f"{page} has no Python blocks"
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(blocks), page, "exec"), names)
+    return names

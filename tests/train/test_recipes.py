@@ -1,0 +1,44 @@
+"""The code of docs/train/recipes.md does what the page says."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests import docs_code
+
+
+@pytest.fixture(scope="module")
+def page():
+    return docs_code.run("train/recipes.md")
+
+
+def test_the_rate_rises_and_falls(page):
+    """7/8 of the peak after 8 steps of warmup, then half a cosine over the other 24."""
+    expected = [0.01 * (1 + np.cos(np.pi * n / 24)) for n in (7, 15, 23)]
+    np.testing.assert_allclose(page["warmup_rates"], [0.02 * 7 / 8, *expected], rtol=1e-5)
+
+
+def test_only_kernels_are_decayed(page):
+    assert page["kernels"](page["state"].params) == {
+        f"dense_{i}": {"bias": False, "kernel": True} for i in (0, 1)
+    }
+
+
+def test_one_update_for_four_batches(page):
+    assert page["updates"] == 8
+
+
+def test_runs_end_where_the_page_says(page):
+    """12 steps in parts of 3; then 2 epochs, 1 and 1 of 8 steps."""
+    assert page["end"] > 0 and int(page["state"].step) == 32
+    assert 0 < page["scale"] <= 1
+
+
+def test_the_sample_is_of_the_text_and_its_scores_are_those_of_the_whole(page):
+    assert "the cat sat. the" in page["sample"]
+    tokens = np.concatenate([page["start"], page["drawn"].tokens[0][:-1]])[None]
+    network, params = page["network"](), page["trained"].params
+    logits = jax.jit(lambda p, x: network.apply(p, {}, x)[0])(params, tokens)
+    scores = jax.nn.log_softmax(np.asarray(logits))[0]
+    total = scores[np.arange(len(scores)), page["drawn"].tokens[0]].sum()
+    np.testing.assert_allclose(page["drawn"].scores[0], total, rtol=1e-4)
