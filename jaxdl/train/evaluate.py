@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import losses
+from jaxdl import _cache, losses
 from jaxdl.core import Module
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
@@ -64,7 +64,7 @@ def evaluate(
     return evaluated(eval_run(model, loss, measures), state, feed)
 
 
-@functools.lru_cache(maxsize=32)
+@_cache.per_model
 def eval_run(
     model: Module,
     loss: Callable | None,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import losses, optim
+from jaxdl import _cache, losses, optim
 from jaxdl.core import Module
 from jaxdl.train import distributed, names, validate
 from jaxdl.train.callbacks import Callback
@@ -177,7 +177,7 @@ def fit(
         looped = not slow_when_looped(step, state, feed.at(0, 1)[0])
     else:
         looped = steps_per_call > 1
-    program = _program(step, HALTS[on_nonfinite], looped, at)
+    program = _program(model, step, HALTS[on_nonfinite], looped, at)
     evaluation = None
     if eval_data is not None:
         run = eval_run(model, loss, measures, at)
@@ -242,7 +242,7 @@ def fit(
         return run.train(last)
 
 
-@functools.lru_cache(maxsize=32)
+@_cache.per_model
 def train_step(
     model: Module,
     loss: Callable,
@@ -265,6 +265,9 @@ def train_step(
     return jax.jit(step, inline=True)  # a compiled function is traced once
 
 
-@functools.lru_cache(maxsize=32)
-def _program(step: Callable, halt: str | None, looped: bool, at: Placement | None) -> Program:
+@_cache.per_model
+def _program(
+    model: Module, step: Callable, halt: str | None, looped: bool, at: Placement | None
+) -> Program:
+    """The program of a step; asked for again, it is not compiled again."""
     return (looped_program if looped else stepwise_program)(step, halt, at)

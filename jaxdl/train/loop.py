@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
+from jaxdl import _cache
 from jaxdl._jaxpr import inner_jaxprs, primitives
 from jaxdl.train.distributed import Placement
 from jaxdl.train.state import TrainState
@@ -86,7 +87,7 @@ def looped_program(step: Callable, halt: str | None, at: Placement | None = None
     return Program(run, looped=True)
 
 
-def placed(program: Callable, at: Placement | None) -> Callable:
+def placed(program: Callable, at: Placement | None) -> _cache.Compiled:
     """`program(state, ...) -> (state, ...)`, compiled; it consumes the state and places the next
     one alike, so that the program after it is the same."""
 
@@ -97,7 +98,7 @@ def placed(program: Callable, at: Placement | None) -> Callable:
             rest = jax.lax.with_sharding_constraint(rest, at.everywhere)
         return new, *rest
 
-    return jax.jit(run, donate_argnums=0)
+    return _cache.Compiled(run, donate_argnums=(0,))
 
 
 def loop(
@@ -142,8 +143,9 @@ def stepwise_program(step: Callable, halt: str | None, at: Placement | None = No
 
     def run(state, rows, first, count):
         log = []
+        one = compiled.select(state, rows, np.int32(first))
         for i in range(first, first + count):
-            state, pairs = compiled(state, rows, np.int32(i))
+            state, pairs = one(state, rows, np.int32(i))
             log.append(pairs)
             if halt == "skipped" and pairs[halt][0] > 0:
                 break
@@ -161,7 +163,7 @@ def eval_program(
         log = eval_loop(step, *args)
         return log if at is None else jax.lax.with_sharding_constraint(log, at.everywhere)
 
-    return jax.jit(run)
+    return _cache.Compiled(run)
 
 
 def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> Log:

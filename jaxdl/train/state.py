@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import core, tree
+from jaxdl import _cache, core, tree
 from jaxdl.core import Module, Tree
 from jaxdl.train.precision import LossScale, first_scale
 
@@ -70,7 +70,7 @@ def init_state(
     return TrainState(
         params,
         model_state,
-        opt_state=jax.jit(optimizer.init)(params),
+        opt_state=_cache.Compiled(optimizer.init)(params),
         key=jax.random.fold_in(key, 0),
         step=jnp.zeros((), jnp.int32),
         loss_scale=first_scale(precision),
