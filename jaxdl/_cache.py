@@ -20,8 +20,6 @@ Make = TypeVar("Make", bound=Callable[..., Any])
 
 PER_MODEL = 8
 """Results that `per_model` keeps for each function: those used last."""
-SHARED = 16
-"""Compiled programs that are kept for the next model of the same structure: those used last."""
 
 
 def concrete(*trees: Any) -> bool:
@@ -72,51 +70,40 @@ class Compiled:
             if not concrete(constants):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
-            run = share(program, tree, constants, args, self._donate)
+            run = TRAINING(SharedProgram(program, tree, constants, args, self._donate))
             self._programs[program] = functools.partial(run, constants)
         return self._programs[program]
 
 
-def share(
-    program: _jaxpr.ClosedJaxpr,
-    outputs: Any,
-    constants: list[Any],
-    args: tuple[Any, ...],
-    donate_argnums: Sequence[int] = (),
-) -> Callable[..., Any]:
-    """Returns `run(constants, *args)`, compiled, the same for all programs that compute the same.
+class SharedProgram:
+    """A traced program, equal to all that compute the same; the key of a cache of compiled ones.
 
     Args:
       program: a traced program of the leaves of `args`.
       outputs: the tree of its outputs.
       constants: `_jaxpr.constants(program)`.
-      args: arguments of `run`, for their tree.
+      args: arguments that it was traced for.
       donate_argnums: which of `args` are donated.
     """
-    return _compiled(_Key(program, outputs, constants, args, tuple(donate_argnums)))
 
-
-class _Key:
-    """A traced program, equal to all that compute the same."""
-
-    def __init__(self, program, outputs, constants, args, donate_argnums):
+    def __init__(
+        self,
+        program: _jaxpr.ClosedJaxpr,
+        outputs: Any,
+        constants: list[Any],
+        args: tuple[Any, ...],
+        donate_argnums: tuple[int, ...] = (),
+    ):
         trees = jax.tree.structure(args), outputs, donate_argnums
         self.fingerprint = _jaxpr.fingerprint(program), trees
         self.hash = hash(self.fingerprint)
         self.compile = lambda: _compile(program, outputs, constants, args, donate_argnums)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.fingerprint == other.fingerprint
+        return isinstance(other, SharedProgram) and self.fingerprint == other.fingerprint
 
     def __hash__(self) -> int:
         return self.hash
-
-
-@functools.lru_cache(SHARED)
-def _compiled(key: _Key) -> Callable[..., Any]:
-    compiled = key.compile()
-    del key.compile  # with the arrays of this call, which must not live as long as the key
-    return compiled
 
 
 def _compile(program, outputs, constants, args, donate_argnums):
@@ -124,8 +111,20 @@ def _compile(program, outputs, constants, args, donate_argnums):
     bare, _ = _jaxpr.traced(evaluate, constants, jax.tree.leaves(args))
 
     def run(*args):
-        return jax.tree.unflatten(
-            outputs, _jaxpr.evaluate(bare, iter(()), *jax.tree.leaves(args))
-        )
+        leaves = _jaxpr.evaluate(bare, iter(()), *jax.tree.leaves(args))
+        return jax.tree.unflatten(outputs, leaves)
 
     return jax.jit(run, donate_argnums=tuple(1 + i for i in donate_argnums))
+
+
+def _compiled(program: SharedProgram) -> Callable[..., Any]:
+    """Returns `run(constants, *args)`."""
+    run = program.compile()
+    del program.compile  # with the arrays of this call, which must not live as long as the key
+    return run
+
+
+TRAINING = functools.lru_cache(8)(_compiled)
+"""Programs of `Compiled`. A fit needs about six; each takes 1 to 5 MB."""
+EXPLANATIONS = functools.lru_cache(64)(_compiled)
+"""Programs of eager explanations: of many methods, each for a few shapes."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl import _cache
 from jaxdl.core import Tree, suggest
 from jaxdl.nn import _check
 from jaxdl.nn.dense import affine
@@ -87,10 +88,17 @@ def recurrence(
         )
     carry = _checked(cell, cell.start(params, x) if carry is None else carry, x)
     form = chosen(cell, form, remat, keep)
-    return _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep)
+    run = _runner(cell, form, reverse, unroll, remat)
+    return run(params, x, lengths, carry, keep)
 
 
-@functools.partial(jax.jit, static_argnums=range(5), inline=True)  # compiled once in eager use too
+@_cache.per_model
+def _runner(cell, form, reverse, unroll, remat):
+    """The recurrence, compiled once in eager use too."""
+    run = functools.partial(_run, cell, form, reverse, unroll, remat)
+    return jax.jit(run, inline=True)
+
+
 def _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep):
     mask = None
     if lengths is not None:

@@ -1,14 +1,11 @@
-"""Loss and metrics over a data set, and predictions, in batches of one compilation."""
+"""Loss and metrics over a data set."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxdl import _cache, losses
 from jaxdl.core import Module
@@ -17,11 +14,11 @@ from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
-from jaxdl.train.state import TrainState
-from jaxdl.train.step import inputs, make_eval_step
+from jaxdl.train.state import TrainState, check_state
+from jaxdl.train.step import make_eval_step
 from jaxdl.train.totals import Totals
 
-__all__ = ["evaluate", "predict", "predictor"]
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -52,6 +49,7 @@ def evaluate(
     Raises:
       ValueError: the data, or a name, are not what is expected; the message says how to mend it.
     """
+    check_state("evaluate", state)
     feed = make_feed(
         "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
     )
@@ -85,81 +83,3 @@ def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
         totals.add(run(state, rows, count))  # batches from `count` on weigh nothing
         at += count
     return totals.means()
-
-
-def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) -> Any:
-    """The model's output for every row of x, in batches. Lecture row V04.
-
-    Args:
-      model: any `Module`.
-      state: a `TrainState`.
-      x: (N, ...), or a tuple of such arrays for a model of several inputs.
-      batch_size: rows at a time; the last batch is filled up, so there is one compilation.
-
-    Returns:
-      The output, (N, ...), or a tree of such arrays.
-
-    Raises:
-      ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
-    """
-    forward = functools.partial(_forward, model, state.params, state.model_state)
-    return _in_batches("predict", forward, x, batch_size, 0)
-
-
-def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int = 256) -> Any:
-    """The outputs of every run of `train_many`; their mean is an ensemble's. Lecture row E09.
-
-    The ensemble's answer is the mean of the probabilities, not of the scores:
-    `jax.nn.softmax(train.predict_many(model, states, x)).mean(0)`.
-
-    Args:
-      model: any `Module`.
-      states: a `TrainState` with a leading axis over the runs.
-      x, batch_size: as for `predict`.
-
-    Returns:
-      The outputs, (runs, N, ...), or a tree of such arrays.
-
-    Raises:
-      ValueError: as for `predict`.
-    """
-    forward = functools.partial(_forward_many, model, states.params, states.model_state)
-    return _in_batches("predict_many", forward, x, batch_size, 1)
-
-
-def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
-    """Joins the outputs along `axis`, where the rows are."""
-    validate.positive(who, batch_size=batch_size)
-    n = validate.rows((x,), "x")
-    batch_size = min(batch_size, n)
-    outputs = []
-    for first in range(0, n, batch_size):
-        rows = np.arange(first, first + batch_size).clip(max=n - 1)
-        outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
-    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)
-    return jax.tree.map(lambda joined: jax.lax.slice_in_dim(joined, 0, n, axis=axis), whole)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _forward(model, params, model_state, x):
-    return model.apply(params, model_state, *inputs(x))[0]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _forward_many(model, params, model_state, x):
-    runs = params, model_state
-    return jax.lax.map(lambda run: model.apply(*run, *inputs(x))[0], runs)
-
-
-def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
-    """The trained model as a plain function of its inputs, for `jit`, `grad` and `interpret`.
-
-    Args:
-      model: any `Module`.
-      state: a `TrainState`.
-
-    Returns:
-      `f(x) -> output`, dropout off and statistics fixed.
-    """
-    params, model_state = state.params, state.model_state
-    return lambda *x: model.apply(params, model_state, *x)[0]

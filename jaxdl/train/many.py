@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import losses, optim
+from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, Tree
 from jaxdl.train import names, validate
 from jaxdl.train.feed import epoch_batches
@@ -178,7 +178,7 @@ def _settings(
     }
 
 
-@functools.lru_cache(maxsize=8)
+@_cache.per_model
 def _runs(
     model: Module,
     loss: Callable,
@@ -192,7 +192,7 @@ def _runs(
     def over_runs(f, *args):
         return jax.vmap(f)(*args) if batching == "vmap" else jax.lax.map(lambda a: f(*a), args)
 
-    @jax.jit
+    @_cache.Compiled
     def init(x, keys, settings):
         def one(key, setting):
             transformation = _make(optimizer, setting)
@@ -205,7 +205,7 @@ def _runs(
         # Not over_runs: it is little work, and mapped it compiles in half the time.
         return jax.lax.map(lambda run: one(*run), (keys, settings))
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(_cache.Compiled, donate_argnums=(0,))
     def train(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             step = make_train_step(
@@ -217,7 +217,7 @@ def _runs(
 
         return over_runs(one, states, settings, orders)
 
-    @jax.jit
+    @_cache.Compiled
     def evaluate(states, rows):
         step = jax.jit(make_eval_step(model, loss, metrics=dict(measures)), inline=True)
         return over_runs(lambda state: eval_loop(step, state, rows, rows.order.shape[0]), states)

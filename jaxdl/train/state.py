@@ -77,6 +77,15 @@ def init_state(
     )
 
 
+def check_state(who: str, state: Any) -> None:
+    """Raises unless `state` has the parameters and the state of a model."""
+    if not hasattr(state, "params") or not hasattr(state, "model_state"):
+        raise ValueError(
+            f"{who}: state is a {type(state).__name__}; expected a train.TrainState, as fit "
+            "returns it. For parameters alone call model.apply(params, model_state, x)."
+        )
+
+
 def is_key(leaf: Any) -> bool:
     """Whether a leaf is an array of PRNG keys."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

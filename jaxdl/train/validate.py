@@ -55,8 +55,13 @@ def unpacked(data: Any, name: str) -> tuple[Any, Any]:
         raise ValueError(
             f"{name} is {got}; expected a pair (x, y) of arrays; for several inputs x is a tuple."
         )
-    x, y = (jax.tree.map(_array, part, is_leaf=lambda p: isinstance(p, list)) for part in data)
+    x, y = map(arrays, data)
     return x, y
+
+
+def arrays(tree: Any) -> Any:
+    """A tree with its lists of numbers as arrays."""
+    return jax.tree.map(_array, tree, is_leaf=lambda part: isinstance(part, list))
 
 
 def _array(leaf: Any) -> Any:
@@ -88,7 +93,7 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
         if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
             hint = " Integer images become input by x.astype(np.float32) / 255."
         raise ValueError(
-            f"the model {model.kind} does not take x, {_show(x)}: {error}{hint}"
+            f"the model {model.kind} does not take x, {show(x)}: {error}{hint}"
         ) from error
 
 
@@ -121,7 +126,7 @@ def batch(
         jax.eval_shape(losses.loss(loss), output, ys)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name}: the loss does not take the output {_show(output)} with y {_show(y)}: {error}"
+            f"{name}: the loss does not take the output {show(output)} with y {show(y)}: {error}"
         ) from error
 
 
@@ -160,5 +165,6 @@ def spec(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-def _show(tree: Any) -> str:
+def show(tree: Any) -> str:
+    """The dtypes and shapes of a tree's arrays."""
     return " and ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))

@@ -11,7 +11,6 @@ import pytest
 
 from jaxdl import _cache, interpret
 
-
 X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(2, 4, 5)).astype(np.float32)
 
@@ -22,9 +21,9 @@ def linear(w, target):
 
 
 def compilations(run):
-    before = _cache._compiled.cache_info().misses
+    before = _cache.EXPLANATIONS.cache_info().misses
     run()
-    return _cache._compiled.cache_info().misses - before
+    return _cache.EXPLANATIONS.cache_info().misses - before
 
 
 def test_loops_compile_once_and_follow_what_f_closes_over():
