@@ -91,7 +91,7 @@ def _forward(model: Module) -> Callable[..., Any]:
 def _forward_many(model: Module) -> Callable[..., Any]:
     return _cache.Compiled(
         lambda params, model_state, x: jax.lax.map(
-            lambda run: _apply(model, *run, x), (params, model_state)
+            lambda run: _apply(model, run[0], run[1], x), (params, model_state)
         )
     )
 
