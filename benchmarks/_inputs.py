@@ -47,3 +47,9 @@ def bands(size: str, n: int) -> np.ndarray:
     """Returns a mask of shape (H, W, 1) with n horizontal bands, the features of Shapley values."""
     side = CONVNETS[size][0]
     return np.broadcast_to((np.arange(side) * n // side)[:, None, None], (side, side, 1)).copy()
+
+
+def characters(rows: int, steps: int, symbols: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols and those after them, (rows, steps) int32."""
+    text = np.random.default_rng(0).integers(0, symbols, (rows, steps + 1), np.int32)
+    return text[:, :-1], text[:, 1:]

@@ -79,3 +79,35 @@ def scanned(shape, steps):
 
     many = jax.jit(lambda carry: jax.lax.scan(one, carry, length=steps)[0])
     return lambda: jax.block_until_ready(many((params, opt_state)))
+
+
+class CharGRU(nnx.Module):
+    """Embedding, GRU, scores of the next symbol."""
+
+    def __init__(self, symbols, width, units):
+        rngs = nnx.Rngs(0)
+        self.embedding = nnx.Embed(symbols, width, rngs=rngs)
+        self.gru = nnx.RNN(nnx.GRUCell(width, units, rngs=rngs))
+        self.scores = nnx.Linear(units, symbols, rngs=rngs)
+
+    def __call__(self, x):
+        return self.scores(self.gru(self.embedding(x)))
+
+
+def char_gru(shape, keep=False):
+    """A call is a training step of the character GRU."""
+    if keep:
+        from jaxdl import train
+
+        train.keep_memory()
+    x, y = _inputs.characters(*shape[:3])
+    model = CharGRU(*shape[2:])
+    optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, x, y):
+        loss, grads = nnx.value_and_grad(lambda model: objective("gru", model(x), y))(model)
+        optimizer.update(model, grads)
+        return loss
+
+    return step_of(lambda carry, x, y: (carry, step(model, optimizer, x, y)), None, x, y)

@@ -12,9 +12,14 @@ PROCESS = pathlib.Path("/proc/self")
 def peak_megabytes(call: Callable[[], Any]) -> float:
     """Returns the megabytes by which a call raises the greatest resident memory so far."""
     (PROCESS / "clear_refs").write_text("5")  # resets the greatest so far, VmHWM
-    before = _megabytes("VmRSS")
+    before = resident_megabytes()
     call()
     return _megabytes("VmHWM") - before
+
+
+def resident_megabytes() -> float:
+    """Returns the resident memory of this process."""
+    return _megabytes("VmRSS")
 
 
 def _megabytes(field: str) -> float:

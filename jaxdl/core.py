@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-from jaxdl import _foreign
+from jaxdl import _cache, _foreign
 
 Tree = dict[str, Any]
 """A nested dict of arrays: parameters or state."""
@@ -57,6 +57,7 @@ class Module:
       children: the named parts of a composite.
       takes_lengths: whether `lengths` (N,) may follow the first input, the steps of each row before
         its padding; `serial` hands them on to such layers.
+      programs: what is compiled for the model, see `jaxdl._cache`; it ends with the model.
 
     Raises:
       ValueError: built while `jax.jit` traces. Every trace would make another model, and whatever
@@ -69,6 +70,7 @@ class Module:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     children: Mapping[str, Module] = dataclasses.field(default_factory=dict)
     takes_lengths: bool = False
+    programs: dict[Callable, Callable] = dataclasses.field(default_factory=dict, init=False)
 
     def __post_init__(self):
         if _under_jit():
@@ -123,13 +125,16 @@ def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
         )
     leaves, treedef = jax.tree.flatten(inputs)
     specs = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)
-    return _init(model, treedef, specs, key)
+    return _initializer(model, treedef, specs)(key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _init(model, treedef, specs, key):
-    zeros = [jnp.zeros(spec.shape, spec.dtype) for spec in specs]
-    return model.init(key, *jax.tree.unflatten(treedef, zeros))
+@_cache.per_model
+def _initializer(model, treedef, specs):
+    def initialize(key):
+        zeros = [jnp.zeros(spec.shape, spec.dtype) for spec in specs]
+        return model.init(key, *jax.tree.unflatten(treedef, zeros))
+
+    return _cache.Compiled(initialize)
 
 
 def named_key(key: jax.Array | None, name: str) -> jax.Array | None:

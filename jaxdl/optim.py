@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdl import _cache
 from jaxdl._precision import widen
 from jaxdl.core import suggest
 
@@ -361,7 +362,7 @@ def init_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
     """
     try:
         with jax.numpy_dtype_promotion("standard"):  # a schedule mixes integers and floats
-            return jax.jit(optimizer.init)(params)
+            return _cache.Compiled(optimizer.init)(params)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"optimizer: its init raises {error!r}; expected one that takes the model's "

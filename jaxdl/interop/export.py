@@ -17,7 +17,7 @@ import jax
 from jaxdl._jaxpr import plain
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import whole_file
-from jaxdl.train.evaluate import predictor
+from jaxdl.train.predict import predictor
 from jaxdl.train.state import TrainState, check_state
 
 __all__ = ["export"]

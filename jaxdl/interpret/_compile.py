@@ -33,23 +33,15 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from jaxdl import _jaxpr
+from jaxdl import _cache, _jaxpr
+from jaxdl._cache import concrete
 from jaxdl.interpret import _input
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _nested = jax.make_user_context(default_value=False)
 """Whether a method is called by one that is being traced already."""
-
-KEPT = 64
-"""Compiled programs that are kept: those used last."""
-
-
-def concrete(*trees: Any) -> bool:
-    """Returns whether no value in the trees is traced."""
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def once(method: Method) -> Method:
@@ -74,9 +66,9 @@ def once(method: Method) -> Method:
         program, tree = _trace(explain, leaves)
         constants = _jaxpr.constants(program)
         if concrete(constants, leaves):
-            run = _compiled(_Key(program, constants, leaves))
-        else:
-            run = jax.jit(lambda *args: _inlined(program, *args))
+            key = _cache.SharedProgram(program, tree, constants, (leaves,))
+            return _cache.EXPLANATIONS(key)(constants, leaves)
+        run = jax.jit(lambda *args: _inlined(program, *args))
         return jax.tree.unflatten(tree, run(constants, leaves))
 
     return call  # pyright: ignore[reportReturnType]
@@ -106,31 +98,3 @@ def _inlined(program: _jaxpr.ClosedJaxpr, constants: list[Any], leaves: list[Any
         return jax.lax.optimization_barrier(value) if floating else value
 
     return _jaxpr.evaluate(program, map(hide, constants), *leaves)
-
-
-class _Key:
-    """A traced program, equal to all that compute the same."""
-
-    def __init__(self, program: _jaxpr.ClosedJaxpr, constants: list[Any], leaves: list[Any]):
-        self.fingerprint = _jaxpr.fingerprint(program)
-        self.hash = hash(self.fingerprint)
-        self.compile = lambda: _compile(program, constants, leaves)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.fingerprint == other.fingerprint
-
-    def __hash__(self) -> int:
-        return self.hash
-
-
-@functools.lru_cache(KEPT)
-def _compiled(key: _Key) -> Callable[[list[Any], list[Any]], list[Any]]:
-    compiled = key.compile()
-    del key.compile  # with the arrays of this call, which must not live as long as the key
-    return compiled
-
-
-def _compile(program, constants, leaves):
-    evaluate = lambda values, x: _jaxpr.evaluate(program, iter(values), *x)  # noqa: E731
-    bare, _ = _jaxpr.traced(evaluate, constants, leaves)
-    return jax.jit(lambda *args: _jaxpr.evaluate(bare, iter(()), *jax.tree.leaves(args)))

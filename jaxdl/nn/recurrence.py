@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl import _cache
 from jaxdl.core import Tree, suggest
 from jaxdl.nn import _check
 from jaxdl.nn.dense import affine
@@ -88,9 +89,10 @@ def recurrence(
             f"expected one integer a row, int32[{batch}]: the number of steps before the padding."
         )
     form = chosen(cell, form, remat, keep)
+    run = _runner(cell, form, reverse, unroll, remat)
     with own_params(cell, params, x):
         carry = _checked(cell, cell.start(params, x) if carry is None else carry, x)
-        return _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep)
+        return run(params, x, lengths, carry, keep)
 
 
 @contextlib.contextmanager
@@ -110,7 +112,13 @@ def own_params(cell: Cell, params: Tree, x: jax.Array) -> Iterator[None]:
         ) from error
 
 
-@functools.partial(jax.jit, static_argnums=range(5), inline=True)  # compiled once in eager use too
+@_cache.per_model
+def _runner(cell, form, reverse, unroll, remat):
+    """The recurrence, compiled once in eager use too."""
+    run = functools.partial(_run, cell, form, reverse, unroll, remat)
+    return jax.jit(run, inline=True)
+
+
 def _run(cell, form, reverse, unroll, remat, params, x, lengths, carry, keep):
     mask = None
     if lengths is not None:

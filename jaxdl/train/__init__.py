@@ -7,7 +7,7 @@ from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.checkpoint_format import CheckpointCorrupt, Saved
 from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
-from jaxdl.train.evaluate import Evaluation, evaluate, predict, predict_many, predictor
+from jaxdl.train.evaluate import Evaluation, evaluate
 from jaxdl.train.feed import Batches
 from jaxdl.train.fit import fit
 from jaxdl.train.logger import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
@@ -15,6 +15,7 @@ from jaxdl.train.lr_find import RangeTest, lr_find
 from jaxdl.train.many import grid, train_many
 from jaxdl.train.nonfinite import NonFiniteError
 from jaxdl.train.precision import LossScale
+from jaxdl.train.predict import predict, predict_many, predictor
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_eval_step, make_train_step
 

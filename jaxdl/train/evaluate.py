@@ -1,30 +1,26 @@
-"""Loss and metrics over a data set, and predictions, in batches of one compilation."""
+"""Loss and metrics over a data set."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jaxdl import losses
+from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
-from jaxdl.data import convert
-from jaxdl.nn.carry import carries, reset_carry, with_carries
+from jaxdl.nn.carry import reset_carry
 from jaxdl.train import names, validate
 from jaxdl.train.distributed import Placement
 from jaxdl.train.feed import RESIDENT_BYTES, Feed
 from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.loop import eval_program
 from jaxdl.train.state import TrainState, check_state
-from jaxdl.train.step import carrying_eval_step, inputs
+from jaxdl.train.step import carrying_eval_step
 from jaxdl.train.totals import Totals
 
-__all__ = ["Evaluation", "evaluate", "predict", "predictor"]
+__all__ = ["Evaluation", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +114,7 @@ def evaluate(
     return values
 
 
-@functools.lru_cache(maxsize=32)
+@_cache.per_model
 def eval_run(
     model: Module,
     loss: Callable | None,
@@ -141,117 +137,3 @@ def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
         totals.add(log)  # batches from `count` on weigh nothing
         at += count
     return totals.means()
-
-
-def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) -> Any:
-    """The model's output for every row of x, in batches. Lecture row V04.
-
-    Args:
-      model: any `Module`.
-      state: a `TrainState`.
-      x: (N, ...), or a tuple of such arrays for a model of several inputs.
-      batch_size: rows at a time; the last batch is filled up, so there is one compilation.
-
-    Returns:
-      The output, (N, ...), or a tree of such arrays.
-
-    Raises:
-      ValueError: x holds no rows, its arrays differ in length, or the model rejects it.
-    """
-    check_model("predict", model)
-    check_state("predict", state)
-    validate.rows((x,), "x")
-    validate.ids_again(model, state.params, state.model_state, x, "predict")
-    model_state = None
-
-    def forward(x):
-        nonlocal model_state
-        if model_state is None:
-            model_state = reset_carry(state.model_state, len(jax.tree.leaves(x)[0]))
-        y, kept = _forward(model, state.params, model_state, x)
-        model_state = with_carries(model_state, kept)
-        return y
-
-    return _in_batches("predict", forward, x, batch_size, 0)
-
-
-def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int = 256) -> Any:
-    """The outputs of every run of `train_many`; their mean is an ensemble's. Lecture row E09.
-
-    The ensemble's answer is the mean of the probabilities, not of the scores:
-    `jax.nn.softmax(train.predict_many(model, states, x)).mean(0)`.
-
-    Args:
-      model: any `Module`.
-      states: a `TrainState` with a leading axis over the runs.
-      x, batch_size: as for `predict`.
-
-    Returns:
-      The outputs, (runs, N, ...), or a tree of such arrays.
-
-    Raises:
-      ValueError: as for `predict`.
-    """
-    check_model("predict_many", model)
-    check_state("predict_many", states, "states")
-    forward = functools.partial(_forward_many, model, states.params, states.model_state)
-    return _in_batches("predict_many", forward, x, batch_size, 1)
-
-
-def _in_batches(who: str, forward: Callable, x: Any, batch_size: int, axis: int) -> Any:
-    """Joins the outputs along `axis`, where the rows are."""
-    validate.positive(who, batch_size=batch_size)
-    x = convert.as_arrays(x, "x")
-    n = validate.rows((x,), "x")
-    batch_size = min(batch_size, n)
-    outputs = []
-    for first in range(0, n, batch_size):
-        rows = np.arange(first, first + batch_size).clip(max=n - 1)
-        try:
-            outputs.append(forward(jax.tree.map(lambda a, rows=rows: a[rows], x)))
-        except TypeError as error:  # the number of inputs
-            raise ValueError(
-                f"{who}: the model does not take x ({error}); expected x alone, without y; a tuple "
-                "is several inputs."
-            ) from error
-    for leaf in jax.tree.leaves(outputs[0]):
-        if leaf.shape[axis : axis + 1] != (batch_size,):
-            raise ValueError(
-                f"{who}: {batch_size} rows of x give an output of shape {list(leaf.shape)}; "
-                "expected a row for each: of a single example pass x[None]."
-            )
-    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)
-    return jax.tree.map(lambda joined: jax.lax.slice_in_dim(joined, 0, n, axis=axis), whole)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _forward(model, params, model_state, x):
-    y, model_state = model.apply(params, model_state, *inputs(x, params))
-    return y, carries(model_state)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _forward_many(model, params, model_state, x):
-    runs = params, model_state
-    return jax.lax.map(lambda run: model.apply(*run, *inputs(x, params))[0], runs)
-
-
-def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
-    """The trained model as a plain function of its inputs, for `jit`, `grad` and `interpret`.
-
-    Args:
-      model: any `Module`.
-      state: a `TrainState`.
-
-    Returns:
-      `f(x) -> output`, dropout off and statistics fixed.
-    """
-    check_model("predictor", model)
-    check_state("predictor", state)
-
-    def predict(*x):
-        rows = jax.tree.leaves(x)[0].shape[0]
-        model_state = reset_carry(state.model_state, rows)
-        return model.apply(state.params, model_state, *inputs(x, state.params))[0]
-
-    return predict

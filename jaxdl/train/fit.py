@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import losses, optim
+from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
 from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.train import distributed, names, nonfinite, validate
@@ -205,7 +205,7 @@ def fit(
         looped = not slow_when_looped(step, state, feed.at(0, 1)[0])
     else:
         looped = steps_per_call > 1
-    program = _program(step, HALTS[on_nonfinite], looped, at)
+    program = _program(model, step, HALTS[on_nonfinite], looped, at)
     evaluate = None
     if evaluation is not None:
         run = eval_run(model, loss, measures, at)
@@ -295,7 +295,7 @@ def _evaluate_sets(
     }
 
 
-@functools.lru_cache(maxsize=32)
+@_cache.per_model
 def train_step(
     model: Module,
     loss: Callable,
@@ -318,6 +318,9 @@ def train_step(
     return jax.jit(step, inline=True)  # a compiled function is traced once
 
 
-@functools.lru_cache(maxsize=32)
-def _program(step: Callable, halt: str | None, looped: bool, at: Placement | None) -> Program:
+@_cache.per_model
+def _program(
+    model: Module, step: Callable, halt: str | None, looped: bool, at: Placement | None
+) -> Program:
+    """The program of a step; asked for again, it is not compiled again."""
     return (looped_program if looped else stepwise_program)(step, halt, at)

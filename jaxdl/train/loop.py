@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
+from jaxdl import _cache
 from jaxdl._jaxpr import inner_jaxprs, primitives
 from jaxdl.core import Tree
 from jaxdl.nn.carry import carries, with_carries
@@ -96,7 +97,7 @@ def looped_program(step: Callable, halt: str | None, at: Placement | None = None
     return Program(run, looped=True)
 
 
-def placed(program: Callable, at: Placement | None) -> Callable:
+def placed(program: Callable, at: Placement | None) -> _cache.Compiled:
     """`program(state, ...) -> (state, ...)`, compiled; it consumes the state and places the next
     one alike, so that the program after it is the same."""
 
@@ -107,7 +108,7 @@ def placed(program: Callable, at: Placement | None) -> Callable:
             rest = jax.lax.with_sharding_constraint(rest, at.everywhere)
         return new, *rest
 
-    return jax.jit(run, donate_argnums=0)
+    return _cache.Compiled(run, donate_argnums=(0,))
 
 
 def loop(
@@ -152,8 +153,9 @@ def stepwise_program(step: Callable, halt: str | None, at: Placement | None = No
 
     def run(state, rows, first, count):
         log = []
+        one = compiled.select(state, rows, np.int32(first))
         for i in range(first, first + count):
-            state, pairs = compiled(state, rows, np.int32(i))
+            state, pairs = one(state, rows, np.int32(i))
             log.append(pairs)
             if halt == "skipped" and pairs[halt][0] > 0:
                 break
@@ -176,7 +178,7 @@ def eval_program(
         result = eval_loop(step, *args)
         return result if at is None else jax.lax.with_sharding_constraint(result, at.everywhere)
 
-    compiled = jax.jit(run)
+    compiled = _cache.Compiled(run)
 
     def program(state, rows, count):
         # Compiled, the place that JAX names would be the loop.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import losses, optim
+from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, Tree, check_model
 from jaxdl.train import names, validate
 from jaxdl.train.checkpoint import Checkpoints
@@ -320,7 +320,7 @@ def _settings(
     ]
 
 
-@functools.lru_cache(maxsize=8)
+@_cache.per_model
 def _runs(
     model: Module,
     loss: Callable,
@@ -334,7 +334,7 @@ def _runs(
     def over_runs(f, *args):
         return jax.vmap(f)(*args) if batching == "vmap" else jax.lax.map(lambda a: f(*a), args)
 
-    @jax.jit
+    @_cache.Compiled
     def init(x, keys, settings):
         def one(key, setting):
             transformation = _make(optimizer, setting)
@@ -355,7 +355,7 @@ def _runs(
             model, loss, _make(optimizer, setting), metrics=named, augment=augment
         )(state, batch)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(_cache.Compiled, donate_argnums=(0,))
     def train_looped(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             rows = Rows(data, order, mask)
@@ -384,7 +384,7 @@ def _runs(
         log = jax.tree.map(lambda *values: np.stack(values), *logs)
         return stack(*ends).replace(key=states.key), log
 
-    @jax.jit
+    @_cache.Compiled
     def evaluate(states, rows):
         step = carrying_eval_step(model, loss, metrics=named)
         step = jax.jit(step, inline=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
-from jaxdl import tree
+from jaxdl import _cache, tree
 from jaxdl.train.loop import Log
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import all_finite
@@ -41,7 +43,8 @@ class NonFiniteError(FloatingPointError):
         )
 
 
-_finite = jax.jit(all_finite)
+def _finite(values: Any) -> jax.Array:
+    return _cache.Compiled(all_finite)(values)
 
 
 def check_state(state: TrainState) -> None:

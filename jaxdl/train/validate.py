@@ -25,7 +25,6 @@ from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.train.checkpoint_format import differences
 from jaxdl.train.checkpoint_format import spec as described
-from jaxdl.train.state import TrainState
 from jaxdl.train.step import inputs
 
 
@@ -69,7 +68,7 @@ def unpacked(data: Any, name: str) -> tuple[Any, ...]:
         )
     if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
         raise ValueError(convert.expected_pair(data, name))
-    parts = [part for part in data if part is not None]
+    parts = data[:2] if data[-1] is None else data
     labels = ("x", "y", "weight")
     return tuple(
         convert.as_arrays(part, f"{name}: {label}")
@@ -100,11 +99,6 @@ def same_state(who: str, given: Any, expected: Any) -> None:
       given: the state.
       expected: the first state of the run, as shapes.
     """
-    if not isinstance(given, TrainState):
-        raise ValueError(
-            f"{who}: state is a {type(given).__name__}; expected a train.TrainState: parameters "
-            "alone begin a run by train.init_state(model, optimizer, key, x).replace(params=...)."
-        )
     flat = [tree.flatten(part) for part in (given, expected)]
     wrong = differences(*({p: described(leaf) for p, leaf in part.items()} for part in flat))
     if not wrong:
@@ -171,7 +165,7 @@ def batch(
     """The model takes x, the loss takes its output and y, and the values are in their ranges."""
     x, y, weight = data if len(data) == 3 else (*data, None)
     if weight is not None:
-        _weights(weight, y, name)
+        _weights(weight, x, name)
     for at, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
@@ -198,9 +192,9 @@ def batch(
         raise ValueError(f"{name}: the loss does not take {given}: {error}") from error
 
 
-def _weights(weight: Any, y: Any, name: str) -> None:
+def _weights(weight: Any, x: Any, name: str) -> None:
     """Weights are numbers of at least 0, with one row an example, and not all 0."""
-    rows = jax.tree.leaves(y)[0].shape[0]
+    rows = jax.tree.leaves(x)[0].shape[0]
     if (
         not hasattr(weight, "dtype")
         or weight.shape[:1] != (rows,)

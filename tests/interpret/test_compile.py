@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import interpret
-from jaxdl.interpret import _compile
+from jaxdl import _cache, interpret
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 W = np.random.default_rng(1).normal(size=(2, 4, 5)).astype(np.float32)
@@ -22,9 +21,9 @@ def linear(w, target):
 
 
 def compilations(run):
-    before = _compile._compiled.cache_info().misses
+    before = _cache.EXPLANATIONS.cache_info().misses
     run()
-    return _compile._compiled.cache_info().misses - before
+    return _cache.EXPLANATIONS.cache_info().misses - before
 
 
 def test_loops_compile_once_and_follow_what_f_closes_over():

@@ -82,7 +82,7 @@ ARGUMENTS = {
     "verbose": ({"verbose": 3}, r"verbose is 3; expected one of \(0, 1, 2\)"),
     "policy": ({"on_nonfinite": "ignore"}, "'raise', 'skip', 'stop'"),
     "loss": ({"loss": "mean_sqared_error"}, "did you mean 'mean_squared_error'"),
-    "optimizer as a factory": ({"optimizer": optax.sgd}, "expected it called"),
+    "optimizer as a factory": ({"optimizer": optax.sgd}, "call the factory"),
     "integers against rows": ({"loss": "mse"}, "the loss does not take.*int32.*one_hot"),
 }
 
@@ -165,7 +165,10 @@ def test_ids_read_inside_a_loop_are_left_to_the_embedding():
 
 
 def test_a_data_set_is_not_its_split():
-    for use in (fit, lambda data: train.evaluate(MODEL, None, data, metrics=["accuracy"])):
+    for use in (
+        fit,
+        lambda data: train.lr_find(MODEL, data, loss="cross_entropy", optimizer=optax.sgd),
+    ):
         with pytest.raises(ValueError, match=r"data is a Dataset of several splits.*\.train"):
             use(data.digits())
 
