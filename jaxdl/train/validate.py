@@ -60,7 +60,7 @@ def unpacked(data: Any, name: str) -> tuple[Any, ...]:
     """Returns `(x, y)` or `(x, y, weight)` as arrays."""
     if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
         raise ValueError(convert.expected_pair(data, name))
-    parts = [part for part in data if part is not None]
+    parts = data[:2] if data[-1] is None else data  # no weight; y may be None
     labels = ("x", "y", "weight")
     return tuple(
         convert.as_arrays(part, f"{name}: {label}")
