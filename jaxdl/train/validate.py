@@ -68,7 +68,7 @@ def unpacked(data: Any, name: str) -> tuple[Any, ...]:
         )
     if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
         raise ValueError(convert.expected_pair(data, name))
-    parts = data[:2] if data[-1] is None else data
+    parts = data[:2] if data[-1] is None else data  # no weight; y may be None
     labels = ("x", "y", "weight")
     return tuple(
         convert.as_arrays(part, f"{name}: {label}")
