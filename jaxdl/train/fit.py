@@ -159,7 +159,7 @@ def fit(
         abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
     else:
         if check:
-            nonfinite.check_state(state)
+            nonfinite.check_finite(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         abstract = state = jax.tree.map(jnp.copy, state)

@@ -44,7 +44,7 @@ class NonFiniteError(FloatingPointError):
 _finite = jax.jit(all_finite)
 
 
-def check_state(state: TrainState) -> None:
+def check_finite(state: TrainState) -> None:
     """Raises if a state to continue from is not finite."""
     if _finite((state.params, state.model_state)):
         return
