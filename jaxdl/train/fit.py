@@ -180,7 +180,7 @@ def fit(
 
     guard = on_nonfinite != "raise"
     step = train_step(model, loss, optimizer, measures, augment, guard, precision)
-    if jax.config.jax_debug_nans:  # in a loop, the place that JAX names would be the loop
+    if jax.debug_nans.value:  # in a loop, the place that JAX names would be the loop
         looped = False
     elif steps_per_call is None:
         looped = not slow_when_looped(step, state, feed.at(0, 1)[0])

@@ -171,7 +171,7 @@ def eval_program(
     compiled = jax.jit(run)
 
     def program(state, rows, count):
-        if jax.config.jax_debug_nans:  # compiled, the place that JAX names would be the loop
+        if jax.debug_nans.value:  # compiled, the place that JAX names would be the loop
             with jax.disable_jit():
                 kept, log = eval_loop(step, state, rows, count)
         else:

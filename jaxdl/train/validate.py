@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxdl import _jaxpr, losses
 from jaxdl.core import Module
@@ -179,7 +180,7 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
                 lambda *a: apply(*a)[1], args, [leaf for _, leaf in leaves]
             )
             for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
-                if leaf is not None and not isinstance(leaf, jax.core.Tracer):
+                if leaf is not None and not isinstance(leaf, Tracer):
                     _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
     return output
 
