@@ -173,7 +173,7 @@ def fit(
     if state is not None:
         check_state("fit", state)
         if check:
-            nonfinite.check_state(state)
+            nonfinite.check_finite(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         validate.same_state("fit", state, abstract)
@@ -198,8 +198,7 @@ def fit(
 
     guard = on_nonfinite != "raise"
     step = train_step(model, loss, optimizer, measures, augment, guard, precision)
-    # In a loop, the place that JAX names would be the loop.
-    if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
+    if jax.debug_nans.value:  # in a loop, the place that JAX names would be the loop
         looped = False
     elif steps_per_call is None:
         looped = not slow_when_looped(step, state, feed.at(0, 1)[0])

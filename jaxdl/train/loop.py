@@ -181,8 +181,7 @@ def eval_program(
     compiled = _cache.Compiled(run)
 
     def program(state, rows, count):
-        # Compiled, the place that JAX names would be the loop.
-        if jax.config.jax_debug_nans:  # pyright: ignore[reportAttributeAccessIssue]
+        if jax.debug_nans.value:  # compiled, the place that JAX names would be the loop
             with jax.disable_jit():
                 kept, log = eval_loop(step, state, rows, count)
         else:

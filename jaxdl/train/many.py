@@ -254,7 +254,8 @@ def _logging(
         own = stack.enter_context(logging(single, checkpoints))
         calls = [functools.partial(together, logger) for logger in own]
         for maker in makers:
-            made = stack.enter_context(logging([maker(dict(run)) for run in each], None))
+            made: list[Any] = [maker(dict(run)) for run in each]
+            made = list(stack.enter_context(logging(made, None)))
             calls += [functools.partial(alone, logger, i) for i, logger in enumerate(made)]
         yield calls
 

@@ -47,7 +47,7 @@ def _finite(values: Any) -> jax.Array:
     return _cache.Compiled(all_finite)(values)
 
 
-def check_state(state: TrainState) -> None:
+def check_finite(state: TrainState) -> None:
     """Raises if a state to continue from is not finite."""
     if _finite((state.params, state.model_state)):
         return
