@@ -45,6 +45,12 @@ close(fit(stream(), mesh=train.distributed.mesh(jax.devices()[:1])), fit(stream(
 third = fit(mesh=train.distributed.mesh(jax.devices()[3:4]))
 assert third[0].step.devices() == {jax.devices()[3]}
 close(one, third)
+masked = optax.inject_hyperparams(optax.adamw, static_args="mask")(
+    learning_rate=optax.cosine_decay_schedule(0.1, 9),
+    mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
+several = optax.MultiSteps(optax.apply_if_finite(optax.chain(optax.clip(1.0), masked), 2), 2)
+first = train.distributed.mesh(jax.devices()[:1])
+close(fit(optimizer=several, mesh=first), fit(optimizer=several))
 print("same")
 
 # a state goes from one mesh to another, and evaluation takes it
