@@ -50,7 +50,9 @@ masked = optax.inject_hyperparams(optax.adamw, static_args="mask")(
     mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
 several = optax.MultiSteps(optax.apply_if_finite(optax.chain(optax.clip(1.0), masked), 2), 2)
 first = train.distributed.mesh(jax.devices()[:1])
-close(fit(optimizer=several, mesh=first), fit(optimizer=several))
+# Not the model above: Adam divides the rounding of a bias before batch norm by itself.
+options = {"model": toy.mlp(), "optimizer": several}
+close(fit(mesh=first, **options), fit(**options))
 print("same")
 
 # a state goes from one mesh to another, and evaluation takes it
