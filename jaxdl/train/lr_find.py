@@ -81,6 +81,11 @@ def lr_find(
             f"lr_find: lowest is {lowest}, highest {highest}, smoothing {smoothing} and steps "
             f"{steps}; expected 0 < lowest < highest, smoothing in [0, 1) and at least 2 steps."
         )
+    if not callable(optimizer):
+        raise ValueError(
+            f"lr_find: optimizer is {optimizer!r}; expected a function that makes one from a "
+            "learning rate: optimizer=optax.sgd, not called."
+        )
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
     batch_size = validate.batch_size("lr_find", batch_size, n)

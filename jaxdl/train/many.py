@@ -240,8 +240,9 @@ def _logging(
 ) -> Iterator[list[Callable]]:
     """Functions `(step, row, means)` that log an epoch; closes the loggers at the end."""
     several: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
-    makers = [f for f in several if callable(f) and not hasattr(f, "log")]
-    single: Any = [f for f in several if f not in makers]
+    makers, single = [], []
+    for one in several:
+        (makers if callable(one) and not hasattr(one, "log") else single).append(one)
 
     def together(logger, step, row, means):
         parts = {f"{name}/{i}": v for name, values in row.items() for i, v in enumerate(values)}

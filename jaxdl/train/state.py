@@ -61,7 +61,7 @@ def check_state(who: str, state: Any, name: str = "state") -> None:
 
 def init_state(
     model: Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: str | optax.GradientTransformation,
     key: jax.Array,
     *inputs: Any,
     precision: str = "float32",
@@ -70,7 +70,7 @@ def init_state(
 
     Args:
       model: any `Module`.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation, or a name from `optim`.
       key: a PRNG key, `jax.random.key(seed)`. The parameters are those of `jaxdl.init(model, key,
         *inputs)`; the steps draw from a key derived from it.
       *inputs: what the model will be given, with the batch axis; only shapes and dtypes matter.
@@ -87,7 +87,7 @@ def init_state(
     return TrainState(
         params,
         model_state,
-        opt_state=optim.init_state(optimizer, params),
+        opt_state=optim.init_state(optim.optimizer(optimizer), params),
         key=jax.random.fold_in(key, 0),
         step=jnp.zeros((), jnp.int32),
         loss_scale=first_scale(precision),

@@ -54,6 +54,14 @@ memory = serial(nn.recurrent(nn.gru(4), stateful=True, returns="last"), nn.dense
 windows = data.from_iterable([(X[i : i + 16, None], Y[i : i + 16]) for i in (0, 16, 32)])
 single = fit(windows, memory, mesh=train.distributed.mesh(jax.devices()[:1]), eval_data=None)
 close(single, fit(windows, memory, eval_data=None))
+masked = optax.inject_hyperparams(optax.adamw, static_args="mask")(
+    learning_rate=optax.cosine_decay_schedule(0.1, 9),
+    mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
+several = optax.MultiSteps(optax.apply_if_finite(optax.chain(optax.clip(1.0), masked), 2), 2)
+first = train.distributed.mesh(jax.devices()[:1])
+# Not the model above: Adam divides the rounding of a bias before batch norm by itself.
+options = {"model": toy.mlp(), "optimizer": several}
+close(fit(mesh=first, **options), fit(**options))
 print("same")
 
 # a state goes from one mesh to another, and evaluation takes it

@@ -72,6 +72,9 @@ def test_bad_arguments():
             train.lr_find(model, data, loss="cross_entropy", **options)
     with pytest.raises(ValueError, match="at most 50"):
         train.lr_find(model, data, loss="cross_entropy", batch_size=51)
+    for built in (optax.sgd(0.1), "adam"):
+        with pytest.raises(ValueError, match="expected a function that makes one"):
+            train.lr_find(model, data, loss="cross_entropy", optimizer=built)
     nothing = lambda output, target: output[:, 0] * jnp.nan
     with pytest.raises(ValueError, match="NaN from the first step"):
         train.lr_find(model, data, loss=nothing, steps=3)
