@@ -122,7 +122,9 @@ def fit(
     Returns:
       `(state, history)`: a new state, and `{"loss": [...], "accuracy": [...], "eval_loss": [...],
       "seconds": [...], "compile_seconds": [...], ...}`, one number an epoch, those of an
-      `Evaluation(every=...)` one an evaluation. After Ctrl-C they are those of the steps taken so
+      `Evaluation(every=...)` one an evaluation. `seconds` are those of the steps and their data,
+      `compile_seconds` of the first call, `eval_seconds` of the evaluation with its compilation;
+      callbacks, loggers and checkpoints take the rest. After Ctrl-C they are those of the steps taken so
       far; the epoch begun counts as one.
 
     Raises:

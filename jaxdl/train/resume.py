@@ -93,7 +93,10 @@ def resumed(
 def check(path: Any, record: Mapping[str, Any], setup: Mapping[str, str]) -> None:
     """Raises where a checkpoint is of another run, with all that differs."""
     kinds = {"setup": dict, "history": dict, "totals": dict, "seconds": dict, "began": int}
-    if any(not isinstance(record.get(name), kind) for name, kind in kinds.items()):
+    texts = isinstance(record.get("setup"), dict) and record["setup"].values()
+    if any(not isinstance(record.get(name), kind) for name, kind in kinds.items()) or not all(
+        isinstance(text, str) for text in texts or ()
+    ):
         raise ValueError(
             f"checkpoint {str(path)!r} was not written by fit; read it by "
             "Checkpoints(...).restore(like=...) and give fit(state=...)."

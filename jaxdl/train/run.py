@@ -139,7 +139,7 @@ class Run:
         self.totals, self.seconds = Totals(), dict(NONE_SPENT)
         evaluate = None if self.evaluate_every else self.evaluate
         if evaluate is not None:
-            row |= evaluate(self.state)
+            row |= _timed(evaluate, self.state)
         row |= seconds
         self._record(row)
         if evaluate is not None:
@@ -154,10 +154,11 @@ class Run:
     def _evaluate_within(self, number: int) -> None:
         """Evaluates after a number of steps, wherever the epoch is."""
         assert self.evaluate is not None
-        row = self.evaluate(self.state)
+        row = _timed(self.evaluate, self.state)
         self._record({"eval_step": self.step} | row)
         row |= self._tell("on_eval_end")
-        values = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        shown = (item for item in row.items() if not item[0].endswith("seconds"))
+        values = "  ".join(f"{name} {value:.4g}" for name, value in shown)
         self.report.say(f"step {self.step} (epoch {number})  {values}")
         for logger in self.loggers:
             logger.log(self.step, row)
@@ -240,6 +241,14 @@ class Run:
                 self._record(dict(answer))
                 added |= answer
         return added
+
+
+def _timed(
+    evaluate: Callable[[TrainState], dict[str, float]], state: TrainState
+) -> dict[str, float]:
+    began = time.perf_counter()
+    values = evaluate(state)
+    return values | {"eval_seconds": time.perf_counter() - began}
 
 
 def _collected(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

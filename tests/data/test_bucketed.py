@@ -98,7 +98,7 @@ def test_buckets_train_with_one_compilation_each_and_resume_anywhere(trained, tm
     whole, history = fit(epochs=2)
     size = bucketed(LENGTHS[:22], 8, [5, 20]).steps
     assert size == 3 and int(whole.step) == 6  # 7 rows up to 5 steps, 15 up to 20: 1 + 2 batches
-    assert set(traces) == {(8, 60)}
+    assert set(traces) - {(5, 60)} == {(8, 60)}  # 5 rows: the check for broadcast losses
     compiled = len(traces)
     for steps in (1, 5, 6):
         parts, _ = fit(steps=steps, checkpoint=tmp_path)

@@ -140,7 +140,7 @@ def test_lists_frames_and_arrays_train_alike():
 
 def test_predictions_of_what_are_no_rows():
     state = train.init_state(MODEL, SGD, jax.random.key(0), X)
-    with pytest.raises(ValueError, match=r"4 rows of x give an output of shape \[3\]; .*x\[None\]"):
+    with pytest.raises(ValueError, match=r"one example without a batch axis; .*x\[None\]"):
         train.predict(MODEL, state, X[0])
     with pytest.raises(ValueError, match="expected x alone, without y"):
         train.predict(MODEL, state, (X, Y))

@@ -229,6 +229,9 @@ def test_one_made_by_hand_is_told_from_one_of_fit(tmp_path):
     saved(tmp_path, 3)
     with pytest.raises(ValueError, match="was not written by fit"):
         fit(tmp_path, epochs=2)
+    record = dict.fromkeys(("history", "totals", "seconds"), {}) | {"began": 0}
+    with pytest.raises(ValueError, match="was not written by fit"):
+        train.resume.check("a", record | {"setup": {"rows": 3}}, {"rows": "3"})
 
 
 # What is kept

@@ -82,7 +82,7 @@ ARGUMENTS = {
     "verbose": ({"verbose": 3}, r"verbose is 3; expected one of \(0, 1, 2\)"),
     "policy": ({"on_nonfinite": "ignore"}, "'raise', 'skip', 'stop'"),
     "loss": ({"loss": "mean_sqared_error"}, "did you mean 'mean_squared_error'"),
-    "optimizer as a factory": ({"optimizer": optax.sgd}, "call the factory"),
+    "optimizer as a factory": ({"optimizer": optax.sgd}, "is the function sgd; expected"),
     "integers against rows": ({"loss": "mse"}, "the loss does not take.*int32.*one_hot"),
 }
 
