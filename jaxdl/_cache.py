@@ -124,7 +124,7 @@ def _compiled(program: SharedProgram) -> Callable[..., Any]:
     return run
 
 
-TRAINING = functools.lru_cache(8)(_compiled)
-"""Programs of `Compiled`. A fit needs about six; each takes 1 to 5 MB."""
+TRAINING = functools.lru_cache(12)(_compiled)
+"""Programs of `Compiled`. A fit with an evaluation and predictions needs seven, of 1 to 5 MB."""
 EXPLANATIONS = functools.lru_cache(64)(_compiled)
 """Programs of eager explanations: of many methods, each for a few shapes."""

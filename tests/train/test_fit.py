@@ -33,6 +33,7 @@ def test_it_learns_and_says_how_it_went():
         "accuracy",
         "eval_loss",
         "eval_accuracy",
+        "eval_seconds",
         "seconds",
         "compile_seconds",
     ]
