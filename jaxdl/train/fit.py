@@ -124,8 +124,8 @@ def fit(
       "seconds": [...], "compile_seconds": [...], ...}`, one number an epoch, those of an
       `Evaluation(every=...)` one an evaluation. `seconds` are those of the steps and their data,
       `compile_seconds` of the first call, `eval_seconds` of the evaluation with its compilation;
-      callbacks, loggers and checkpoints take the rest. After Ctrl-C they are those of the steps taken so
-      far; the epoch begun counts as one.
+      callbacks, loggers and checkpoints take the rest. After Ctrl-C the numbers are those of the
+      steps taken so far; the epoch begun counts as one.
 
     Raises:
       ValueError: an argument is not what is expected, or the checkpoints are those of another run;

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxdl import train
 from tests import docs_code
 
 
@@ -42,3 +43,22 @@ def test_the_sample_is_of_the_text_and_its_scores_are_those_of_the_whole(page):
     scores = jax.nn.log_softmax(np.asarray(logits))[0]
     total = scores[np.arange(len(scores)), page["drawn"].tokens[0]].sum()
     np.testing.assert_allclose(page["drawn"].scores[0], total, rtol=1e-4)
+
+
+def test_the_body_is_frozen_and_then_trained(page):
+    frozen = page["with_head"].model_state["body"]
+    for name, tree in (("params", page["weights"]), ("state", page["statistics"])):
+        jax.tree.map(np.testing.assert_array_equal, frozen[name], tree)
+    assert set(page["with_head"].params) == {"head"}
+    moved = (
+        page["finetuned"].params["body"]["dense_0"]["kernel"] - page["weights"]["dense_0"]["kernel"]
+    )
+    assert 0 < np.abs(moved).max() < 0.01
+
+
+def test_padding_changes_nothing(page):
+    tokens, lengths = page["tokens"], page["lengths"]
+    longer = np.pad(tokens, ((0, 0), (0, 3)), constant_values=7)
+    predict = lambda x: train.predict(page["classifier"], page["reader"], (x, lengths))
+    np.testing.assert_allclose(predict(longer), predict(tokens), rtol=1e-5, atol=1e-6)
+    assert np.all(page["known"].weight[::10] == 0) and np.all(page["pairs"].y >= 0)
