@@ -51,7 +51,14 @@ def evaluate(
     """
     check_state("evaluate", state)
     feed = make_feed(
-        "data", data, batch_size, seed=None, resident_bytes=resident_bytes, parts=1, who="evaluate"
+        "data",
+        data,
+        batch_size,
+        seed=None,
+        resident_bytes=resident_bytes,
+        parts=1,
+        few_shapes=True,
+        who="evaluate",
     )
     measures = names.measures(metrics, feed.sample[1])
     loss = None if loss is None else losses.loss(loss)

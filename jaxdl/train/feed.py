@@ -96,6 +96,8 @@ class RowFeed(Feed):
       seed: of the epochs' orders; None keeps the rows as they stand.
       resident_bytes: arrays up to this size stay on the device as a whole.
       steps_per_call: batches in a piece when they do not; None takes `CHUNK_BYTES`.
+      few_shapes: repeat the last row up to a power of two of batches, within `CHUNK_BYTES`, and
+        mask every batch, so that data of many sizes compile few times.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class RowFeed(Feed):
         seed: int | None,
         resident_bytes: int = RESIDENT_BYTES,
         steps_per_call: int | None = None,
+        few_shapes: bool = False,
     ):
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
@@ -125,6 +128,11 @@ class RowFeed(Feed):
         fitting = max(1, int(CHUNK_BYTES / max(1, row_bytes * batch_size)))
         self.piece = self.steps if resident else min(self.steps, steps_per_call or fitting)
         self._data = data if resident else None
+        self._masked = few_shapes
+        if few_shapes and resident and 2 * row_bytes * self.rows <= CHUNK_BYTES:
+            self.piece = power_of_two(self.steps)
+            rows = np.arange(self.piece * batch_size).clip(max=self.rows - 1)
+            self._data = jax.tree.map(lambda a: np.asarray(a)[rows], data)
 
     @functools.cached_property
     def _resident(self) -> Any:
@@ -134,6 +142,8 @@ class RowFeed(Feed):
     def _load(self, epoch, piece):
         at = np.arange(piece * self.piece, (piece + 1) * self.piece).clip(max=self.steps - 1)
         order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch)
+        if mask is None and self._masked:
+            mask = np.ones(order.shape, bool)
         where = self.placement and self.placement.batch(1)
         order = order[at]
         mask = None if mask is None else distributed.put(mask[at], where)
@@ -204,6 +214,11 @@ class StreamFeed(Feed):
         return jax.tree.map(lambda a: a[fill], batch), np.arange(self._share) < rows
 
 
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
 def _bytes(data: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(data))
 
@@ -217,6 +232,7 @@ def feed(
     resident_bytes: int,
     steps_per_call: int | None = None,
     parts: int | None = None,
+    few_shapes: bool = False,
     who: str = "fit",
 ) -> Feed:
     """The feed of arrays, of `Indexed` rows or of a `Stream`, as an argument `name` of `fit`.
@@ -225,6 +241,7 @@ def feed(
       batch_size: rows in a batch; None is 32, or a stream's own.
       parts: for an evaluation, the devices that share a batch: where there are fewer rows than in
         a batch, the batch is smaller. None insists on whole batches.
+      few_shapes: whether data of other sizes will follow that should share their programs.
     """
     if isinstance(data, Stream):
         return StreamFeed(data, steps_per_call=steps_per_call)
@@ -236,11 +253,13 @@ def feed(
     if parts is None:
         validate.batch_size(who, size, rows)
     else:
-        size = min(size, -(-rows // parts) * parts)
+        few = power_of_two(rows) if few_shapes else rows
+        size = min(size, -(-few // parts) * parts)
     return RowFeed(
         data,
         size,
         seed=seed,
         resident_bytes=resident_bytes,
         steps_per_call=steps_per_call,
+        few_shapes=few_shapes,
     )

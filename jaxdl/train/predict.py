@@ -15,6 +15,7 @@ from jaxdl import _cache
 from jaxdl.core import Module
 from jaxdl.data.source import Indexed, Stream
 from jaxdl.train import validate
+from jaxdl.train.feed import power_of_two
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs
 
@@ -129,7 +130,7 @@ def _in_batches(
         # An array of the host is cut there: on the device each number of rows would compile.
         x = jax.tree.map(lambda a: a if _placed(a) else np.asarray(a), validate.arrays(x))
         n, fetch = validate.rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
-    size = min(batch_size, 1 << (n - 1).bit_length())
+    size = min(batch_size, power_of_two(n))
     run = functools.partial(forward, state.params, state.model_state)
     outputs = []
     for first in range(0, n, size):
