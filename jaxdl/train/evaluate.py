@@ -102,6 +102,7 @@ def evaluate(
         seed=None,
         resident_bytes=resident_bytes,
         evaluates=True,
+        few_shapes=True,
         who="evaluate",
     )
     measures = names.measures(metrics)

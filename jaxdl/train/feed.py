@@ -136,6 +136,8 @@ class RowFeed(Feed):
       drop_last: as for `Batches`.
       resident_bytes: arrays up to this size stay on the device as a whole.
       steps_per_call: batches in a piece when they do not; None takes `CHUNK_BYTES`.
+      few_shapes: repeat the last row up to a power of two of batches, within `CHUNK_BYTES`, and
+        mask every batch, so that data of many sizes compile few times.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class RowFeed(Feed):
         drop_last: bool = False,
         resident_bytes: int = RESIDENT_BYTES,
         steps_per_call: int | None = None,
+        few_shapes: bool = False,
     ):
         super().__init__()
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
@@ -164,6 +167,11 @@ class RowFeed(Feed):
         fitting = max(1, int(CHUNK_BYTES / max(1, row_bytes * batch_size)))
         self.piece = self.steps if resident else min(self.steps, steps_per_call or fitting)
         self._data = data if resident else None
+        self._masked = few_shapes
+        if few_shapes and resident and 2 * row_bytes * self.rows <= CHUNK_BYTES:
+            self.piece = power_of_two(self.steps)
+            rows = np.arange(self.piece * batch_size).clip(max=self.rows - 1)
+            self._data = jax.tree.map(lambda a: np.asarray(a)[rows], data)
 
     @functools.cached_property
     def _resident(self) -> Any:
@@ -184,6 +192,8 @@ class RowFeed(Feed):
         stop = min(first + self.piece, self.steps)
         at = np.arange(first, first + self.piece).clip(max=self.steps - 1)
         order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch, self.drop_last)
+        if mask is None and self._masked:
+            mask = np.ones(order.shape, bool)
         where = self.placement and self.placement.batch(1)
         order = order[at]
         mask = None if mask is None else distributed.put(mask[at], where)
@@ -345,6 +355,11 @@ def _fetched(data: Indexed, rows: np.ndarray) -> Any:
     return fetched
 
 
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
 def _bytes(data: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(data))
 
@@ -359,6 +374,7 @@ def feed(
     steps_per_call: int | None = None,
     parts: int = 1,
     evaluates: bool = False,
+    few_shapes: bool = False,
     who: str = "fit",
 ) -> Feed:
     """The feed of data as an argument `name` of `fit`: arrays, `Indexed`, a `Stream`, a loader.
@@ -367,6 +383,7 @@ def feed(
       batch_size: rows in a batch; None is 32, or all rows if these are fewer, or a stream's own.
       parts: the devices that share a batch. Where it has all rows, it is filled up to a multiple.
       evaluates: whether a `batch_size` above the number of rows is none of the caller's making.
+      few_shapes: whether data of other sizes will follow that should share their programs.
     """
     data = convert.as_source(data, name)
     if isinstance(data, Stream):
@@ -382,7 +399,7 @@ def feed(
     cut = batch_size if isinstance(batch_size, Batches) else Batches()
     size: Any = cut.size if batch_size is cut else batch_size
     size = cut.size if size is None else size
-    whole = -(-rows // parts) * parts
+    whole = -(-(power_of_two(rows) if few_shapes else rows) // parts) * parts
     validate.positive(who, batch_size=size)
     if size > whole and not (evaluates or batch_size is None):
         validate.batch_size(who, size, rows)
@@ -393,4 +410,5 @@ def feed(
         drop_last=cut.drop_last,
         resident_bytes=resident_bytes,
         steps_per_call=steps_per_call,
+        few_shapes=few_shapes,
     )

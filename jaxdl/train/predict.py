@@ -17,6 +17,7 @@ from jaxdl.data import convert
 from jaxdl.data.source import Indexed, Stream
 from jaxdl.nn.carry import carries, reset_carry, with_carries
 from jaxdl.train import validate
+from jaxdl.train.feed import power_of_two
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs
 
@@ -152,7 +153,7 @@ def _in_batches(
         # An array of the host is cut there: on the device each number of rows would compile.
         x = jax.tree.map(lambda a: a if _placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
         n, fetch = validate.rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
-    size = min(batch_size, 1 << (n - 1).bit_length())
+    size = min(batch_size, power_of_two(n))
     model_state = reset_carry(state.model_state, size)
     outputs = []
     for first in range(0, n, size):

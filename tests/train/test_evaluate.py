@@ -85,6 +85,17 @@ def test_predictions_compile_for_few_numbers_of_rows():
     assert [shape[0] for shape in traces] == [1, 2, 4, 8, 16, 24]
 
 
+def test_evaluations_compile_for_few_numbers_of_rows():
+    model, traces = traced(MODEL)
+    hits = np.cumsum(output().argmax(1) == Y)
+    for n in range(1, len(X) + 1):
+        result = train.evaluate(
+            model, state(), (X[:n], Y[:n]), metrics=["accuracy"], batch_size=8, check=False
+        )
+        assert result["accuracy"] == hits[n - 1] / n, n
+    assert {shape[0] for shape in traces} == {1, 2, 4, 8} and len(traces) <= 12
+
+
 def test_predictions_of_many_runs_and_several_outputs():
     runs = jax.tree.map(lambda a: jnp.stack([a, a]), state())
     out = train.predict_many(MODEL, runs, X[:5], batch_size=4)
