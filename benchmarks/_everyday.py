@@ -75,9 +75,12 @@ def prediction_compilations(count: int) -> int:
     model, optimizer = _network(), optax.sgd(0.01)
     state = train.init_state(model, optimizer, jax.random.key(0), x)
     compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, _, **__: compiled.append(event) if "backend_compile" in event else None
-    )
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     for n in range(1, count + 1):
         train.predict(model, state, x[:n])
     return len(compiled)
