@@ -75,9 +75,12 @@ def prediction_compilations(count: int) -> int:
     model, optimizer = _network(), optax.sgd(0.01)
     state = train.init_state(model, optimizer, jax.random.key(0), x)
     compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, _, **__: compiled.append(event) if "backend_compile" in event else None
-    )
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     for n in range(1, count + 1):
         train.predict(model, state, x[:n])
     return len(compiled)
@@ -85,7 +88,7 @@ def prediction_compilations(count: int) -> int:
 
 def _network():
     return nn.serial(
-        *(nn.conv(16), jax.nn.relu, nn.max_pool(2), nn.conv(32), jax.nn.relu, nn.max_pool(2)),
+        *(nn.conv(32), jax.nn.relu, nn.max_pool(2), nn.conv(64), jax.nn.relu, nn.max_pool(2)),
         *(nn.flatten(), nn.dense(10)),
     )
 
@@ -102,7 +105,7 @@ def own_loop(rows: int, keep: bool = False):
 
     def run():
         metrics = None
-        for batch in data.batches(split, 64, seed=0, epoch=0):
+        for batch in data.batches(split, 128, seed=0, epoch=0):
             held["state"], metrics = step(held["state"], batch)
         return jax.block_until_ready(metrics)
 
@@ -124,7 +127,7 @@ def fitted(rows: int, keep: bool = False):
             loss="cross_entropy",
             optimizer=optimizer,
             metrics=["accuracy"],
-            batch_size=64,
+            batch_size=128,
             state=held["state"],
             verbose=0,
         )

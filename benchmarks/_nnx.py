@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -87,7 +89,7 @@ class CharGRU(nnx.Module):
     def __init__(self, symbols, width, units):
         rngs = nnx.Rngs(0)
         self.embedding = nnx.Embed(symbols, width, rngs=rngs)
-        self.gru = nnx.RNN(nnx.GRUCell(width, units, rngs=rngs))
+        self.gru: Any = nnx.RNN(nnx.GRUCell(width, units, rngs=rngs))
         self.scores = nnx.Linear(units, symbols, rngs=rngs)
 
     def __call__(self, x):

@@ -41,7 +41,7 @@ def requests(config) -> Iterator[Row]:
 
 def loop(config) -> Iterator[Row]:
     """Steps of a convnet in the loop of docs/train/step.md, and by `fit`."""
-    arguments = {"rows": 128 if config.smoke else 4096}
+    arguments = {"rows": 256 if config.smoke else 2048}
     calls = {
         "ours": Call(f"{MODULE}:own_loop", arguments),
         "memory kept": Call(f"{MODULE}:own_loop", arguments | {"keep": True}),

@@ -67,7 +67,8 @@ class Compiled:
         program = traced.jaxpr  # the same object as long as JAX has no reason to trace again
         if program not in self._programs:
             constants = _jaxpr.constants(program)
-            if not concrete(constants):
+            # What is shared outlives this model, and its arrays must not.
+            if not concrete(constants) or _jaxpr.fixed_constants(program):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
             run = TRAINING(SharedProgram(program, tree, constants, args, self._donate))

@@ -119,6 +119,17 @@ def constants(jaxpr: ClosedJaxpr) -> list[Any]:
     return [*jaxpr.consts, *(value for call in inner for value in constants(call))]
 
 
+def fixed_constants(jaxpr: ClosedJaxpr) -> bool:
+    """Returns whether a program has arrays besides its `constants`: within loops and branches."""
+
+    def count(jaxpr):
+        jaxpr = closed(jaxpr)
+        inner = (part for equation in jaxpr.eqns for part in stored_jaxprs(equation.params))
+        return len(jaxpr.consts) + sum(map(count, inner))
+
+    return count(jaxpr) > len(constants(jaxpr))
+
+
 def evaluate(jaxpr: ClosedJaxpr, values: Iterator[Any], *inputs: Any) -> list[Any]:
     """Evaluates a program with other values in place of its `constants`.
 

@@ -53,7 +53,7 @@ def test_a_model_is_released_with_its_programs():
 def compilations(run):
     events = []
 
-    def listen(event, _, **__):
+    def listen(event, duration_secs, **_):
         if event.endswith("backend_compile_duration"):
             events.append(event)
 
