@@ -286,13 +286,16 @@ def match_weight(what: str, weight: jax.Array, values: jax.Array) -> jax.Array:
     Raises:
       ValueError: they are no numbers or bools over leading axes of the values.
     """
+    weight = jnp.asarray(weight)
     while weight.ndim > values.ndim and weight.shape[-1] == 1:
         weight = weight[..., 0]
     complex = jnp.issubdtype(weight.dtype, jnp.complexfloating)
     if complex or weight.shape != values.shape[: weight.ndim]:
         raise ValueError(
             f"{what} is {weight.dtype}{list(weight.shape)} for values of shape {values.shape}; "
-            "expected numbers or bools over their leading axes, one for each example or step."
+            "expected numbers or bools over their leading axes, one for each example or step. For "
+            "weights of single outputs take a loss that keeps these, such as "
+            "optax.losses.squared_error."
         )
     if weight.dtype != bool and not jnp.issubdtype(weight.dtype, jnp.floating):
         weight = weight.astype(jnp.float32)
@@ -370,16 +373,17 @@ def loss(spec: str | Loss) -> Loss:
     return LOSSES[spec]
 
 
-def _check_array(what: str, output: jax.Array) -> None:
+def check_array(what: str, output: jax.Array) -> None:
+    """Raises if a model's output is no array but a tree of them."""
     if not hasattr(output, "dtype"):
         raise ValueError(
             f"{what}: the output is a {type(output).__name__}; expected one array: for several "
-            "outputs write the loss, (outputs, targets) -> (N, ...)."
+            "outputs write the function, (outputs, targets) -> (N, ...)."
         )
 
 
 def _scores(what: str, scores: jax.Array) -> jax.Array:
-    _check_array(what, scores)
+    check_array(what, scores)
     if not jnp.issubdtype(scores.dtype, jnp.floating) or scores.ndim == 0:
         raise ValueError(
             f"{what}: the output is {scores.dtype}{list(scores.shape)}; expected floating-point "
@@ -407,7 +411,7 @@ def _are_classes(what: str, scores: jax.Array, labels: jax.Array) -> bool:
 
 
 def _difference(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
-    _check_array(what, output)
+    check_array(what, output)
     floating = jnp.issubdtype(output.dtype, jnp.floating)
     if not floating or output.shape != target.shape or output.ndim == 0:
         raise ValueError(

@@ -15,7 +15,14 @@ import numpy as np
 
 from jaxdl._precision import widen
 from jaxdl.core import suggest
-from jaxdl.losses import absolute_error, match_labels, match_weight, reduce, squared_error
+from jaxdl.losses import (
+    absolute_error,
+    check_array,
+    match_labels,
+    match_weight,
+    reduce,
+    squared_error,
+)
 
 __all__ = [
     "BINARY_METRICS",
@@ -59,12 +66,13 @@ def accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
       target: (...) integer classes, or (..., C) one-hot rows or probabilities.
 
     Returns:
-      (...) float32 in {0, 1}.
+      (...) float32 in {0, 1}; NaN for a class out of range or scores that are NaN.
 
     Raises:
       ValueError: `target` fits `output` in neither way, or there is one class.
     """
-    return (jnp.argmax(output, axis=-1) == _classes("accuracy", output, target)).astype(jnp.float32)
+    classes = _classes("accuracy", output, target)
+    return _known(jnp.argmax(output, axis=-1) == classes, classes, output)
 
 
 def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
@@ -77,13 +85,14 @@ def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
         missing where L is 1.
 
     Returns:
-      float32 in {0, 1}, in the shape of the logits.
+      float32 in {0, 1}, in the shape of the logits; NaN for a logit that is NaN.
 
     Raises:
       ValueError: the shapes differ.
     """
     target = match_labels("binary_accuracy", output, target)
-    return ((output > 0) == (_numbers(target) > 0.5)).astype(jnp.float32)
+    right = (output > 0) == (_numbers(target) > 0.5)
+    return jnp.where(jnp.isnan(output), jnp.nan, right.astype(jnp.float32))
 
 
 def top_k(k: int) -> Metric:
@@ -107,8 +116,8 @@ def top_k(k: int) -> Metric:
                 f"top_k: k is {k} for {output.shape[-1]} classes; expected at most as many."
             )
         _, best = jax.lax.top_k(output, k)
-        hit = best == _classes("top_k", output, target)[..., None]
-        return jnp.any(hit, axis=-1).astype(jnp.float32)
+        classes = _classes("top_k", output, target)
+        return _known(jnp.any(best == classes[..., None], axis=-1), classes, output)
 
     metric.__name__ = f"top{k}"
     return metric
@@ -129,11 +138,11 @@ def brier(output: jax.Array, target: jax.Array) -> jax.Array:
     Raises:
       ValueError: as for `accuracy`.
     """
-    classes = output.shape[-1]
+    classes = _classes("brier", output, target)
     if target.shape != output.shape:
-        target = jax.nn.one_hot(_classes("brier", output, target), classes)
-    squares = (jax.nn.softmax(widen(output)) - target) ** 2
-    return jnp.sum(squares, axis=-1) / (2 if classes == 2 else 1)
+        target = jax.nn.one_hot(classes, output.shape[-1])
+    squares = jnp.sum((jax.nn.softmax(widen(output)) - target) ** 2, axis=-1)
+    return _known(squares / (2 if output.shape[-1] == 2 else 1), classes, output)
 
 
 def binary_brier(output: jax.Array, target: jax.Array) -> jax.Array:
@@ -216,7 +225,9 @@ def mean(values: jax.Array, weight: jax.Array | None = None) -> Mean:
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["values", "weight"], meta_fields=["compute"]
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "weight"],
+    meta_fields=["compute", "labels"],
 )
 @dataclasses.dataclass(frozen=True)
 class Collection:
@@ -224,25 +235,40 @@ class Collection:
 
     Attributes:
       values: arrays with a common leading axis M over examples.
-      weight: (M,) weights; an example of weight 0 is left out.
+      weight: (M,) weights, or (M, L) of L labels each; an example of weight 0 is left out.
       compute: the metric's own.
+      labels: 1 if the last axis of `weight` is over labels, else 0.
     """
 
     values: tuple[jax.Array, ...]
     weight: jax.Array
     compute: Callable[..., float]
+    labels: int = 0
 
     @property
     def value(self) -> float:
-        """The metric of these examples; NaN if there are none, or a value is not finite."""
-        weight = np.asarray(self.weight, np.float64).reshape(-1)
-        values = [np.asarray(v).reshape(len(weight), *v.shape[self.weight.ndim :])[weight != 0]
-                  for v in self.values]  # fmt: skip
-        weight = weight[weight != 0]
+        """The metric of these examples; NaN if there are none, or a value is not finite.
+
+        Raises:
+          ValueError: `compute` fails, or returns no number.
+        """
+        weight = np.asarray(self.weight, np.float64)
+        axes = weight.ndim - self.labels
+        weight = weight.reshape(-1, *weight.shape[axes:])
+        used = weight.reshape(len(weight), -1).any(axis=1)
+        values = [np.asarray(v).reshape(len(weight), *v.shape[axes:])[used] for v in self.values]
+        weight = weight[used]
         if not len(weight) or not all(np.isfinite(v.astype(np.float64)).all() for v in values):
             return float("nan")
         weights = {} if (weight == 1).all() else {"sample_weight": weight}
-        return float(self.compute(*values, **weights))
+        try:
+            return float(self.compute(*values, **weights))
+        except Exception as error:
+            shapes = [f"{v.dtype}{list(v.shape)}" for v in values]
+            raise ValueError(
+                f"DatasetMetric: compute raises {error!r} for arrays {', '.join(shapes)}"
+                f"{' and sample_weight' if weights else ''}; expected a number."
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -258,21 +284,24 @@ class DatasetMetric:
         examples; `sample_weight` (M,) is passed only where weights differ from 1.
       select: `(output, target) -> (value, ...)`, traced: the arrays that `compute` takes. The
         default takes `(target, output)`.
+      name: in the history, where the metrics are given in a sequence.
     """
 
     compute: Callable[..., float]
-    select: Callable[[Any, Any], tuple[jax.Array, ...]] = lambda output, target: (target, output)
+    select: Callable[[Any, Any], Any] = lambda output, target: (target, output)
+    name: str = ""
 
     def collect(self, output: Any, target: Any, weight: jax.Array | None = None) -> Collection:
         """Returns what the metric reads of a batch.
 
         The examples are the leading axes of the output, all but its last: (N,), or (N, T) for the
-        steps of sequences.
+        steps of sequences; with weights in the output's shape, each label has its own.
 
         Raises:
           ValueError: `select` returns arrays without these axes, or `weight` does not fit them.
         """
-        values = tuple(self.select(output, target))
+        values = self.select(output, target)
+        values = tuple(values) if isinstance(values, tuple | list) else (values,)
         shape = getattr(output, "shape", values[0].shape[:2])
         axes = shape if len(shape) == 1 else shape[:-1]
         if any(value.shape[: len(axes)] != axes for value in values):
@@ -280,10 +309,11 @@ class DatasetMetric:
                 f"DatasetMetric: select returns arrays of shapes {[v.shape for v in values]}; "
                 f"expected {axes} as leading axes, one entry for each example."
             )
-        ones = jnp.ones(axes, jnp.float32)
+        labels = int(weight is not None and len(axes) < weight.ndim and weight.shape == shape)
+        ones = jnp.ones(shape if labels else axes, jnp.float32)
         if weight is not None:
-            ones = match_weight("DatasetMetric: weight", weight, ones).astype(jnp.float32)
-        return Collection(values, ones, self.compute)
+            ones = match_weight(f"{self.name or 'DatasetMetric'}: weight", weight, ones)
+        return Collection(values, ones.astype(jnp.float32), self.compute, labels)
 
     def __call__(self, output: Any, target: Any, weight: jax.Array | None = None) -> float:
         """Computes the metric of whole arrays."""
@@ -310,7 +340,8 @@ def auc(task: Task = "multiclass") -> DatasetMetric:
     Returns:
       A metric in [0, 1], NaN where every class lacks positives or negatives.
     """
-    return DatasetMetric(functools.partial(_ranked, "roc_auc_score"), _select(task, _log_odds))
+    compute = functools.partial(_ranked, "roc_auc_score")
+    return DatasetMetric(compute, _select(task, _log_odds), "auc")
 
 
 def average_precision(task: Task = "multiclass") -> DatasetMetric:
@@ -323,7 +354,7 @@ def average_precision(task: Task = "multiclass") -> DatasetMetric:
       A metric in [0, 1], NaN where every class lacks positives or negatives.
     """
     score = functools.partial(_ranked, "average_precision_score")
-    return DatasetMetric(score, _select(task, _log_odds))
+    return DatasetMetric(score, _select(task, _log_odds), "average_precision")
 
 
 def f1(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
@@ -382,22 +413,24 @@ def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
     def compute(right, confidence, sample_weight=None):
         right, confidence = (np.asarray(a, np.float64) for a in (right, confidence))
         weight = np.ones(len(right)) if sample_weight is None else sample_weight
-        weight = np.broadcast_to(weight.reshape(-1, *[1] * (right.ndim - 1)), right.shape)
+        weight = np.broadcast_to(
+            weight.reshape(*weight.shape, *[1] * (right.ndim - weight.ndim)), right.shape
+        )
         places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
         gaps = np.zeros(bins)
         np.add.at(gaps, places, weight * (right - confidence))
         return np.abs(gaps).sum() / weight.sum()
 
-    return DatasetMetric(compute, read)
+    return DatasetMetric(compute, read, "ece")
 
 
 def rmse() -> DatasetMetric:
-    """sqrt of the mean squared error over the data set, in float64."""
+    """sqrt of the mean squared error over the data set and all outputs, in float64."""
 
     def compute(errors, sample_weight=None):
         return np.sqrt(np.average(np.asarray(errors, np.float64), weights=sample_weight))
 
-    return DatasetMetric(compute, lambda output, target: (squared_error(output, target),))
+    return DatasetMetric(compute, lambda output, target: squared_error(output, target), "rmse")
 
 
 def r2() -> DatasetMetric:
@@ -418,7 +451,13 @@ def r2() -> DatasetMetric:
         squared_error(output, target)  # checks the shapes
         return target, output
 
-    return DatasetMetric(compute, read)
+    return DatasetMetric(compute, read, "r2")
+
+
+def _known(values: jax.Array, classes: jax.Array, output: jax.Array) -> jax.Array:
+    """Values of examples in float32; NaN where the class is out of range or a score NaN."""
+    known = (classes >= 0) & (classes < output.shape[-1]) & ~jnp.isnan(output).any(axis=-1)
+    return jnp.where(known, values.astype(jnp.float32), jnp.nan)
 
 
 def _numbers(target: jax.Array) -> jax.Array:
@@ -438,11 +477,12 @@ def _select(task: str, read: Callable[[jax.Array], jax.Array]) -> Callable:
     _task("metric", task)
 
     def select(output, target):
+        check_array("metric", output)
         if task == "binary":
-            target = match_labels("metric", output, target)
-            return target, output
+            target = _numbers(match_labels("metric", output, target))
+            return jnp.where(jnp.isnan(output), jnp.nan, target), output
         labels = _classes("metric", output, target)
-        return labels, read(output)
+        return _known(labels, labels, output), read(output)  # NaN makes the metric NaN
 
     return select
 
@@ -467,13 +507,32 @@ def _columns(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     return labels > 0.5, scores
 
 
-def _ranked(name: str, labels: np.ndarray, scores: np.ndarray, **weights: np.ndarray) -> float:
+def _by_label(
+    labels: np.ndarray, scores: np.ndarray, weight: np.ndarray | None
+) -> list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+    """For each label its examples of weight above 0: labels, scores and `sample_weight`."""
+    columns = []
+    for k in range(scores.shape[1]):
+        if weight is None:
+            columns.append((labels[:, k], scores[:, k], {}))
+            continue
+        own = weight if weight.ndim == 1 else weight.reshape(len(weight), -1)[:, k]
+        used = own > 0
+        columns.append((labels[used, k], scores[used, k], {"sample_weight": own[used]}))
+    return columns
+
+
+def _ranked(
+    name: str, labels: np.ndarray, scores: np.ndarray, sample_weight: np.ndarray | None = None
+) -> float:
     import sklearn.metrics
 
-    labels, scores = _columns(labels, scores)
-    both = [k for k in range(scores.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
     compute = getattr(sklearn.metrics, name)
-    values = [compute(labels[:, k], scores[:, k], **weights) for k in both]
+    values = [
+        compute(y, s, **weights)
+        for y, s, weights in _by_label(*_columns(labels, scores), sample_weight)
+        if 0 < y.sum() < len(y)
+    ]
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -483,31 +542,32 @@ def _decided(name: str, task: str, average: str) -> DatasetMetric:
             f"{name}: average is {average!r}; expected 'macro', 'micro' or 'weighted'."
         )
 
-    def compute(labels, decisions, **weights):
+    def compute(labels, decisions, sample_weight=None):
         import sklearn.metrics
 
-        if labels.ndim > 1 and labels.shape[-1] == 1:
-            labels, decisions = labels[..., 0], decisions[..., 0]
-        binary = decisions.dtype == bool and labels.ndim == 1
-        mode = "binary" if binary else average
+        score = functools.partial(getattr(sklearn.metrics, name), zero_division=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of classes that are neither present nor decided
-            return getattr(sklearn.metrics, name)(
-                labels > 0.5 if decisions.dtype == bool else labels,
-                decisions,
-                average=mode,
-                zero_division=0,
-                **weights,
-            )
+            if decisions.dtype != bool:
+                return score(labels, decisions, average=average, sample_weight=sample_weight)
+            columns = _by_label(*_columns(labels, decisions), sample_weight)
+            if average == "micro":
+                y, d, w = zip(*columns, strict=True)
+                w = {key: np.concatenate([part[key] for part in w]) for key in w[0]}
+                return score(np.concatenate(y), np.concatenate(d), **w)
+            support = [np.sum(y * w.get("sample_weight", 1)) for y, _, w in columns]
+            weights = support if average == "weighted" and any(support) else None
+            return np.average([score(y, d, **w) for y, d, w in columns], weights=weights)
 
     def decide(scores):
         decisions = jnp.argmax(scores, axis=-1)
         return decisions > 0 if scores.shape[-1] == 2 else decisions
 
     select = _select(task, decide)
+    short = name.removesuffix("_score")
     if task == "binary":
-        return DatasetMetric(compute, lambda o, y: (select(o, y)[0], o > 0))
-    return DatasetMetric(compute, select)
+        return DatasetMetric(compute, lambda o, y: (select(o, y)[0], o > 0), short)
+    return DatasetMetric(compute, select, short)
 
 
 METRICS: dict[str, Metric | DatasetMetric] = {
@@ -562,6 +622,7 @@ def metric(spec: str | Metric | DatasetMetric, task: str | None = None) -> Metri
 
 def _classes(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
     """Integer classes, from themselves or from rows over the classes."""
+    check_array(what, output)
     if output.shape[-1] == 1:
         raise ValueError(
             f"{what}: the output has shape {output.shape}, one class; expected at least two. For a "

@@ -285,6 +285,8 @@ def test_metrics_that_are_not_defined():
     assert (
         np.isnan(metrics.f1()(scores.at[0, 0].set(jnp.nan).astype(jnp.float16), scores > 1)) or True
     )
+    for metric in (metrics.accuracy, metrics.top_k(1), metrics.brier, metrics.f1(), metrics.auc()):
+        assert np.isnan(metric(scores, jnp.array([-100, 1]))).any()  # a class out of range
     assert metrics.f1()(scores, jnp.array([0, 0])) == 0
     assert metrics.auc()(scores.astype(jnp.bfloat16), jnp.array([1, 0])) == 1
 

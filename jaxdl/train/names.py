@@ -14,6 +14,18 @@ Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
 Measures = tuple[tuple[str, str | Callable], ...]
 """Metrics with their names in the history; hashable, so that programs can be cached by them."""
 
+RESERVED = ("loss", "seconds", "compile_seconds", "skipped")
+FACTORIES = (
+    metrics.auc,
+    metrics.average_precision,
+    metrics.ece,
+    metrics.f1,
+    metrics.precision,
+    metrics.r2,
+    metrics.recall,
+    metrics.rmse,
+    metrics.top_k,
+)
 BINARY_NAMES = tuple(metrics.BINARY_METRICS)
 
 
@@ -30,10 +42,19 @@ def measures(given: Metrics | None) -> Measures | None:
             f"metrics is {given!r}; expected a sequence or a dict: write metrics=[{given!r}]."
         )
     if not isinstance(given, Mapping):
-        given = {_name(value): value for value in given}
-    if "loss" in given:
-        raise ValueError("metrics has one named 'loss', which is the loss's own; rename it.")
-    for value in given.values():
+        names = [_name(value) for value in given]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ValueError(
+                f"metrics has {names.count(double)} named {double!r}; expected a name for each: "
+                f"write a dict, metrics={{'a': ..., 'b': ...}}."
+            )
+        given = dict(zip(names, given, strict=True))
+    for name, value in given.items():
+        if name in RESERVED or name.startswith("eval_"):
+            raise ValueError(f"metrics has one named {name!r}, which the history uses; rename it.")
+        if value in FACTORIES:
+            raise ValueError(f"metrics holds {name} itself; expected it called: metrics.{name}().")
         metrics.metric(value)
     return tuple(given.items())
 
@@ -60,6 +81,11 @@ def resolve(
                 f"metric {value!r} is one of classes, and the loss one of a regression; expected "
                 "such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."
             )
+        if task == "binary" and value in ("top3", "top5"):
+            raise ValueError(
+                f"metric {value!r} is one of exclusive classes, and the loss one of independent "
+                "labels; expected such as 'accuracy', 'f1' or 'auc'."
+            )
     if task is None and single:
         task = "binary"
     return tuple((name, metrics.metric(value, task)) for name, value in measures)
@@ -68,6 +94,8 @@ def resolve(
 def _name(given: str | Callable) -> str:
     if isinstance(given, str):
         return given
-    while isinstance(given, functools.partial):
-        given = given.func
+    if isinstance(given, metrics.DatasetMetric) and given.name:
+        return given.name
+    while isinstance(given, functools.partial | metrics.DatasetMetric):
+        given = given.func if isinstance(given, functools.partial) else given.compute
     return getattr(given, "__name__", type(given).__name__).strip("<>")

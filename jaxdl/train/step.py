@@ -237,9 +237,15 @@ def _mean(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None)
     values = f(output, y)
     n = jax.tree.leaves(output)[0].shape[0]
     if jnp.shape(values)[:1] != (n,):
+        fix = "leave the reduction to the step"
+        if losses.task(f) == "multiclass":  # of scores (N,)
+            fix = (
+                "give the model an output for each class; for one output take "
+                "'binary_cross_entropy', or optax.losses.hinge_loss of labels -1 and 1"
+            )
+        given = f"{values.dtype}{list(jnp.shape(values))} for a batch of {n}"
         raise ValueError(
-            f"{name} gives {values.dtype}{list(jnp.shape(values))} for a batch of {n}; expected "
-            f"one value or more per example, ({n}, ...): leave the reduction to the step."
+            f"{name} gives {given}; expected one value or more per example, ({n}, ...): {fix}."
         )
     check_broadcast(name, f, output, y, values)
     if weight is not None:
