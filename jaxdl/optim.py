@@ -268,7 +268,13 @@ def optimizer(spec: Any, **options: Any) -> optax.GradientTransformation:
             raise ValueError(
                 f"no optimizer {spec!r}; {suggest(spec.lower(), OPTIMIZERS, 'optimizers')}"
             )
-        return OPTIMIZERS[spec](**options)
+        try:
+            return OPTIMIZERS[spec](**options)
+        except TypeError as error:
+            raise ValueError(
+                f"optimizer: {spec!r} does not take {', '.join(options)} ({error}); expected such "
+                "as learning_rate."
+            ) from error
     if isinstance(spec, type) or not (hasattr(spec, "init") and hasattr(spec, "update")):
         raise ValueError(f"optimizer is {_describe(spec)}")
     if options:

@@ -1,9 +1,9 @@
 """New examples from old ones: keyed pure functions of a batch of images. Lecture row E03.
 
 Most are `(key, images, ...) -> images` with images (N, H, W, C), every image changed in its own
-way, the same for the same key; `mixup`, `cutmix` and `both` change the targets, too:
-`(key, images, y) -> (images, y)`. All compile and vmap, and one of them, or a composition, is
-`train.fit(..., augment=)`.
+way, the same for the same key; `mixup`, `cutmix` and `both` change targets and weights, too:
+`(key, images, y, weight) -> (images, y, weight)`. All compile and vmap, and one of them, or a
+composition, is `train.fit(..., augment=)`.
 """
 
 from __future__ import annotations
@@ -153,41 +153,51 @@ def noise(key: jax.Array, images: jax.Array, deviation: float = 1.0) -> jax.Arra
 
 
 def mixup(
-    key: jax.Array, x: jax.Array, y: jax.Array, *, classes: int | None = None, alpha: float = 0.2
-) -> tuple[jax.Array, jax.Array]:
+    key: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    weight: jax.Array | None = None,
+    *,
+    classes: int | None = None,
+    alpha: float = 0.2,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Mixes examples: l x + (1 - l) x' and l y + (1 - l) y' with l from Beta(alpha, alpha).
 
     Zhang et al. 2018 (arXiv 1710.09412), algorithm 1: one l for the batch, the partners a
-    permutation of it. `functools.partial(mixup, classes=10)` is `fit(augment=)`.
+    permutation of it. With weights, targets are mixed in the proportion l w : (1 - l) w', so that
+    an example of weight 0 gives no target. `functools.partial(mixup, classes=10)` is
+    `fit(augment=)`.
 
     Args:
       key: a PRNG key.
       x: (N, ...) floating-point.
       y: (N, ...) targets as rows of probabilities or numbers, or integer classes (N,).
+      weight: (N,), or None.
       classes: the number of classes, for integers.
       alpha: > 0; small values mix little.
 
     Returns:
-      x and y, mixed; integer classes become rows (N, classes).
+      x, y and the weight, mixed; integer classes become rows (N, classes).
 
     Raises:
-      ValueError: x is not floating-point; y holds integers and `classes` is None.
+      ValueError: x is not floating-point; y holds integers and `classes` is None; `weight` is not
+        (N,).
     """
     _check.floating("mixup", x)
     share, partner = _mix("mixup", key, len(x), alpha)
-    y = _rows("mixup", y, classes)
-    mix = lambda a: share.astype(a.dtype) * a + (1 - share).astype(a.dtype) * a[partner]  # noqa: E731
-    return mix(x), mix(y)
+    mixed = share.astype(x.dtype) * x + (1 - share).astype(x.dtype) * x[partner]
+    return mixed, *_mix_targets("mixup", y, weight, classes, share, partner)
 
 
 def cutmix(
     key: jax.Array,
     images: jax.Array,
     y: jax.Array,
+    weight: jax.Array | None = None,
     *,
     classes: int | None = None,
     alpha: float = 1.0,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Pastes a box of another image into each, and mixes the targets by the areas.
 
     Yun et al. 2019 (arXiv 1905.04899), sec. 3.1: the box has the area 1 - l of the image, l from
@@ -196,10 +206,10 @@ def cutmix(
     Args:
       key: a PRNG key.
       images: (N, H, W, C).
-      y, classes, alpha: as for `mixup`.
+      y, weight, classes, alpha: as for `mixup`.
 
     Returns:
-      images and y; integer classes become rows (N, classes).
+      images, y and the weight; integer classes become rows (N, classes).
 
     Raises:
       ValueError: as for `mixup`.
@@ -213,23 +223,29 @@ def cutmix(
         places = jnp.arange(size, dtype=jnp.float32)
         inside.append((places >= jnp.floor(centre - half)) & (places < jnp.floor(centre + half)))
     box = inside[0][:, None, None] & inside[1][:, None]
-    y = _rows("cutmix", y, classes)
-    area = jnp.mean(box, dtype=y.dtype)
-    return jnp.where(box, images[partner], images), (1 - area) * y + area * y[partner]
+    kept = 1 - jnp.mean(box, dtype=jnp.float32)
+    mixed = jnp.where(box, images[partner], images)
+    return mixed, *_mix_targets("cutmix", y, weight, classes, kept, partner)
 
 
 def both(augment: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable:
-    """Returns `(key, images, masks) -> (images, masks)`, moved alike, for segmentation.
+    """Returns `(key, images, masks, weight) -> (images, masks, weight)`, moved alike.
 
     Args:
-      augment: moves whole pixels, such as `flip`, `crop` and `shift`; the masks get the same key.
-        They are (N, H, W) or (N, H, W, C), of integers or numbers; what moves in from outside is 0.
+      augment: moves whole pixels, such as `flip`, `crop` and `shift`; masks and weights get the
+        same key. They are (N, H, W) or (N, H, W, C), of integers or numbers; what moves in from
+        outside is 0. Weights of whole images, (N,), stay.
     """
 
-    def move(key, images, masks):
-        planes = masks[..., None] if masks.ndim == 3 else masks
-        moved = augment(key, planes.astype(jnp.float32)).astype(masks.dtype)
-        return augment(jax.random.clone(key), images), moved[..., 0] if masks.ndim == 3 else moved
+    def move(key, images, masks, weight=None):
+        def alike(planes):
+            last = planes[..., None] if planes.ndim == 3 else planes
+            moved = augment(jax.random.clone(key), last.astype(jnp.float32)).astype(planes.dtype)
+            return moved[..., 0] if planes.ndim == 3 else moved
+
+        if weight is not None and weight.ndim > 2:
+            weight = alike(weight)
+        return augment(jax.random.clone(key), images), alike(masks), weight
 
     return move
 
@@ -239,6 +255,32 @@ def _mix(what: str, key: jax.Array, n: int, alpha: float) -> tuple[jax.Array, ja
         raise ValueError(f"{what}: alpha is {alpha!r}; expected a number above 0.")
     share_key, partner_key = jax.random.split(key)
     return jax.random.beta(share_key, alpha, alpha), jax.random.permutation(partner_key, n)
+
+
+def _mix_targets(
+    what: str,
+    y: jax.Array,
+    weight: jax.Array | None,
+    classes: int | None,
+    share: jax.Array,
+    partner: jax.Array,
+) -> tuple[jax.Array, jax.Array | None]:
+    """The targets and weights of pairs, of which the first has the share."""
+    y = _rows(what, y, classes)
+    if weight is None:
+        own, other, total = share, 1 - share, None
+    else:
+        if weight.ndim != 1:
+            raise ValueError(
+                f"{what}: weight is {weight.dtype}{list(weight.shape)}; expected one for each "
+                "example, (N,)."
+            )
+        weight = weight.astype(jnp.float32)
+        own, other = share * weight, (1 - share) * weight[partner]
+        total = own + other
+        scale = jnp.where(total == 0, 1, total)
+        own, other = ((part / scale).reshape(-1, *[1] * (y.ndim - 1)) for part in (own, other))
+    return own.astype(y.dtype) * y + other.astype(y.dtype) * y[partner], total
 
 
 def _rows(what: str, y: jax.Array, classes: int | None) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 __all__ = ["Dataset", "Split", "Weighted", "weighted"]
@@ -76,15 +77,31 @@ def weighted(
     Raises:
       ValueError: a class has no weight, the labels are no integers, or the shapes do not fit.
     """
-    y = np.asarray(y)
-    weight = np.ones(y.shape[:1], np.float32)
+    if isinstance(y, tuple | dict) and (class_weight is not None or ignore_index is not None):
+        raise ValueError(
+            "weighted: y is several targets; expected one array for class_weight and ignore_index: "
+            "give sample_weight= an array (N,)."
+        )
+    shape = np.shape(jax.tree.leaves(y)[0]) if isinstance(y, tuple | dict) else np.shape(y)
+    weight = np.ones(shape[:1], np.float32)
     if sample_weight is not None:
-        weight = np.asarray(sample_weight, np.float32)
-        if weight.ndim == 0 or weight.shape != y.shape[: weight.ndim]:
+        numbers = np.asarray(sample_weight)
+        if numbers.dtype.kind not in "biuf":
             raise ValueError(
-                f"weighted: sample_weight has shape {weight.shape} for y of shape {y.shape}; "
+                f"weighted: sample_weight is {sample_weight!r}; expected numbers. By class give "
+                "class_weight='balanced'."
+            )
+        weight = numbers.astype(np.float32)
+        if weight.ndim == 0 or weight.shape != shape[: weight.ndim]:
+            raise ValueError(
+                f"weighted: sample_weight has shape {weight.shape} for y of shape {shape}; "
                 "expected one for each example, (N,), or step, (N, T)."
             )
+        if not np.isfinite(weight).all() or weight.min(initial=0) < 0:
+            raise ValueError("weighted: sample_weight has a number below 0 or not finite.")
+    if isinstance(y, tuple | dict):
+        return Weighted(x, y, weight)  # pyright: ignore[reportArgumentType]
+    y = np.asarray(y)
     if ignore_index is None:
         counts = np.ones(y.shape, bool)
     else:

@@ -211,6 +211,11 @@ class Save(Callback):
     ):
         if when not in ("last", "best"):
             raise ValueError(f"Save: when is {when!r}; expected 'last' or 'best'.")
+        if not callable(save):
+            raise ValueError(
+                f"Save: save is {save!r}; expected a function (state, context): to a file by "
+                "lambda state, context: save_weights('best.safetensors', state.params)."
+            )
         self.save, self.when = save, when
         self._watch = _Monitor("Save", monitor, mode)
 
@@ -285,6 +290,9 @@ SMALLER = frozenset(
 )
 
 
+NEGATED = frozenset("1 anti inverse inverted minus neg negative non not one".split())
+
+
 def sign(who: str, monitor: str, mode: str) -> int:
     """1 if smaller is better, -1 if larger is.
 
@@ -298,7 +306,7 @@ def sign(who: str, monitor: str, mode: str) -> int:
     words = re.split(r"[^a-z0-9]+", monitor.lower())
     words += [word.rstrip("0123456789") for word in words]
     smaller, larger = (not known.isdisjoint(words) for known in (SMALLER, LARGER))
-    if smaller == larger:
+    if smaller == larger or not NEGATED.isdisjoint(words):
         raise ValueError(
             f"{who}: monitor is {monitor!r}, whose better direction is not known by its name; give "
             "mode='max' if larger is better, or mode='min'."

@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdl.core import suggest
 from jaxdl.train import distributed, manifest, validate
 from jaxdl.train.callbacks import sign
 from jaxdl.train.checkpoint_format import (
@@ -140,8 +141,15 @@ class Checkpoints:
 
         Raises:
           OSError: the checkpoint before this one could not be written.
+          ValueError: the history has no entry named `monitor`.
         """
         self.wait()
+        history = (record or {}).get("history")
+        if self.monitor and history and self.monitor not in history:
+            raise ValueError(
+                f"Checkpoints: monitor is {self.monitor!r}; "
+                + suggest(self.monitor, list(history), "history holds")
+            )
         step = int(state.step)
         text, arrays = packed(state, record or {}, extra)
         name = self._free(step)

@@ -46,6 +46,11 @@ class Evaluation:
     def __post_init__(self):
         if self.every is not None:
             validate.positive("Evaluation", every=self.every)
+        if self.params is not None and not callable(self.params):
+            raise ValueError(
+                f"Evaluation: params is a {type(self.params).__name__}; expected a function of the "
+                "state: lambda state: optim.averaged_params(state.opt_state)."
+            )
         if isinstance(self.data, dict) and not (
             self.data and all(isinstance(name, str) and name for name in self.data)
         ):
@@ -61,7 +66,15 @@ class Evaluation:
 
     def prepare(self, state: TrainState) -> TrainState:
         """Returns the state to evaluate."""
-        return state if self.params is None else state.replace(params=self.params(state))
+        if self.params is None:
+            return state
+        params = self.params(state)
+        if jax.tree.structure(params) != jax.tree.structure(state.params):
+            raise ValueError(
+                f"Evaluation: params(state) returns a {type(params).__name__}; expected a tree "
+                "like state.params."
+            )
+        return state.replace(params=params)
 
 
 def evaluate(
@@ -108,7 +121,7 @@ def evaluate(
     measures = names.measures(metrics)
     loss = None if loss is None else losses.loss(loss)
     if check:
-        validate.batch(model, state.params, state.model_state, feed.sample, loss, "data")
+        validate.batch(model, state.params, state.model_state, feed.sample, loss, "data", measures)
     values = evaluated(eval_run(model, loss, measures), state, feed)
     if not values:
         raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")

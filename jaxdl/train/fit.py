@@ -91,8 +91,8 @@ def fit(
         sequence or a dict by name; None takes the accuracy where the loss is one of classes. On
         the training data they are those of the outputs trained on, while the parameters change.
       callbacks: see `Callback`.
-      augment: `(key, x) -> x`, or `(key, x, y) -> (x, y)`, applied to every training batch on the
-        device.
+      augment: `(key, x) -> x`, `(key, x, y) -> (x, y)` or `(key, x, y, weight) -> (x, y, weight)`,
+        applied to every training batch on the device.
       seed: of the parameters, of the steps' random numbers and of the order of the data.
       state: a state to go on from, of this model and optimizer; it is copied, not consumed. With
         the same seed, a run in two parts is the run in one, bit for bit. To go on with another
@@ -195,7 +195,9 @@ def fit(
         distributed.check_batch(f"fit: {name}", part.batch_size, at)
         part.placement = at
         if check:
-            validate.batch(model, abstract.params, abstract.model_state, part.sample, loss, name)
+            validate.batch(
+                model, abstract.params, abstract.model_state, part.sample, loss, name, measures
+            )
     state = distributed.placed_state(make, state, at, abstract)
 
     guard = on_nonfinite != "raise"
@@ -288,12 +290,14 @@ def _evaluate_sets(
     run: Callable, evaluation: Evaluation, sets: dict[str, Feed], state: TrainState
 ) -> dict[str, float]:
     """Returns the metrics of every set, by `{set}_{metric}`."""
-    state = evaluation.prepare(state)
-    return {
-        f"{name}_{metric}": value
-        for name, feed in sets.items()
-        for metric, value in evaluated(run, state, feed).items()
-    }
+    state, row = evaluation.prepare(state), {}
+    for name, feed in sets.items():
+        values = {f"{name}_{key}": value for key, value in evaluated(run, state, feed).items()}
+        double = next((key for key in values if key in row), None)
+        if double is not None:
+            raise ValueError(f"Evaluation: two sets have a metric {double!r}; rename one of them.")
+        row |= values
+    return row
 
 
 @_cache.per_model

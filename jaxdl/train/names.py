@@ -27,6 +27,7 @@ FACTORIES = (
     metrics.top_k,
 )
 BINARY_NAMES = tuple(metrics.BINARY_METRICS)
+CLASS_NAMES = (*BINARY_NAMES, "top3", "top5")
 
 
 def measures(given: Metrics | None) -> Measures | None:
@@ -76,7 +77,7 @@ def resolve(
         chosen = task in ("multiclass", "binary") or (task is None and classes)
         measures = (("accuracy", "accuracy"),) if chosen else ()
     for _, value in measures:
-        if task == "regression" and single and value in BINARY_NAMES:
+        if task == "regression" and single and value in CLASS_NAMES:
             raise ValueError(
                 f"metric {value!r} is one of classes, and the loss one of a regression; expected "
                 "such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."

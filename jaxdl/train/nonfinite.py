@@ -31,7 +31,7 @@ class NonFiniteError(FloatingPointError):
         self.step, self.metric, self.path = step, metric, path
         where = f"the first bad parameter is {path}" if path else "the parameters are finite"
         cause = "Lower the learning rate, clip the gradient (optax.clip_by_global_norm)"
-        if step == 0:  # no update came before it
+        if step == 0 and metric == "loss":  # no update came before it
             cause = (
                 "This is the first step, so that the learning rate has no part in it: look for a "
                 "log or quotient of 0 in model or loss, and ids beyond an embedding's rows; "

@@ -111,7 +111,7 @@ class Run:
             self.totals = Totals(record["totals"], _collected(self.saved.extra))
             self.seconds = dict(record["seconds"])
             self.stopped, self.saved_step = record["stopped"], self.step
-        self._tell("on_fit_begin")
+        self._tell("on_fit_begin", {})
         if self.saved is not None:
             for i, callback in enumerate(self.callbacks):
                 of = f"{i}/"
@@ -143,8 +143,8 @@ class Run:
         row |= seconds
         self._record(row)
         if evaluate is not None:
-            row |= self._tell("on_eval_end")
-        row |= self._tell("on_epoch_end")
+            row |= self._tell("on_eval_end", row)
+        row |= self._tell("on_epoch_end", row)
         self.report.epoch(number, row)
         for logger in self.loggers:
             logger.log(self.step, row)
@@ -156,7 +156,7 @@ class Run:
         assert self.evaluate is not None
         row = _timed(self.evaluate, self.state)
         self._record({"eval_step": self.step} | row)
-        row |= self._tell("on_eval_end")
+        row |= self._tell("on_eval_end", row)
         shown = (item for item in row.items() if not item[0].endswith("seconds"))
         values = "  ".join(f"{name} {value:.4g}" for name, value in shown)
         self.report.say(f"step {self.step} (epoch {number})  {values}")
@@ -230,17 +230,37 @@ class Run:
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
 
-    def _tell(self, event: str) -> dict[str, float]:
-        """Calls every callback; returns, and records, what they add to the epoch."""
-        added = {}
+    def _tell(self, event: str, row: Mapping[str, float]) -> dict[str, float]:
+        """Calls every callback; returns, and records, what they add to the row of the epoch."""
+        added: dict[str, float] = {}
         for callback in self.callbacks:
             answer = getattr(callback, event)(self.context)
             if isinstance(answer, Stop):
                 self.stopped = answer.reason
-            elif answer:
-                self._record(dict(answer))
-                added |= answer
+            elif answer is not None:
+                numbers = _numbers(callback, answer)
+                double = next((name for name in numbers if name in row or name in added), None)
+                if double is not None:
+                    raise ValueError(
+                        f"{type(callback).__name__} returns {double!r}, which the history has "
+                        "already; rename it."
+                    )
+                self._record(numbers)
+                added |= numbers
         return added
+
+
+def _numbers(callback: Callback, answer: Any) -> dict[str, float]:
+    """What a callback adds to the history, as floats."""
+    try:
+        if any(isinstance(value, str) for value in answer.values()):
+            raise TypeError
+        return {name: float(value) for name, value in answer.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"{type(callback).__name__} returns {answer!r}; expected None, a train.Stop, or a dict "
+            "of numbers for the history."
+        ) from None
 
 
 def _timed(

@@ -46,6 +46,12 @@ class TrainState:
 def check_state(who: str, state: Any, name: str = "state") -> None:
     """Raises a `ValueError` that says how to make a `TrainState` of `state`, if it is none."""
     if isinstance(state, TrainState):
+        leaves = jax.tree.leaves(state)
+        if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
+            raise ValueError(
+                f"{who}: {name} has been donated to a step; expected a copy made before it: "
+                "jax.tree.map(jnp.copy, state)."
+            )
         return
     if isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], TrainState):
         fix = "fit returns a pair: state, history = train.fit(...)"

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from jaxdl import losses, optim
-from jaxdl._jaxpr import Literal
+from jaxdl._jaxpr import Literal, traced
 from jaxdl.core import Module, Tree, check_model
 from jaxdl.losses import match_weight
 from jaxdl.metrics import DatasetMetric, Mean, mean
@@ -34,7 +34,7 @@ Batch = tuple[Any, ...]
 """`(x, y)` or `(x, y, weight)`; x is an array, or a tuple of arrays for a model of several inputs;
 weight is (N,) or (N, T), floats or bools over leading axes of the loss's values, or None."""
 Augment = Callable[..., Any]
-"""`(key, x) -> x`, or `(key, x, y) -> (x, y)`."""
+"""`(key, x) -> x`, `(key, x, y) -> (x, y)` or `(key, x, y, weight) -> (x, y, weight)`."""
 
 
 def make_train_step(
@@ -56,7 +56,8 @@ def make_train_step(
       metrics: names from `metrics`, functions like `loss` or `metrics.DatasetMetric`s, in a
         sequence, or a dict by name, computed from the output that the loss takes. None chooses the
         accuracy where the loss is one of classes.
-      augment: `(key, x) -> x`, or `(key, x, y) -> (x, y)`, applied to the batch before the model.
+      augment: `(key, x) -> x`, `(key, x, y) -> (x, y)` or `(key, x, y, weight) -> (x, y, weight)`,
+        applied to the batch before the model; `weight` is None where there are no weights.
       guard: whether a step whose loss, parameters or model state come out infinite or NaN leaves
         params, model_state and opt_state as they were. `step` counts it all the same, since the
         batch is spent; the metrics gain `skipped`.
@@ -80,13 +81,13 @@ def make_train_step(
         )
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     measures = names.measures(metrics)
-    augment = None if augment is None else _on_pairs(augment)
+    augment = None if augment is None else _on_batches(augment)
 
     def step(state, batch):
-        x, y, weight = batch if len(batch) == 3 else (*batch, None)
+        x, y, weight = _parts(batch)
         key, augment_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if augment is not None:
-            x, y = augment(augment_key, x, y)
+            x, y, weight = augment(augment_key, x, y, weight)
 
         scale = state.loss_scale
         if (scale is None) == (precision == "float16"):
@@ -167,7 +168,7 @@ def carrying_eval_step(
     loss_fn = None if loss is None else losses.loss(loss)
 
     def step(state, batch):
-        x, y, weight = batch if len(batch) == 3 else (*batch, None)
+        x, y, weight = _parts(batch)
         output, model_state = model.apply(state.params, state.model_state, *inputs(x, state.params))
         functions = names.resolve(measures, loss_fn, output, y)
         if loss_fn is not None:
@@ -199,26 +200,49 @@ def _widened(leaf: Any) -> Any:
     return leaf.astype(jnp.float32)
 
 
-def _on_pairs(augment: Augment) -> Augment:
-    """Returns `(key, x, y) -> (x, y)` of an augmentation of x alone or of both."""
+def _parts(batch: Any) -> tuple[Any, Any, Any]:
+    """Returns `(x, y, weight)` of a batch, the weight None where there is none."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        given = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise ValueError(f"the step's batch is {given}; expected (x, y) or (x, y, weight).")
+    x, y, weight = batch if len(batch) == 3 else (*batch, None)
+    return x, y, weight
+
+
+def _on_batches(augment: Augment) -> Augment:
+    """Returns `(key, x, y, weight) -> (x, y, weight)` of an augmentation in any of its forms."""
     try:
         parameters = inspect.signature(augment).parameters.values()
     except (TypeError, ValueError):  # a built-in function
         parameters = ()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    if len(required) < 3:
-        return lambda key, x, y: (augment(key, x), y)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p for p in parameters if p.kind in kinds]
+    required = sum(p.default is p.empty for p in positional)
+    if required == 1 and len(positional) == 1:
+        raise ValueError(
+            f"augment is {augment!r}, a function of one value; expected (key, x) -> x, "
+            "(key, x, y) -> (x, y) or (key, x, y, weight) -> (x, y, weight)."
+        )
+    count = 4 if len(positional) > 3 and positional[3].name == "weight" else max(2, required)
 
-    def pairs(key, x, y):
-        result = augment(key, x, y)
-        if not isinstance(result, tuple) or len(result) != 2:
+    def apply(key, x, y, weight):
+        if count == 2:
+            return augment(key, x), y, weight
+        if count == 3 and weight is not None and weight.ndim > 1:
             raise ValueError(
-                f"augment(key, x, y) returns {type(result).__name__}; expected the pair (x, y)."
+                f"augment changes x and y, and the weights are {weight.dtype}{list(weight.shape)}; "
+                "expected (key, x, y, weight) -> (x, y, weight), which changes these alike."
             )
-        return result
+        result = augment(key, x, y) if count == 3 else augment(key, x, y, weight)
+        wanted = ("x", "y", "weight")[: count - 1]
+        if not isinstance(result, tuple) or len(result) != len(wanted):
+            raise ValueError(
+                f"augment(key, {', '.join(wanted)}) returns {type(result).__name__}; expected the "
+                f"tuple ({', '.join(wanted)})."
+            )
+        return (*result, weight)[:3]
 
-    return pairs
+    return apply
 
 
 def _measure(
@@ -282,13 +306,20 @@ def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
     def resized(tree, rows):
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree)
 
-    try:
-        traced = jax.make_jaxpr(f)(resized(output, 5), resized(y, 7)).jaxpr
-    except Exception:  # whatever the function raises, it refuses them
+    def attempt(output, y):
+        nonlocal refused
+        try:
+            return f(output, y)
+        except Exception:  # a trace that fails would keep what f closes over alive
+            refused = True
+
+    refused = False
+    jaxpr = traced(attempt, resized(output, 5), resized(y, 7))[0].jaxpr
+    if refused:
         return False
-    read = {v for equation in traced.eqns for v in equation.invars if not isinstance(v, Literal)}
+    read = {v for equation in jaxpr.eqns for v in equation.invars if not isinstance(v, Literal)}
     outputs = len(jax.tree.leaves(output))
-    parts = traced.invars[:outputs], traced.invars[outputs:]
+    parts = jaxpr.invars[:outputs], jaxpr.invars[outputs:]
     return not any(read.isdisjoint(part) for part in parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ class Totals:
             if isinstance(item, Collection):
                 self._collections[name] = item
                 arrays = tuple(np.asarray(a) for a in (item.weight, *item.values))
-                axes = arrays[0].ndim
+                axes = arrays[0].ndim - item.labels
                 flat = tuple(a.reshape(-1, *a.shape[axes:]) for a in arrays)
                 self._arrays.setdefault(name, []).append(flat)
                 continue
@@ -59,8 +60,8 @@ class Totals:
         """Returns each metric over the steps, the loss first; NaN where there is no weight."""
         values: dict[str, Any] = {name: _share(*pair) for name, pair in self.sums.items()}
         for name, (weight, *arrays) in self.collected.items():
-            compute = self._collections[name].compute
-            values[name] = Collection(tuple(arrays), weight, compute).value  # type: ignore[arg-type]
+            last = self._collections[name]
+            values[name] = dataclasses.replace(last, values=tuple(arrays), weight=weight).value
         return dict(sorted(values.items(), key=lambda item: item[0] != "loss"))
 
 

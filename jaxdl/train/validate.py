@@ -23,6 +23,7 @@ from jaxdl.core import Module
 from jaxdl.data import convert
 from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.nn.embedding import record_lookups
+from jaxdl.train import names
 from jaxdl.train.checkpoint_format import differences
 from jaxdl.train.checkpoint_format import spec as described
 from jaxdl.train.step import inputs
@@ -99,7 +100,10 @@ def same_state(who: str, given: Any, expected: Any) -> None:
       given: the state.
       expected: the first state of the run, as shapes.
     """
-    flat = [tree.flatten(part) for part in (given, expected)]
+    flat = [
+        {path: leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for path, leaf in parts.items()}
+        for parts in map(tree.flatten, (given, expected))
+    ]
     wrong = differences(*({p: described(leaf) for p, leaf in part.items()} for part in flat))
     if not wrong:
         return
@@ -109,6 +113,8 @@ def same_state(who: str, given: Any, expected: Any) -> None:
             "it is another optimizer's: to go on with this one give "
             "state.replace(opt_state=optimizer.init(state.params))"
         )
+    elif all(text.startswith("loss_scale") for text in wrong):
+        fix = "expected one of this precision: train.init_state(..., precision=...)"
     raise ValueError(f"{who}: state differs from the run's: {'; '.join(wrong[:8])}; {fix}.")
 
 
@@ -161,6 +167,7 @@ def batch(
     data: tuple[Any, ...],
     loss: str | Callable | None,
     name: str,
+    measures: names.Measures | None = (),
 ) -> None:
     """The model takes x, the loss takes its output and y, and the values are in their ranges."""
     x, y, weight = data if len(data) == 3 else (*data, None)
@@ -183,6 +190,10 @@ def batch(
             _binary(counted, f"{name}: y")
         elif y.shape == predicted.shape[:-1]:
             _classes(predicted.shape[-1], counted, f"{name}: y")
+        elif y.shape == predicted.shape and predicted.shape[-1] > 1:
+            by_class = any(value in names.CLASS_NAMES for _, value in measures or ())
+            if task == "multiclass" or by_class:
+                _probabilities(counted, f"{name}: y")
     if loss is None:
         return
     try:
@@ -220,6 +231,18 @@ def _binary(y: Any, name: str) -> None:
             f"{name} holds labels from {y.min()} to {y.max()}, and the loss takes 0 or 1 for each "
             "output; expected labels in [0, 1]: for -1 and 1 give (y + 1) / 2, for classes give "
             "the model an output for each and loss='cross_entropy'."
+        )
+
+
+def _probabilities(y: Any, name: str) -> None:
+    """Rows over the classes are probabilities."""
+    sums = np.asarray(y, np.float32).sum(-1)
+    if y.size and (y.min() < 0 or abs(sums - 1).max() > 1e-2):
+        raise ValueError(
+            f"{name} holds rows that sum to {sums.min():g} .. {sums.max():g}, and the loss or a "
+            "metric takes them for probabilities of classes; expected integer classes, or rows "
+            "that sum to 1: for independent labels give loss='binary_cross_entropy', for numbers "
+            "metrics such as 'mae'. If they are meant so, pass check=False."
         )
 
 
@@ -318,7 +341,8 @@ def _finite(leaf: Any, name: str) -> None:
     at = tuple(int(i) for i in bad[0])
     raise ValueError(
         f"{name} holds {len(bad)} values that are NaN or infinite, the first at {at}; expected "
-        "finite numbers: drop these rows or fill them in."
+        "finite numbers: drop these rows or fill them in; data.weighted(x, y, ignore_index=np.nan) "
+        "leaves out targets."
     )
 
 

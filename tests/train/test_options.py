@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxdl
-from jaxdl import data, nn, optim, serial, train
+from jaxdl import data, metrics, nn, optim, serial, train
 from tests.train import toy
 
 MODEL, NOISY, SGD = toy.mlp(), toy.noisy(), optax.sgd(0.1)
@@ -124,7 +124,9 @@ def test_augmentation_of_inputs_and_targets():
     with_default = lambda key, x, size=-1: size * x
     state, _ = fit((X, Y), augment=with_default)
     chex.assert_trees_all_equal(state.params, fit((-X, Y))[0].params)
-    with pytest.raises(ValueError, match=r"augment\(key, x, y\) returns .*expected the pair"):
+    with pytest.raises(
+        ValueError, match=r"augment\(key, x, y\) returns .*expected the tuple \(x, y\)"
+    ):
         fit((X, Y), augment=lambda key, x, y: x)
 
 
@@ -132,14 +134,14 @@ def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
     images = jnp.stack([jnp.full((8, 6, 1), i) for i in range(10)]).astype(jnp.float32)
     labels = jnp.arange(10) % 3
     for mix in (data.augment.mixup, data.augment.cutmix):
-        x, y = jax.jit(functools.partial(mix, classes=10, alpha=1.0))(
+        x, y, _ = jax.jit(functools.partial(mix, classes=10, alpha=1.0))(
             jax.random.key(3), images, jnp.arange(10)
         )
         np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
         # The share of each source in the image is its share in the target.
         np.testing.assert_allclose(x.mean((1, 2, 3)), y @ jnp.arange(10.0), rtol=1e-5)
         assert ((y > 0.01).sum(1) <= 2).all() and (y < 0.99).any()
-        rows, _ = mix(jax.random.key(0), images, jax.nn.one_hot(labels, 3))
+        rows, *_ = mix(jax.random.key(0), images, jax.nn.one_hot(labels, 3))
         assert rows.shape == images.shape
         with pytest.raises(ValueError, match="expected the number of classes"):
             mix(jax.random.key(0), images, labels)
@@ -147,13 +149,32 @@ def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
         data.augment.mixup(jax.random.key(0), images, labels, classes=3, alpha=0)
 
 
+def test_mixing_leaves_out_what_has_no_weight():
+    """Labels of weight 0 are wrong here, and reach no target; the weights are the shares."""
+    weight = jnp.arange(10.0) % 2
+    labels = jnp.where(weight == 0, 0, 1)
+    x = jnp.arange(10.0)[:, None]
+    _, y, mixed = data.augment.mixup(jax.random.key(1), x, labels, weight, classes=2, alpha=1.0)
+    _, plain, _ = data.augment.mixup(jax.random.key(1), x, labels, classes=2, alpha=1.0)
+    np.testing.assert_allclose(y[mixed > 0], np.tile([0, 1], (int((mixed > 0).sum()), 1)))
+    np.testing.assert_allclose(mixed, plain[:, 1], rtol=1e-6)
+    net = lambda augment: fit((X, Y, np.ones((50, 1, 1))), augment=augment)
+    with pytest.raises(ValueError, match=r"changes x and y, and the weights are float64|float32"):
+        net(lambda key, x, y: (x, y))
+    with pytest.raises(ValueError, match="a function of one value"):
+        net(data.augment.both)
+
+
 def test_images_and_masks_move_together():
     images = jax.random.uniform(jax.random.key(0), (6, 5, 4, 1))
     masks = (images[..., 0] > 0.5).astype(jnp.int32)
     for move in (data.augment.flip, functools.partial(data.augment.shift, pixels=2)):
-        x, y = data.augment.both(move)(jax.random.key(1), images, masks)
+        x, y, w = data.augment.both(move)(
+            jax.random.key(1), images, masks, 2.0 * masks.astype(jnp.float32)
+        )
         assert y.dtype == jnp.int32 and not np.array_equal(y, masks)
         np.testing.assert_array_equal(y, (x[..., 0] > 0.5).astype(np.int32))
+        np.testing.assert_array_equal(w, 2 * y)
 
 
 def test_an_average_of_the_weights():
@@ -243,3 +264,53 @@ def test_wrong_kinds():
     two = jaxdl.compose("two", {"a": nn.dense(2)}, lambda call, x: (call("a", x), x))
     with pytest.raises(ValueError, match="squared_error: the output is a tuple.*one array"):
         train.fit(two, (X, X), **(options | {"loss": "mse"}))
+
+
+class Adding(train.Callback):
+    def __init__(self, answer):
+        self.answer = answer
+
+    def on_epoch_end(self, context):
+        return self.answer
+
+
+def test_what_callbacks_may_add():
+    assert fit((X, Y), callbacks=[Adding({"a": np.float32(2)})])[1]["a"] == [2.0]
+    for answer in (True, {"a": "text"}, 3):
+        with pytest.raises(ValueError, match="Adding returns .*dict of numbers"):
+            fit((X, Y), callbacks=[Adding(answer)])
+    with pytest.raises(ValueError, match="Adding returns 'loss', which the history has already"):
+        fit((X, Y), callbacks=[Adding({"loss": 0.0})])
+
+
+def test_names_of_metrics():
+    always = lambda o, t: jnp.ones(len(t))
+    with pytest.raises(ValueError, match="metrics has 2 named 'lambda'.*write a dict"):
+        fit((X, Y), metrics=[always, lambda o, t: o[:, 0]])
+    with pytest.raises(ValueError, match="named 'eval_loss', which the history uses"):
+        fit((X, Y), metrics={"eval_loss": always})
+    with pytest.raises(ValueError, match=r"expected it called: metrics.r2\(\)"):
+        fit((X, Y), metrics=[metrics.r2])
+    with pytest.raises(ValueError, match="two sets have a metric 'a_b_loss'"):
+        evaluation = train.Evaluation({"a": HALF, "a_b": HALF})
+        fit((X, Y), metrics={"b_loss": always}, eval_data=evaluation)
+    several = fit((X, Y), metrics=[metrics.f1(average="micro"), "auc"], eval_data=HALF)[1]
+    assert {"f1", "eval_f1", "auc"} <= set(several)
+    with pytest.raises(ValueError, match="params is a dict; expected a function"):
+        train.Evaluation(HALF, params={})
+    with pytest.raises(ValueError, match="returns a TrainState; expected a tree like"):
+        fit((X, Y), eval_data=train.Evaluation(HALF, params=lambda state: state))
+
+
+def test_a_monitor_that_the_history_lacks(tmp_path):
+    with pytest.raises(
+        ValueError, match="Checkpoints: monitor is 'eval_fooo'.*history holds: loss"
+    ):
+        fit((X, Y), checkpoint=train.Checkpoints(tmp_path, monitor="eval_fooo", mode="min"))
+
+
+def test_a_state_that_was_donated():
+    state, _ = fit((X, Y))
+    jax.jit(lambda s: jax.tree.map(lambda a: a, s), donate_argnums=0)(state)
+    with pytest.raises(ValueError, match="state has been donated to a step; expected a copy"):
+        fit((X, Y), state=state)

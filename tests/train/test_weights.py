@@ -217,3 +217,40 @@ def test_probabilities_in_place_of_logits(last, loss):
 def bare(model, y):
     params, model_state = jaxdl.init(model, jax.random.key(0), X)
     return train.TrainState(params, model_state, None, jax.random.key(0), jnp.int32(0)), (X, y)
+
+
+def test_labels_that_are_no_classes():
+    """Several labels at once, or numbers, where a loss or a metric of classes is asked for."""
+    several = np.eye(3, dtype=np.float32)[Y] + np.eye(3, dtype=np.float32)[0]
+    with pytest.raises(ValueError, match="rows that sum to 2 .. 2.*'binary_cross_entropy'"):
+        evaluate(MODEL, state(), (X, several))
+    for loss in ("mse", None, lambda o, t: ((o - t) ** 2).mean(-1)):
+        with pytest.raises(ValueError, match="rows that sum to"):
+            train.evaluate(MODEL, state(), (X, several), loss=loss, metrics=["accuracy"])
+    with pytest.raises(ValueError, match="'top3' is one of exclusive classes"):
+        train.evaluate(MODEL, state(), (X, several > 0), loss="bce", metrics=["top3"])
+
+
+def test_missing_labels_among_several():
+    """AUC and F1 of each label over the rows that have it."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(-1, 2, (50, 3))
+    pairs = data.weighted(X, labels, ignore_index=-1)
+    result = train.evaluate(MODEL, state(), pairs, loss="bce", metrics=["auc", "f1", "accuracy"])
+    logits = np.asarray(train.predict(MODEL, state(), X))
+    columns = [(logits[labels[:, k] >= 0, k], labels[labels[:, k] >= 0, k]) for k in range(3)]
+    for name in ("auc", "f1"):
+        own = [metrics.BINARY_METRICS[name](jnp.asarray(s), jnp.asarray(y)) for s, y in columns]
+        assert result[name] == pytest.approx(np.mean(own)), name
+    right = ((logits > 0) == labels)[labels >= 0].mean()
+    assert result["accuracy"] == pytest.approx(right)
+
+
+def test_a_loss_of_several_outputs_and_a_batch_by_name():
+    model = jaxdl.as_module(lambda x: (jnp.ones((len(x), 3)), x[:, 0]))
+    loss = lambda o, t: losses.cross_entropy(o[0], t[0]) + (o[1] - t[1]) ** 2
+    step = train.make_eval_step(model, loss)
+    start = train.TrainState({}, {}, None, jax.random.key(0), jnp.int32(0))
+    assert np.isfinite(step(start, (X, (Y, X[:, 0])))["loss"].sum)
+    with pytest.raises(ValueError, match=r"batch is dict; expected \(x, y\)"):
+        step(start, {"x": X})
