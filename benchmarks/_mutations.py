@@ -364,7 +364,7 @@ MUTATIONS = (
     Mutation(
         "train: evaluation takes the parameters of the state",
         "train/evaluate.py",
-        "return state if self.params is None else state.replace(params=self.params(state))",
+        "return state.replace(params=params)",
         "return state",
         "train/test_options.py",
     ),
