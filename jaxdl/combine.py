@@ -147,18 +147,25 @@ def frozen(module: Module, params: Tree | None = None, state: Tree | None = None
 
     Args:
       module: the part to freeze.
-      params, state: its trained values, which init then returns; None draws new ones.
+      params, state: its trained values, which init then returns; None draws new ones. A module
+        with state, such as running statistics, takes both or none.
 
     Returns:
       A `Module` without parameters. Floating-point parameters are cast to an input of fewer bits.
 
     Raises:
-      ValueError: in init, `params` or `state` are another module's.
+      ValueError: in init, `params` or `state` are another module's, or one of them lacks.
     """
     module = as_module(module)
 
     def init(key, *inputs):
         expected = jax.eval_shape(module.init, key, *inputs)
+        if (params is None) != (state is None) and (params is None or expected[1]):
+            has, lacks = ("state", "params") if params is None else ("params", "state")
+            raise ValueError(
+                f"frozen: {has} without {lacks}, which {module.kind} has too; expected the values "
+                f"of one training: give {lacks}= with {has}=."
+            )
         values = module.init(key, *inputs) if params is None else (params, state or {})
         shapes = [{p: jnp.shape(leaf) for p, leaf in flatten(part).items()} for part in expected]
         for name, part, wanted in zip(("params", "state"), values, shapes, strict=True):

@@ -284,3 +284,12 @@ def test_padding_changes_nothing_on_real_sentences():
     chex.assert_trees_all_close(model.apply(params, state, longer, lengths)[0], scores, atol=1e-6)
     unmasked, _ = model.apply(params, state, x)
     assert np.abs(unmasked - scores)[lengths < x.shape[1]].max() > 1e-3
+
+
+def test_frozen_values_come_together(key):
+    x = jnp.ones((4, 3))
+    params, state = jaxdl.init(nn.batch_norm(), key, x)
+    with pytest.raises(ValueError, match="params without state.*give state="):
+        jaxdl.init(jaxdl.frozen(nn.batch_norm(), params), key, x)
+    with pytest.raises(ValueError, match="state without params.*give params="):
+        jaxdl.init(jaxdl.frozen(nn.batch_norm(), state=state), key, x)

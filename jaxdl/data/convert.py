@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxdl._foreign import comes_from
 from jaxdl.data.source import ENDLESS, Indexed, Stream, from_grain, from_iterable
@@ -122,6 +123,8 @@ def as_array(leaf: Any, name: str) -> Any:
     """
     if hasattr(leaf, "todense"):
         raise ValueError(f"{name} is sparse, a {type(leaf).__name__}; expected x.todense().")
+    if isinstance(leaf, Tracer):
+        return leaf
     if isinstance(leaf, jax.Array):
         devices = leaf.sharding.device_set
         return leaf if len(devices) > 1 or jax.devices()[0] in devices else np.asarray(leaf)
@@ -238,7 +241,9 @@ def check_range(leaf: Any, name: str) -> None:
     target = jax.dtypes.canonicalize_dtype(leaf.dtype)
     if target == leaf.dtype or not leaf.size or jnp.issubdtype(target, np.complexfloating):
         return
-    low, high = leaf.min(), leaf.max()
+    if jnp.issubdtype(target, np.floating):
+        leaf = leaf[np.isfinite(leaf)]  # what is infinite or NaN stays so
+    low, high = (leaf.min(), leaf.max()) if leaf.size else (0, 0)
     limits = jnp.finfo(target) if jnp.issubdtype(target, np.floating) else jnp.iinfo(target)
     if low < limits.min or high > limits.max:
         raise ValueError(

@@ -195,7 +195,9 @@ def fit(
         distributed.check_batch(f"fit: {name}", part.batch_size, at)
         part.placement = at
         if check:
-            validate.batch(model, abstract.params, abstract.model_state, part.sample, loss, name)
+            part.check = validate.batch(
+                model, abstract.params, abstract.model_state, part.sample, loss, name
+            )
     state = distributed.placed_state(make, state, at, abstract)
 
     guard = on_nonfinite != "raise"
@@ -222,6 +224,7 @@ def fit(
         setup, saved = {}, None
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())
+            cut = batch_size if isinstance(batch_size, Batches) else Batches()
             setup = description(
                 model,
                 optimizer,
@@ -236,6 +239,8 @@ def fit(
                 batch_size=feed.batch_size,
                 rows=feed.rows,
                 steps_per_epoch=feed.steps,
+                shuffle=cut.shuffle,
+                drop_last=cut.drop_last,
             )
             saved = resumed(checkpoints, resume, state, setup)
         began = int(state.step) if saved is None else saved.record["began"]

@@ -154,7 +154,7 @@ def test_bad_arguments():
         train.predict(MODEL, state(), data.from_iterable([(X, Y)], steps=1))
     for call in (train.predict, train.predict_many, train.predictor, train.evaluate):
         rest = () if call is train.predictor else ((X, Y),) if call is train.evaluate else (X,)
-        with pytest.raises(ValueError, match="state is a dict; expected a train.TrainState"):
+        with pytest.raises(ValueError, match="states? is a dict; expected a train.TrainState"):
             call(MODEL, cast(Any, state().params), *rest)
     with pytest.raises(ValueError, match="labels from 0 to 3"):
         train.evaluate(MODEL, state(), (X, np.where(Y == 2, 3, Y)), loss="cross_entropy")
