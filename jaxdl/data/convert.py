@@ -174,6 +174,8 @@ def _stack(rows: list, name: str) -> np.ndarray:
         fix = "resize or crop them"
         if len({shape[1:] for shape in shapes}) == 1:
             fix = "x, lengths = data.pad(x) fills them up"
+        if len({len(shape) for shape in shapes}) > 1:
+            fix = "several inputs are a tuple, not a list: x = (tokens, lengths)"
         raise ValueError(f"{name} holds rows of shapes {shown}{more}; expected one shape: {fix}.")
     return np.stack(arrays)
 

@@ -172,6 +172,7 @@ def fit(
         init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
     )
     abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
+    validate.trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
         check_state("fit", state)
         if check:

@@ -166,7 +166,7 @@ def _in_batches(
                 convert.check_range(leaf, f"{who}: x")
         try:
             output, kept = forward(state.params, model_state, batch)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             whole = batch if isinstance(x, Indexed) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
         validate.ids_again(model, params, one_state, batch, who)
@@ -194,22 +194,24 @@ def _join(parts: tuple[jax.Array, ...], n: int, axis: int) -> jax.Array:
 def _explain(forward: Callable, state: TrainState, x: Any, error: Exception) -> str:
     """Says why a model does not take x, and what to pass."""
 
-    def takes(x):
+    def refusal(x):
         try:
             model_state = reset_carry(state.model_state, _rows(x))
             jax.eval_shape(lambda x: forward(state.params, model_state, x), x)
-        except (TypeError, ValueError):
-            return False
-        return True
+        except (AttributeError, TypeError, ValueError) as error:
+            return error
+        return None
 
-    if isinstance(x, tuple) and len(x) > 1 and takes(x[0]):
+    if isinstance(x, tuple) and len(x) > 1 and refusal(x[0]) is None:
         return (
             f"x is a tuple of {len(x)} arrays, {validate.show(x)}, which are several inputs, and "
             "the model takes one. Pass x alone, without y."
         )
-    if takes(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
+    if not refusal(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
         return (
             f"x is {validate.show(x)}, one example without a batch axis; expected (N, ...). "
             "Pass x[None]."
         )
-    return f"the model does not take x, {validate.show(x)}: {error}"
+    error = refusal(x) or error  # in the words of x itself, not of a batch that is filled up
+    words = str(error).removesuffix(".")
+    return f"the model does not take x, {validate.show(x)}: {words}.{validate.hint(x)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdl import _cache, _jaxpr, losses, tree
-from jaxdl.core import Module
+from jaxdl.core import Module, show_returned
 from jaxdl.data import convert
 from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.nn.embedding import record_lookups
@@ -70,10 +71,13 @@ def unpacked(data: Any, name: str) -> tuple[Any, ...]:
         raise ValueError(convert.expected_pair(data, name))
     parts = data[:2] if data[-1] is None else data  # no weight; y may be None
     labels = ("x", "y", "weight")
-    return tuple(
+    arrays = tuple(
         convert.as_arrays(part, f"{name}: {label}")
         for label, part in zip(labels, parts, strict=False)
     )
+    if not jax.tree.leaves(arrays[0]):
+        raise ValueError(f"{name}: x is {parts[0]!r}; expected an array (N, ...), or several.")
+    return arrays
 
 
 def rows(data: Any, name: str) -> int:
@@ -117,18 +121,68 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (AttributeError, TypeError, ValueError) as error:
-        if str(error).startswith("optimizer"):
+        if str(error).startswith(("optimizer", "the model's ")):
             raise
-        hint = ""
-        if isinstance(x, dict):
-            hint = " A dict of columns becomes one array by np.stack([*x.values()], 1)."
-        if any(
-            leaf.ndim > 2 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)
-        ):
-            hint = " Integer images become input by x.astype(np.float32) / 255."
+        words = str(error).removesuffix(".")
         raise ValueError(
-            f"the model {model.kind} does not take x, {show(x)}: {error}{hint}"
+            f"the model {model.kind} does not take x, {show(x)}: {words}.{hint(x)}"
         ) from error
+
+
+def hint(x: Any) -> str:
+    """What may have been meant with an x that a model does not take, as a sentence, or ""."""
+    if any(leaf.ndim > 2 and leaf.dtype.kind in "iu" for leaf in jax.tree.leaves(x)):
+        return " Integer images become input by x.astype(np.float32) / 255."
+    if isinstance(x, dict):
+        return " A dict of columns becomes one array by np.stack([*x.values()], 1)."
+    return ""
+
+
+def trainable(model: Module, params: Any, model_state: Any, x: Any) -> None:
+    """`apply` can be called in training, and all parameters have a gradient."""
+    try:
+        inspect.signature(model.apply).bind(params, model_state, *inputs(x), train=True, key=None)
+    except TypeError as error:
+        raise ValueError(
+            f"the model's apply ({model.kind}) cannot be called in training: {error}; expected "
+            "apply(params, state, *inputs, train=False, key=None, tap=None): add **_ to its "
+            "arguments, for those that it does not use."
+        ) from error
+    for path, leaf in tree.flatten(params).items():
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                f"params {path} is {leaf.dtype}{list(leaf.shape)}, which has no gradient; expected "
+                "floating-point parameters: let init return it in the state."
+            )
+    if model.kind == "module" and model_state:  # written by hand
+        key = jax.random.key(0)
+        args = jax.tree.map(spec, (params, model_state, x))
+        taken(model, x, lambda: jax.eval_shape(functools.partial(_apply, model, key), *args))
+
+
+def _apply(model: Module, key: jax.Array | None, params: Any, model_state: Any, x: Any) -> Any:
+    """Returns the output of a model, in training if there is a key; its state keeps its shape."""
+    options = {} if key is None else {"train": True, "key": key}
+    made = model.apply(params, model_state, *inputs(x, params), **options)
+    if not (isinstance(made, tuple) and len(made) == 2):
+        raise ValueError(
+            f"the model's apply ({model.kind}) returns {show_returned(made)}; expected (output, "
+            "state): return the output and the state that apply was given, or the next one."
+        )
+    parts = [
+        {path: jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(part)}
+        for part in (made[1], model_state)
+    ]
+    if parts[0] != parts[1]:
+        shown = [
+            ", ".join(f"{jax.tree_util.keystr(p)} {list(s)}" for p, s in part.items()) or "nothing"
+            for part in parts
+        ]
+        raise ValueError(
+            f"the model's apply ({model.kind}) returns a state of {shown[0]}; expected that of "
+            f"init, {shown[1]}: keep its entries and their shapes."
+        )
+    return made[0]
 
 
 def stateless(who: str, model_state: Any) -> None:
@@ -196,7 +250,8 @@ def batch(
             jax.eval_shape(losses.loss(loss), predicted, jax.tree.map(spec, y))
         except (AttributeError, TypeError, ValueError) as error:
             given = f"the output {show(predicted)} with y {show(y)}"
-            raise ValueError(f"{name}: the loss does not take {given}: {error}") from error
+            fix = _label_fix(y, predicted) if task == "multiclass" else ""
+            raise ValueError(f"{name}: the loss does not take {given}: {error}{fix}") from error
 
     def again(data, name):
         x, y, weight = data if len(data) == 3 else (*data, None)
@@ -205,6 +260,16 @@ def batch(
         check_labels(y, weight, name)
 
     return again
+
+
+def _label_fix(y: Any, predicted: Any) -> str:
+    """How targets become classes, where they have the shape of classes or of a column of them."""
+    rows = getattr(predicted, "shape", (None,))[:-1]
+    if not hasattr(y, "dtype") or y.shape not in (rows, (*rows, 1)):
+        return ""
+    column = "" if y.shape == rows else "[:, 0]" if y.ndim == 2 else "[..., 0]"
+    kind = "" if jnp.issubdtype(y.dtype, jnp.integer) else ".astype(int)"
+    return f" As classes, give y{column}{kind}."
 
 
 def _values(x: Any, y: Any, weight: Any, name: str) -> None:
@@ -273,7 +338,7 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
 
     def apply(x, params, model_state):
         with record_lookups() as lookups:
-            output, _ = model.apply(params, model_state, *inputs(x, params))
+            output = _apply(model, None, params, model_state, x)
         same = [[i for i, a in enumerate(jax.tree.leaves(x)) if a is ids] for ids, _ in lookups]
         sizes[:] = [(i[0] if i else None, size) for i, (_, size) in zip(same, lookups, strict=True)]
         return output, [ids for (ids, _), i in zip(lookups, same, strict=True) if not i]

@@ -142,9 +142,9 @@ def test_predictions_of_what_are_no_rows():
     state = train.init_state(MODEL, SGD, jax.random.key(0), X)
     with pytest.raises(ValueError, match=r"one example without a batch axis; .*x\[None\]"):
         train.predict(MODEL, state, X[0])
-    with pytest.raises(ValueError, match="expected x alone, without y"):
+    with pytest.raises(ValueError, match="Pass x alone, without y"):
         train.predict(MODEL, state, (X, Y))
-    with pytest.raises(ValueError, match="x holds a Stream"):
+    with pytest.raises(ValueError, match="x is a Stream"):
         train.predict(MODEL, state, data.from_iterable([(X, Y)]))
 
 

@@ -271,3 +271,64 @@ def test_a_run_resumes_in_the_same_order_of_rows(tmp_path):
     fit(batch_size=25, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="shuffle was True, is False"):
         fit(batch_size=train.Batches(25, shuffle=False), checkpoint=tmp_path, epochs=2)
+
+
+def by_hand(params=None, state=None, apply=None):
+    params = {"w": jnp.ones((4, 3))} if params is None else params
+    return jaxdl.Module(
+        lambda key, x: (params, {"m": jnp.zeros(2)} if state is None else state),
+        apply or (lambda p, s, x, **_: (x @ p["w"], s)),
+    )
+
+
+BY_HAND = {
+    "init, one tree": (
+        jaxdl.Module(lambda key, x: {"w": x}, lambda *_, **__: None),
+        "init .module. returns one dict; expected .params, state.",
+    ),
+    "init, no dict": (by_hand(state=()), "init .module. returns .dict, tuple."),
+    "integer parameters": (
+        by_hand({"w": jnp.ones((4, 3)), "n": jnp.zeros((), int)}),
+        "params n is int32.., which has no gradient",
+    ),
+    "apply, one output": (
+        by_hand(apply=lambda p, s, x, **_: x @ p["w"]),
+        "apply .module. returns one array; expected .output, state.",
+    ),
+    "apply without train": (
+        by_hand(apply=lambda p, s, x: (x @ p["w"], s)),
+        "cannot be called in training: .*'train'; expected apply",
+    ),
+    "state of another shape": (
+        by_hand(apply=lambda p, s, x, train=False, **_: (x @ p["w"], {"m": x[0]} if train else s)),
+        r"a state of \['m'\] \[4\]; expected that of init, \['m'\] \[2\]",
+    ),
+    "state of another structure": (
+        by_hand(apply=lambda p, s, x, **_: (x @ p["w"], {})),
+        "a state of nothing; expected that of init",
+    ),
+}
+
+
+@pytest.mark.parametrize("model, words", BY_HAND.values(), ids=BY_HAND)
+def test_a_model_by_hand_is_told_what_is_wrong_with_it(model, words):
+    with pytest.raises(ValueError, match=words):
+        fit(model=model)
+
+
+def test_words_for_what_was_meant():
+    state = train.init_state(MODEL, SGD, jax.random.key(0), X)
+    with pytest.raises(ValueError, match="data: x is None; expected an array"):
+        fit((None, Y))
+    with pytest.raises(ValueError, match="dict of columns becomes one array"):
+        train.predict(MODEL, state, {"a": X})
+    with pytest.raises(ValueError, match=r"x, uint8\[50, 4, 4, 1\].*\n?Integer images become"):
+        train.predict(MODEL, state, IMAGES)
+    with pytest.raises(ValueError, match=r"several inputs are a tuple, not a list"):
+        train.predict(MODEL, state, [X, Y])
+    with pytest.raises(ValueError, match=r"As classes, give y\[:, 0\]\.astype\(int\)\."):
+        fit((X, Y[:, None] > 0))
+    with pytest.raises(ValueError, match="fetch is None; expected a function"):
+        data.Indexed(40, None)
+    with pytest.raises(ValueError, match="source is a function that cannot be called alone"):
+        data.from_iterable(lambda epoch: [], steps=4)
