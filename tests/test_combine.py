@@ -251,6 +251,15 @@ def test_padding_changes_nothing_through_serial():
             nn.serial(nn.embedding(9, 4), lambda x: x[:, ::2], nn.gru(3)),
             r"gru_0 takes lengths, and its input is \(3, 3, 4\) where x is \(3, 6\)",
         ),
+        *[
+            (nn.serial(nn.embedding(9, 4), mix, nn.gru(3)), r"lambda_0 mixes the steps of")
+            for mix in (
+                lambda v: v - v.mean(1, keepdims=True),
+                lambda v: v[:, ::-1],
+                lambda v: jax.nn.softmax(v, axis=1),
+                lambda v: v - v.min(1, keepdims=True),
+            )
+        ],
     ],
 )
 def test_lengths_that_serial_cannot_hand_on_are_refused(key, model, words):
