@@ -369,7 +369,7 @@ MUTATIONS = (
         "train/test_options.py",
     ),
     Mutation(
-        "core: a frozen part updates its statistics",
+        "core: a frozen part runs in training mode",
         "combine.py",
         "*inputs, tap=tap)[0], state",
         "*inputs, tap=tap, train=train, key=key)[0], state",

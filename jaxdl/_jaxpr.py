@@ -146,18 +146,16 @@ def evaluate(jaxpr: ClosedJaxpr, values: Iterator[Any], *inputs: Any) -> list[An
     return interpret(jaxpr, compute, [next(values) for _ in jaxpr.consts], inputs)
 
 
-def evaluate_known(f: Callable[..., Any], args: Any, first: list[Any]) -> list[Any]:
-    """Computes the outputs of `f(*args)` that depend on the first leaves of `args` alone.
+def evaluate_known(jaxpr: ClosedJaxpr, first: list[Any]) -> list[Any]:
+    """Computes the outputs of a program that depend on its first inputs alone.
 
     Args:
-      f: returns a list of arrays.
-      args: arrays or `jax.ShapeDtypeStruct`s.
-      first: the values of the first leaves; the others are unknown.
+      jaxpr: the program.
+      first: the values of the first inputs; the others are unknown.
 
     Returns:
       The outputs, None where they are unknown. Only equations that they need are computed.
     """
-    jaxpr = traced(f, *args)[0]
     needed, equations = set(filter(_is_variable, jaxpr.jaxpr.outvars)), []
     for equation in reversed(jaxpr.jaxpr.eqns):
         if needed.intersection(equation.outvars):

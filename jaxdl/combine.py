@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.core import Module, Tree, as_module, below, compose
 from jaxdl.tree import cast, flatten
@@ -27,12 +29,13 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
     Returns:
       A `Module` of what its first layer takes. Where that is one input and a layer takes lengths,
       such as `nn.recurrent`, also of `(x (N, T, ...), lengths (N,))`: every layer that takes
-      lengths is given them, and padding changes nothing.
+      lengths is given them, and padding changes nothing. What it cannot know are functions that
+      end the steps, such as `lambda y: y.mean(1)`, and modules by hand: these see the padding.
 
     Raises:
       ValueError: both positional and named layers are given, or none. In the model, several inputs
-        for a first layer of one; with lengths, a layer that mixes steps without taking lengths, or
-        changes their number.
+        for a first layer of one; with lengths, a layer or a function that mixes steps without
+        taking lengths, or changes their number before a layer that takes them.
     """
     if bool(layers) == bool(named):
         raise ValueError(
@@ -41,13 +44,15 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
         )
     children = named or numbered(layers)
     parts = {name: as_module(child) for name, child in children.items()}
+    made = zip(children, layers or named.values(), strict=True)
+    functions = {name for name, layer in made if not isinstance(layer, Module)}
     first, *rest = parts
     with_lengths = any(part.takes_lengths for part in parts.values())
     single = _takes_one(parts[first])
 
     def forward(call, *inputs):
         if len(inputs) == 2 and with_lengths and (single or parts[first].takes_lengths):
-            return _with_lengths(call, parts, *inputs)
+            return _with_lengths(call, parts, functions, *inputs)
         if len(inputs) > 1 and single:
             raise ValueError(
                 f"serial: {len(inputs)} inputs, and its first layer {first} takes one; expected x, "
@@ -68,7 +73,9 @@ MIXING = {"conv", "conv_transpose", "max_pool", "avg_pool"} | {
 """Kinds of layers that would read the padding of a sequence as data."""
 
 
-def _with_lengths(call, parts: dict[str, Module], x: jax.Array, lengths: jax.Array):
+def _with_lengths(
+    call, parts: dict[str, Module], functions: set[str], x: jax.Array, lengths: jax.Array
+):
     """The layers one after another, each with lengths that takes them."""
     whole = x.shape
     for name, part in parts.items():
@@ -81,7 +88,9 @@ def _with_lengths(call, parts: dict[str, Module], x: jax.Array, lengths: jax.Arr
                     "compute the new lengths in a jaxdl.compose."
                 )
             x = call(name, x, lengths)
-        elif len(shape) > 2 and _kinds(part) & MIXING:
+        elif (len(shape) > 2 and _kinds(part) & MIXING) or (
+            name in functions and shape[:2] == whole[:2] and _mixes(part, x)
+        ):
             raise ValueError(
                 f"serial: {name} mixes the steps of {shape} and takes no lengths, so that it "
                 "would read padding as data; expected layers that act on each step alone. Use "
@@ -90,6 +99,25 @@ def _with_lengths(call, parts: dict[str, Module], x: jax.Array, lengths: jax.Arr
         else:
             x = call(name, x)
     return x
+
+
+def _mixes(function: Module, x: jax.Array) -> bool:
+    """Whether steps of a function's output change with the last step of its input, a later one.
+
+    Seen from two rows of numbers, whose last step becomes large, and small in the second row.
+    Functions that end in other steps, such as means over them, are left to the caller.
+    """
+    if x.shape[1] < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+        return False
+    shape = (2, *x.shape[1:])
+    rows = np.random.default_rng(0).normal(size=shape).astype(x.dtype)
+    other = rows.copy()
+    other[0, -1], other[1, -1] = 100, -100
+    with jax.ensure_compile_time_eval(), contextlib.suppress(TypeError, ValueError):
+        before, after = (function.apply({}, {}, jnp.asarray(a))[0] for a in (rows, other))
+        if before.shape[:2] == shape[:2]:
+            return not np.array_equal(before[:, :-1], after[:, :-1], equal_nan=True)
+    return False
 
 
 def _kinds(module: Module) -> set[str]:
@@ -147,18 +175,25 @@ def frozen(module: Module, params: Tree | None = None, state: Tree | None = None
 
     Args:
       module: the part to freeze.
-      params, state: its trained values, which init then returns; None draws new ones.
+      params, state: its trained values, which init then returns; None draws new ones. A module
+        with state, such as running statistics, takes both or none.
 
     Returns:
       A `Module` without parameters. Floating-point parameters are cast to an input of fewer bits.
 
     Raises:
-      ValueError: in init, `params` or `state` are another module's.
+      ValueError: in init, `params` or `state` are another module's, or one of them lacks.
     """
     module = as_module(module)
 
     def init(key, *inputs):
         expected = jax.eval_shape(module.init, key, *inputs)
+        if (params is None) != (state is None) and (params is None or expected[1]):
+            has, lacks = ("state", "params") if params is None else ("params", "state")
+            raise ValueError(
+                f"frozen: {has} without {lacks}, which {module.kind} has too; expected the values "
+                f"of one training: give {lacks}= with {has}=."
+            )
         values = module.init(key, *inputs) if params is None else (params, state or {})
         shapes = [{p: jnp.shape(leaf) for p, leaf in flatten(part).items()} for part in expected]
         for name, part, wanted in zip(("params", "state"), values, shapes, strict=True):

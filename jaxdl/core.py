@@ -132,9 +132,23 @@ def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
 def _initializer(model, treedef, specs):
     def initialize(key):
         zeros = [jnp.zeros(spec.shape, spec.dtype) for spec in specs]
-        return model.init(key, *jax.tree.unflatten(treedef, zeros))
+        made = model.init(key, *jax.tree.unflatten(treedef, zeros))
+        pair = isinstance(made, tuple) and len(made) == 2
+        if not (pair and all(isinstance(part, Mapping) for part in made)):
+            raise ValueError(
+                f"the model's init ({model.kind}) returns {show_returned(made)}; expected (params, "
+                "state), two dicts of arrays: without state return (params, {})."
+            )
+        return made
 
     return _cache.Compiled(initialize)
+
+
+def show_returned(made: Any) -> str:
+    """The kind of what a function of a model returns, for errors."""
+    if isinstance(made, tuple):
+        return f"({', '.join(type(part).__name__ for part in made)})"
+    return "one array" if hasattr(made, "shape") else f"one {type(made).__name__}"
 
 
 def named_key(key: jax.Array | None, name: str) -> jax.Array | None:

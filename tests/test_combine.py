@@ -251,6 +251,15 @@ def test_padding_changes_nothing_through_serial():
             nn.serial(nn.embedding(9, 4), lambda x: x[:, ::2], nn.gru(3)),
             r"gru_0 takes lengths, and its input is \(3, 3, 4\) where x is \(3, 6\)",
         ),
+        *[
+            (nn.serial(nn.embedding(9, 4), mix, nn.gru(3)), r"lambda_0 mixes the steps of")
+            for mix in (
+                lambda v: v - v.mean(1, keepdims=True),
+                lambda v: v[:, ::-1],
+                lambda v: jax.nn.softmax(v, axis=1),
+                lambda v: v - v.min(1, keepdims=True),
+            )
+        ],
     ],
 )
 def test_lengths_that_serial_cannot_hand_on_are_refused(key, model, words):
@@ -284,3 +293,12 @@ def test_padding_changes_nothing_on_real_sentences():
     chex.assert_trees_all_close(model.apply(params, state, longer, lengths)[0], scores, atol=1e-6)
     unmasked, _ = model.apply(params, state, x)
     assert np.abs(unmasked - scores)[lengths < x.shape[1]].max() > 1e-3
+
+
+def test_frozen_values_come_together(key):
+    x = jnp.ones((4, 3))
+    params, state = jaxdl.init(nn.batch_norm(), key, x)
+    with pytest.raises(ValueError, match="params without state.*give state="):
+        jaxdl.init(jaxdl.frozen(nn.batch_norm(), params), key, x)
+    with pytest.raises(ValueError, match="state without params.*give params="):
+        jaxdl.init(jaxdl.frozen(nn.batch_norm(), state=state), key, x)

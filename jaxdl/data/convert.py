@@ -174,6 +174,8 @@ def _stack(rows: list, name: str) -> np.ndarray:
         fix = "resize or crop them"
         if len({shape[1:] for shape in shapes}) == 1:
             fix = "x, lengths = data.pad(x) fills them up"
+        if len({len(shape) for shape in shapes}) > 1:
+            fix = "several inputs are a tuple, not a list: x = (tokens, lengths)"
         raise ValueError(f"{name} holds rows of shapes {shown}{more}; expected one shape: {fix}.")
     return np.stack(arrays)
 
@@ -241,7 +243,9 @@ def check_range(leaf: Any, name: str) -> None:
     target = jax.dtypes.canonicalize_dtype(leaf.dtype)
     if target == leaf.dtype or not leaf.size or jnp.issubdtype(target, np.complexfloating):
         return
-    low, high = leaf.min(), leaf.max()
+    if jnp.issubdtype(target, np.floating):
+        leaf = leaf[np.isfinite(leaf)]  # what is infinite or NaN stays so
+    low, high = (leaf.min(), leaf.max()) if leaf.size else (0, 0)
     limits = jnp.finfo(target) if jnp.issubdtype(target, np.floating) else jnp.iinfo(target)
     if low < limits.min or high > limits.max:
         raise ValueError(

@@ -7,6 +7,7 @@ the order that its maker gives it; to resume in its middle, it is opened at that
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -29,7 +30,7 @@ class Indexed:
       fetch: `(k,) int row numbers -> (x, y)`, arrays of k rows. A pure function of the numbers.
 
     Raises:
-      ValueError: `rows` is not positive.
+      ValueError: `rows` is not positive, or `fetch` no function.
     """
 
     rows: int
@@ -37,6 +38,11 @@ class Indexed:
 
     def __post_init__(self):
         _check("Indexed", "rows", self.rows)
+        if not callable(self.fetch):
+            raise ValueError(
+                f"Indexed: fetch is {self.fetch!r}; expected a function of row numbers: "
+                "lambda rows: (x[rows], y[rows])."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +90,20 @@ def from_iterable(
       batch_size: as for `Stream`.
 
     Raises:
-      ValueError: there is neither a length nor `steps`; in the run, an iterator that is spent
-        cannot be begun again.
+      ValueError: there is neither a length nor `steps`; `source` is a function of arguments; in the
+        run, an iterator that is spent cannot be begun again.
     """
+    if callable(source):
+        try:
+            inspect.signature(source).bind()
+        except TypeError as error:
+            raise ValueError(
+                f"from_iterable: source is a function that cannot be called alone, {error}; "
+                "expected one without arguments: lambda: batches. For an order that depends on the "
+                "epoch use data.Stream(steps, open)."
+            ) from error
+        except ValueError:  # a built-in function whose arguments are not known
+            pass
     if steps is None:
         try:
             steps = len(source)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxdl.data.batches import permutation
+from jaxdl.data.convert import as_array, as_arrays
 from jaxdl.data.source import Stream
 
 __all__ = ["TRIGRAMS", "Vocabulary", "bucketed", "letter_trigrams", "pad", "tokenize"]
@@ -155,9 +156,17 @@ def pad(
         raise ValueError(f"pad: truncate is {truncate!r}; expected 'start', 'end' or None.")
     if length is not None and (not isinstance(length, int | np.integer) or length < 0):
         raise ValueError(f"pad: length is {length!r}; expected an integer, 0 or more.")
-    arrays = [np.asarray(row) for row in rows]
+    if not isinstance(rows, Iterable):
+        raise ValueError(f"pad: rows is {rows!r}; expected a list of sequences.")
+    arrays = [as_array(row, f"pad: row {i}") for i, row in enumerate(rows)]
+    arrays = [np.asarray(row) for row in arrays]
     if not arrays:
         raise ValueError("pad: no rows; expected one at least.")
+    single = next((row for row in arrays if not row.ndim), None)
+    if single is not None:
+        raise ValueError(
+            f"pad: a row is {single}, a single number; expected sequences: one row alone is [row]."
+        )
     filled = [row for row in arrays if len(row)] or arrays[:1]  # an empty list is one of floats
     steps = {row.shape[1:] for row in filled}
     if len(steps) != 1:
@@ -174,9 +183,18 @@ def pad(
     lengths = np.array([len(row) for row in arrays], np.int32)
     dtype = np.result_type(*filled)
     shape = (len(arrays), longest if length is None else length, *steps.pop())
-    padded = np.full(shape, value, dtype)
-    if padded.size and value == value and padded.flat[0] != value:  # NaN is no number's equal
-        raise ValueError(f"pad: value is {value!r} for rows of {dtype}, which cannot hold it.")
+    with np.errstate(all="ignore"):
+        try:
+            held = np.asarray(value).astype(dtype)
+            same = held == value if dtype.kind in "biu" else np.isfinite(held) == np.isfinite(value)
+        except (TypeError, ValueError):
+            same = False
+    if not np.all(same):
+        raise ValueError(
+            f"pad: value is {value!r} for rows of {dtype}, which cannot hold it; expected a number "
+            "of that dtype: convert the rows first, row.astype(np.float32) or np.int32."
+        )
+    padded = np.full(shape, held, dtype)
     for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
     return padded, lengths
@@ -211,9 +229,17 @@ def bucketed(
       ValueError: `data` is no such tuple; `bounds` do not rise, or do not fit the rows' lengths and
         T; the arrays of `data` are not N rows; `batch_size` is below 1.
     """
-    lengths, bounds = np.asarray(lengths), list(bounds)
+    lengths, limits = np.asarray(as_array(lengths, "bucketed: lengths")), np.asarray(bounds)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        raise ValueError(f"bucketed: batch_size is {batch_size!r}; expected an integer above 0.")
     if batch_size < 1:
         raise ValueError(f"bucketed: batch_size is {batch_size}; expected at least 1.")
+    if limits.ndim != 1 or (limits.size and limits.dtype.kind not in "iu"):
+        raise ValueError(
+            f"bucketed: bounds is {bounds!r}; expected rising integers, the buckets' "
+            "lengths: bounds=[16, 32, 64]."
+        )
+    bounds = limits.tolist()
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise ValueError(
             f"bucketed: data is {type(data).__name__}; expected (x, y) or (x, y, weight): pad rows "
@@ -224,6 +250,11 @@ def bucketed(
             f"bucketed: lengths are {lengths.dtype}{list(lengths.shape)}; expected one integer for "
             "each row, as data.pad returns them."
         )
+    if lengths.min() < 0:
+        raise ValueError(
+            f"bucketed: lengths from {lengths.min()} to {lengths.max()}; expected none below 0, "
+            "the steps of each row before its padding, as data.pad returns them."
+        )
     if not bounds or bounds != sorted(set(bounds)) or lengths.max() > bounds[-1]:
         raise ValueError(
             f"bucketed: bounds {bounds} for rows of up to {lengths.max()} steps; expected rising "
@@ -231,9 +262,10 @@ def bucketed(
         )
     x, *rest = data
     x = x if isinstance(x, tuple) else (x,)
+    x, rest = as_arrays(x, "bucketed: x"), as_arrays(tuple(rest), "bucketed: y")
     leaves = jax.tree.leaves((x, rest))
     time = leaves[0].shape[1] if leaves[0].ndim > 1 else 0
-    if any(len(leaf) != len(lengths) for leaf in leaves) or time < bounds[-1]:
+    if any(leaf.shape[:1] != lengths.shape for leaf in leaves) or time < bounds[-1]:
         raise ValueError(
             f"bucketed: arrays of shapes {[leaf.shape for leaf in leaves]}; expected "
             f"{len(lengths)} rows, one for each length, and x of at least {bounds[-1]} steps: pad "

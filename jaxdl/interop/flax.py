@@ -111,6 +111,11 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
     Raises:
       ValueError: `make` is neither.
     """
+    if isinstance(make, linen.Module):
+        raise ValueError(
+            f"from_nnx: got a {type(make).__name__} of flax.linen; expected a flax.nnx.Module: use "
+            "from_linen."
+        )
     if isinstance(make, nnx.Module):
         network, build = make, None
     elif callable(make):

@@ -54,8 +54,8 @@ def recurrent(
 
     Raises:
       ValueError: `returns` is another word, `recurrent_dropout` outside [0, 1), or `form` not to
-        be had; in training with recurrent dropout, no key is given; stateful, the state is that of
-        a batch of another size; what `recurrence` raises.
+        be had; `stateful` and `reverse` are both true; in training with recurrent dropout, no key
+        is given; stateful, the state is that of a batch of another size; what `recurrence` raises.
     """
     if not isinstance(cell, Cell):
         kind = getattr(cell, "kind", repr(cell))
@@ -69,6 +69,11 @@ def recurrent(
         raise ValueError(
             f"recurrent: recurrent_dropout is {recurrent_dropout!r}; expected a probability of "
             "dropping, in [0, 1)."
+        )
+    if stateful and reverse:
+        raise ValueError(
+            "recurrent: stateful=True and reverse=True; expected one of them: a carry from the "
+            "first step of a call does not continue in the next call. Run one direction only."
         )
     chosen(cell, form, remat, None)
 

@@ -121,7 +121,9 @@ def evaluate(
     measures = names.measures(metrics)
     loss = None if loss is None else losses.loss(loss)
     if check:
-        validate.batch(model, state.params, state.model_state, feed.sample, loss, "data", measures)
+        feed.check = validate.batch(
+            model, state.params, state.model_state, feed.sample, loss, "data", measures
+        )
     values = evaluated(eval_run(model, loss, measures), state, feed)
     if not values:
         raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")

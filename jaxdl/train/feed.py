@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -79,6 +80,7 @@ class Feed:
       sample: `(x, y)` or `(x, y, weight)` to check and to know the shapes by: all rows where they
         are in memory.
       placement: over which devices, or None for one; to be settled before the first piece.
+      check: `(data, name)`, called with what is drawn later than the sample.
     """
 
     rows: int
@@ -87,6 +89,7 @@ class Feed:
     piece: int
     sample: tuple[Any, ...]
     placement: Placement | None = None
+    check: Callable[[tuple[Any, ...], str], None] = staticmethod(lambda data, name: None)
 
     def __init__(self):
         self._loaded: dict[tuple[int, int, int], Rows] = {}
@@ -153,6 +156,7 @@ class RowFeed(Feed):
     ):
         super().__init__()
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
+        self._indexed = isinstance(data, Indexed)
         if isinstance(data, Indexed):
             self.rows, self._fetch = data.rows, lambda rows: _fetched(data, rows)
             self.sample = self._fetch(np.arange(min(batch_size, data.rows)))
@@ -201,10 +205,10 @@ class RowFeed(Feed):
             return Rows(self._resident, distributed.put(order, where), mask), first, stop
         if self.placement is not None:
             order = order[:, self.placement.columns(self.batch_size)]
-        data = jax.tree.map(
-            lambda a: np.asarray(a).reshape(*order.shape, *a.shape[1:]),
-            self._fetch(order.reshape(-1)),
-        )
+        data = self._fetch(order.reshape(-1))
+        if self._indexed:
+            self.check(data, f"what Indexed fetches from batch {first} on")
+        data = jax.tree.map(lambda a: np.asarray(a).reshape(*order.shape, *a.shape[1:]), data)
         return Rows(distributed.put_shares(data, where), None, mask), first, stop
 
 
@@ -258,6 +262,8 @@ class StreamFeed(Feed):
                 "example: batch it, in Grain by dataset.batch(n), in PyTorch by batch_size=n."
             )
         batch = jax.tree.map(np.asarray, batch)
+        for leaf in jax.tree.leaves(batch):
+            convert.check_range(leaf, f"batch {number} of the stream")
         rows = sorted({len(a) for a in jax.tree.leaves(batch)})
         if len(rows) > 1 or rows[0] < 1:
             raise ValueError(
@@ -275,6 +281,8 @@ class StreamFeed(Feed):
         run = run[: self.piece]
         stop = number + len(run)
         self._next, self._drawn = (epoch, stop), self._drawn[len(run) :]
+        for i, batch in enumerate(run):
+            self.check(batch, f"batch {number + i} of the stream")
         size = self._size(run, number)
         filled = [_filled(batch, size) for batch in run]
         filled += filled[-1:] * (self.piece - len(filled))
@@ -352,6 +360,8 @@ def _fetched(data: Indexed, rows: np.ndarray) -> Any:
             f"{len(rows)} rows of each: fetch takes an array of numbers, such as "
             "lambda rows: (x[rows], y[rows])."
         )
+    for leaf in jax.tree.leaves(fetched):
+        convert.check_range(leaf, "what Indexed fetches")
     return fetched
 
 
@@ -392,7 +402,14 @@ def feed(
                 f"{who}: batch_size is {batch_size} and {name} a Stream, which makes its batches "
                 "itself; expected None: cut, order and drop them where they are made."
             )
-        return StreamFeed(data, parts, steps_per_call=steps_per_call)
+        feed = StreamFeed(data, parts, steps_per_call=steps_per_call)
+        own = feed.batch_size if data.batch_size is None else data.batch_size
+        if seed is not None and batch_size not in (None, own):
+            raise ValueError(
+                f"{who}: batch_size is {batch_size!r} and {name} makes its own batches, of {own} "
+                "rows; expected None: give the batch size where they are made."
+            )
+        return feed
     if not isinstance(data, Indexed):
         data = validate.unpacked(data, name)
     rows = data.rows if isinstance(data, Indexed) else validate.rows(data, name)

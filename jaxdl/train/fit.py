@@ -172,6 +172,7 @@ def fit(
         init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
     )
     abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
+    validate.trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
         check_state("fit", state)
         if check:
@@ -195,7 +196,7 @@ def fit(
         distributed.check_batch(f"fit: {name}", part.batch_size, at)
         part.placement = at
         if check:
-            validate.batch(
+            part.check = validate.batch(
                 model, abstract.params, abstract.model_state, part.sample, loss, name, measures
             )
     state = distributed.placed_state(make, state, at, abstract)
@@ -224,6 +225,7 @@ def fit(
         setup, saved = {}, None
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())
+            cut = batch_size if isinstance(batch_size, Batches) else Batches()
             setup = description(
                 model,
                 optimizer,
@@ -238,6 +240,8 @@ def fit(
                 batch_size=feed.batch_size,
                 rows=feed.rows,
                 steps_per_epoch=feed.steps,
+                shuffle=cut.shuffle,
+                drop_last=cut.drop_last,
             )
             saved = resumed(checkpoints, resume, state, setup)
         began = int(state.step) if saved is None else saved.record["began"]

@@ -148,7 +148,7 @@ class Trackio:
 
 @contextlib.contextmanager
 def logging(
-    given: Logger | Sequence[Logger], checkpoints: Checkpoints | None
+    given: Logger | Sequence[Logger], checkpoints: Checkpoints | None, who: str = "fit"
 ) -> Iterator[Sequence[Logger]]:
     """The loggers of a run, with the file of lines that is beside its checkpoints; closes all."""
     several = isinstance(given, Sequence) and not isinstance(given, str)
@@ -156,7 +156,7 @@ def logging(
     for logger in loggers:
         if not (hasattr(logger, "log") and hasattr(logger, "close")):
             raise ValueError(
-                f"fit: logger is {logger!r}; expected log(step, values) and close(), such as "
+                f"{who}: logger is {logger!r}; expected log(step, values) and close(), such as "
                 "train.TensorBoard(directory)."
             )
     if checkpoints is not None:

@@ -17,10 +17,13 @@ import numpy as np
 import optax
 
 from jaxdl import _cache, losses, optim
-from jaxdl.core import Module, Tree, check_model
+from jaxdl.core import Module, Tree, check_model, init
+from jaxdl.data import convert
+from jaxdl.data.source import Indexed, Stream
 from jaxdl.train import names, validate
 from jaxdl.train.checkpoint import Checkpoints
-from jaxdl.train.feed import epoch_batches
+from jaxdl.train.evaluate import Evaluation
+from jaxdl.train.feed import Batches, epoch_batches
 from jaxdl.train.logger import Logger, logging
 from jaxdl.train.loop import Rows, eval_loop, loop, slow_when_looped
 from jaxdl.train.progress import progress
@@ -81,8 +84,10 @@ def train_many(
     the device once, and whole.
 
     Args:
-      model, data, loss, batch_size, epochs, eval_data, metrics, augment, check, verbose: as for
-        `fit`.
+      model, loss, epochs, metrics, augment, check, verbose: as for `fit`.
+      data, eval_data: `(x, y)` or `(x, y, weight)` of arrays, or of what becomes arrays, as for
+        `fit`; no `Indexed`, no `Stream`, no `Evaluation`.
+      batch_size: rows a step, at most N; None is 32, or all rows if these are fewer.
       seeds: the seeds.
       optimizer: an optax transformation; or, with `hyper`, a function of the hyper-parameters that
         makes one, `lambda learning_rate: optax.sgd(learning_rate)`, or its name in `optim`.
@@ -133,6 +138,19 @@ def train_many(
             f"{checkpoints.monitor!r}; expected neither: all runs are saved together, at the end "
             "of every epoch."
         )
+    for name, part in (("data", data), ("eval_data", eval_data)):
+        if isinstance(convert.as_source(part, name), Indexed | Stream | Evaluation):
+            raise ValueError(
+                f"train_many: {name} is {type(part).__name__}; expected (x, y) or (x, y, weight) "
+                "of arrays, which stay on the device whole: fetch the rows first, or call fit for "
+                "each seed."
+            )
+    if isinstance(batch_size, Batches):
+        raise ValueError(
+            f"train_many: batch_size is {batch_size}; expected the number of rows: pass "
+            f"batch_size={batch_size.size}, of rows in an order of their own in every epoch, or "
+            "call fit for each seed."
+        )
     data = validate.unpacked(data, "data")
     n = validate.rows(data, "data")
     batch_size = validate.batch_size("train_many", batch_size, n)
@@ -143,9 +161,11 @@ def train_many(
         batching = "map" if jax.default_backend() == "cpu" else "vmap"
     x = jax.tree.map(lambda a: validate.spec(a, batch_size), data[0])
     if check:
+        key = jax.random.key(0)
         params, state = validate.taken(
-            model, x, lambda: jax.eval_shape(model.init, jax.random.key(0), *inputs(x))
+            model, x, lambda: jax.eval_shape(lambda key: init(model, key, *inputs(x)), key)
         )
+        validate.trainable(model, params, state, x)
         validate.stateless("train_many", state)
         for name, part in sets.items():
             validate.rows(part, name)
@@ -252,11 +272,11 @@ def _logging(
         logger.log(step, {name: values[i] for name, values in row.items()})
 
     with contextlib.ExitStack() as stack:
-        own = stack.enter_context(logging(single, checkpoints))
+        own = stack.enter_context(logging(single, checkpoints, "train_many"))
         calls = [functools.partial(together, logger) for logger in own]
         for maker in makers:
             made: list[Any] = [maker(dict(run)) for run in each]
-            made = list(stack.enter_context(logging(made, None)))
+            made = list(stack.enter_context(logging(made, None, "train_many")))
             calls += [functools.partial(alone, logger, i) for i, logger in enumerate(made)]
         yield calls
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdl import _cache
+from jaxdl._foreign import comes_from
 from jaxdl.core import Module, check_model
 from jaxdl.data import convert
 from jaxdl.data.source import Indexed, Stream
@@ -46,10 +47,7 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     """
     check_model("predict", model)
     check_state("predict", state)
-    check = lambda x: validate.ids_again(  # noqa: E731
-        model, state.params, state.model_state, x, "predict"
-    )
-    return _in_batches("predict", _forward(model), state, x, batch_size, 0, check)
+    return _in_batches("predict", model, _forward(model), state, x, batch_size, 0)
 
 
 def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int = 256) -> Any:
@@ -71,7 +69,7 @@ def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int =
     """
     check_model("predict_many", model)
     check_state("predict_many", states, "states")
-    return _in_batches("predict_many", _forward_many(model), states, x, batch_size, 1)
+    return _in_batches("predict_many", model, _forward_many(model), states, x, batch_size, 1)
 
 
 def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
@@ -136,17 +134,22 @@ def _rows(x: Any) -> int:
 
 def _in_batches(
     who: str,
+    model: Module,
     forward: Callable,
     state: TrainState,
     x: Any,
     batch_size: int,
     axis: int,
-    check: Callable[[Any], Any] = lambda x: None,
 ) -> Any:
     """Runs `forward(params, model_state, x)` on batches and joins the outputs along `axis`."""
     validate.positive(who, batch_size=batch_size)
-    if isinstance(x, Stream):
-        raise ValueError(f"{who}: x is a Stream; expected arrays. Call {who} for each batch's x.")
+    if isinstance(x, Stream) or comes_from(x, "torch.utils.data"):
+        raise ValueError(
+            f"{who}: x is a {type(x).__name__}; expected arrays, or data.Indexed for rows fetched "
+            f"by number. Call train.{who}(model, state, x) for each batch's x."
+        )
+    one = lambda a: jax.ShapeDtypeStruct(a.shape[axis:], a.dtype)  # noqa: E731
+    params, one_state = jax.tree.map(one, (state.params, state.model_state))  # shapes of one run
     if isinstance(x, Indexed):
         n, fetch = x.rows, lambda rows: convert.as_arrays(x.fetch(rows)[0], "x")
     else:
@@ -158,12 +161,15 @@ def _in_batches(
     outputs = []
     for first in range(0, n, size):
         batch = fetch(np.arange(first, first + size).clip(max=n - 1))
+        for leaf in jax.tree.leaves(batch):
+            if not isinstance(leaf, Tracer):
+                convert.check_range(leaf, f"{who}: x")
         try:
             output, kept = forward(state.params, model_state, batch)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             whole = batch if isinstance(x, Indexed) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
-        check(batch)
+        validate.ids_again(model, params, one_state, batch, who)
         outputs.append(output)
         model_state = with_carries(model_state, kept)
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
@@ -188,22 +194,24 @@ def _join(parts: tuple[jax.Array, ...], n: int, axis: int) -> jax.Array:
 def _explain(forward: Callable, state: TrainState, x: Any, error: Exception) -> str:
     """Says why a model does not take x, and what to pass."""
 
-    def takes(x):
+    def refusal(x):
         try:
             model_state = reset_carry(state.model_state, _rows(x))
             jax.eval_shape(lambda x: forward(state.params, model_state, x), x)
-        except (TypeError, ValueError):
-            return False
-        return True
+        except (AttributeError, TypeError, ValueError) as error:
+            return error
+        return None
 
-    if isinstance(x, tuple) and len(x) > 1 and takes(x[0]):
+    if isinstance(x, tuple) and len(x) > 1 and refusal(x[0]) is None:
         return (
             f"x is a tuple of {len(x)} arrays, {validate.show(x)}, which are several inputs, and "
             "the model takes one. Pass x alone, without y."
         )
-    if takes(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
+    if not refusal(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
         return (
             f"x is {validate.show(x)}, one example without a batch axis; expected (N, ...). "
             "Pass x[None]."
         )
-    return f"the model does not take x, {validate.show(x)}: {error}"
+    error = refusal(x) or error  # in the words of x itself, not of a batch that is filled up
+    words = str(error).removesuffix(".")
+    return f"the model does not take x, {validate.show(x)}: {words}.{validate.hint(x)}"

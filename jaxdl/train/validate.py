@@ -8,8 +8,9 @@ and how to mend it.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxdl import _jaxpr, losses, tree
-from jaxdl.core import Module
+from jaxdl import _cache, _jaxpr, losses, tree
+from jaxdl.core import Module, show_returned
 from jaxdl.data import convert
 from jaxdl.nn.carry import carry_rows, reset_carry
 from jaxdl.nn.embedding import record_lookups
@@ -71,10 +72,13 @@ def unpacked(data: Any, name: str) -> tuple[Any, ...]:
         raise ValueError(convert.expected_pair(data, name))
     parts = data[:2] if data[-1] is None else data  # no weight; y may be None
     labels = ("x", "y", "weight")
-    return tuple(
+    arrays = tuple(
         convert.as_arrays(part, f"{name}: {label}")
         for label, part in zip(labels, parts, strict=False)
     )
+    if not jax.tree.leaves(arrays[0]):
+        raise ValueError(f"{name}: x is {parts[0]!r}; expected an array (N, ...), or several.")
+    return arrays
 
 
 def rows(data: Any, name: str) -> int:
@@ -123,18 +127,68 @@ def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (AttributeError, TypeError, ValueError) as error:
-        if str(error).startswith("optimizer"):
+        if str(error).startswith(("optimizer", "the model's ")):
             raise
-        hint = ""
-        if isinstance(x, dict):
-            hint = " A dict of columns becomes one array by np.stack([*x.values()], 1)."
-        if any(
-            leaf.ndim > 2 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)
-        ):
-            hint = " Integer images become input by x.astype(np.float32) / 255."
+        words = str(error).removesuffix(".")
         raise ValueError(
-            f"the model {model.kind} does not take x, {show(x)}: {error}{hint}"
+            f"the model {model.kind} does not take x, {show(x)}: {words}.{hint(x)}"
         ) from error
+
+
+def hint(x: Any) -> str:
+    """What may have been meant with an x that a model does not take, as a sentence, or ""."""
+    if any(leaf.ndim > 2 and leaf.dtype.kind in "iu" for leaf in jax.tree.leaves(x)):
+        return " Integer images become input by x.astype(np.float32) / 255."
+    if isinstance(x, dict):
+        return " A dict of columns becomes one array by np.stack([*x.values()], 1)."
+    return ""
+
+
+def trainable(model: Module, params: Any, model_state: Any, x: Any) -> None:
+    """`apply` can be called in training, and all parameters have a gradient."""
+    try:
+        inspect.signature(model.apply).bind(params, model_state, *inputs(x), train=True, key=None)
+    except TypeError as error:
+        raise ValueError(
+            f"the model's apply ({model.kind}) cannot be called in training: {error}; expected "
+            "apply(params, state, *inputs, train=False, key=None, tap=None): add **_ to its "
+            "arguments, for those that it does not use."
+        ) from error
+    for path, leaf in tree.flatten(params).items():
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                f"params {path} is {leaf.dtype}{list(leaf.shape)}, which has no gradient; expected "
+                "floating-point parameters: let init return it in the state."
+            )
+    if model.kind == "module" and model_state:  # written by hand
+        key = jax.random.key(0)
+        args = jax.tree.map(spec, (params, model_state, x))
+        taken(model, x, lambda: jax.eval_shape(functools.partial(_apply, model, key), *args))
+
+
+def _apply(model: Module, key: jax.Array | None, params: Any, model_state: Any, x: Any) -> Any:
+    """Returns the output of a model, in training if there is a key; its state keeps its shape."""
+    options = {} if key is None else {"train": True, "key": key}
+    made = model.apply(params, model_state, *inputs(x, params), **options)
+    if not (isinstance(made, tuple) and len(made) == 2):
+        raise ValueError(
+            f"the model's apply ({model.kind}) returns {show_returned(made)}; expected (output, "
+            "state): return the output and the state that apply was given, or the next one."
+        )
+    parts = [
+        {path: jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(part)}
+        for part in (made[1], model_state)
+    ]
+    if parts[0] != parts[1]:
+        shown = [
+            ", ".join(f"{jax.tree_util.keystr(p)} {list(s)}" for p, s in part.items()) or "nothing"
+            for part in parts
+        ]
+        raise ValueError(
+            f"the model's apply ({model.kind}) returns a state of {shown[0]}; expected that of "
+            f"init, {shown[1]}: keep its entries and their shapes."
+        )
+    return made[0]
 
 
 def stateless(who: str, model_state: Any) -> None:
@@ -168,43 +222,78 @@ def batch(
     loss: str | Callable | None,
     name: str,
     measures: names.Measures | None = (),
-) -> None:
-    """The model takes x, the loss takes its output and y, and the values are in their ranges."""
+) -> Callable[[tuple[Any, ...], str], None]:
+    """The model takes x, the loss takes its output and y, and the values are in their ranges.
+
+    Returns:
+      `(data, name)`: the same check of the values of a later batch, which traces nothing for one of
+      the same shapes.
+    """
     x, y, weight = data if len(data) == 3 else (*data, None)
+    params, model_state = jax.tree.map(spec, (params, model_state))  # not to keep the arrays
+    _values(x, y, weight, name)
+    if weight is not None and not np.asarray(weight).any():
+        raise ValueError(f"{name}: all weights are 0; expected some above.")
+    predicted = ids(model, params, model_state, x, name)
+    task = losses.task(loss) if callable(loss) else None
+    if task in ("multiclass", "binary") and loss is not losses.hinge:
+        _logits(model, params, model_state, x, task, name)
+    labels = None
+    if hasattr(predicted, "shape") and hasattr(y, "dtype"):
+        if task == "binary":
+            labels = _binary
+        elif y.shape == predicted.shape[:-1]:
+            labels = functools.partial(_classes, predicted.shape[-1])
+        elif y.shape == predicted.shape and predicted.shape[-1] > 1:
+            by_class = any(value in names.CLASS_NAMES for _, value in measures or ())
+            labels = _probabilities if task == "multiclass" or by_class else None
+
+    def check_labels(y, weight, name):
+        if labels is not None:
+            if weight is not None and weight.shape == y.shape[: weight.ndim]:
+                y = np.asarray(y)[np.asarray(weight) != 0]
+            labels(y, f"{name}: y")
+
+    check_labels(y, weight, name)
+    if loss is not None:
+        try:
+            jax.eval_shape(losses.loss(loss), predicted, jax.tree.map(spec, y))
+        except (AttributeError, TypeError, ValueError) as error:
+            given = f"the output {show(predicted)} with y {show(y)}"
+            fix = _label_fix(y, predicted) if task == "multiclass" else ""
+            raise ValueError(f"{name}: the loss does not take {given}: {error}{fix}") from error
+
+    def again(data, name):
+        x, y, weight = data if len(data) == 3 else (*data, None)
+        _values(x, y, weight, name)
+        ids_again(model, params, model_state, x, name)
+        check_labels(y, weight, name)
+
+    return again
+
+
+def _label_fix(y: Any, predicted: Any) -> str:
+    """How targets become classes, where they have the shape of classes or of a column of them."""
+    rows = getattr(predicted, "shape", (None,))[:-1]
+    if not hasattr(y, "dtype") or y.shape not in (rows, (*rows, 1)):
+        return ""
+    column = "" if y.shape == rows else "[:, 0]" if y.ndim == 2 else "[..., 0]"
+    kind = "" if jnp.issubdtype(y.dtype, jnp.integer) else ".astype(int)"
+    return f" As classes, give y{column}{kind}."
+
+
+def _values(x: Any, y: Any, weight: Any, name: str) -> None:
+    """All numbers are finite, and in the range of their dtype on the device."""
     if weight is not None:
         _weights(weight, x, name)
     for at, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
             _finite(leaf, f"{name}: {at}")
             convert.check_range(leaf, f"{name}: {at}")
-    ys = jax.tree.map(spec, y)
-    predicted = ids(model, params, model_state, x, name)
-    task = losses.task(loss) if callable(loss) else None
-    if task in ("multiclass", "binary") and loss is not losses.hinge:
-        _logits(model, params, model_state, x, task, name)
-    if hasattr(predicted, "shape") and hasattr(y, "dtype"):
-        counted = y
-        if weight is not None and weight.shape == y.shape[: weight.ndim]:
-            counted = np.asarray(y)[np.asarray(weight) != 0]
-        if task == "binary":
-            _binary(counted, f"{name}: y")
-        elif y.shape == predicted.shape[:-1]:
-            _classes(predicted.shape[-1], counted, f"{name}: y")
-        elif y.shape == predicted.shape and predicted.shape[-1] > 1:
-            by_class = any(value in names.CLASS_NAMES for _, value in measures or ())
-            if task == "multiclass" or by_class:
-                _probabilities(counted, f"{name}: y")
-    if loss is None:
-        return
-    try:
-        jax.eval_shape(losses.loss(loss), predicted, ys)
-    except (AttributeError, TypeError, ValueError) as error:
-        given = f"the output {show(predicted)} with y {show(y)}"
-        raise ValueError(f"{name}: the loss does not take {given}: {error}") from error
 
 
 def _weights(weight: Any, x: Any, name: str) -> None:
-    """Weights are numbers of at least 0, with one row an example, and not all 0."""
+    """Weights are numbers of at least 0, with one row an example."""
     rows = jax.tree.leaves(x)[0].shape[0]
     if (
         not hasattr(weight, "dtype")
@@ -217,7 +306,7 @@ def _weights(weight: Any, x: Any, name: str) -> None:
             f"{rows} examples: (N,), or (N, T) for the steps of sequences."
         )
     numbers = np.asarray(weight, np.float64)
-    if not np.isfinite(numbers).all() or numbers.min() < 0 or not numbers.any():
+    if not np.isfinite(numbers).all() or numbers.min() < 0:
         raise ValueError(
             f"{name}: weights lie in {numbers.min():g} .. {numbers.max():g}; expected finite "
             "numbers of at least 0, some of them above."
@@ -266,55 +355,75 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
     Checked are arrays of x, and what integer operations make of them, such as `ids[:, :-1]`; not
     what is read inside of loops.
     """
-    leaves = jax.tree.leaves_with_path(x)
+    _lengths(model, x, name)
     sizes: list[tuple[int | None, int]] = []  # the leaf that is read as it is, or None; and V
 
     def apply(x, params, model_state):
         with record_lookups() as lookups:
-            output, _ = model.apply(params, model_state, *inputs(x, params))
+            output = _apply(model, None, params, model_state, x)
         same = [[i for i, a in enumerate(jax.tree.leaves(x)) if a is ids] for ids, _ in lookups]
         sizes[:] = [(i[0] if i else None, size) for i, (_, size) in zip(same, lookups, strict=True)]
         return output, [ids for (ids, _), i in zip(lookups, same, strict=True) if not i]
 
-    model_state = reset_carry(model_state, leaves[0][1].shape[0])
+    model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
     args = jax.tree.map(spec, (x, params, model_state))
     output = taken(model, x, lambda: jax.eval_shape(lambda *a: apply(*a)[0], *args))
-    _READ.setdefault(model, {})[_kind(x)] = list(sizes)
-    _check_ids(x, sizes, name)
-    if any(i is None for i, _ in sizes):
+    read, program = list(sizes), None
+    if any(i is None for i, _ in read):
         with contextlib.suppress(jax.errors.UnexpectedTracerError):  # some are read inside a loop
-            made = _jaxpr.evaluate_known(
-                lambda *a: apply(*a)[1], args, [leaf for _, leaf in leaves]
-            )
-            for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
-                if leaf is not None and not isinstance(leaf, Tracer):
-                    _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
+            program = _jaxpr.traced(lambda *a: apply(*a)[1], *args)[0]
+    _read(model)[_kind(x)] = read, program
+    _check_ids(x, read, program, name)
     return output
 
 
-_READ: weakref.WeakKeyDictionary[Module, dict] = weakref.WeakKeyDictionary()
-"""By model and kind of x, which of its leaves are read by which size of embedding."""
+@_cache.per_model
+def _read(model: Module) -> dict:
+    """By kind of x, which of its leaves embeddings of which sizes read, and what makes others."""
+    return {}
 
 
 def ids_again(model: Module, params: Any, model_state: Any, x: Any, name: str) -> None:
     """As `ids`, but traces the model only for the first x of a kind."""
     if all(not jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
         return
-    sizes = _READ.get(model, {}).get(_kind(x))
-    if sizes is None or any(i is None for i, _ in sizes):
+    known = _read(model).get(_kind(x))
+    if known is None:
         ids(model, params, model_state, x, name)
     else:
-        _check_ids(x, sizes, name)
+        _lengths(model, x, name)
+        sizes, program = known
+        _check_ids(x, sizes, program, name)
 
 
 def _kind(x: Any) -> Any:
-    return jax.tree.structure(x), tuple((a.dtype, a.shape[1:]) for a in jax.tree.leaves(x))
+    return jax.tree.structure(x), tuple((a.dtype, a.shape) for a in jax.tree.leaves(x))
 
 
-def _check_ids(x: Any, sizes: list[tuple[int | None, int]], name: str) -> None:
+def _lengths(model: Module, x: Any, name: str) -> None:
+    """The lengths that follow a first input of T steps are in 0 .. T."""
+    if not (model.takes_lengths and isinstance(x, tuple) and len(x) > 1):
+        return
+    steps, lengths = (getattr(part, "shape", ()) for part in x[:2])
+    if len(steps) < 2 or len(lengths) != 1 or isinstance(x[1], Tracer):
+        return
+    low, high = x[1].min(), x[1].max()
+    if low < 0 or high > steps[1]:
+        raise ValueError(
+            f"{name}: x[1] holds lengths from {low} to {high}; expected 0 .. {steps[1]}, the steps "
+            "of x[0] before each row's padding, as data.pad returns them."
+        )
+
+
+def _check_ids(x: Any, sizes: list[tuple[int | None, int]], program: Any, name: str) -> None:
     leaves = jax.tree.leaves_with_path(x)
+    if program is not None:
+        made = _jaxpr.evaluate_known(program, [leaf for _, leaf in leaves])
+        for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
+            if leaf is not None and not isinstance(leaf, Tracer):
+                _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
     for i, size in sizes:
-        if i is not None:
+        if i is not None and not isinstance(leaves[i][1], Tracer):
             path, leaf = leaves[i]
             _in_vocabulary(leaf, size, f"{name}: x{jax.tree_util.keystr(path)}")
 

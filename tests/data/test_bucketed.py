@@ -1,4 +1,5 @@
 import chex
+import jax
 import numpy as np
 import optax
 import pytest
@@ -129,6 +130,12 @@ def test_bad_input():
         data.bucketed(X, LENGTHS, 4, bounds=[20], seed=0)
     with pytest.raises(ValueError, match="lengths are float64.60.; expected one integer"):
         bucketed(LENGTHS * 1.0)
+    with pytest.raises(ValueError, match="lengths from -4 to 5; expected none below 0"):
+        bucketed(np.array([-4, 5]))
+    with pytest.raises(ValueError, match="bounds is 9; expected rising integers"):
+        bucketed(bounds=9)
+    lists = data.bucketed(([[1, 2], [3, 0]], [0, 1]), [2, 1], 2, bounds=[2], seed=0)
+    assert {a.shape[0] for a in jax.tree.leaves(next(lists.open(0, 0)))} == {2}
     batches = list(bucketed().open(0, 0))
     for other, told in [
         (

@@ -132,6 +132,15 @@ def test_bad_input():
         data.pad([])
     with pytest.raises(ValueError, match="length is 1, but a row has 2"):
         data.pad([[1, 2]], length=1)
+    for value in (np.nan, np.inf, 0.5, "a"):
+        with pytest.raises(ValueError, match="for rows of int.*cannot hold it; expected"):
+            data.pad([[1, 2], [3]], value=value)
+    with pytest.raises(ValueError, match="value is -100 for rows of uint8"):
+        data.pad([np.array([1], np.uint8)] * 2, value=-100)
+    with pytest.raises(ValueError, match="a row is 1, a single number"):
+        data.pad([1, 2])
+    with pytest.raises(ValueError, match="row 0 holds strings"):
+        data.pad(["abc", "d"])
 
 
 @pytest.mark.row("K01")

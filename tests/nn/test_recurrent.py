@@ -304,6 +304,8 @@ class TestRecurrent:
         cell = nn.lstm(3)
         with pytest.raises(ValueError, match="expected a Cell"):
             nn.recurrent(nn.dense(3))
+        with pytest.raises(ValueError, match="stateful=True and reverse=True"):
+            nn.recurrent(nn.gru(3), stateful=True, reverse=True)
         with pytest.raises(ValueError, match="returns is 'first'"):
             nn.recurrent(cell, returns="first")
         with pytest.raises(ValueError, match="recurrent_dropout is 1.0"):

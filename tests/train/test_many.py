@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl import Module, optim, train
+from jaxdl import Module, data, nn, optim, train
 from jaxdl.interop.flax import from_linen
 from tests.train import toy
 
@@ -328,3 +328,16 @@ def test_bad_arguments(options, words):
     )
     with pytest.raises(ValueError, match=words):
         train.train_many(MODEL, **options)
+
+
+def test_what_is_taken_by_fit_alone():
+    x, y = np.zeros((4, 2), np.float32), np.zeros(4, int)
+    common = {"seeds": [0], "loss": "cross_entropy", "optimizer": "adam", "verbose": 0}
+    for options, words in [
+        ({"data": data.Indexed(4, lambda rows: (x[rows], y[rows]))}, "data is Indexed"),
+        ({"eval_data": train.Evaluation((x, y))}, "eval_data is Evaluation"),
+        ({"batch_size": train.Batches(2)}, "expected the number of rows: pass batch_size=2"),
+        ({"logger": 3}, "logger is 3"),
+    ]:
+        with pytest.raises(ValueError, match=f"train_many: .*{words}"):
+            train.train_many(nn.dense(2), **({"data": (x, y)} | common | options))

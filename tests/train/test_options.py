@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxdl
-from jaxdl import data, metrics, nn, optim, serial, train
+from jaxdl import data, losses, metrics, nn, optim, serial, train
 from tests.train import toy
 
 MODEL, NOISY, SGD = toy.mlp(), toy.noisy(), optax.sgd(0.1)
@@ -218,6 +218,10 @@ def test_frozen_parts_stay_as_they_are():
     chex.assert_trees_all_equal(state.model_state["body"], {"params": params, "state": statistics})
     features = body.apply(params, statistics, X)[0]
     head = nn.dense(3)
+    begin = train.init_state(tuned, SGD, jax.random.key(0), X).params["head"]
+    scores = head.apply(begin, {}, features)[0]
+    first = train.fit(tuned, (X, Y), **(options | {"batch_size": 50}))[1]["loss"][0]
+    assert first == pytest.approx(float(losses.cross_entropy(scores, Y).mean()), rel=1e-5)
     expected = head.apply(state.params["head"], {}, features)[0]
     chex.assert_trees_all_close(train.predict(tuned, state, X), expected, rtol=1e-5)
     assert history["loss"][-1] < history["loss"][0]

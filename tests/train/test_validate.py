@@ -208,3 +208,127 @@ def test_debug_nans_names_the_place():
     ):
         with jax.debug_nans(True), pytest.raises(FloatingPointError, match="encountered in log"):
             call()
+
+
+LATER = {
+    "labels": (lambda x, y: (x, y + 1), "y holds labels from 1 to 3"),
+    "NaN": (lambda x, y: (x * np.float32(np.nan), y), "x holds 40 values that are NaN"),
+    "integers": (lambda x, y: (x, y.astype(int) + 2**32), "beyond the range of int32"),
+}
+
+
+@pytest.mark.parametrize("change, words", LATER.values(), ids=LATER)
+def test_later_batches_are_checked_too(change, words):
+    state = train.init_state(MODEL, SGD, jax.random.key(0), X)
+    y = Y.astype(int) if "int32" in words else Y
+    batches = [(X[:10], y[:10]), (X[10:20], y[10:20]), change(X[20:30], y[20:30])]
+    stream = data.from_iterable(batches)
+    with pytest.raises(ValueError, match=f"batch 2 of the stream.*{words}"):
+        train.evaluate(MODEL, state, stream, loss="cross_entropy")
+    with pytest.raises(ValueError, match=f"batch 2 of the stream.*{words}"):
+        fit(stream)
+    x, y = map(np.concatenate, zip(*batches, strict=True))
+    rows = data.Indexed(30, lambda rows: (x[rows], y[rows]))
+    words = words.replace("from 1", "from 0").replace("40", r"\d+")
+    with pytest.raises(ValueError, match=f"what Indexed fetches.*{words}"):
+        train.evaluate(MODEL, state, rows, loss="cross_entropy", batch_size=10)
+
+
+def test_ids_of_later_batches_and_of_predictions():
+    model = serial(lambda x: x[:, 1:], nn.embedding(5, 3))
+    state = train.init_state(model, SGD, jax.random.key(0), np.zeros((2, 3), int))
+    ids = np.ones((3, 2, 3), int)
+    ids[2, 1, 2] = 5
+    stream = data.from_iterable([(x, np.zeros((2, 2, 3), np.float32)) for x in ids])
+    with pytest.raises(ValueError, match="batch 2 of the stream: what the model makes.* 1 to 5"):
+        train.evaluate(model, state, stream, loss="mse")
+    with pytest.raises(ValueError, match="predict: x is int64 .* beyond the range of int32"):
+        train.predict(model, state, ids[0] + 2**32)
+    many = jax.tree.map(lambda a: a[None], state)
+    with pytest.raises(ValueError, match="predict_many: what the model makes.* 1 to 5"):
+        train.predict_many(model, many, ids[2])
+
+
+@pytest.mark.parametrize("lengths", [(-1, 3), (2, 4)])
+def test_lengths_lie_within_the_steps(lengths):
+    model = nn.recurrent(nn.gru(2), returns="last")
+    x = np.zeros((2, 3, 1), np.float32), np.array(lengths)
+    state = train.init_state(model, SGD, jax.random.key(0), *x)
+    words = rf"lengths from {lengths[0]} to {lengths[1]}; expected 0 \.\. 3"
+    with pytest.raises(ValueError, match=words):
+        train.evaluate(model, state, (x, np.zeros((2, 2))), loss="mse")
+    with pytest.raises(ValueError, match=words):
+        train.predict(model, state, x)
+
+
+def test_a_stream_has_its_own_batch_size():
+    stream = data.from_iterable([(X[:25], Y[:25]), (X[25:], Y[25:])])
+    with pytest.raises(ValueError, match="batch_size is 10 and data makes its own.* of 25 rows"):
+        fit(stream, batch_size=10)
+
+
+def test_a_run_resumes_in_the_same_order_of_rows(tmp_path):
+    fit(batch_size=25, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="shuffle was True, is False"):
+        fit(batch_size=train.Batches(25, shuffle=False), checkpoint=tmp_path, epochs=2)
+
+
+def by_hand(params=None, state=None, apply=None):
+    params = {"w": jnp.ones((4, 3))} if params is None else params
+    return jaxdl.Module(
+        lambda key, x: (params, {"m": jnp.zeros(2)} if state is None else state),
+        apply or (lambda p, s, x, **_: (x @ p["w"], s)),
+    )
+
+
+BY_HAND = {
+    "init, one tree": (
+        jaxdl.Module(lambda key, x: {"w": x}, lambda *_, **__: None),
+        "init .module. returns one dict; expected .params, state.",
+    ),
+    "init, no dict": (by_hand(state=()), "init .module. returns .dict, tuple."),
+    "integer parameters": (
+        by_hand({"w": jnp.ones((4, 3)), "n": jnp.zeros((), int)}),
+        "params n is int32.., which has no gradient",
+    ),
+    "apply, one output": (
+        by_hand(apply=lambda p, s, x, **_: x @ p["w"]),
+        "apply .module. returns one array; expected .output, state.",
+    ),
+    "apply without train": (
+        by_hand(apply=lambda p, s, x: (x @ p["w"], s)),
+        "cannot be called in training: .*'train'; expected apply",
+    ),
+    "state of another shape": (
+        by_hand(apply=lambda p, s, x, train=False, **_: (x @ p["w"], {"m": x[0]} if train else s)),
+        r"a state of \['m'\] \[4\]; expected that of init, \['m'\] \[2\]",
+    ),
+    "state of another structure": (
+        by_hand(apply=lambda p, s, x, **_: (x @ p["w"], {})),
+        "a state of nothing; expected that of init",
+    ),
+}
+
+
+@pytest.mark.parametrize("model, words", BY_HAND.values(), ids=BY_HAND)
+def test_a_model_by_hand_is_told_what_is_wrong_with_it(model, words):
+    with pytest.raises(ValueError, match=words):
+        fit(model=model)
+
+
+def test_words_for_what_was_meant():
+    state = train.init_state(MODEL, SGD, jax.random.key(0), X)
+    with pytest.raises(ValueError, match="data: x is None; expected an array"):
+        fit((None, Y))
+    with pytest.raises(ValueError, match="dict of columns becomes one array"):
+        train.predict(MODEL, state, {"a": X})
+    with pytest.raises(ValueError, match=r"x, uint8\[50, 4, 4, 1\].*\n?Integer images become"):
+        train.predict(MODEL, state, IMAGES)
+    with pytest.raises(ValueError, match=r"several inputs are a tuple, not a list"):
+        train.predict(MODEL, state, [X, Y])
+    with pytest.raises(ValueError, match=r"As classes, give y\[:, 0\]\.astype\(int\)\."):
+        fit((X, Y[:, None] > 0))
+    with pytest.raises(ValueError, match="fetch is None; expected a function"):
+        data.Indexed(40, None)
+    with pytest.raises(ValueError, match="source is a function that cannot be called alone"):
+        data.from_iterable(lambda epoch: [], steps=4)
