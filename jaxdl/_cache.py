@@ -61,7 +61,8 @@ class Compiled:
 
     def select(self, *args: Any) -> Callable[..., Any]:
         """Returns what is compiled for arguments of these shapes and dtypes."""
-        if not concrete(args):
+        # Under debug_nans JAX runs the function itself again to name the place of a NaN.
+        if not concrete(args) or jax.debug_nans.value:
             return self._jit
         traced = self._jit.trace(*args)
         program = traced.jaxpr  # the same object as long as JAX has no reason to trace again
