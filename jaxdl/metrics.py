@@ -66,7 +66,7 @@ def accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
       target: (...) integer classes, or (..., C) one-hot rows or probabilities.
 
     Returns:
-      (...) float32 in {0, 1}; NaN for a class out of range.
+      (...) float32 in {0, 1}; NaN for a class out of range or scores that are NaN.
 
     Raises:
       ValueError: `target` fits `output` in neither way, or there is one class.
@@ -455,8 +455,8 @@ def r2() -> DatasetMetric:
 
 
 def _known(values: jax.Array, classes: jax.Array, output: jax.Array) -> jax.Array:
-    """Values of examples in float32; NaN where the class is out of range."""
-    known = (classes >= 0) & (classes < output.shape[-1])
+    """Values of examples in float32; NaN where the class is out of range or a score NaN."""
+    known = (classes >= 0) & (classes < output.shape[-1]) & ~jnp.isnan(output).any(axis=-1)
     return jnp.where(known, values.astype(jnp.float32), jnp.nan)
 
 

@@ -287,6 +287,9 @@ def test_metrics_that_are_not_defined():
     )
     for metric in (metrics.accuracy, metrics.top_k(1), metrics.brier, metrics.f1(), metrics.auc()):
         assert np.isnan(metric(scores, jnp.array([-100, 1]))).any()  # a class out of range
+        assert np.isnan(metric(scores.at[0, 0].set(jnp.nan), jnp.array([0, 1]))).any()
+    assert np.isnan(metrics.binary_accuracy(jnp.array([jnp.nan]), jnp.array([0])))
+    assert metrics.accuracy(scores.at[0, 0].set(-jnp.inf), jnp.array([1, 0])).all()  # a mask
     assert metrics.f1()(scores, jnp.array([0, 0])) == 0
     assert metrics.auc()(scores.astype(jnp.bfloat16), jnp.array([1, 0])) == 1
 

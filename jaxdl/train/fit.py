@@ -174,7 +174,6 @@ def fit(
     abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
     validate.trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
-        check_state("fit", state)
         if check:
             nonfinite.check_finite(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
