@@ -107,7 +107,7 @@ def weighted(
     else:
         counts = ~np.isnan(y) if np.isnan(ignore_index) else y != ignore_index
         y = np.where(counts, y, np.zeros_like(y))
-    if class_weight is None and counts.all():
+    if class_weight is None and ignore_index is None:
         return Weighted(x, y, weight)
     each = counts.astype(np.float32)
     if class_weight is not None:

@@ -159,7 +159,9 @@ def test_mixing_leaves_out_what_has_no_weight():
     np.testing.assert_allclose(y[mixed > 0], np.tile([0, 1], (int((mixed > 0).sum()), 1)))
     np.testing.assert_allclose(mixed, plain[:, 1], rtol=1e-6)
     net = lambda augment: fit((X, Y, np.ones((50, 1, 1))), augment=augment)
-    with pytest.raises(ValueError, match=r"changes x and y, and the weights are float32\[16, 1, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"changes x and y, and the weights are float32\[16, 1, 1\]"
+    ):
         net(lambda key, x, y: (x, y))
     with pytest.raises(ValueError, match="a function of one value"):
         net(data.augment.both)

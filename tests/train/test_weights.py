@@ -62,6 +62,8 @@ def test_labels_to_ignore_leave_no_trace():
     kept = labels >= 0
     ignoring = data.weighted(X, labels, ignore_index=-100)
     assert ignoring.weight.dtype == np.float32 and set(ignoring.weight) == {0, 1}
+    steps = np.ones((4, 3), int)  # batches without a label to ignore have weights of the same shape
+    assert data.weighted(steps, steps, ignore_index=-100).weight.shape == (4, 3)
     expected = evaluate(MODEL, state(), (X[kept], Y[kept]))
     assert evaluate(MODEL, state(), ignoring) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="labels from -100 to 2.*ignore_index=-100"):
