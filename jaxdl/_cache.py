@@ -72,7 +72,8 @@ class Compiled:
             if not concrete(constants) or _jaxpr.fixed_constants(program):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
-            run = TRAINING(SharedProgram(program, tree, constants, args, self._donate))
+            name = getattr(self._jit, "__name__", "run")
+            run = TRAINING(SharedProgram(name, program, tree, constants, args, self._donate))
             self._programs[program] = functools.partial(run, constants)
         return self._programs[program]
 
@@ -81,6 +82,7 @@ class SharedProgram:
     """A traced program, equal to all that compute the same; the key of a cache of compiled ones.
 
     Args:
+      name: what logs and profiles call it; it is no part of the key.
       program: a traced program of the leaves of `args`.
       outputs: the tree of its outputs.
       constants: `_jaxpr.constants(program)`.
@@ -90,6 +92,7 @@ class SharedProgram:
 
     def __init__(
         self,
+        name: str,
         program: _jaxpr.ClosedJaxpr,
         outputs: Any,
         constants: list[Any],
@@ -99,7 +102,7 @@ class SharedProgram:
         trees = jax.tree.structure(args), outputs, donate_argnums
         self.fingerprint = _jaxpr.fingerprint(program), trees
         self.hash = hash(self.fingerprint)
-        self.compile = lambda: _compile(program, outputs, constants, args, donate_argnums)
+        self.compile = lambda: _compile(name, program, outputs, constants, args, donate_argnums)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SharedProgram) and self.fingerprint == other.fingerprint
@@ -108,7 +111,7 @@ class SharedProgram:
         return self.hash
 
 
-def _compile(program, outputs, constants, args, donate_argnums):
+def _compile(name, program, outputs, constants, args, donate_argnums):
     evaluate = lambda values, x: _jaxpr.evaluate(program, iter(values), *x)  # noqa: E731
     bare, _ = _jaxpr.traced(evaluate, constants, jax.tree.leaves(args))
 
@@ -116,6 +119,7 @@ def _compile(program, outputs, constants, args, donate_argnums):
         leaves = _jaxpr.evaluate(bare, iter(()), *jax.tree.leaves(args))
         return jax.tree.unflatten(outputs, leaves)
 
+    run.__name__ = name
     return jax.jit(run, donate_argnums=tuple(1 + i for i in donate_argnums))
 
 

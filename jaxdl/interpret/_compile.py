@@ -66,7 +66,8 @@ def once(method: Method) -> Method:
         program, tree = _trace(explain, leaves)
         constants = _jaxpr.constants(program)
         if concrete(constants, leaves):
-            key = _cache.SharedProgram(program, tree, constants, (leaves,))
+            name = method.__name__.strip("_")
+            key = _cache.SharedProgram(name, program, tree, constants, (leaves,))
             return _cache.EXPLANATIONS(key)(constants, leaves)
         run = jax.jit(lambda *args: _inlined(program, *args))
         return jax.tree.unflatten(tree, run(constants, leaves))
