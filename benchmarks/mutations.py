@@ -20,10 +20,13 @@ import tempfile
 import time
 from typing import Any
 
+import pytest
+
 from benchmarks._mutations import MUTATIONS, Mutation
 
 ROOT = pathlib.Path(__file__).parent.parent
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - .*)?$", re.MULTILINE)
+NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
 TABLE_TEST = "tests/test_mutations.py"
 
 
@@ -41,7 +44,7 @@ def run(config: Any) -> list[dict[str, Any]]:
     chosen = [mutation for mutation in MUTATIONS if config.only in mutation.name]
     for mutation in chosen:  # a table that does not fit the code fails here
         with tempfile.TemporaryDirectory() as folder:
-            _copy(pathlib.Path(folder), [f"jaxdl/{mutation.file}"])
+            copy(pathlib.Path(folder), [mutation.file])
             mutation.apply(pathlib.Path(folder))
     if config.smoke:
         chosen = chosen[:1]
@@ -57,15 +60,15 @@ def run(config: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def baseline(tests: list[str]) -> dict[str, Any]:
-    """Runs the tests that noticed on an unchanged copy, where they must pass.
+def baseline(tests: list[str], marks: str = "not slow") -> dict[str, Any]:
+    """Runs the tests that noticed, those with these marks, on an unchanged copy: they must pass.
 
     Raises:
       RuntimeError: one fails there too, so that its failure says nothing about a mutation.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _copy(pathlib.Path(folder), _tracked())
-        failed, seconds = _first_failure(pathlib.Path(folder), list(dict.fromkeys(tests)))
+        copy_tracked(pathlib.Path(folder))
+        failed, seconds = first_failure(pathlib.Path(folder), ["-m", marks, *dict.fromkeys(tests)])
     if failed is not None:
         raise RuntimeError(f"{failed} fails without a mutation too: fix it and measure again.")
     return _row(f"baseline: the tests that noticed, unchanged ({len(tests)})", None, None, seconds)
@@ -75,12 +78,12 @@ def measure(mutation: Mutation, whole: bool) -> dict[str, Any]:
     """Runs the tests on a copy with one mutation."""
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        _copy(root, _tracked())
+        copy_tracked(root)
         mutation.apply(root)
-        failed, seconds = _first_failure(root, mutation.likely)
+        failed, seconds = first_failure(root, mutation.likely)
         if failed is None and whole:
             # The table's own test would notice every mutation: its texts are gone.
-            failed, more = _first_failure(root, ["-n", "2", "--ignore", TABLE_TEST])
+            failed, more = first_failure(root, ["-n", "2", "--ignore", TABLE_TEST])
             seconds += more
     return _row(mutation.name, mutation.file, failed, seconds)
 
@@ -91,20 +94,26 @@ def _row(name: str, file: str | None, failed: str | None, seconds: float) -> dic
     return {"mutation": name, "file": file, "noticed_by": failed, "seconds": round(seconds, 1)}
 
 
+def copy_tracked(folder: pathlib.Path) -> None:
+    """Copies all files of the repository to a folder, with their changes."""
+    copy(folder, _tracked())
+
+
 def _tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     names = listed.stdout.decode().split("\0")
     return [name for name in names if name and (ROOT / name).is_file()]
 
 
-def _copy(folder: pathlib.Path, names: list[str]) -> None:
+def copy(folder: pathlib.Path, names: list[str]) -> None:
+    """Copies files, named from the root of the repository."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
 
 
-def _first_failure(root: pathlib.Path, arguments: list[str]) -> tuple[str | None, float]:
-    """The test that fails first, or None where all pass, and the seconds that pytest took."""
+def first_failure(root: pathlib.Path, arguments: list[str]) -> tuple[str | None, float]:
+    """Returns the test that fails first, None where all pass, and the seconds that pytest took."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments]
     environment = os.environ | {"PYTHONPATH": str(root)}
     began = time.perf_counter()
@@ -112,6 +121,6 @@ def _first_failure(root: pathlib.Path, arguments: list[str]) -> tuple[str | None
     seconds = time.perf_counter() - began
     failures = FAILURE.findall(done.stdout)
     # With -x a file that cannot be imported gives 1 too, but names no test.
-    if done.returncode not in (0, 1) or (done.returncode == 1 and not failures):
+    if done.returncode not in (0, 1, NO_TESTS) or (done.returncode == 1 and not failures):
         raise RuntimeError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-4000:]}")
     return (failures[0] if failures else None), seconds

@@ -1,9 +1,15 @@
-"""What a lecture claims, and what an experiment finds of it: the form that the report reads."""
+"""What a lecture claims and what an experiment measures: the form that the report reads.
+
+An experiment that tries a claim is a module with four names: `CLAIM`; `run(config)`, which returns
+numbers alone, under "measured" one `spread` over the seeds for each quantity of the claim;
+`judge(metrics)`, which makes a `Verdict` of these numbers; and `draw(metrics)`, the figure. The
+verdict is not stored: it is what the numbers say whenever the report is written.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,23 +37,18 @@ class Claim(NamedTuple):
     minutes: float
 
 
-def metrics(
-    found: Mapping[str, Mapping[str, float]],
-    *,
-    holds: bool,
-    said: str,
-    chinese: str,
-    **more: Any,
-) -> dict[str, Any]:
-    """What `run` returns: the numbers by the deck's names, and whether the claim holds.
+class Verdict(NamedTuple):
+    """What the stored numbers say of a claim.
 
-    Args:
-      found: by what they measure, `spread`s over the seeds.
-      holds: whether the effect is there, by the bound that the experiment states.
-      said, chinese: the finding in a sentence, with its numbers.
-      **more: whatever explains it, and what the module's `draw(metrics)` needs for its figure.
+    Attributes:
+      outcome: "holds"; "holds in part", where a part of the claim, or the lectures' number, is
+        missed; or "does not hold".
+      english, chinese: the reason in a sentence with its numbers, without a full stop.
     """
-    return {"found": dict(found), "holds": bool(holds), "said": said, "chinese": chinese} | more
+
+    outcome: Literal["holds", "holds in part", "does not hold"]
+    english: str
+    chinese: str
 
 
 def numbers(values: Any, digits: int = 4) -> Any:

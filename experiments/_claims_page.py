@@ -14,6 +14,7 @@ from experiments._tried import (
     Tried,
     number,
     ours,
+    outcomes,
     overview,
     seeds,
     time,
@@ -55,12 +56,12 @@ def as_page(tried: list[Tried]) -> str:
         for step, titles in STEPS.items()
     )
     done = [t for t in tried if t.result]
-    held = sum(t.metrics["holds"] for t in done)
+    english, chinese = outcomes(tried)
     lead = both(
         f"{len(done)} claims of five lecture decks on deep learning, each run by a command: "
-        f"{held} hold. Numbers are means and deviations over the seeds; the speed-up is that of "
+        f"{english}. Numbers are means and deviations over the seeds; the speed-up is that of "
         "all seeds as one program over each by itself.",
-        f"五份深度学习讲义中的 {len(done)} 条论断，每条都可用一条命令重现：{held} 条成立。"
+        f"五份深度学习讲义中的 {len(done)} 条论断，每条都可用一条命令重现：{chinese}。"
         "数字为各随机种子的均值与标准差；加速比为全部种子作为一个程序运行与逐个运行之比。",
     )
     lead += " " + both(*whole(tried))
@@ -104,17 +105,15 @@ def article(tried: Tried) -> str:
         f"<tr><td>{both(name, claim.words.get(name, name))}</td>"
         f"<td>{number(claim.deck.get(name))}</td><td>{ours(spread)}</td>"
         f"<td>{seeds(spread)}</td></tr>"
-        for name, spread in metrics.get("found", {}).items()
+        for name, spread in metrics.get("measured", {}).items()
     )
     heads = (("", ""), ("lecture", "讲义"), ("ours", "实测"), ("seeds", "种子数"))
     head = "".join(f"<th>{both(*names)}</th>" for names in heads)
     english, chinese = verdict(tried)
     said = ""
-    if tried.result:
-        said = (
-            f'<p><span class="verdict">{both(english.capitalize(), chinese)}</span>'
-            f"{both(': ' + metrics['said'] + '.', '：' + metrics['chinese'] + '。')}</p>"
-        )
+    if tried.verdict:
+        reason = both(f": {tried.verdict.english}.", f"：{tried.verdict.chinese}。")
+        said = f'<p><span class="verdict">{both(english.capitalize(), chinese)}</span>{reason}</p>'
     command = f"python -m experiments {tried.name}"
     source = f'<a href="{REPOSITORY}/{claim.source}">{claim.source}</a>'
     return (
@@ -130,7 +129,7 @@ def picture(tried: Tried) -> str:
     """The figure, drawn anew from the result."""
     if tried.result is None:
         return ""
-    figure = tried.draw(tried.metrics)
+    figure = tried.module.draw(tried.metrics)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     _figure.pyplot().close(figure)

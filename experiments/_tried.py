@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from experiments import _run, coverage
-from experiments._claim import Claim
+from experiments._claim import Claim, Verdict
 
 RESULTS = _run.HERE / "results"
 REPOSITORY = "../jaxdl"
@@ -24,7 +25,7 @@ class Tried(NamedTuple):
 
     name: str
     claim: Claim
-    draw: Any
+    module: Any
     result: dict[str, Any] | None
 
     @property
@@ -42,6 +43,11 @@ class Tried(NamedTuple):
             return None
         seconds = {name: self.metrics["seconds"][name] for name in speedups}
         return sum(seconds[name] * speedups[name] for name in speedups) / sum(seconds.values())
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the stored numbers say, None without a result."""
+        return self.module.judge(self.metrics) if self.result else None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def claims() -> list[Tried]:
     for name, module in modules():
         path = RESULTS / f"{name}.json"
         result = json.loads(path.read_text("utf-8")) if path.is_file() else None
-        tried.append(Tried(name, module.CLAIM, module.draw, result))
+        tried.append(Tried(name, module.CLAIM, module, result))
     steps = list(STEPS)
     return sorted(tried, key=lambda t: (steps.index(t.claim.step), order.index(t.claim.rows[0])))
 
@@ -105,10 +111,24 @@ def whole(tried: list[Tried]) -> tuple[str, str]:
     )
 
 
+OUTCOMES = {"holds": "成立", "holds in part": "部分成立", "does not hold": "不成立"}
+
+
 def verdict(tried: Tried) -> tuple[str, str]:
-    if tried.result is None:
+    """Returns the outcome in both languages."""
+    if tried.verdict is None:
         return "not yet run", "尚未运行"
-    return ("holds", "成立") if tried.metrics["holds"] else ("does not hold", "不成立")
+    return tried.verdict.outcome, OUTCOMES[tried.verdict.outcome]
+
+
+def outcomes(tried: list[Tried]) -> tuple[str, str]:
+    """Returns how many claims have each outcome, in both languages."""
+    counts = collections.Counter(one.verdict.outcome for one in tried if one.verdict)
+    plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold"}
+    return (
+        ", ".join(f"{counts[outcome]} {words}" for outcome, words in plural.items()),
+        "，".join(f"{counts[outcome]} 条{chinese}" for outcome, chinese in OUTCOMES.items()),
+    )
 
 
 OVERVIEW = (
@@ -123,7 +143,7 @@ OVERVIEW = (
 
 def overview(tried: Tried) -> tuple[tuple[str, str], ...]:
     """A line of that table, after the claim itself, in both languages."""
-    numbers = [spread["seeds"] for spread in tried.metrics.get("found", {}).values()]
+    numbers = [spread["seeds"] for spread in tried.metrics.get("measured", {}).values()]
     least = f"{min(numbers, default=0) or '-'}"
     speedup = "-" if tried.speedup is None else f"{tried.speedup:.1f}"
     minutes = f"{tried.minutes:.1f}"

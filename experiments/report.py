@@ -88,17 +88,17 @@ def section(tried: Tried) -> list[str]:
     claim, metrics = tried.claim, tried.metrics
     lines = [f"### {claim.english}", claim.chinese, ""]
     lines += ["| what | 量 | lecture | ours | seeds |", "|---|---|---|---|---|"]
-    for name, spread in metrics.get("found", {}).items():
+    for name, spread in metrics.get("measured", {}).items():
         deck = number(claim.deck.get(name))
         words = claim.words.get(name, "")
         lines.append(f"| {name} | {words} | {deck} | {ours(spread)} | {seeds(spread)} |")
     lines.append("")
-    if tried.result:
+    if tried.verdict:
         english, chinese = verdict(tried)
         lines += [
-            f"The claim {english}: {metrics['said']}.",
+            f"The claim {english}: {tried.verdict.english}.",
             "",
-            f"{chinese}：{metrics['chinese']}。",
+            f"{chinese}：{tried.verdict.chinese}。",
         ]
         lines += ["", f"`python -m experiments {tried.name}`, {time(tried)[0]}; "]
         lines[-1] += f"[{claim.source}]({REPOSITORY}/{claim.source}); rows {', '.join(claim.rows)}."

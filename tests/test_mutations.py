@@ -10,8 +10,8 @@ def test_each_mutation_changes_one_place_and_stays_python(tmp_path):
         return ast.dump(ast.parse(text))
 
     for mutation in mutations.MUTATIONS:
-        mutations._copy(tmp_path, [f"jaxdl/{mutation.file}"])
-        path = tmp_path / "jaxdl" / mutation.file
+        mutations.copy(tmp_path, [mutation.file])
+        path = tmp_path / mutation.file
         original = path.read_text("utf-8")
         mutation.apply(tmp_path)
         assert parsed(path.read_text("utf-8")) != parsed(original), mutation.name
