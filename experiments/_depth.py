@@ -55,10 +55,10 @@ def compared(
 
 
 def judge(claim: Claim, result: dict, gap: float, least: float) -> Verdict:
-    """Judges that the second network is `gap` better than the first, and why.
+    """Asks that the second network is `gap` ahead and reaches `least`, and for the cause of it.
 
-    The second must reach `least`; the lectures' 0.11 asks the first to learn nothing. The reason must be seen too: a first gradient at the input below 1e-3 of that at the output in
-    the first network, and at least 1e-2 of it in the second.
+    The lectures' 0.11 asks that the first learns nothing. The first gradient at the input must be
+    below 1e-3 of that at the output in the first network, and above 1e-2 of it in the second.
     """
     worse, better = claim.deck
     few = result["few"]
