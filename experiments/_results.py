@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -31,8 +32,14 @@ def claimed() -> str:
     return _tried.outcomes(_tried.claims())[0]
 
 
-def said(metrics: dict[str, Any]) -> str:
-    return metrics["said"]
+def verdict(experiment: str) -> Callable[[dict[str, Any]], str]:
+    """Returns the function from a claim's numbers to its outcome and the reason."""
+
+    def say(metrics: dict[str, Any]) -> str:
+        judgement = importlib.import_module(f"experiments.{experiment}").judge(metrics)
+        return f"{judgement.outcome}: {judgement.english}"
+
+    return say
 
 
 def memory(metrics: dict[str, Any]) -> str:
@@ -94,7 +101,7 @@ def translation(metrics: dict[str, Any]) -> str:
 
 
 SAY: dict[str, Callable[[dict[str, Any]], str]] = {
-    "adversarial": said,
+    "adversarial": verdict("adversarial"),
     "char_lm": nats,
     "clever_hans": hans,
     "digits": accuracy,
@@ -103,7 +110,7 @@ SAY: dict[str, Callable[[dict[str, Any]], str]] = {
     "explain_photo": judged,
     "long_memory": memory,
     "mnist": accuracy,
-    "plain_56": said,
+    "plain_56": verdict("plain_56"),
     "rough_surface": cliff,
     "sentiment": sentiment,
     "slot_filling": slots,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import _figure, _run
-from experiments._claim import Claim, metrics, numbers
+from experiments._claim import Claim, Verdict, numbers
 from jaxdl import losses
 
 CLAIM = Claim(
@@ -114,11 +114,7 @@ def run(config: Config) -> dict:
     for i, w in WEIGHTS.items():
         rule = f"{slide[i]:+.6f}" if i in slide else ""
         print(f"w{i}     {w:+.2f}  {by_hand[i]:+.6f}  {grad[i]:+.6f}    {moved[i]:+.6f}   {rule}")
-    apart = max(abs(by_hand[i] - grad[i]) for i in WEIGHTS)
-    from_differences = max(abs(by_hand[i] - moved[i]) for i in WEIGHTS)
     stepped = forward({i: w - by_hand[i] for i, w in WEIGHTS.items()})["E"]
-    by_slide = forward({i: w - (by_hand | slide)[i] for i, w in WEIGHTS.items()})["E"]
-    turned = [f"w{i}" for i in slide if slide[i] * by_hand[i] < 0]
     exact = {
         "error": value["E"],
         "gradient of w5": by_hand[5],
@@ -126,27 +122,46 @@ def run(config: Config) -> dict:
         "gradient of w1": by_hand[1],
         "error after a step": stepped,
     }
-    result = metrics(
-        {name: {"mean": number, "deviation": 0.0, "seeds": 0} for name, number in exact.items()},
-        holds=apart < 1e-12 and from_differences < 1e-9 and stepped < by_slide < value["E"],
-        said=(
-            f"by hand and by autodiff the gradients are the same to {apart:.0e}, and to "
-            f"{from_differences:.0e} by differences; the slide's rule for the first layer turns "
-            f"the sign of {' and '.join(turned)}; after a step of rate 1 the error is "
-            f"{stepped:.4f}, by the slide's rule {by_slide:.4f}"
-        ),
-        chinese=(
-            f"手算与自动微分的梯度相差不超过 {apart:.0e}；讲义对第一层权重的公式有误，"
-            f"{'、'.join(turned)} 的符号反了；走一步之后误差为 {stepped:.4f}，按讲义公式为 "
-            f"{by_slide:.4f}"
-        ),
-        values=numbers(value, 6),
-        deltas=numbers(delta, 6),
-        gradients=numbers(by_hand, 6),
-        slide=numbers(slide, 6),
-    )
+    result = {
+        "measured": {
+            name: {"mean": number, "deviation": 0.0, "seeds": 0} for name, number in exact.items()
+        },
+        "values": numbers(value, 6),
+        "deltas": numbers(delta, 6),
+        "gradients": numbers(by_hand, 6),
+        "slide": numbers(slide, 6),
+        "error after the slide's step": forward(
+            {i: w - (by_hand | slide)[i] for i, w in WEIGHTS.items()}
+        )["E"],
+        "largest difference": {
+            "jax.grad": max(abs(by_hand[i] - grad[i]) for i in WEIGHTS),
+            "differences": max(abs(by_hand[i] - moved[i]) for i in WEIGHTS),
+        },
+    }
     _figure.save(draw(result), config, "backprop_by_hand", "backprop_by_hand")
     return result
+
+
+def judge(result: dict) -> Verdict:
+    """Compares gradients by hand with autodiff's, and with the lectures' rule for w1 to w4."""
+    apart = result["largest difference"]
+    error, stepped = (result["measured"][name]["mean"] for name in ("error", "error after a step"))
+    by_slide = result["error after the slide's step"]
+    exact = apart["jax.grad"] < 1e-12 and apart["differences"] < 1e-9
+    exact &= stepped < by_slide < error
+    hidden, slide = result["gradients"], result["slide"]
+    turned = [f"w{i}" for i in slide if slide[i] * hidden[i] < 0]
+    return Verdict(
+        "does not hold" if not exact else "holds in part" if turned else "holds",
+        f"by hand and by autodiff the gradients are the same to {apart['jax.grad']:.0e}, and to "
+        f"{apart['differences']:.0e} by differences; the slide's rule for the first layer gives "
+        f"{slide['1']:.4f} for w1 instead of {hidden['1']:.4f} and turns the sign of "
+        f"{' and '.join(turned)}; after a step of rate 1 the error is {stepped:.4f}, by the "
+        f"slide's rule {by_slide:.4f}",
+        f"手算与自动微分的梯度相差不超过 {apart['jax.grad']:.0e}；讲义对第一层权重的公式有误，"
+        f"w1 的梯度应为 {hidden['1']:.4f} 而非 {slide['1']:.4f}，{'、'.join(turned)} 的符号反了；"
+        f"走一步之后误差为 {stepped:.4f}，按讲义公式为 {by_slide:.4f}",
+    )
 
 
 def draw(result: dict) -> Any:

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxdl
 from experiments import _figure, _run, _seeds
-from experiments._claim import Claim, metrics, numbers
+from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data, losses, nn
 
 CLAIM = Claim(
@@ -60,46 +60,52 @@ def run(config: Config) -> dict:
     last = many.history["loss"][:, -1].reshape(seeds, len(RATES))
     last = np.where(np.isfinite(last), last, np.inf)
     threshold = 2 / curvature(model, digits.train)
-    middle = np.median(last, 0)
-    best = int(middle.argmin())
-    found = {
+    best = int(np.median(last, 0).argmin())
+    measured = {
         "too small": _seeds.spread(last[:, 0]),
         "right": _seeds.spread(last[:, best]),
         "too large": _seeds.spread(np.minimum(last[:, -1], 1e6)),
     }
-    below, above = quadratic(0.99), quadratic(1.01)
+    ends = {str(share): quadratic(share) for share in (0.99, 1.01)}
     print(
         f"loss at {RATES[0]:g}, {RATES[best]:.2g}, {RATES[-1]:g}:",
-        *(f"{spread['mean']:.3g}" for spread in found.values()),
+        *(f"{spread['mean']:.3g}" for spread in measured.values()),
     )
-    print(f"quadratic: {below:.1e} at 0.99 of 2 / lambda, {above:.1e} at 1.01")
-    chance = float(np.log(10))
-    result = metrics(
-        found,
-        holds=below < 1e-3
-        and above > 1e3
-        and middle[best] < 0.2
-        and middle[0] > 0.8 * chance
-        and middle[-1] > chance,
-        said=(
-            f"on a quadratic 0.99 of 2 / lambda ends at {below:.1e} of the first distance and 1.01 "
-            f"at {above:.1e}; on the digits a rate of {RATES[0]:g} ends at a loss of "
-            f"{middle[0]:.2f}, {RATES[best]:.2g} at {middle[best]:.3f}, {RATES[-1]:g} at "
-            f"{middle[-1]:.1f}; 2 / lambda of the untrained network is {threshold:.2g}"
-        ),
-        chinese=(
-            f"二次函数上，取 2/λ 的 0.99 倍收敛到 {below:.1e}，1.01 倍发散到 {above:.1e}；"
-            f"数字识别上，学习率 {RATES[0]:g} 的损失为 {middle[0]:.2f}，"
-            f"{RATES[best]:.2g} 为 {middle[best]:.3f}，"
-            f"{RATES[-1]:g} 为 {middle[-1]:.1f}"
-        ),
-        rates=list(RATES),
-        losses=numbers(np.minimum(last, 1e6)),
-        threshold=threshold,
+    print("quadratic:", *(f"{end:.1e} at {share} of 2 / lambda" for share, end in ends.items()))
+    result = {
+        "measured": measured,
+        "rates": list(RATES),
+        "losses": numbers(np.minimum(last, 1e6)),
+        "threshold": threshold,
+        "quadratic": ends,
         **_seeds.times({"rates": many}),
-    )
+    }
     _figure.save(draw(result), config, "learning_rate", "learning_rate")
     return result
+
+
+def judge(result: dict) -> Verdict:
+    """Asks that a quadratic turns at 2 / lambda, and that a network's sweep has three parts.
+
+    The loss of ten equal shares is ln 10: the smallest rate must end above 0.8 of it, the largest
+    above it, and the best below 0.2.
+    """
+    below, above = (result["quadratic"][share] for share in ("0.99", "1.01"))
+    turns = below < 1e-3 and above > 1e3
+    middle, rates = np.median(result["losses"], 0), result["rates"]
+    best, chance = int(middle.argmin()), np.log(10)
+    parts = middle[best] < 0.2 and middle[0] > 0.8 * chance and middle[-1] > chance
+    parts &= 0 < best < len(rates) - 1
+    return Verdict(
+        "holds" if turns and parts else "holds in part" if turns or parts else "does not hold",
+        f"on a quadratic 0.99 of 2 / lambda ends at {below:.1e} of the first distance and 1.01 "
+        f"at {above:.1e}; on the digits a rate of {rates[0]:g} ends at a loss of "
+        f"{middle[0]:.2f}, {rates[best]:.2g} at {middle[best]:.3f}, {rates[-1]:g} at "
+        f"{middle[-1]:.1f}; 2 / lambda of the untrained network is {result['threshold']:.2g}",
+        f"二次函数上，取 2/λ 的 0.99 倍收敛到 {below:.1e}，1.01 倍发散到 {above:.1e}；"
+        f"数字识别上，学习率 {rates[0]:g} 的损失为 {middle[0]:.2f}，{rates[best]:.2g} 为 "
+        f"{middle[best]:.3f}，{rates[-1]:g} 为 {middle[-1]:.1f}",
+    )
 
 
 def quadratic(share: float, steps: int = 2000) -> float:

@@ -16,7 +16,7 @@ import optax
 
 import jaxdl
 from experiments import _figure, _lecture, _run, _seeds
-from experiments._claim import Claim, metrics
+from experiments._claim import Claim, Verdict, numbers
 from jaxdl import nn, train
 
 CLAIM = Claim(
@@ -60,7 +60,7 @@ def network(width: int, dropout: bool) -> jaxdl.Module:
 def run(config: Config) -> dict:
     seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
     dataset = _lecture.images(config.smoke)
-    many, found, said = {}, {}, {}
+    many, accuracy, diagnoses = {}, {}, {}
     for kind, (width, rows) in KINDS.items():
         x, y = dataset.train.x[:rows], dataset.train.y[:rows]
         for dropout in (False, True):
@@ -77,44 +77,56 @@ def run(config: Config) -> dict:
                 metrics=["accuracy"],
             )
             if not dropout:
-                found[f"{kind}, in training"] = _seeds.spread(many[name].accuracy(x, y))
-            accuracy = many[name].accuracy(dataset.test.x, dataset.test.y)
-            found[name] = _seeds.spread(accuracy)
-        seen, unseen = (found[f"{kind}{part}"]["mean"] for part in (", in training", ""))
-        said[kind] = train.diagnose({"accuracy": [seen], "eval_accuracy": [unseen]})
-        cured = found[f"{kind}, dropout"]["mean"]
+                accuracy[f"{kind}, in training"] = many[name].accuracy(x, y)
+            accuracy[name] = many[name].accuracy(dataset.test.x, dataset.test.y)
+        seen, unseen = (float(accuracy[kind + part].mean()) for part in (", in training", ""))
+        diagnoses[kind] = train.diagnose({"accuracy": [seen], "eval_accuracy": [unseen]})
         print(
-            f"{kind:12s} training {seen:.3f}, test {unseen:.3f}: {said[kind].problem}; "
-            f"with dropout {cured:.3f}"
+            f"{kind:12s} training {seen:.3f}, test {unseen:.3f}: {diagnoses[kind].problem}; "
+            f"with dropout {accuracy[f'{kind}, dropout'].mean():.3f}"
         )
-    mean = {name: values["mean"] for name, values in found.items()}
-    gain = {kind: mean[f"{kind}, dropout"] - mean[kind] for kind in KINDS}
-    told = {kind: diagnosis.problem for kind, diagnosis in said.items()}
-    result = metrics(
-        found,
-        holds=told == {"too small": "training", "few images": "overfitting", "many images": "none"}
-        and gain["too small"] < -0.02
-        and gain["few images"] > 0,
-        said=(
-            f"a network of {KINDS['too small'][0]} hidden units has {mean['too small']:.3f} on the "
-            f"test images and {mean['too small, in training']:.3f} in training: it does not "
-            f"overfit, and dropout changes it by {gain['too small']:+.3f}; one of "
-            f"{KINDS['few images'][0]} units and {KINDS['few images'][1]} images has "
-            f"{mean['few images']:.3f} and {mean['few images, in training']:.3f}: it overfits, and "
-            f"dropout changes it by {gain['few images']:+.3f}"
-        ),
-        chinese=(
-            f"{KINDS['too small'][0]} 个隐藏单元：训练 {mean['too small, in training']:.3f}，测试 "
-            f"{mean['too small']:.3f}，不是过拟合，Dropout 使测试变化 {gain['too small']:+.3f}；"
-            f"{KINDS['few images'][1]} 张图像：训练 {mean['few images, in training']:.3f}，测试 "
-            f"{mean['few images']:.3f}，是过拟合，Dropout 使测试变化 {gain['few images']:+.3f}"
-        ),
-        diagnoses=told,
-        advice={kind: diagnosis.advice for kind, diagnosis in said.items()},
+    result = {
+        "measured": {name: _seeds.spread(values) for name, values in accuracy.items()},
+        "accuracy": numbers(accuracy, 6),
+        "diagnoses": {kind: diagnosis.problem for kind, diagnosis in diagnoses.items()},
+        "advice": {kind: diagnosis.advice for kind, diagnosis in diagnoses.items()},
         **_seeds.times(many),
-    )
+    }
     _figure.save(draw(result), config, "overfit_or_not", "overfit_or_not")
     return result
+
+
+def judge(result: dict) -> Verdict:
+    """Asks for three right diagnoses, and that dropout cures overfitting and nothing else.
+
+    Dropout must change the accuracy by more than the larger deviation over the seeds.
+    """
+    measured = result["measured"]
+    mean = {name: spread["mean"] for name, spread in measured.items()}
+    right = result["diagnoses"] == {
+        "too small": "training",
+        "few images": "overfitting",
+        "many images": "none",
+    }
+    gain, chance = {}, {}
+    for kind in ("too small", "few images"):
+        cured = f"{kind}, dropout"
+        gain[kind] = mean[cured] - mean[kind]
+        chance[kind] = max(measured[name]["deviation"] for name in (kind, cured))
+    cures = gain["too small"] < -chance["too small"] and gain["few images"] > chance["few images"]
+    return Verdict(
+        "holds" if right and cures else "holds in part" if right else "does not hold",
+        f"a network of {KINDS['too small'][0]} hidden units has {mean['too small']:.3f} on the "
+        f"test images and {mean['too small, in training']:.3f} in training: it does not "
+        f"overfit, and dropout changes it by {gain['too small']:+.3f}; one of "
+        f"{KINDS['few images'][0]} units and {KINDS['few images'][1]} images has "
+        f"{mean['few images']:.3f} and {mean['few images, in training']:.3f}: it overfits, and "
+        f"dropout changes it by {gain['few images']:+.3f}",
+        f"{KINDS['too small'][0]} 个隐藏单元：训练 {mean['too small, in training']:.3f}，测试 "
+        f"{mean['too small']:.3f}，不是过拟合，Dropout 使测试变化 {gain['too small']:+.3f}；"
+        f"{KINDS['few images'][1]} 张图像：训练 {mean['few images, in training']:.3f}，测试 "
+        f"{mean['few images']:.3f}，是过拟合，Dropout 使测试变化 {gain['few images']:+.3f}",
+    )
 
 
 def draw(result: dict) -> Any:
@@ -123,7 +135,7 @@ def draw(result: dict) -> Any:
     figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
     parts = {", in training": "training", "": "test", ", dropout": "test, with dropout"}
     for i, (part, label) in enumerate(parts.items()):
-        spreads = [result["found"][kind + part] for kind in KINDS]
+        spreads = [result["measured"][kind + part] for kind in KINDS]
         means, deviations = ([s[name] for s in spreads] for name in ("mean", "deviation"))
         axis.bar(np.arange(len(KINDS)) + (i - 1) * 0.27, means, 0.25, yerr=deviations, label=label)
     names = [f"{kind}:\n{result['diagnoses'][kind]}" for kind in KINDS]

@@ -27,10 +27,10 @@ def test_it_runs_and_records_its_numbers(name, tmp_path, capsys):
 
 
 def check_claim(module, metrics):
-    """The result of a claim has its numbers, its verdict in two languages, and its figure."""
-    claim = module.CLAIM
-    assert set(claim.deck) <= set(metrics["found"]) <= set(claim.words)
-    assert isinstance(metrics["holds"], bool)
-    for text in (metrics["said"], metrics["chinese"]):
+    """Checks that a claim's result has its numbers, a verdict in two languages, and a figure."""
+    claim, verdict = module.CLAIM, module.judge(metrics)
+    assert set(claim.deck) <= set(metrics["measured"]) <= set(claim.words)
+    assert verdict.outcome in _tried.OUTCOMES
+    for text in (verdict.english, verdict.chinese):
         assert text and not text.endswith((".", "。"))
     assert module.draw(metrics).axes
