@@ -24,9 +24,7 @@ import tyro
 from experiments import _report, _run
 
 TESTS = _run.HERE.parent / "tests"
-REMARKS = frozenset(
-    "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U04 U05 U06 U07 U08 V09".split()
-)
+REMARKS = frozenset("E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U04 U05 U06 U07 U08 V09".split())
 """The rows of which there is nothing to test."""
 Marks = dict[str, list[str]]
 """The tests of each row: `{"S04": ["nn/test_dense.py::test_name", ...]}`."""
