@@ -31,7 +31,7 @@ def from_keras(name, weights):
     if name.startswith("gru"):
         weights = [w[..., SWAPPED] for w in weights]
     if name == "gru_before":  # u = 1 - z = sigmoid of the negative sum
-        weights = [w * np.repeat(np.float32([1, -1, 1]), 4) for w in weights]
+        weights = [w * np.repeat(np.array([1, -1, 1], np.float32), 4) for w in weights]
     if len(weights) == 2:
         return dict(zip(("kernel", "bias"), weights, strict=True)), {}
     kernel, recurrent_kernel, bias = weights

@@ -6,6 +6,7 @@ by NumPy, so that the tests draw them again and compare with Keras's numbers whe
 
 import os
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def draw(name: str) -> list[np.ndarray]:
     return arrays
 
 
-def compute() -> dict[str, np.ndarray]:
+def compute() -> dict[str, Any]:
     """Returns `{"dense": y, "dense/x": gradient, "dense/0": gradient of the first weight, ...}`.
 
     Gradients are those of sum(sin(y)); of a norm in training, new statistics are "state/2" and 3.
