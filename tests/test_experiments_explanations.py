@@ -57,7 +57,13 @@ def test_explanations_reveal_a_mark_that_accuracy_hides():
             found = clever_hans.descend(apply, params, (images, y), config, 0, 0.0)
         f = jax.jit(apply(found))
         measures[name] = clever_hans.measure(f, digits.test, config.digit)
-        shown = clever_hans.marked(digits.test.x[digits.test.y == config.digit][:8])
+        shown = clever_hans.marked(digits.test.x[digits.test.y == config.digit])
+        of_dense = lambda i, p=found: jax.device_get(p[f"dense_{i}"])
+        hidden = shown.reshape(-1, 64) @ of_dense(0)["kernel"] + of_dense(0)["bias"] > 0
+        slope = np.abs((hidden * of_dense(1)["kernel"][:, config.digit]) @ of_dense(0)["kernel"].T)
+        share = slope[:, clever_hans.MARK.ravel()].sum(1) / slope.sum(1)
+        assert measures[name]["saliency_in_the_mark"] == pytest.approx(share.mean(), rel=1e-4)
+        shown = shown[:8]
         falls[name] = interpret.occlusion(
             f, shown, (2, 2, 1), stride=(2, 2, 1), target=config.digit
         )
