@@ -26,8 +26,7 @@ from experiments import _report, _run
 
 TESTS = _run.HERE.parent / "tests"
 REMARKS = frozenset(
-    "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U03 U04 U05 U06 U07 U08 V07 V09 "
-    "X10 X11 X12 X13".split()
+    "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U04 U05 U06 U07 U08 V09 X10 X11 X12 X13".split()
 )
 """The rows without anything to test."""
 Marks = dict[str, list[str]]

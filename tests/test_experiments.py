@@ -168,7 +168,6 @@ def test_a_mark_of_no_row_is_an_error(tmp_path, monkeypatch):
         coverage.run(coverage.Config())
 
 
-@pytest.mark.row("V07", "V09")
 def test_remarks_count_by_their_section_and_only_they():
     found = coverage.remarks()
     assert set(found) == coverage.REMARKS <= set(coverage.rows())

@@ -18,6 +18,7 @@ from jaxdl.zoo.vision.efficientnet import efficientnet, squeeze_excite
 from jaxdl.zoo.vision.googlenet import googlenet, inception
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
+from tests import docs_code
 from tests.nn.filled import filled as random_parameters
 
 # Tracing a deep network takes seconds: one model and one image size for each, shared by all tests.
@@ -134,6 +135,42 @@ def test_a_depth_that_is_none():
 def test_depths_as_the_lectures_table_has_them(name, expected):
     model, x = built(name)
     assert jaxdl.depth(model, x) == expected
+
+
+def published(heading):
+    """Returns the table of docs/zoo/vision.md with a heading: `{network: (number, percent)}`."""
+    text = (docs_code.DOCS / "zoo" / "vision.md").read_text("utf-8")
+    lines = text.partition(f"| network | {heading} |\n")[2].partition("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    return {name: (int(number.replace(",", "")), float(part)) for name, number, part in rows}
+
+
+@pytest.mark.row("T08")
+def test_the_published_errors_fall_with_the_depth():
+    table = published("depth | top-5 error (%)")
+    assert table == {
+        "AlexNet (2012)": (8, 16.4),
+        "VGG-19 (2014)": (19, 7.3),
+        "GoogLeNet (2014)": (22, 6.7),
+        "ResNet-152 (2015)": (152, 3.57),
+    }
+    depths, errors = zip(*table.values(), strict=True)
+    assert sorted(depths) == list(depths) and sorted(errors, reverse=True) == list(errors)
+
+
+@pytest.mark.row("T17")
+def test_an_efficient_network_is_smaller_and_more_accurate_than_a_residual_one():
+    table = published("parameters | top-1 accuracy (%)")
+    for name, (parameters, _) in table.items():
+        family, _, size = name.lower().rpartition("-")
+        model, _ = built(f"resnet{size}" if family == "resnet" else f"{family} {size}")
+        assert counted(model, 3) == (parameters, 1000), name
+    millions = {name: round(parameters / 1e6, 2) for name, (parameters, _) in table.items()}
+    assert millions["EfficientNet-B0"] == 5.29 and millions["ResNet-50"] == 25.56
+    assert round(millions["EfficientNet-B7"], 1) == 66.3
+    for small, large in (("B0", "50"), ("B1", "152")):
+        efficient, residual = table[f"EfficientNet-{small}"], table[f"ResNet-{large}"]
+        assert 4 * efficient[0] < residual[0] and efficient[1] > residual[1]
 
 
 @pytest.mark.row("G12", "T17")
