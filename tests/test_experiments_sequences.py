@@ -1,6 +1,7 @@
 """Parts of the experiments on sequences; whole smoke runs are made by `.ci/run`."""
 
 import functools
+import itertools
 import pathlib
 import re
 
@@ -26,6 +27,7 @@ from experiments import (
 )
 from jaxdl import data, nn, train
 from tests.nn import numpy_cells as cells
+from tests.nn.filled import filled
 
 DIGITS = st.lists(st.integers(0, 3), max_size=6)
 
@@ -195,6 +197,51 @@ def test_the_word_that_decides_is_the_most_important():
     assert entry["removal"][0] == pytest.approx(0, abs=1e-5)
 
 
+READER = cells.both_ways(cells.over_time(cells.gru_after, cells.zeros()))
+
+
+def numpy_dense(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+@pytest.mark.row("K04")
+def test_a_sentence_of_any_length_has_one_answer():
+    """In NumPy: a GRU each way over the vectors, the largest values over time, two scores."""
+    model, lengths = sentiment.network(7, 3), np.array([5, 2])
+    numbers = np.array([[2, 3, 4, 5, 6], [6, 1, 0, 0, 0]], np.int32)
+    params, state = jax.tree.map(np.asarray, filled(model, numbers, lengths))
+    found, _ = jax.jit(model.apply)(params, state, numbers, lengths)
+    y = READER(params["reader"], params["embedding"]["embedding"][numbers], lengths)
+    most = np.stack([row[:n].max(0) for row, n in zip(y, lengths, strict=True)])
+    np.testing.assert_allclose(found, numpy_dense(params["scores"], most), atol=1e-5)
+
+
+@pytest.mark.row("K06")
+def test_the_recognizer_is_two_layers_each_way_and_a_sum_over_alignments():
+    """In NumPy: bidirectional GRUs; -log of the sum over paths that collapse to the digits."""
+    model, lengths = spoken_digits.network(3), np.array([3, 2])
+    frames = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    params, state = jax.tree.map(np.asarray, filled(model, frames, lengths))
+
+    @jax.jit
+    def run(params, digits):
+        output, _ = model.apply(params, state, frames, lengths)
+        return output[0], spoken_digits.loss(output, (digits, np.array([2, 1])))
+
+    logits, values = jax.tree.map(np.asarray, run(params, np.array([[4, 7], [5, 0]])))
+    y = frames
+    for layer in ("bidirectional_0", "bidirectional_1"):
+        y = READER(params["reader"][layer], y, lengths)
+    np.testing.assert_allclose(logits, numpy_dense(params["scores"], y), atol=1e-5)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for row, n, digits, value in zip(shares, lengths, ([4, 7], [5]), values, strict=True):
+        total = 0.0
+        for path in itertools.product(range(11), repeat=int(n)):
+            merged = [k for k, _ in itertools.groupby(path) if k != spoken_digits.BLANK]
+            total += np.prod(row[np.arange(n), path]) * (merged == digits)
+        assert value == pytest.approx(-np.log(total), rel=1e-4)
+
+
 @pytest.mark.row("K07")
 def test_targets_are_moved_by_one_and_padding_costs_nothing():
     pairs = data.numerals.pairs(jax.random.key(0), 5)
@@ -208,6 +255,17 @@ def test_targets_are_moved_by_one_and_padding_costs_nothing():
         assert target.decode(before[i, : len(text) + 1]) == [translate.START, *text]
     logits = jax.nn.one_hot(after, len(target)) * 50
     assert float(translate.per_target(logits, jnp.asarray(after)).max()) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.row("J17")
+def test_a_symbol_is_recalled_after_400_steps_by_an_lstm_and_not_by_an_elman_network():
+    right = {
+        name: long_memory.learn(cell, "recall", 400, 600, 0)[0]
+        for name, cell in long_memory.cells(32, 400).items()
+        if name != "GRU"
+    }
+    assert right["LSTM"] > 0.8 and right["Elman"] < 0.3  # by chance 1/8
 
 
 def test_long_memory_learns_a_short_task_and_measures_it():
