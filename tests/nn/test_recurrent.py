@@ -79,7 +79,9 @@ def test_numpy_reference(name, step, parts):
     expected = cells.over_time(step, cells.zeros(parts=parts))(
         jax.tree.map(np.asarray, params), {}, X
     )
-    chex.assert_trees_all_close(cell.apply(params, {}, X)[0], expected.astype("f"), atol=1e-5)
+    for form in ("plain", "fused") if name in FUSED else ("plain",):
+        _, found = nn.recurrence(cell, params, X, form=form)
+        chex.assert_trees_all_close(found, expected.astype("f"), atol=1e-5)
 
 
 @pytest.mark.row("J03", "J04")
