@@ -87,7 +87,7 @@ def test_a_character_model_remembers_what_it_read():
         state, _ = epoch(state.replace(model_state=fresh), x, y)
     x, y = map(np.asarray, windows_of_echoes(seed=1))
     nats = float(jax.jit(functools.partial(char_lm.measured, model))(state.params, fresh, x, y))
-    assert nats == pytest.approx(np.log(2) / 3, rel=0.02)
+    assert nats == pytest.approx(np.log(2) / 3, rel=0.05)
 
     params = jax.tree.map(np.float64, state.params)
     rows, after = (a.swapaxes(0, 1).reshape(8, -1) for a in (x, y))
