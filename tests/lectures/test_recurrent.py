@@ -93,12 +93,23 @@ def test_five_steps_with_the_decks_weights():
 
 
 @pytest.mark.row("J16")
-@pytest.mark.parametrize("forget, expected", [(1e4, 1.0), (0.0, 0.5**20)])
-def test_what_is_remembered_stays_while_the_gate_is_open(forget, expected):
-    """dc_T / dc_0 is the product of the forget gates: 1 at f = 1, 0.5^T at f = 0.5."""
-    bias, zeros = np.array([-1e4, forget, 0, -1e4], np.float32), np.zeros((1, 4), np.float32)
-    params = {"kernel": zeros, "recurrent_kernel": zeros, "bias": bias}
-    slope = slope_of_memory(np.ones((1, 1), np.float32), params)
+@pytest.mark.parametrize(
+    "forget, weight, expected",
+    [(1e4, 0.0, 1.0), (0.0, 0.0, 0.5**20), (0.0, 6.0, 0.5 * 2.0**19)],
+)
+def test_what_is_remembered_stays_while_the_gate_is_open(forget, weight, expected):
+    """dc_T / dc_0 is f^T without feedback; with a weight u from h to the candidate it explodes.
+
+    At c = 0 and gates of 1/2, c_{t+1} = (f + i o u) c_t from the second step on.
+    """
+    i = -1e4 if weight == 0 else 0.0
+    bias, kernel = np.array([i, forget, 0, 0], np.float32), np.zeros((1, 4), np.float32)
+    params = {
+        "kernel": kernel,
+        "recurrent_kernel": kernel + np.float32([0, 0, weight, 0]),
+        "bias": bias,
+    }
+    slope = slope_of_memory(np.zeros((1, 1), np.float32), params)
     assert float(slope[0, 0]) == pytest.approx(expected, rel=1e-5)
 
 

@@ -7,6 +7,7 @@ import pytest
 import jaxdl
 from jaxdl import nn
 from jaxdl.nn import bptt
+from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled, normal
 
 X = np.asarray(normal(0, 5, 3))
@@ -118,7 +119,32 @@ def test_the_decks_bound_of_one_holds_without_the_weights_only():
     assert np.all(norm(jacobians) > 5)
 
 
-@pytest.mark.row("D14", "J16")
+@pytest.mark.row("D13", "J17")
+@pytest.mark.parametrize("name, low, high", [("elman", 0, 1e-40), ("lstm", 0.1, 10)])
+def test_how_much_is_felt_of_the_state_400_steps_before(name, low, high):
+    """Elman's product of Jacobians vanishes; that of an LSTM which forgets over 400 steps does not.
+
+    In NumPy the slope is the imaginary part at the end of what starts with a tiny imaginary one.
+    """
+    tiny = 1e-30j * np.eye(4)
+    cell, step, start = {
+        "elman": (nn.elman(4), cells.elman, tiny),
+        "lstm": (nn.lstm(4), cells.lstm, (0 * tiny, tiny)),
+    }[name]
+    x = np.random.default_rng(0).normal(size=(1, 400, 3))
+    with jax.enable_x64(True):
+        params = jax.tree.map(np.asarray, filled(cell, x)[0])
+        if name == "lstm":
+            params["bias"] = np.log(400) * np.repeat([-1.0, 1.0, 0.0, 0.0], 4)
+        last = lambda start, p: jnp.sum(nn.recurrence(cell, p, x, carry=start)[1][0, -1])
+        slopes = jax.jit(jax.grad(last))(cell.start(params, x), params)
+    found = np.asarray(jax.tree.leaves(slopes)[-1][0])  # by h, or by c
+    y = cells.over_time(step, lambda params, x: start)(params, {}, np.repeat(x, 4, 0))
+    np.testing.assert_allclose(found, y[:, -1].sum(1).imag / 1e-30, rtol=1e-8)
+    assert low < np.linalg.norm(found) < high
+
+
+@pytest.mark.row("D14")
 def test_gradients_vanish_or_explode_with_the_largest_singular_value():
     cell = nn.elman(4, activation=lambda a: a, use_bias=False)
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]

@@ -23,15 +23,18 @@ def test_elman_counts_its_parameters():
 
 
 @pytest.mark.row("J02")
-def test_elman_without_bias_is_the_decks_state():
-    """s_t = tanh(U x_t + W s_{t-1}); the deck prints x_t where step 3 has x_3."""
-    cell = nn.elman(4, use_bias=False)
-    params, _ = to_numpy(filled(cell, X))
+def test_elman_without_bias_is_the_decks_network():
+    """s_t = tanh(U x_t + W s_{t-1}), y_t = softmax(V s_t); the deck prints x_t for step 3's x_3."""
+    model = jaxdl.serial(nn.elman(4, use_bias=False), nn.dense(5, use_bias=False), jax.nn.softmax)
+    params, state = to_numpy(filled(model, X))
+    y = np.asarray(jax.jit(model.apply)(params, state, X)[0])
     s = np.zeros((2, 4), np.float32)
-    for t in range(3):
-        s = np.tanh(X[:, t] @ params["kernel"] + s @ params["recurrent_kernel"])
-    y = np.asarray(cell.apply(params, {}, X)[0])
-    chex.assert_trees_all_close(y[:, 2], s, atol=1e-6)
+    for t in range(5):
+        s = np.tanh(
+            X[:, t] @ params["elman_0"]["kernel"] + s @ params["elman_0"]["recurrent_kernel"]
+        )
+        shares = np.exp(s @ params["dense_0"]["kernel"])
+        chex.assert_trees_all_close(y[:, t], shares / shares.sum(-1, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.row("A22")
