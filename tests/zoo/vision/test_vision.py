@@ -15,7 +15,7 @@ from jaxdl import tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
 from jaxdl.zoo.vision.efficientnet import efficientnet, squeeze_excite
-from jaxdl.zoo.vision.googlenet import googlenet, inception
+from jaxdl.zoo.vision.googlenet import googlenet, googlenet_with_heads, inception
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
 from tests.nn.filled import filled as random_parameters
@@ -197,6 +197,7 @@ def test_alexnet_in_numbers():
     assert sum(units) == 659_272 and units[-2] == 4096
 
 
+@pytest.mark.row("G01", "G03")
 def test_local_response_normalization_is_the_papers_sum():
     a = np.random.default_rng(0).normal(size=(1, 2, 2, 7))
     expected = np.empty_like(a)
@@ -288,54 +289,86 @@ def filled(model, params, state):
 
 
 GOLDEN = {
+    "alexnet": (
+        lambda: alexnet(classes=10),
+        67,
+        ([-1.05760135754, -0.342637429309, 1.33390951184], 2.37317480786, 2.9808268799),
+    ),
+    "vgg11": (
+        lambda: vgg11(classes=10),
+        32,
+        ([0.0443093208184, 0.391421615209, 1.09366052518], 2.57398313015, 2.57204704991),
+    ),
+    "googlenet": (
+        lambda: googlenet_with_heads(classes=10),
+        80,
+        ([-1.3870185214, 0.633640211852, -0.676048025187], -2.63292591727, 2.88998757877),
+        ([0.451391607509, 0.336328688458, 0.85754272816], 9.10789601292, 4.97419648911),
+        ([0.948254042445, -1.61735116589, 0.242371469103], 0.743491642676, 2.12245658959),
+    ),
     "cifar_resnet20": (
         lambda: cifar_resnet(20),
         32,
-        [0.551254906331, 0.273238846612, -17.7092191806, -14.267157168, -11.4100329075],
-        -61.1284778217,
-        38.1150657849,
+        ([0.551254906331, 0.273238846612, -17.7092191806], -61.1284778217, 38.1150657849),
     ),
     "resnet18": (
         resnet18,
         64,
-        [0.694206753372, 5.5989574124, 3.67664071481, 12.629314358, -12.7396521998],
-        -59.7123338598,
-        424.629601152,
+        ([0.694206753372, 5.5989574124, 3.67664071481], -59.7123338598, 424.629601152),
     ),
     "resnet50": (
         resnet50,
         64,
-        [75.3666513312, -116.336947959, 415.025240447, 11.647024766, -25.4733710207],
-        -8893.66029459,
-        9121.25228661,
+        ([75.3666513312, -116.336947959, 415.025240447], -8893.66029459, 9121.25228661),
     ),
     "efficientnet_b0": (
         efficientnet,
         64,
-        [
-            *(-0.0132014700821, -0.127830247494, -0.040364164421),
-            *(-0.0972285300834, -0.0275321430969),
-        ],
-        -3.03106293359,
-        3.80410028775,
+        ([-0.0132014700821, -0.127830247494, -0.040364164421], -3.03106293359, 3.80410028775),
     ),
 }
-"""The first five outputs, the sum of all and their norm; by torchvision, and for CIFAR by
-akamaster/pytorch_resnet_cifar10, in double precision from the weights of `filled`."""
-SLOW = ("resnet50", "efficientnet_b0")
+"""For each output the first three numbers, the sum of all and their norm, in double precision from
+the weights of `filled`: by torchvision, for CIFAR by akamaster/pytorch_resnet_cifar10; for AlexNet,
+VGG and GoogLeNet by the papers' layers in torch.nn.functional, which gave torchvision's numbers for
+its VGG-11 of 224 pixels."""
 
 
-@pytest.mark.row("G04", "G12")
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in GOLDEN]
+    "name",
+    [
+        pytest.param("alexnet", marks=pytest.mark.row("G01")),
+        pytest.param("vgg11", marks=pytest.mark.row("G02")),
+        pytest.param("googlenet", marks=pytest.mark.row("G03")),
+        pytest.param("cifar_resnet20", marks=pytest.mark.row("G04")),
+        pytest.param("resnet18", marks=pytest.mark.row("G04")),
+        pytest.param("resnet50", marks=[pytest.mark.row("G04"), pytest.mark.slow]),
+        pytest.param("efficientnet_b0", marks=[pytest.mark.row("G12"), pytest.mark.slow]),
+    ],
 )
 def test_the_outputs_are_those_of_the_pytorch_models(name):
-    make, size, first, total, norm = GOLDEN[name]
+    make, size, *expected = GOLDEN[name]
     with jax.enable_x64(True):
         model = make()
         x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
         x = x.transpose(0, 2, 3, 1)
         params, state = filled(model, *init_shapes(model, x))
-        y = np.asarray(jax.jit(model.apply)(params, state, x)[0])[0]
-    np.testing.assert_allclose(y[:5], first, rtol=1e-6)
-    np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
+        outputs = jax.tree.leaves(jax.device_get(jax.jit(model.apply)(params, state, x)[0]))
+    for (y,), (first, total, norm) in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(y[:3], first, rtol=1e-6)
+        np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
+
+
+@pytest.mark.row("G03")
+def test_the_heads_that_help_to_train_googlenet():
+    model = googlenet_with_heads()
+    *main, low, high = model.children
+    assert main == list(googlenet().children)
+    sizes = {low: (512, 3_188_840), high: (528, 3_190_888)}
+    for name, (channels, expected) in sizes.items():
+        x = jax.ShapeDtypeStruct((1, 14, 14, channels), np.float32)
+        assert parameters(model.children[name], x) == expected, name
+        rates = [layer.config.get("rate") for layer in model.children[name].children.values()]
+        assert rates.count(0.7) == 1, name
+    assert sum(size for _, size in sizes.values()) + 6_998_552 == 13_378_280
+    with pytest.raises(ValueError, match=r"window of \(5, 5\) does not fit"):  # images of 64 pixels
+        init_shapes(model.children[low], jax.ShapeDtypeStruct((1, 4, 4, 512), np.float32))
