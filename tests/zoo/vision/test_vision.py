@@ -14,7 +14,7 @@ import jaxdl
 from jaxdl import tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
-from jaxdl.zoo.vision.efficientnet import efficientnet, squeeze_excite
+from jaxdl.zoo.vision.efficientnet import efficientnet, image_size, squeeze_excite
 from jaxdl.zoo.vision.googlenet import googlenet, googlenet_with_heads, inception
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
@@ -158,9 +158,57 @@ def test_efficient_networks_grow_by_their_factors(size, expected):
         assert 4.5 < 25_557_032 / expected < 5
 
 
+def multiplications(module, channels, side):
+    """`(multiplications, channels, side)` of a chain of layers for one image."""
+    config = module.config
+    if module.kind == "conv":
+        side = -(-side // config["stride"])
+        weights = config["kernel_size"] ** 2 * channels // config["groups"] * config["features"]
+        return weights * side**2, config["features"], side
+    if module.kind == "dense":
+        return channels * config["features"], config["features"], 1
+    total, inner = 0, side
+    for child in module.children.values():
+        count, channels, inner = multiplications(child, channels, inner)
+        total += count
+    return total, channels, side if module.kind == "squeeze_excite" else inner
+
+
+@pytest.mark.row("G12")
+def test_depth_width_and_resolution_grow_together():
+    """alpha beta^2 gamma^2 = 1.920; the paper's table 2 has the multiplications, in 10^9."""
+    alpha, beta, gamma = 1.2, 1.1, 1.15
+    assert alpha * beta**2 * gamma**2 == pytest.approx(1.920, abs=5e-4)
+    published = {
+        # phi, pixels, blocks, channels before the mean, multiplications
+        "b0": (0, 224, 16, 1280, 0.39),
+        "b1": (0.5, 240, 23, 1280, 0.70),
+        "b2": (1, 260, 23, 1408, 1.0),
+        "b3": (2, 300, 26, 1536, 1.8),
+        "b4": (3.5, 380, 32, 1792, 4.2),
+        "b5": (5, 456, 39, 2048, 9.9),
+        "b6": (6, 528, 45, 2304, 19),
+        "b7": (7, 600, 55, 2560, 37),
+    }
+    for size, (phi, pixels, blocks, channels, cost) in published.items():
+        model = built(f"efficientnet {size}")[0]
+        assert image_size(size) == pixels, size
+        kinds = [child.kind for child in model.children.values()]
+        assert kinds.count("residual") + kinds.count("serial") == blocks, size
+        convs = [child for child in model.children.values() if child.kind == "conv"]
+        assert convs[-1].config["features"] == channels, size
+        count, _, side = multiplications(model, 3, pixels)
+        assert count / 1e9 == pytest.approx(cost, rel=0.06), size
+        # The authors rounded, depth more than the others.
+        assert pixels == pytest.approx(224 * gamma**phi, rel=0.05), size
+        assert channels == pytest.approx(1280 * beta**phi, rel=0.06), size
+        assert blocks == pytest.approx(16 * alpha**phi, rel=0.35), size
+
+
 def test_a_size_that_is_none():
-    with pytest.raises(ValueError, match="size is 'b8'; expected one of b0, b1"):
-        efficientnet("b8")
+    for call in (efficientnet, image_size):
+        with pytest.raises(ValueError, match="size is 'b8'; expected one of b0, b1"):
+            call("b8")
 
 
 def draw(*shape):
