@@ -85,6 +85,26 @@ def test_an_lstm_learns_wrong_labels_by_heart_with_four_times_the_parameters():
     assert np.mean(surprise[nn.lstm]) > 1.5 * np.mean(surprise[nn.elman]) > 0.69
 
 
+@pytest.mark.row("E10")
+def test_a_regularized_cnn_learns_random_labels_and_noise_by_heart():
+    """192 digits or noise; without its activations the network would not learn the digits."""
+    layers = [nn.conv(16, stride=2), jax.nn.relu, nn.flatten(), nn.dense(128), jax.nn.relu]
+    model = nn.serial(*layers, nn.dropout(0.2), nn.dense(10))
+    rng = np.random.default_rng(0)
+    digits, others = data.digits().train.x[:192], data.digits().test
+    labels = rng.integers(0, 10, 192).astype(np.int32)
+    noise = rng.normal(0.5, 0.25, digits.shape).astype(np.float32)
+    optimizer = optax.adamw(5e-3, weight_decay=0.01)
+    for x in (digits, noise):
+        options = {"loss": "cross_entropy", "optimizer": optimizer, "batch_size": 64}
+        state, _ = train.fit(model, (x, labels), epochs=80, verbose=0, **options)
+        right = lambda x, y, state=state: np.mean(
+            np.asarray(train.predict(model, state, x)).argmax(1) == y
+        )
+        assert right(x, labels) > 0.99
+        assert abs(right(others.x, others.y) - 0.1) < 0.08
+
+
 @jax.jit
 def random_features(x, kernel, bias):
     return jax.nn.relu(nn.affine(x, kernel, bias))

@@ -284,6 +284,18 @@ def test_a_residual_block_is_relu_of_x_and_f_of_x():
     np.testing.assert_array_equal(apply(zeroed, state, x)[0], np.maximum(x, 0))
 
 
+@pytest.mark.row("G05")
+def test_a_plain_network_has_no_way_around_its_layers():
+    def kinds(module):
+        return [module.kind, *(kind for part in module.children.values() for kind in kinds(part))]
+
+    counts = [kinds(cifar_resnet(56, plain=plain)).count("residual") for plain in (False, True)]
+    assert counts == [27, 0]
+    block, x = resnet.plain_block(4, 1, False), draw(2, 5, 5, 4)
+    params, state = jax.tree.map(np.zeros_like, random_parameters(block, x))
+    assert not np.asarray(jax.jit(block.apply)(params, state, x)[0]).any()
+
+
 def test_channels_of_zeros_stand_on_both_sides():
     x = np.arange(2 * 4 * 4 * 2, dtype=np.float32).reshape(2, 4, 4, 2)
     found = np.asarray(resnet.padded(4, 2)(jnp.asarray(x)))
