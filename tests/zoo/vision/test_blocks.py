@@ -27,6 +27,29 @@ def test_an_inverted_residual_goes_around_its_layers_where_shapes_agree(features
     np.testing.assert_array_equal(y, x if features == 8 else np.zeros((1, 4, 4, 4)))
 
 
+@pytest.mark.row("G12")
+def test_an_inverted_residual_is_its_equations():
+    """Wide with silu, depthwise with silu, gated, and narrow without an activation."""
+    x = np.asarray(normal(0, 1, 4, 4, 8))
+    block = inverted_residual(8, 8, expansion=2, kernel_size=3, stride=1)
+    params, state = filled(block, x)
+    state = jax.tree.map(np.ones_like, state)  # means and variances
+    y = jax.jit(block.apply)(params, state, x)[0]
+    p = jax.tree.map(np.asarray, params["block"])
+    norm = lambda a, i: (a - 1) * p[f"batch_norm_{i}"]["scale"] + p[f"batch_norm_{i}"]["bias"]
+    affine = lambda a, layer: a @ layer["kernel"] + layer["bias"]
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))
+    silu = lambda a: a * sigmoid(a)
+    wide = silu(norm(x @ p["conv_0"]["kernel"][0, 0], 0))
+    padded, window = np.pad(wide, ((0, 0), (1, 1), (1, 1), (0, 0))), p["conv_1"]["kernel"][:, :, 0]
+    cells = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    deep = silu(norm(np.einsum("nhwcij,ijc->nhwc", cells, window), 1))
+    gate = p["squeeze_excite_0"]
+    opened = sigmoid(affine(silu(affine(deep.mean((1, 2)), gate["reduce"])), gate["expand"]))
+    expected = x + norm((deep * opened[:, None, None]) @ p["conv_2"]["kernel"][0, 0], 2)
+    np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.row("G04")
 def test_a_bottleneck_halves_the_map_in_its_middle_convolution():
     block, x = bottleneck(2, 2, True), jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
