@@ -70,6 +70,7 @@ def test_truncation_leaves_out_what_is_further_back(name, back):
     chex.assert_trees_all_close(found, truncated(params), atol=1e-5)
 
 
+@pytest.mark.row("D14")
 @each_cell
 def test_sensitivity_is_the_gradient_by_each_state(name):
     cell = CELLS[name]
@@ -181,8 +182,11 @@ def test_nine_sigmoid_layers_learn_little_near_the_input(activation, vanishes):
         part["kernel"] *= np.float32(np.sqrt(2 / part["kernel"].shape[0]))
         part["bias"] = np.zeros_like(part["bias"])
     loss = lambda p: jnp.mean(jaxdl.losses.cross_entropy(model.apply(p, state, x)[0], labels))
-    norms = bptt.gradient_norms(jax.jit(jax.grad(loss))(params))
+    gradient = jax.jit(jax.grad(loss))(params)
+    norms = bptt.gradient_norms(gradient)
     assert sorted(norms) == [f"dense_{i}" for i in range(10)]
+    entries = np.concatenate([np.ravel(leaf) for leaf in gradient["dense_9"].values()])
+    assert float(norms["dense_9"]) == pytest.approx(np.sqrt(np.sum(entries**2)), rel=1e-5)
     ratio = float(norms["dense_0"] / norms["dense_8"])
     assert (ratio < 1e-3) if vanishes else (0.05 < ratio < 20)
 

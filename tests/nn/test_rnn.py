@@ -50,6 +50,24 @@ def test_feedback_makes_the_output_move_though_the_input_stands_still(make):
 
 
 @pytest.mark.row("A22")
+def test_what_is_fed_back():
+    """Elman: the hidden units; lateral: those but each unit itself; Jordan: the output."""
+    for cell in (nn.elman(4), nn.lateral(4), nn.jordan(4, 2)):
+        params, _ = to_numpy(filled(cell, X))
+        u = params["recurrent_kernel"]
+        if cell.kind == "lateral":
+            u = u - np.diag(np.diag(u))
+        fed_back, expected = np.zeros((2, len(u)), np.float32), []
+        for t in range(X.shape[1]):
+            fed_back = np.tanh(X[:, t] @ params["kernel"] + fed_back @ u + params["bias"])
+            if cell.kind == "jordan":
+                fed_back = np.tanh(fed_back @ params["output_kernel"] + params["output_bias"])
+            expected.append(fed_back)
+        y = np.asarray(cell.apply(params, {}, X)[0])
+        np.testing.assert_allclose(y, np.stack(expected, 1), atol=1e-5, err_msg=cell.kind)
+
+
+@pytest.mark.row("A22")
 def test_a_lateral_unit_does_not_see_itself():
     params, _ = filled(nn.lateral(4), X)
     step = lambda h: nn.lateral_step(params, h, X[:, 0])[1][0]
