@@ -81,9 +81,11 @@ def test_a_network_without_input_is_an_iterated_map():
     cell = nn.elman(3, use_bias=False)
     params, _ = to_numpy(filled(cell, X))
     start = np.float32([[0.3, -0.2, 0.9]])
-    state = start
+    state = stepped = start
     for _ in range(7):
         state = np.tanh(state @ params["recurrent_kernel"])
+        stepped, _ = cell.step(params, stepped, np.zeros((1, 3), np.float32))
+    chex.assert_trees_all_close(stepped, state, atol=1e-6)
     final, _ = nn.recurrence(cell, params, np.zeros((1, 7, 3), np.float32), carry=start)
     chex.assert_trees_all_close(final, state, atol=1e-6)
 
