@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -30,22 +29,6 @@ def accuracy(metrics: dict[str, Any]) -> str:
 def claimed() -> str:
     """How many of the lectures' claims hold, hold in part and do not hold."""
     return _tried.outcomes(_tried.claims())[0]
-
-
-def verdict(experiment: str) -> Callable[[dict[str, Any]], str]:
-    """Returns the function from a claim's numbers to its outcome and the reason."""
-
-    def say(metrics: dict[str, Any]) -> str:
-        judgement = importlib.import_module(f"experiments.{experiment}").judge(metrics)
-        return f"{judgement.outcome}: {judgement.english}"
-
-    return say
-
-
-def memory(metrics: dict[str, Any]) -> str:
-    length, row = max(metrics["adding"].items(), key=lambda item: int(item[0]))
-    cells = ", ".join(f"{cell} {error:.4f}" for cell, error in row.items())
-    return f"squared error of adding over {length} steps: {cells}"
 
 
 def cliff(metrics: dict[str, Any]) -> str:
@@ -101,16 +84,13 @@ def translation(metrics: dict[str, Any]) -> str:
 
 
 SAY: dict[str, Callable[[dict[str, Any]], str]] = {
-    "adversarial": verdict("adversarial"),
     "char_lm": nats,
     "clever_hans": hans,
     "digits": accuracy,
     "explain_digits": judged,
     "explain_lstm": words,
     "explain_photo": judged,
-    "long_memory": memory,
     "mnist": accuracy,
-    "plain_56": verdict("plain_56"),
     "rough_surface": cliff,
     "sentiment": sentiment,
     "slot_filling": slots,
@@ -120,9 +100,17 @@ SAY: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def of(name: str) -> tuple[str, str]:
-    """An experiment's name, and what it recorded in words: nothing where it has not been run."""
-    result = loaded(name)
-    return name, "" if result is None else SAY[name](result["metrics"])
+    """Returns an experiment's name, and its result in words: "" where it has not been run.
+
+    Of a claim, the outcome and its reason.
+    """
+    result, claims = loaded(name), dict(_tried.modules())
+    if result is None:
+        return name, ""
+    if name in claims:
+        verdict = claims[name].judge(result["metrics"])
+        return name, f"{verdict.outcome}: {verdict.english}"
+    return name, SAY[name](result["metrics"])
 
 
 def benchmark_rows(name: str) -> list[dict[str, Any]]:
