@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from typing import Annotated, Any
 import tyro
 
 HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results"
+"""The committed results, each of a commit alone."""
 PACKAGES = ("jaxdl", "jax", "jaxlib", "numpy", "optax")
 
 
@@ -85,6 +88,9 @@ def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -
     """Writes `<results>/<name>/result.json`: all that is needed to read the numbers later.
 
     Where it lies is no part of it.
+
+    Raises:
+      ValueError: the folder is that of the committed results, and files differ from the commit.
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "results"}
     entry = {
@@ -96,10 +102,25 @@ def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     } | environment()
     folder = config.results / name
+    if folder.resolve().is_relative_to(RESULTS):
+        require_clean(entry)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "result.json"
     path.write_text(json.dumps(entry, indent=2, allow_nan=False) + "\n", "utf-8")
     return path
+
+
+def require_clean(entry: dict[str, Any]) -> None:
+    """Raises ValueError for a result that nobody can run again: not of a commit alone, or smoke."""
+    name, made_at = entry["experiment"], entry["commit"] or ""
+    if entry["config"]["smoke"]:
+        raise ValueError(f"{name}: this result is of a smoke run. Run it again without --smoke.")
+    if not re.fullmatch("[0-9a-f]{7,40}", made_at):
+        raise ValueError(
+            f"{name}: this result is of commit {made_at!r}, and its files differed from it or are "
+            "not known. A committed result must be of a commit alone. Commit first, then run it "
+            "again."
+        )
 
 
 def environment() -> dict[str, Any]:

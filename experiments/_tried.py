@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from experiments import _run, coverage
 from experiments._claim import Claim, Verdict
 
-RESULTS = _run.HERE / "results"
 REPOSITORY = "../jaxdl"
 STEPS = {
     "set": ("Step 1: define a set of functions", "第一步：定义函数集合"),
@@ -66,7 +65,7 @@ def claims() -> list[Tried]:
     order = list(coverage.rows())
     tried = []
     for name, module in modules():
-        path = RESULTS / f"{name}.json"
+        path = _run.RESULTS / f"{name}.json"
         result = json.loads(path.read_text("utf-8")) if path.is_file() else None
         tried.append(Tried(name, module.CLAIM, module, result))
     steps = list(STEPS)

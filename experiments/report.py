@@ -9,6 +9,7 @@ function is, and how to pick the best one. Every number and figure is made from 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from typing import Annotated
 
@@ -19,7 +20,6 @@ from experiments._claims_page import as_page
 from experiments._tried import (
     OVERVIEW,
     REPOSITORY,
-    RESULTS,
     STEPS,
     Tried,
     claims,
@@ -39,15 +39,16 @@ README = _run.HERE / "README.md"
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
     fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take over the claims' results from the results folder first."""
+    """Take over the claims' results from the results folder first; they must be of a commit."""
 
 
 def run(config: Config) -> None:
     if config.fresh:
         for name, _ in modules():
-            found = config.results / name / "result.json"
-            if found.is_file():
-                shutil.copy(found, RESULTS / f"{name}.json")
+            path = config.results / name / "result.json"
+            if path.is_file():
+                _run.require_clean(json.loads(path.read_text("utf-8")))
+                shutil.copy(path, _run.RESULTS / f"{name}.json")
     tried = claims()
     config.results.mkdir(parents=True, exist_ok=True)
     page = config.results / "report.html"

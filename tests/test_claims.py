@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments import _run, _tried
+from experiments import _run, _tried, deep_or_fat
 
 CLAIMS = dict(_tried.modules())
 RESULTS = _run.HERE / "results"
@@ -273,12 +273,14 @@ def test_deep_or_fat(result):
         np.array(m["errors"][name]) for name in ("fat", "deep", "deep, from random values")
     )
     same(m["measured"], m["errors"])
-    assert m["parameters"] == {"fat": 31, "deep": 31}
+    assert m["parameters"] == {"fat": 31, "deep": 31}  # 5 layers of 2 units; 10 units and a bias
     rates = {"1": 24.2, "2": 20.4, "3": 18.4, "4": 17.8, "5": 17.2, "7": 17.1}
     rates = {f"{layers} x 2048": rate for layers, rate in rates.items()}
     rates |= {"1 x 3772": 22.5, "1 x 4634": 22.6, "1 x 16384": 22.1}
     assert {shape: row["error"] for shape, row in m["speech"].items()} == rates
+    assert deep_or_fat.SEIDE == rates
     sizes = {shape: row["parameters"] for shape, row in m["speech"].items()}
+    assert sizes == {shape: deep_or_fat.speech_parameters(shape) for shape in rates}
     assert (sizes["5 x 2048"], sizes["1 x 3772"]) == (36_729_944, 36_725_952)
     assert (sizes["7 x 2048"], sizes["1 x 4634"]) == (45_122_648, 45_116_660)
     assert sizes["1 x 16384"] == 159_491_160

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxdl
-from experiments import _run, coverage, digits, mnist
+from experiments import _run, coverage, digits, mnist, report
 from jaxdl import losses, train, tree
 
 
@@ -78,6 +78,46 @@ def test_shared_data_beside_the_checkout_is_found_unless_told_otherwise(tmp_path
     monkeypatch.delenv("JAXDL_DATA")
     _run.find_data()
     assert os.environ["JAXDL_DATA"] == str(tmp_path / "shared" / "data")
+
+
+def commits(tree):
+    """Yields every commit in nested dicts and lists."""
+    if isinstance(tree, dict):
+        yield from [tree["commit"]] if "commit" in tree else []
+        tree = list(tree.values())
+    for part in tree if isinstance(tree, list) else ():
+        yield from commits(part)
+
+
+def test_committed_results_are_of_a_commit_alone():
+    folders = _run.RESULTS, _run.HERE.parent / "benchmarks" / "results"
+    made_at = {
+        path.name: [*commits(json.loads(path.read_text("utf-8")))]
+        for folder in folders
+        for path in folder.glob("*.json")
+    }
+    of_a_commit = re.compile("[0-9a-f]{7,40}").fullmatch
+    refused = {name: of for name, of in made_at.items() if not of or not all(map(of_a_commit, of))}
+    assert made_at
+    assert refused == {}
+
+
+@pytest.mark.parametrize("commit", ["4ec0762e3750-dirty", None])
+def test_results_of_changed_files_are_not_taken_over(commit, tmp_path, monkeypatch):
+    monkeypatch.setattr(_run, "RESULTS", tmp_path / "committed")
+    monkeypatch.setattr(_run, "commit", lambda: commit)
+    refusal = r"xor: this result is of commit .*\. Commit first, then run it again\."
+    with pytest.raises(ValueError, match=refusal):
+        _run.record("xor", _run.Config(results=_run.RESULTS), {}, 1.0)
+    _run.record("xor", _run.Config(results=tmp_path), {}, 1.0)
+    with pytest.raises(ValueError, match=refusal):
+        report.run(report.Config(results=tmp_path, fresh=True))
+    assert not _run.RESULTS.exists()
+    monkeypatch.setattr(_run, "commit", lambda: "4ec0762e3750")
+    _run.record("xor", _run.Config(results=tmp_path, smoke=True), {}, 1.0)
+    with pytest.raises(ValueError, match=r"xor: this result is of a smoke run"):
+        report.run(report.Config(results=tmp_path, fresh=True))
+    assert _run.record("xor", _run.Config(results=_run.RESULTS), {}, 1.0).is_file()
 
 
 def test_an_experiment_that_returns_nothing_records_nothing(tmp_path, monkeypatch):
