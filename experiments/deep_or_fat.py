@@ -233,8 +233,8 @@ def judge(result: dict) -> Verdict:
         f"both from random values, on the last digit of the sum of two handwritten digits, five "
         f"layers with {sizes[deep]:,} parameters have a test error of {mean[deep]}, one with "
         f"{sizes[fat]:,} has {mean[fat]}; on one digit the deep network {one}: "
-        f"{mean['one digit, deep']} against {mean['one digit, fat']}; on {2 ** (FOLDS - 1)} teeth with "
-        f"{sizes['tents, deep']} parameters the deep network has {near:.1e} near the known weights "
+        f"{mean['one digit, deep']} against {mean['one digit, fat']}; on "
+        f"{2 ** (FOLDS - 1)} teeth with {sizes['tents, deep']} parameters the deep network has {near:.1e} near the known weights "
         f"and from random ones {mean['tents, deep, from random values']}, the fat one "
         f"{mean['tents, fat']}",
         f"都从随机初值出发，识别两个手写数字之和的个位：五层（{sizes[deep]:,} 个参数）测试误差 "
