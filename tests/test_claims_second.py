@@ -170,7 +170,7 @@ def test_a_smaller_loss_with_less_accuracy_under_attack_in_closed_form():
     """A strong feature of +-1, and nine weak ones of +-0.2 (Tsipras et al. 2019, 1805.12152)."""
     signs = np.array([1, -1, 1, -1], np.float32)
     x = signs[:, None] * np.array([1.0] + [0.2] * 9, np.float32)
-    labels = (signs > 0).astype(np.int32)
+    labels = jnp.asarray(signs > 0, jnp.int32)
     strong, weak = np.eye(10, dtype=np.float32)[0], np.array([0.0] + [1.0] * 9, np.float32)
     results = []
     for weights in (strong, weak):
