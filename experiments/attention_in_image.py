@@ -83,8 +83,7 @@ def run(config: Config) -> dict:
             f, x.shape[1:], target=jnp.arange(10), key=key, bounds=(0.0, 1.0)
         )
         attributions = interpret.input_x_gradient(f, x, target=labels)
-        maps = interpret.grad_cam(f, x, at="relu_1", target=labels)
-        return best.image, attributions, maps
+        return best.image, attributions, interpret.saliency(f, x, target=labels)
 
     @jax.jit
     def probability(params, x):
@@ -93,7 +92,7 @@ def run(config: Config) -> dict:
     values: dict[str, list[float]] = {name: [] for name in CLAIM.words}
     shown = []
     for seed, params in enumerate(_seeds.split(states.params, seeds)):
-        best, attributions, maps = pictures(params, jax.random.key(seed))
+        best, attributions, slopes = pictures(params, jax.random.key(seed))
         ideal = np.asarray(best)[labels]
         whole = probability(params, x)
         noise = np.random.default_rng(seed).random(x.shape)
@@ -112,8 +111,7 @@ def run(config: Config) -> dict:
         if seed == 0:
             some = np.flatnonzero(labels == config.digit)[:SHOWN]
             some = some if len(some) == SHOWN else np.arange(SHOWN)
-            parts = (x[some, ..., 0], ideal[some, ..., 0], attributions[some, ..., 0], maps[some])
-            shown = [np.asarray(part) for part in parts]
+            shown = [np.asarray(part)[some, ..., 0] for part in (x, ideal, attributions, slopes)]
     measured = {name: _seeds.spread(each) for name, each in values.items()}
     for name, spread in measured.items():
         print(f"{name:32s} {_seeds.said(spread)}")
@@ -122,7 +120,7 @@ def run(config: Config) -> dict:
         "values": numbers(values),
         "accuracy": numbers(history["eval_accuracy"][:, -1]),
         "shown": numbers(
-            dict(zip(("image", "ideal", "attribution", "map"), shown, strict=True)), 3
+            dict(zip(("image", "ideal", "attribution", "saliency"), shown, strict=True)), 3
         ),
     }
     _figure.save(draw(result), config, "attention_in_image", "attention_in_image")
@@ -194,7 +192,7 @@ def draw(result: dict) -> Any:
         "image": ("test image", "gray_r"),
         "ideal": ("activation\nmaximization", "gray_r"),
         "attribution": ("input x gradient", "RdBu_r"),
-        "map": ("Grad-CAM", "viridis"),
+        "saliency": ("saliency", "gray_r"),
     }
     figure, axes = plt.subplots(
         SHOWN, len(rows), figsize=(7, 5), layout="constrained", squeeze=False

@@ -127,7 +127,7 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
 def example(
     networks: _seeds.Trained, begin: Any, shapes: list, seeds: int, line: Any
 ) -> dict[str, np.ndarray]:
-    """Returns a logit of the narrowest and the widest trained network along a line."""
+    """Returns the slope of a logit of some trained networks along a line, which jumps at pieces."""
     steps = np.linspace(0, 1, 201)
     x = jnp.asarray(line[0] + steps[:, None] * (line[1] - line[0]), jnp.float32)
     names = {f"{layers} x {width}": i for i, (width, layers) in enumerate(shapes)}
@@ -138,8 +138,9 @@ def example(
             jax.tree.map(lambda a, i=i: a[i], tree)
             for tree in (networks.params, networks.model_state)
         )
-        curves[name] = np.asarray(networks.model.apply(params, state, x)[0])[:, 0]
-    return {"steps": steps} | curves
+        logit = np.asarray(networks.model.apply(params, state, x)[0], np.float64)[:, 0]
+        curves[name] = np.diff(logit) / np.diff(steps)
+    return {"steps": steps[:-1]} | curves
 
 
 def judge(result: dict) -> Verdict:
@@ -189,7 +190,7 @@ def draw(result: dict) -> Any:
     curves = dict(result["example"])
     steps = curves.pop("steps")
     for name, values in curves.items():
-        right.plot(steps, values, label=name)
-    right.set(xlabel="from one image to the other", title="logit of the digit 0, trained")
+        right.step(steps, values, where="post", label=name)
+    right.set(xlabel="from one image to the other", title="slope of the logit of 0, trained")
     right.legend(frameon=False)
     return figure

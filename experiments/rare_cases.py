@@ -141,7 +141,7 @@ def run(config: Config) -> dict:
 
 def pictures(x: Any) -> np.ndarray:
     """Returns a test image at each angle, side by side, (8, 8 * angles)."""
-    images = [augment.rotate_by(jnp.asarray(x[7:8]), float(angle))[0, ..., 0] for angle in ANGLES]
+    images = [augment.rotate_by(jnp.asarray(x[2:3]), float(angle))[0, ..., 0] for angle in ANGLES]
     return np.concatenate(images, 1)
 
 
@@ -198,7 +198,7 @@ def draw(result: dict) -> Any:
     )
     right.plot(result["angles"], sure.mean(0), "s--", label="probability of a wrong answer")
     right.set(ylim=(0, 1.05), xlabel="degrees by which test images are turned")
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="center right", fontsize=8)
     below.imshow(result["pictures"], cmap="gray_r", vmin=0, vmax=1)
     width = len(result["pictures"])
     places = [width * (i + 0.5) - 0.5 for i in range(len(result["angles"]))]
