@@ -60,13 +60,13 @@ def test_values_and_gradients_are_those_of_keras(name):
     others = weights[len(weights[:trained]) :]
     differentiate = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
     (of_weights, of_x), (y, plain, new) = differentiate(weights[:trained], x, others)
-    found = {name: y, f"{name}/x": of_x}
-    found |= {f"{name}/{i}": gradient for i, gradient in enumerate(of_weights)}
+    ours = {name: y, f"{name}/x": of_x}
+    ours |= {f"{name}/{i}": gradient for i, gradient in enumerate(of_weights)}
     if name == "batch_norm_train":
-        found |= {f"{name}/state/2": new["mean"], f"{name}/state/3": new["var"]}
+        ours |= {f"{name}/state/2": new["mean"], f"{name}/state/3": new["var"]}
     expected = {k: v for k, v in GOLDEN.items() if k.partition("/")[0] == name}
     chex.assert_trees_all_close(plain, expected[name], atol=2e-5, rtol=1e-4)
-    chex.assert_trees_all_close(found, expected, atol=2e-5, rtol=1e-4)
+    chex.assert_trees_all_close(ours, expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.row("V07")
