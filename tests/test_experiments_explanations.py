@@ -44,7 +44,7 @@ def test_discs_of_five_colours_and_two_sizes():
 
 @pytest.mark.row("Q11")
 def test_explanations_reveal_a_mark_that_accuracy_hides():
-    """A small network, trained on marked and on clean digits; the explanations tell which one."""
+    """Trains a network on marked and on clean digits; only explanations show the difference."""
     digits, model = data.digits(), serial(nn.flatten(), nn.dense(32), jax.nn.relu, nn.dense(10))
     config = clever_hans.Config(steps=300)
     x, y = digits.train.x, digits.train.y
@@ -54,11 +54,11 @@ def test_explanations_reveal_a_mark_that_accuracy_hides():
     measures, falls = {}, {}
     for name, images in (("marked", np.where(own, clever_hans.marked(x), x)), ("clean", x)):
         with jax.numpy_dtype_promotion("standard"):  # optax's adam mixes its counter with floats
-            found = clever_hans.descend(apply, params, (images, y), config, 0, 0.0)
-        f = jax.jit(apply(found))
+            trained = clever_hans.descend(apply, params, (images, y), config, 0, 0.0)
+        f = jax.jit(apply(trained))
         measures[name] = clever_hans.measure(f, digits.test, config.digit)
         shown = clever_hans.marked(digits.test.x[digits.test.y == config.digit])
-        of_dense = lambda i, p=found: jax.device_get(p[f"dense_{i}"])
+        of_dense = lambda i, p=trained: jax.device_get(p[f"dense_{i}"])
         hidden = shown.reshape(-1, 64) @ of_dense(0)["kernel"] + of_dense(0)["bias"] > 0
         slope = np.abs((hidden * of_dense(1)["kernel"][:, config.digit]) @ of_dense(0)["kernel"].T)
         share = slope[:, clever_hans.MARK.ravel()].sum(1) / slope.sum(1)

@@ -190,9 +190,9 @@ def test_input_times_gradient_adds_up_where_the_function_is_homogeneous():
 
 @pytest.mark.row("Q10")
 def test_the_weights_of_a_linear_model_are_its_explanation():
-    """Fitted by gradient descent, explained by seven methods; oracle: least squares by NumPy.
+    """Compares six methods on a model fitted by gradient descent with least squares by NumPy.
 
-    The price: of XOR, where both features matter, the best linear model has weights of 0.
+    Linear models can represent less: both features decide XOR, but their best weights are 0.
     """
     x = array(0, 40, 5)
     x -= x.mean(0)

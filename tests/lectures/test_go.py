@@ -59,12 +59,11 @@ def scores(params, x):
 
 
 def by_hand():
-    """Returns weights that score 1 for each stone a move captures.
+    """Returns weights whose score of a move is the number of lone white stones that it captures.
 
-    A unit for each neighbour: white there (1), and black or the edge at its other neighbours: each
-    that is on the board and not black costs 1.
+    One unit for each neighbour of the move: 1 if it is white, less 1 for each of its own other
+    neighbours that is on the board and not black.
     """
-    params, _ = filled(NETWORK, np.zeros((1, SIZE, SIZE, 3), np.float32))
     kernel = np.zeros((5, 5, 3, 8), np.float32)
     for unit, step in enumerate(NEIGHBOURS):
         kernel[(*(step + 2), 1, unit)] = 1
@@ -79,10 +78,10 @@ def by_hand():
 @pytest.mark.row("U03")
 def test_a_convolutional_network_by_hand_finds_every_capture():
     boards, marked = positions(0, 128)
-    found = np.asarray(scores(by_hand(), planes(boards))).reshape(boards.shape)
-    np.testing.assert_array_equal(found >= 1, marked)
-    np.testing.assert_array_equal(np.isneginf(found), boards != 0)
-    chances = np.asarray(jax.nn.softmax(found.reshape(128, -1)))
+    logits = np.asarray(scores(by_hand(), planes(boards))).reshape(boards.shape)
+    np.testing.assert_array_equal(logits >= 1, marked)
+    np.testing.assert_array_equal(np.isneginf(logits), boards != 0)
+    chances = np.asarray(jax.nn.softmax(logits.reshape(128, -1)))
     np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-5)
     assert not chances[boards.reshape(128, -1) != 0].any()
 
