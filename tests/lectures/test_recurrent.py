@@ -155,7 +155,7 @@ def test_a_thousand_steps_of_one_weight(w, y, slope):
         assert float(found[1]) == pytest.approx(slope, rel=1e-6, abs=1e-300)
 
 
-@pytest.mark.row("D16", "T15")
+@pytest.mark.row("D16")
 def test_clipping_bounds_each_step_from_the_edge_of_the_cliff():
     """Plain descent is thrown over the wall at once from some starts, and not from most."""
     config = rough_surface.Config(updates=20)
