@@ -1,6 +1,7 @@
 """Blocks of networks for images: their ways around, strides, poolings and dropout."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import scipy.ndimage
 
 import jaxdl
+from jaxdl import nn
 from jaxdl.zoo.vision.alexnet import alexnet
 from jaxdl.zoo.vision.efficientnet import efficientnet, inverted_residual
 from jaxdl.zoo.vision.googlenet import googlenet, inception
@@ -57,6 +59,32 @@ def test_a_bottleneck_halves_the_map_in_its_middle_convolution():
     _, seen = jax.eval_shape(functools.partial(jaxdl.capture, block), params, state, x)
     sizes = [seen[f"sum/block/conv_{i}"].shape[1:] for i in range(3)]
     assert sizes == [(8, 8, 2), (4, 4, 2), (4, 4, 8)]
+
+
+@pytest.mark.row("G06")
+def test_three_residual_blocks_are_eight_paths():
+    """Of linear blocks, output and gradient are the sums over all sets of blocks gone through."""
+    model = nn.serial(*(nn.residual(nn.dense(3, use_bias=False)) for _ in range(3)))
+    x = np.asarray(normal(0, 2, 3))
+    params, _ = filled(model, x)
+
+    @jax.jit
+    def output_and_slope(params, x):
+        y, pull = jax.vjp(lambda x: model.apply(params, {}, x)[0], x)
+        return y, pull(jax.numpy.cos(y))[0]
+
+    for deleted in (None, "residual_1"):
+        kept = {n: jax.tree.map(lambda w, n=n: w * (n != deleted), p) for n, p in params.items()}
+        y, slope = output_and_slope(kept, x)
+        kernels = [np.asarray(kept[f"residual_{i}"]["block"]["kernel"]) for i in range(3)]
+        paths = [
+            np.linalg.multi_dot([np.eye(3), *chosen, np.eye(3)])
+            for n in range(4)
+            for chosen in itertools.combinations(kernels, n)
+        ]
+        assert len(paths) == 8 and sum(map(np.any, paths)) == (4 if deleted else 8)
+        np.testing.assert_allclose(y, x @ sum(paths), rtol=1e-4)
+        np.testing.assert_allclose(slope, np.cos(y) @ sum(paths).T, rtol=1e-4)
 
 
 @pytest.mark.row("G03")
