@@ -143,7 +143,7 @@ def remove_pixels(images: np.ndarray, pictures: np.ndarray, count: int) -> np.nd
 def correlate(a: Any, b: Any) -> float:
     """Returns the mean Spearman correlation of pictures, (N, H, W, 1) each."""
     pairs = zip(np.reshape(a, (len(a), -1)), np.reshape(b, (len(b), -1)), strict=True)
-    return float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs]))
+    return float(np.mean([stats.spearmanr(*pair)[0] for pair in pairs]))
 
 
 def pair_images(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
