@@ -142,8 +142,8 @@ def remove_pixels(images: np.ndarray, pictures: np.ndarray, count: int) -> np.nd
 
 def correlate(a: Any, b: Any) -> float:
     """Returns the mean Spearman correlation of pictures, (N, H, W, 1) each."""
-    pairs = zip(np.reshape(a, (len(a), -1)), np.reshape(b, (len(b), -1)), strict=True)
-    return float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs]))
+    ranks = [stats.rankdata(np.asarray(part).reshape(len(part), -1), axis=1) for part in (a, b)]
+    return float(np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(*ranks, strict=True)]))
 
 
 def pair_images(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
