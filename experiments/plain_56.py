@@ -51,7 +51,7 @@ KINDS = {name: (int(name[-2:]), name.startswith("plain")) for name in CLAIM.deck
 class Config(_run.Config):
     seeds: int = 3
     """Networks of each kind."""
-    epochs: int = 80
+    epochs: int = 60
     """Epochs of the short schedule."""
     only: Literal["", "plain, 20", "plain, 56", "residual, 20", "residual, 56"] = ""
     """Train and keep the networks of this kind, and compare nothing."""

@@ -74,7 +74,10 @@ def test_three_residual_blocks_are_eight_paths():
         return y, pull(jax.numpy.cos(y))[0]
 
     for deleted in (None, "residual_1"):
-        kept = {n: jax.tree.map(lambda w, n=n: w * (n != deleted), p) for n, p in params.items()}
+        kept = {
+            name: jax.tree.map(lambda w, on=name != deleted: w * on, part)
+            for name, part in params.items()
+        }
         y, slope = output_and_slope(kept, x)
         kernels = [np.asarray(kept[f"residual_{i}"]["block"]["kernel"]) for i in range(3)]
         paths = [
