@@ -269,11 +269,12 @@ def test_universal_approximation(result):
 @pytest.mark.row("A14", "T06", "T07")
 def test_deep_or_fat(result):
     m = result["metrics"]
-    fat, near, random = (
-        np.array(m["errors"][name]) for name in ("fat", "deep", "deep, from random values")
-    )
-    same(m["measured"], m["errors"])
-    assert m["parameters"] == {"fat": 31, "deep": 31}  # 5 layers of 2 units; 10 units and a bias
+    best = {name: min(rows, key=np.mean) for name, rows in m["digits"].items()}
+    same(m["measured"], best)
+    same(m["measured"], {f"tents, {name}": values for name, values in m["errors"].items()})
+    assert m["parameters"].items() >= {"tents, fat": 31, "tents, deep": 31}.items()
+    sizes = [m["parameters"][f"sum of two digits, {kind}"] for kind in ("fat", "deep")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=1e-3)
     rates = {"1": 24.2, "2": 20.4, "3": 18.4, "4": 17.8, "5": 17.2, "7": 17.1}
     rates = {f"{layers} x 2048": rate for layers, rate in rates.items()}
     rates |= {"1 x 3772": 22.5, "1 x 4634": 22.6, "1 x 16384": 22.1}
@@ -284,8 +285,10 @@ def test_deep_or_fat(result):
     assert (sizes["5 x 2048"], sizes["1 x 3772"]) == (36_729_944, 36_725_952)
     assert (sizes["7 x 2048"], sizes["1 x 4634"]) == (45_122_648, 45_116_660)
     assert sizes["1 x 16384"] == 159_491_160
-    shown = near.max() < 0.2 * fat.min()
-    confirm(result, "holds in part", shown, random.max() < 0.2 * fat.min(), seeds=[10])
+    fat, deep = (np.array(best[f"sum of two digits, {kind}"]) for kind in ("fat", "deep"))
+    random = fat.mean() - deep.mean() > math.sqrt(2 * (fat.var(ddof=1) + deep.var(ddof=1)))
+    known = max(m["errors"]["deep"]) < 0.2 * min(m["errors"]["fat"])
+    confirm(result, "holds", known or random, known and random, seeds=[5, 10])
 
 
 @pytest.mark.row("G05", "T11")
@@ -431,7 +434,7 @@ TESTS = {
 EXCHANGED = {
     "adversarial": ("clean", "forty steps"),
     "backprop_by_hand": ("gradient of w5", "gradient of w8"),
-    "deep_or_fat": ("fat", "deep"),
+    "deep_or_fat": ("sum of two digits, fat", "sum of two digits, deep"),
     "depth_relu": ("9 layers, sigmoid", "9 layers, ReLU"),
     "depth_sigmoid": ("9 layers, sigmoid", "3 layers, sigmoid"),
     "double_descent": ("before the peak", "at the peak"),
