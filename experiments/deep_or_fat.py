@@ -227,21 +227,21 @@ def judge(result: dict) -> Verdict:
     fat, deep = "sum of two digits, fat", "sum of two digits, deep"
     one = "does better, too" if ahead("one digit") else "is not better by twice the deviation"
     one_chinese = "也更好" if ahead("one digit") else "领先不到两倍标准差"
-    near = found["tents, deep"]["mean"]
+    near, lost = found["tents, deep"]["mean"], mean["tents, deep, from random values"]
     return Verdict(
         "holds" if known and random else outcome,
         f"both from random values, on the last digit of the sum of two handwritten digits, five "
         f"layers with {sizes[deep]:,} parameters have a test error of {mean[deep]}, one with "
         f"{sizes[fat]:,} has {mean[fat]}; on one digit the deep network {one}: "
         f"{mean['one digit, deep']} against {mean['one digit, fat']}; on "
-        f"{2 ** (FOLDS - 1)} teeth with {sizes['tents, deep']} parameters the deep network has {near:.1e} near the known weights "
-        f"and from random ones {mean['tents, deep, from random values']}, the fat one "
+        f"{2 ** (FOLDS - 1)} teeth with {sizes['tents, deep']} parameters the deep network has "
+        f"{near:.1e} near the known weights and from random ones {lost}, the fat one "
         f"{mean['tents, fat']}",
         f"都从随机初值出发，识别两个手写数字之和的个位：五层（{sizes[deep]:,} 个参数）测试误差 "
         f"{mean[deep]}，一层（{sizes[fat]:,} 个参数）{mean[fat]}；识别单个数字时多层{one_chinese}："
         f"{mean['one digit, deep']} 与 {mean['one digit, fat']}；{2 ** (FOLDS - 1)} 个锯齿、"
         f"{sizes['tents, deep']} 个参数：多层网络在已知解附近误差为 {near:.1e}，从随机初值出发为 "
-        f"{mean['tents, deep, from random values']}，单层为 {mean['tents, fat']}",
+        f"{lost}，单层为 {mean['tents, fat']}",
     )
 
 

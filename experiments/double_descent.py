@@ -112,20 +112,20 @@ def judge(result: dict) -> Verdict:
         "holds" if rises and near else "holds in part" if rises else "does not hold",
         f"the test error is {error[first]:.3f} with {shares[first]:g} features an image, "
         f"{error[peak]:.3f} at its peak with {shares[peak]:g} and {error[last]:.3f} with "
-        f"{shares[last]:g}; the features reach the rank of the number of images at {full:g} an "
-        f"image, because some of them are 0 on every image; the weights are {growth:.0f} times as "
-        "large at the peak as at the end",
+        f"{shares[last]:g}; the features come within 1 % of full rank at {full:g} an "
+        "image and not before, because some of them are 0 on every image; the weights are "
+        f"{growth:.0f} times as large at the peak as at the end",
         f"测试误差先为 {error[first]:.3f}（每张图像 {shares[first]:g} 个特征），"
         f"在 {shares[peak]:g} 处达到峰值 {error[peak]:.3f}，{shares[last]:g} 处降到 "
         f"{error[last]:.3f}；"
-        f"有些特征在所有图像上都为 0，所以特征矩阵到 {full:g} 处才满秩；峰值处权重是最后的 "
+        f"有些特征在所有图像上都为 0，所以特征矩阵到 {full:g} 处才接近满秩；峰值处权重是最后的 "
         f"{growth:.0f} 倍",
     )
 
 
 def full_rank(result: dict) -> float:
-    """Returns the fewest features an image of which the rank is the number of images."""
-    return result["shares"][int(np.argmax(np.array(result["rank"]) > 0.999))]
+    """Returns the fewest features an image with a rank of 99 % of the number of images."""
+    return result["shares"][int(np.argmax(np.array(result["rank"]) > 0.99))]
 
 
 def draw(result: dict) -> Any:
