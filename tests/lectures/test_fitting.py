@@ -120,11 +120,12 @@ def test_the_test_error_peaks_where_features_are_as_many_as_examples_and_falls_a
         x, direction = rng.normal(size=(n + 500, 6)), rng.normal(size=6)
         y = np.sin(0.6 * x @ direction)
         noisy = y[:n] + 0.2 * rng.normal(size=n)
-        weights = np.float32(rng.normal(size=(7, 300)))
-        features = np.float64(random_features(np.float32(x), weights[:6], weights[6]))
+        weights = rng.normal(size=(7, 300))
+        with jax.enable_x64(True):
+            features = np.asarray(random_features(x, weights[:6], weights[6]))
         for j, width in enumerate(widths):
             seen, unseen = features[:n, :width], features[n:, :width]
-            solution = np.linalg.pinv(seen) @ noisy
+            solution = np.linalg.pinv(seen, rcond=1e-10) @ noisy
             error[seed, j] = np.mean((unseen @ solution - y[n:]) ** 2)
             training[seed, j] = np.mean((seen @ solution - noisy) ** 2)
             size[seed, j] = np.linalg.norm(solution)

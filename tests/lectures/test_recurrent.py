@@ -24,9 +24,11 @@ def test_all_weights_are_one_and_the_order_counts(activation, x, expected):
     cell = nn.elman(2, activation=activation, use_bias=False)
     one = np.ones((2, 2), np.float32)
     params = {"kernel": one, "recurrent_kernel": one}
-    hidden, _ = jax.jit(cell.apply)(params, {}, np.array([x], np.float32))
-    y = np.asarray(hidden) @ one
-    np.testing.assert_array_equal(y[0], np.repeat(np.array(expected)[:, None], 2, 1))
+    x = np.array([x], np.float32)
+    for form in ("plain", "fused"):
+        _, hidden = nn.recurrence(cell, params, x, form=form)
+        y = np.asarray(hidden) @ one
+        np.testing.assert_array_equal(y[0], np.repeat(np.array(expected)[:, None], 2, 1), form)
 
 
 MEMORY_CELL = nn.lstm(1, activation=lambda a: a)

@@ -74,20 +74,19 @@ def test_three_residual_blocks_are_eight_paths():
         return y, pull(jax.numpy.cos(y))[0]
 
     for deleted in (None, "residual_1"):
-        kept = {
-            name: jax.tree.map(lambda w, on=name != deleted: w * on, part)
-            for name, part in params.items()
-        }
+        kept = jax.tree.map(np.asarray, params)
+        if deleted:
+            kept |= {deleted: jax.tree.map(np.zeros_like, kept[deleted])}
         y, slope = output_and_slope(kept, x)
-        kernels = [np.asarray(kept[f"residual_{i}"]["block"]["kernel"]) for i in range(3)]
+        kernels = [kept[f"residual_{i}"]["block"]["kernel"] for i in range(3)]
         paths = [
             np.linalg.multi_dot([np.eye(3), *chosen, np.eye(3)])
             for n in range(4)
             for chosen in itertools.combinations(kernels, n)
         ]
-        assert len(paths) == 8 and sum(map(np.any, paths)) == (4 if deleted else 8)
-        np.testing.assert_allclose(y, x @ sum(paths), rtol=1e-4)
-        np.testing.assert_allclose(slope, np.cos(y) @ sum(paths).T, rtol=1e-4)
+        assert sum(map(np.any, paths)) == (4 if deleted else 8)
+        np.testing.assert_allclose(y, x @ sum(paths), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(slope, np.cos(y) @ sum(paths).T, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.row("G03")
