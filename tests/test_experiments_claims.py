@@ -132,6 +132,23 @@ def test_a_gradient_is_the_sum_over_all_paths():
     assert resnet_paths.all_paths(x, jax.numpy.array([1, 2])) < 1e-5
 
 
+@pytest.mark.row("G05", "T11")
+def test_blocks_of_zeros_stop_a_plain_network_and_not_a_residual_one():
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+
+    def fill(path, leaf):
+        value = 0 if "block" in jax.tree_util.keystr(path) else 1
+        return np.full(leaf.shape, value, np.float32)
+
+    for plain in (True, False):
+        model = cifar_resnet(8, plain=plain)
+        shapes, state = jax.eval_shape(model.init, jax.random.key(0), x)
+        params = jax.tree_util.tree_map_with_path(fill, shapes)
+        state = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), state)
+        one, other = np.asarray(jax.jit(model.apply)(params, state, x)[0])
+        assert np.all(one == other) if plain else np.all(one != other), plain
+
+
 @pytest.mark.slow
 @pytest.mark.row("G06")
 def test_a_block_left_out_is_the_network_without_it():
