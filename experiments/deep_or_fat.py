@@ -282,7 +282,7 @@ def draw(result: dict) -> Any:
     ):
         for i, errors in enumerate(points.values()):
             axis.scatter(np.full(len(errors), i), errors, alpha=0.6)
-        names = [name.replace(", ", ",\n") for name in points]
+        names = [name.replace(" of two", " of\ntwo").replace(", ", ",\n") for name in points]
         axis.set(xticks=range(len(names)), title=title, xlim=(-0.5, len(names) - 0.5))
         axis.set_xticklabels(names, fontsize=8)
     axes[0].set(ylim=(0, None))
