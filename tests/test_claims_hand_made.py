@@ -1,11 +1,10 @@
 """The claim that learned features classify better than those made by hand."""
 
-import json
 
 import numpy as np
 import pytest
 
-from experiments import _tried, hand_made
+from experiments import hand_made
 
 KINDS = ("pixels", "bag of words", "HOG", "end to end")
 
