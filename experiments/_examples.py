@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from experiments._line import Line
-from jaxdl import losses, nn, optim
+from jaxdl import losses, nn, optim, tree
+from jaxdl.core import Module
 
 IMAGE = [
     [1, 0, 0, 0, 0, 1],
@@ -38,6 +39,10 @@ def convolve(image: Any, kernel: Any, **options: Any) -> jax.Array:
 
 def pool(kind: Callable, image: Any) -> jax.Array:
     return kind(jnp.array(image, float)[None, ..., None], 2)[0, ..., 0]
+
+
+def parameters(layer: Module, x: Any) -> int:
+    return tree.count(jax.eval_shape(layer.init, jax.random.key(0), x)[0])
 
 
 def one_layer() -> list[Line]:
@@ -122,12 +127,13 @@ def five_by_five() -> list[Line]:
 
 
 def linear_rnn() -> list[Line]:
+    one = jnp.ones((2, 2))
+
     def run(inputs, activation):
-        h, outputs = jnp.zeros(2), []
-        for x in inputs:
-            h = activation(jnp.ones((2, 2)) @ jnp.array(x, float) + jnp.ones((2, 2)) @ h)
-            outputs.append(jnp.ones((2, 2)) @ h)
-        return jnp.stack(outputs)[:, 0]
+        cell = nn.elman(2, activation=activation, use_bias=False)
+        x = jnp.array([inputs], float)
+        hidden, _ = cell.apply({"kernel": one, "recurrent_kernel": one}, {}, x)
+        return nn.affine(hidden, one)[0, :, 0]
 
     inputs = [(1, 1), (1, 1), (2, 2)]
     tried = [(2, 2), (-1, -1), (1, 1)]
@@ -189,11 +195,12 @@ def sizes() -> list[Line]:
         run = lambda x, w: nn.convolution(x, w, stride=stride, padding="VALID")  # noqa: E731
         return jax.eval_shape(run, shape, kernel).shape[1]
 
+    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return [
         Line("7x7 by 3x3", 5, size(7, 3)),
         Line("7x7 by 3x3, stride 2", None, size(7, 3, 2)),
         Line("32x32x3 by 5x5x3", 28, size(32, 5)),
-        Line("numbers in six such kernels", None, 6 * 5 * 5 * 3),
+        Line("numbers in six such kernels", None, parameters(nn.conv(6, 5, use_bias=False), x)),
     ]
 
 
@@ -224,11 +231,14 @@ def gaussians() -> list[Line]:
 
 
 def word_vectors() -> list[Line]:
-    table = jax.eval_shape(
-        nn.embedding(10_000, 200).init, jax.random.key(0), jnp.zeros((1,), jnp.int32)
-    )
-    size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(table))
-    return [Line("10,000 words of 200 numbers", 2_000_000, size), Line("twice", None, 2 * size)]
+    word, vector = (jax.ShapeDtypeStruct((1, *s), t) for s, t in (((), int), ((200,), float)))
+    there = parameters(nn.embedding(10_000, 200), word)
+    back = parameters(nn.dense(10_000, use_bias=False), vector)
+    return [
+        Line("10,000 words of 200 numbers", 2_000_000, there),
+        Line("from 200 numbers to 10,000 words", 2_000_000, back),
+        Line("both", None, there + back),
+    ]
 
 
 def thousand_steps() -> list[Line]:
@@ -245,18 +255,21 @@ def thousand_steps() -> list[Line]:
 
 
 def regularizers() -> list[Line]:
-    decayed = 0.99 * (1.0 - 0.1 * 0.5)
-    optimizer = optim.adagrad(0.1)
-    w: Any = jnp.array(1.0)
-    state, path = optimizer.init(w), []
-    for g in (0.1, 0.2, 0.3):
-        updates, state = optimizer.update(jnp.array(g), state, w)
-        w = optax.apply_updates(w, updates)
-        path.append(float(w))
+    def path(optimizer, slopes):
+        w: Any = jnp.array(1.0)
+        state, weights = optimizer.init(w), []
+        for g in slopes:
+            updates, state = optimizer.update(jnp.array(g), state, w)
+            w = optax.apply_updates(w, updates)
+            weights.append(float(w))
+        return weights
+
+    decay = optax.chain(optim.sgd(0.1), optim.decay_after_step(0.01))
+    halved, _ = nn.dropout(0.5, scale_at="test").apply({}, {}, jnp.array(1.0))
     return [
-        Line("decay after the step: 0.99 (w - 0.1 x 0.5)", None, decayed),
-        Line("dropout of one half: a weight of 1 at test time", 0.5, 1.0 * 0.5),
-        Line("Adagrad, slopes 0.1, 0.2, 0.3", None, path),
+        Line("decay after the step: 0.99 (w - 0.1 x 0.5)", None, path(decay, [0.5])[0]),
+        Line("dropout of one half: a weight of 1 at test time", 0.5, halved),
+        Line("Adagrad, slopes 0.1, 0.2, 0.3", None, path(optim.adagrad(0.1), [0.1, 0.2, 0.3])),
     ]
 
 

@@ -174,6 +174,11 @@ def together(each: Sequence[Trained]) -> Trained:
     )
 
 
+def split(params: Any, runs: int) -> list[Any]:
+    """Returns the parameters of each run, of a tree with a leading axis over the runs."""
+    return [jax.tree.map(lambda a, i=i: a[i], params) for i in range(runs)]
+
+
 def times(networks: Mapping[str, Trained]) -> dict[str, dict[str, float]]:
     """For a result: what each kind took, and for several of one how many times as fast it was."""
     return {

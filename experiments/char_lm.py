@@ -2,7 +2,7 @@
 
 The text is cut into as many streams as a batch has rows. Backpropagation through time is truncated
 to `steps` characters, and the recurrent state is carried on from one window to the next. The first
-90 % of the text trains and the rest validates. Lecture rows K12, D12, J19. Without the real file, a
+90 % of the text trains and the rest validates. Lecture rows K12, D12. Without the real file, a
 small grammar of travel requests takes its place.
 """
 

@@ -1,11 +1,12 @@
 """Which rows of the lectures have tests: read from the tests' marks alone.
 
-The lectures come to 302 rows, each a model, a formula, a worked number or an experiment
-(`experiments/rows.csv`). A test that exercises one says so: `@pytest.mark.row("S04")`. The last
-line printed is `covered N/302`. Without `--run` the marks are read from the source; with it the
-marked tests are run, and a row counts only if all its tests that were not skipped pass, and one at
-least did. A row that is only a remark counts when a section of the documentation carries its id.
-`--html` writes all rows with their functions, tests and experiments to a page.
+The lectures come to 315 rows, each a model, a formula, a worked number or an experiment
+(`experiments/rows.csv`). A test that exercises one says so: `@pytest.mark.row("S04")`. Without
+`--run` the marks are read from the source; with it the marked tests are run, and a row counts only
+if all its tests that were not skipped pass, and one at least did. A row that is only a remark
+counts when a section of docs/remarks.md carries its id; with a test it counts as code. The last
+line printed is `covered N/315: C by code, R by remark`. `--html` writes all rows with their
+functions, tests and experiments to a page.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from experiments import _report, _run
 
 TESTS = _run.HERE.parent / "tests"
 REMARKS = frozenset(
-    "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U03 U04 U05 U06 U07 U08 V07 V09".split()
+    "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U04 U05 U06 U07 U08 V09 X10 X11 X12 X13".split()
 )
-"""The rows of which there is nothing to test."""
+"""The rows without anything to test."""
 Marks = dict[str, list[str]]
 """The tests of each row: `{"S04": ["nn/test_dense.py::test_name", ...]}`."""
 
@@ -45,28 +46,41 @@ class Config:
 def run(config: Config) -> None:
     titles = rows()
     tests = passing(TESTS) if config.run else marked(TESTS)
-    for row, sections in remarks().items():
-        tests[row] = tests.get(row, []) + sections
     unknown = sorted(set(tests) - set(titles))
     if unknown:
         row = unknown[0]
         raise SystemExit(f"{tests[row][0]} marks row {row!r}, which is not in experiments/rows.csv")
-    covered = {row: title for row, title in titles.items() if tests.get(row)}
-    print(f"rows with {'passing ' if config.run else ''}tests\n")
-    for row, title in covered.items():
-        print(f"  {row}  {title}")
-        for test in tests[row]:
-            print(f"         {test}")
-    print("\nrows without\n")
-    for row, title in titles.items():
-        if row not in covered:
-            print(f"  {row}  {title}")
+    code = {row: tests[row] for row in titles if tests.get(row)}
+    remarked = {row: sections for row, sections in remarks().items() if row not in code}
+    _list(f"rows with {'passing ' if config.run else ''}tests", code, titles)
+    _list(
+        "rows that are remarks", {row: remarked[row] for row in titles if row in remarked}, titles
+    )
+    open_rows = [row for row in titles if row not in code | remarked]
+    _list("rows without", dict.fromkeys(open_rows, []), titles)
     if config.html:
         config.results.mkdir(parents=True, exist_ok=True)
         path = config.results / "coverage.html"
-        path.write_text(page(titles, tests), "utf-8")
-        print(f"\npage: {path}")
-    print(f"\ncovered {len(covered)}/{len(titles)}")
+        path.write_text(page(titles, code, remarked), "utf-8")
+        print(f"page: {path}\n")
+    print(f"covered {count(titles, code, remarked)}")
+
+
+def count(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
+    """Returns the coverage as text: "209/315: 190 by code, 19 by remark"."""
+    return (
+        f"{len(code) + len(remarked)}/{len(titles)}: {len(code)} by code, {len(remarked)} by remark"
+    )
+
+
+def _list(heading: str, marks: Marks, titles: dict[str, str]) -> None:
+    """Prints rows with their tests or sections."""
+    print(f"{heading}\n")
+    for row, places in marks.items():
+        print(f"  {row}  {titles[row]}")
+        for place in places:
+            print(f"         {place}")
+    print()
 
 
 def remarks() -> Marks:
@@ -97,8 +111,8 @@ def named(folder: pathlib.Path) -> Marks:
                 continue
             text = ast.get_docstring(node) or ""
             name = where if isinstance(node, ast.Module) else f"{where}: {node.name}"
-            for said in re.findall(r"[Rr]ows?((?:[\s,]|and|\b[A-V]\d\d\b(?:-[A-V]\d\d)?)+)", text):
-                for first, last in re.findall(r"([A-V]\d\d)(?:-([A-V]\d\d))?", said):
+            for said in re.findall(r"[Rr]ows?((?:[\s,]|and|\b[A-X]\d\d\b(?:-[A-X]\d\d)?)+)", text):
+                for first, last in re.findall(r"([A-X]\d\d)(?:-([A-X]\d\d))?", said):
                     stop = int((last or first)[1:])
                     for n in range(int(first[1:]), stop + 1):
                         if name not in found[f"{first[0]}{n:02d}"]:
@@ -106,12 +120,12 @@ def named(folder: pathlib.Path) -> Marks:
     return found
 
 
-def page(titles: dict[str, str], tests: Marks) -> str:
-    """All rows, each with its functions, tests and experiments, or "not yet"."""
+def page(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
+    """Returns HTML of all rows: functions, experiments, tests, and "remark" or "not yet"."""
     columns = {
         "function": named(_run.HERE.parent / "jaxdl"),
         "experiment": named(_run.HERE),
-        "test or section": tests,
+        "test or section": code | remarked,
     }
     lines = []
     for row, title in titles.items():
@@ -119,12 +133,11 @@ def page(titles: dict[str, str], tests: Marks) -> str:
             f"<td>{'<br>'.join(map(html.escape, found.get(row, [])))}</td>"
             for found in columns.values()
         )
-        done = "" if tests.get(row) else ' class="open"'
-        state = "" if tests.get(row) else "not yet"
+        state = "" if row in code else "remark" if row in remarked else "not yet"
+        done = ' class="open"' if state == "not yet" else ""
         lines.append(
             f"<tr{done}><th>{row}</th><td>{html.escape(title)}</td>{cells}<td>{state}</td>"
         )
-    covered = sum(bool(tests.get(row)) for row in titles)
     head = "".join(f"<th>{name}</th>" for name in ("row", "what", *columns, ""))
     style = "td { font-size: .85rem; overflow-wrap: anywhere; } .open { color: var(--soft); }"
     return (
@@ -132,8 +145,8 @@ def page(titles: dict[str, str], tests: Marks) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>The lectures' rows</title><style>{_report.STYLE} body {{ max-width: 90rem; }} "
         f"{style}</style></head><body><h1>The lectures' rows</h1>"
-        f'<p class="lead">{covered} of {len(titles)} have a test, or a section where there is '
-        f'nothing to test.</p><div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table>'
+        f'<p class="lead">Covered {count(titles, code, remarked)}.</p>'
+        f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table>'
         "</div></body></html>\n"
     )
 

@@ -1,8 +1,9 @@
 """The test error falls, rises to a peak, and falls again: double descent. Lecture row E11.
 
 Belkin et al. 2019 (doi:10.1073/pnas.1903070116): least squares on F random ReLU features of N
-images, the shortest solution where there are many. The peak is where F reaches N: there the
-features can just fit every label, with weights that grow without bound; they are measured too.
+images, the shortest solution where there are many. The peak is where the features can just fit
+every label, with weights that grow without bound. That takes a rank of N, and so slightly more than
+N features: some are 0 on every image. The rank and the size of the weights are measured too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from experiments import _figure, _run, _seeds
-from experiments._claim import Claim, metrics, numbers
+from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data
 
 CLAIM = Claim(
@@ -31,7 +32,7 @@ CLAIM = Claim(
     source="nn/dense.py",
     minutes=1,
 )
-SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,7 @@ def run(config: Config) -> dict:
     rows, seeds = (40, 2) if config.smoke else (config.rows, config.seeds)
     widths = [max(2, round(share * rows)) for share in SHARES]
     digits = data.digits()
-    error, size = np.zeros((2, seeds, len(widths)))
-    training = np.zeros((seeds, len(widths)))
+    error, training, size, rank = np.zeros((4, seeds, len(widths)))
     for i in range(seeds):
         rng = np.random.default_rng(config.seed + i)
         drawn = rng.permutation(len(digits.train.y))[:rows]
@@ -65,13 +65,13 @@ def run(config: Config) -> dict:
         for j, width in enumerate(widths):
             weights = np.asarray(jax.random.normal(jax.random.fold_in(key, j), (64, width)))
             seen, unseen = (features(a, weights) for a in (x, digits.test.x.reshape(-1, 64)))
-            solution = np.linalg.lstsq(seen, np.eye(10)[y], rcond=1e-10)[0]
+            solution, _, rank[i, j], _ = np.linalg.lstsq(seen, np.eye(10)[y], rcond=1e-10)
             answers = unseen @ solution
             error[i, j] = np.mean(answers.argmax(1) != digits.test.y)
             training[i, j] = np.mean((seen @ solution).argmax(1) != y)
             size[i, j] = np.linalg.norm(solution)
-    peak = SHARES.index(1.0)
-    first = int(error.mean(0)[:peak].argmin())
+    peak = int(error.mean(0).argmax())
+    first = int(error.mean(0)[: peak + 1].argmin())
     found = {
         "before the peak": _seeds.spread(error[:, first]),
         "at the peak": _seeds.spread(error[:, peak]),
@@ -79,25 +79,53 @@ def run(config: Config) -> dict:
     }
     for name in found:
         print(f"{name:16s} test error {_seeds.said(found[name])}")
-    growth = size[:, peak].mean() / size[:, -1].mean()
-    before, top, after = (found[name]["mean"] for name in found)
-    result = metrics(
-        found,
-        holds=top > before and top > after,
-        said=(
-            f"test error {before:.3f} with {SHARES[first]:g} features an image, {top:.3f} with "
-            f"one, {after:.3f} with {SHARES[-1]:g}; the weights are {growth:.0f} times as large at "
-            "the peak as at the end"
-        ),
-        chinese=(
-            f"测试误差先为 {before:.3f}，特征数等于图像数时升到 {top:.3f}，之后降到 {after:.3f}；"
-            f"峰值处权重是最后的 {growth:.0f} 倍"
-        ),
-        shares=list(SHARES),
-        curves=numbers({"test": error, "training": training, "size of the weights": size}),
-    )
+    result = {
+        "measured": found,
+        "shares": list(SHARES),
+        "curves": numbers({"test": error, "training": training, "size of the weights": size}),
+        "rank": numbers(rank.mean(0) / rows),
+    }
     _figure.save(draw(result), config, "double_descent", "double_descent")
     return result
+
+
+def judge(result: dict) -> Verdict:
+    """Asks for a peak between two lower ends, where the features begin to fit every label.
+
+    The peak must lie within a tenth of as many features as images, at least 0.2 above both ends.
+    """
+    shares, error, size = (
+        np.array(values)
+        for values in (
+            result["shares"],
+            np.mean(result["curves"]["test"], 0),
+            np.mean(result["curves"]["size of the weights"], 0),
+        )
+    )
+    peak = int(error.argmax())
+    first, last = int(error[: peak + 1].argmin()), len(shares) - 1
+    rises = error[peak] - max(error[first], error[last]) > 0.2
+    near = abs(shares[peak] - 1) < 0.11
+    full = full_rank(result)
+    growth = size[peak] / size[last]
+    return Verdict(
+        "holds" if rises and near else "holds in part" if rises else "does not hold",
+        f"the test error is {error[first]:.3f} with {shares[first]:g} features an image, "
+        f"{error[peak]:.3f} at its peak with {shares[peak]:g} and {error[last]:.3f} with "
+        f"{shares[last]:g}; the features come within 1 % of full rank at {full:g} an "
+        "image and not before, because some of them are 0 on every image; the weights are "
+        f"{growth:.0f} times as large at the peak as at the end",
+        f"测试误差先为 {error[first]:.3f}（每张图像 {shares[first]:g} 个特征），"
+        f"在 {shares[peak]:g} 处达到峰值 {error[peak]:.3f}，{shares[last]:g} 处降到 "
+        f"{error[last]:.3f}；"
+        f"有些特征在所有图像上都为 0，所以特征矩阵到 {full:g} 处才接近满秩；峰值处权重是最后的 "
+        f"{growth:.0f} 倍",
+    )
+
+
+def full_rank(result: dict) -> float:
+    """Returns the fewest features an image with a rank of 99 % of the number of images."""
+    return result["shares"][int(np.argmax(np.array(result["rank"]) > 0.99))]
 
 
 def draw(result: dict) -> Any:
@@ -108,7 +136,7 @@ def draw(result: dict) -> Any:
         axis, values = right if label.startswith("size") else left, np.array(values)
         axis.plot(result["shares"], values.mean(0), marker=".", label=label)
         axis.fill_between(result["shares"], values.min(0), values.max(0), alpha=0.2, lw=0)
-        axis.axvline(1, color="0.5", ls=":", lw=1)
+        axis.axvline(full_rank(result), color="0.5", ls=":", lw=1)
         axis.set(xscale="log", xlabel="features / training images")
         axis.legend(frameon=False)
     left.set(ylabel="error")

@@ -1,14 +1,15 @@
 """Long memory: recall, adding and copying over longer and longer sequences, and why Elman fails.
 
-The three cells learn each task in one compiled program, which draws its own batches. Beside the
-results stand pictures of backpropagation through time: how much the error at step t is felt at
-step k, for each cell before training. Lecture rows D12-D14, J16, J17.
+Each cell learns a task from all seeds in one compiled program, which draws its own batches. The
+result includes the norms of backpropagation through time: how much the error at step t depends on
+the state at step k, for each cell before training. Lecture rows J17, J16, D13.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,15 +18,37 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _figure, _run
+from experiments import _figure, _run, _seeds
+from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data, losses, nn, train
 from jaxdl.nn import bptt
 
+CELLS = ("Elman", "LSTM", "GRU")
+CLAIM = Claim(
+    rows=("J17", "J16", "D13"),
+    step="set",
+    english="LSTM and GRU remember over long sequences, where a simple recurrent network forgets.",
+    chinese="LSTM 和 GRU 能记住长序列中的信息，简单循环网络会遗忘。",
+    deck={f"{task}: {cell}": None for task in ("recall", "copying", "adding") for cell in CELLS},
+    words={
+        f"{task}: {cell}": f"{words}：{cell}"
+        for task, words in (
+            ("recall", "回忆，最长序列的准确率"),
+            ("copying", "复制，最长序列的准确率"),
+            ("adding", "加法，最长序列的平方误差"),
+        )
+        for cell in CELLS
+    },
+    source="nn/lstm.py",
+    minutes=20,
+)
 BATCH = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
+    seeds: int = 3
+    """Networks of each cell and task."""
     recall: tuple[int, ...] = (10, 100, 400)
     """Lengths of the sequences for recalling."""
     copying: tuple[int, ...] = (11, 100)
@@ -79,21 +102,27 @@ def task(name: str, length: int):
     return draw, 8, ends, lambda o, y: jnp.all(jnp.argmax(o[:, -5:], -1) == y, axis=1)
 
 
-def learn(cell, name: str, length: int, updates: int, seed: int) -> tuple[float, np.ndarray]:
-    """Trains one network in one program; its score on fresh sequences and its losses."""
+def learn(
+    cell, name: str, length: int, updates: int, seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Trains a network a seed in one program.
+
+    Returns:
+      The scores on 500 fresh sequences, (S,), and the losses, (S, updates).
+    """
     draw, outputs, loss, score = task(name, length)
     model = jaxdl.serial(cell, nn.dense(outputs))
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(5e-3 if name != "adding" else 3e-3, updates)),
     )
-    key = jax.random.key(seed)
-    x, _ = draw(key, n=BATCH)
-    state = train.init_state(model, optimizer, key, x)
+    x, _ = draw(jax.random.key(0), n=BATCH)
+    states = [train.init_state(model, optimizer, jax.random.key(seed), x) for seed in seeds]
     step = train.make_train_step(model, loss, optimizer)
 
     @jax.jit
-    def whole(state):
+    @jax.vmap
+    def whole(state, seed):
         def update(state, i):
             batch = draw(jax.random.fold_in(jax.random.key(seed + 1), i), n=BATCH)
             state, metrics = step(state, batch)
@@ -104,14 +133,16 @@ def learn(cell, name: str, length: int, updates: int, seed: int) -> tuple[float,
         output, _ = model.apply(state.params, state.model_state, x)
         return jnp.mean(score(output, y).astype(jnp.float32)), values
 
-    final, values = whole(state)
-    return float(final), np.asarray(values)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    final, values = whole(stacked, 1000 * jnp.asarray(seeds))
+    return np.asarray(final), np.asarray(values)
 
 
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(
             config,
+            seeds=2,
             recall=(10,),
             copying=(11,),
             adding=(10,),
@@ -122,24 +153,82 @@ def run(config: Config) -> dict:
     plan = [("recall", n, config.updates) for n in config.recall]
     plan += [("copying", n, config.updates) for n in config.copying]
     plan += [("adding", n, config.adding_updates) for n in config.adding]
-    results: dict[str, dict] = {name: {} for name in ("recall", "copying", "adding")}
-    curves = {}
+    seeds = range(config.seed, config.seed + config.seeds)
+    scores: dict[str, dict] = {name: {} for name in ("recall", "copying", "adding")}
+    curves, found = {}, {}
     for name, length, updates in plan:
         row = {}
         for cell_name, cell in cells(config.features, length).items():
-            row[cell_name], values = learn(cell, name, length, updates, config.seed)
+            row[cell_name], values = learn(cell, name, length, updates, seeds)
+            found[f"{name}: {cell_name}"] = _seeds.spread(row[cell_name])  # of the longest at last
             if name == "adding" and length == config.adding[-1]:
-                curves[cell_name] = values
-        results[name][str(length)] = row
-        shown = "  ".join(f"{cell} {score:.4f}" for cell, score in row.items())
+                width = max(1, updates // 100)
+                whole = values[:, : updates - updates % width]
+                curves[cell_name] = whole.reshape(config.seeds, -1, width).mean(2)
+        scores[name][str(length)] = numbers(row)
+        shown = "  ".join(f"{cell} {score.mean():.4f}" for cell, score in row.items())
         what = "squared error" if name == "adding" else "right"
         print(f"{name:8s} T = {length:3d}  {what:13s}  {shown}", flush=True)
     norms = felt(config)
-    draw_figure(config, curves, norms)
-    ratios = {name: float(n[-1, 0] / n[-1, -1]) for name, n in norms.items()}
-    for name, ratio in ratios.items():
+    reach = {name: float(n[-1, 0] / n[-1, -1]) for name, n in norms.items()}
+    for name, ratio in reach.items():
         print(f"{name:6s} |dE_T/ds_1| / |dE_T/ds_T| = {ratio:.3g}")
-    return results | {"reach_of_the_last_error": ratios}
+    scaled = {name: (n / np.diag(n)[:, None])[1::2, 1::2] for name, n in norms.items()}
+    result = {
+        "measured": found,
+        "scores": scores,
+        "reach_of_the_last_error": reach,
+        "updates": config.adding_updates,
+        "losses": numbers(curves, 3),
+        "norms": numbers(scaled, 3),
+    }
+    _figure.save(draw(result), config, "long_memory", "long_memory")
+    return result
+
+
+def judge(result: dict) -> Verdict:
+    """Asks LSTM and GRU to solve the longest sequence of every task, and Elman to fail.
+
+    Solved is 0.9 of the answers, and for adding a tenth of the squared error of always answering
+    the mean, 1/6. Every seed counts.
+    """
+    longest = {
+        task: max(rows.items(), key=lambda item: int(item[0]))
+        for task, rows in result["scores"].items()
+    }
+
+    def solved(task: str, cell: str) -> bool:
+        values = np.array(longest[task][1][cell])
+        return bool(np.all(values < 1 / 60 if task == "adding" else values >= 0.9))
+
+    shown = {
+        task: not solved(task, "Elman") and all(solved(task, cell) for cell in CELLS[1:])
+        for task in longest
+    }
+    outcome = "holds" if all(shown.values()) else "holds in part"
+
+    def means(task: str, digits: str) -> str:
+        values = {cell: np.mean(scores) for cell, scores in longest[task][1].items()}
+        return ", ".join(f"{cell} {value:{digits}}" for cell, value in values.items())
+
+    recall, copying, adding = (
+        means("recall", ".3f"),
+        means("copying", ".3f"),
+        means("adding", ".4f"),
+    )
+    steps = {task: length for task, (length, _) in longest.items()}
+    reach = ", ".join(f"{c} {v:.0e}" for c, v in result["reach_of_the_last_error"].items())
+    nobody = np.max([*longest["copying"][1].values()]) == 0
+    return Verdict(
+        outcome if any(shown.values()) else "does not hold",
+        f"recall over {steps['recall']} steps: right {recall}; adding over {steps['adding']}: "
+        f"squared error {adding}, where always answering the mean has 0.1667; copying over "
+        f"{steps['copying']}: right {copying}{', so no cell learns it' if nobody else ''}; before "
+        f"training, the last error at the first state is of its size at the last one {reach}",
+        f"{steps['recall']} 步的回忆任务准确率：{recall}；{steps['adding']} 步的加法任务平方误差："
+        f"{adding}（总猜平均值时为 0.1667）；{steps['copying']} 步的复制任务准确率：{copying}"
+        f"{'，三种单元都没有学会' if nobody else ''}；训练之前，末步误差传到首步时剩下：{reach}",
+    )
 
 
 def felt(config: Config, steps: int = 60) -> dict[str, np.ndarray]:
@@ -154,23 +243,30 @@ def felt(config: Config, steps: int = 60) -> dict[str, np.ndarray]:
     return found
 
 
-def draw_figure(config: Config, curves, norms) -> None:
-    """Heat maps of the three cells, and the losses of adding over the longest sequences."""
+def draw(result: dict) -> Any:
+    """Draws heat maps of the three cells, and the losses of adding over the longest sequences."""
     pyplot = _figure.pyplot()
     from matplotlib.colors import LogNorm
 
     figure, axes = pyplot.subplots(1, 4, figsize=(14, 3.4), layout="constrained")
-    for axis, (name, values) in zip(axes, norms.items(), strict=False):
-        scaled = values / np.diag(values)[:, None]
-        limits = LogNorm(1e-4, 1, clip=True)
-        shown = axis.imshow(np.where(scaled > 0, scaled, np.nan), norm=limits, cmap="magma")
+    for axis, (name, values) in zip(axes, result["norms"].items(), strict=False):
+        scaled = np.array(values)
+        shown = axis.imshow(
+            np.where(scaled > 0, scaled, np.nan),
+            norm=LogNorm(1e-4, 1, clip=True),
+            cmap="magma",
+            extent=(0, 2 * len(scaled), 2 * len(scaled), 0),
+        )
         axis.set(title=name, xlabel="state k", ylabel="error t")
     figure.colorbar(shown, ax=axes[2], label="|dE_t/ds_k| / |dE_t/ds_t|")
-    for name, values in curves.items():
-        width = max(1, len(values) // 100)
-        smooth = values[: len(values) - len(values) % width].reshape(-1, width).mean(1)
-        axes[3].semilogy(np.arange(len(smooth)) * width, smooth, label=name)
+    for i, (name, values) in enumerate(result["losses"].items()):
+        steps = np.linspace(0, result["updates"], len(values[0]), endpoint=False)
+        axes[3].semilogy(steps, np.mean(values, 0), color=f"C{i}", label=name)
+        axes[3].fill_between(
+            steps, np.min(values, 0), np.max(values, 0), color=f"C{i}", alpha=0.25, lw=0
+        )
     axes[3].axhline(1 / 6, color="0.6", linestyle=":")
-    axes[3].set(title=f"adding, T = {config.adding[-1]}", xlabel="step", ylabel="squared error")
+    longest = max(result["scores"]["adding"], key=int)
+    axes[3].set(title=f"adding, T = {longest}", xlabel="step", ylabel="squared error")
     axes[3].legend(frameon=False)
-    _figure.save(figure, config, "long_memory", "long_memory")
+    return figure

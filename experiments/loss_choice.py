@@ -94,9 +94,10 @@ def judge(result: dict) -> Verdict:
         f"cross-entropy reaches {high:.3f} and squared error {low:.3f}, which is "
         f"{'not ' if nothing else ''}more than the lectures' 0.11 and in the last epoch rises by "
         f"{rising:.3f}; with {_lecture.FEW:,} training images it is {few_high:.3f} and "
-        f"{few_low:.3f}",
+        f"{few_low:.3f}, so squared error {'trains' if few_low > 0.5 else 'hardly trains'} there",
         f"交叉熵达到 {high:.3f}，均方误差 {low:.3f}（讲义为 0.11），最后一轮仍上升 {rising:.3f}；"
-        f"只用 {_lecture.FEW:,} 张训练图像时为 {few_high:.3f} 和 {few_low:.3f}",
+        f"只用 {_lecture.FEW:,} 张训练图像时为 {few_high:.3f} 和 {few_low:.3f}，"
+        f"均方误差{'能' if few_low > 0.5 else '几乎不能'}训练",
     )
 
 

@@ -3,8 +3,9 @@
 Veit et al. 2016 (arXiv 1605.06431): n blocks, around each of which x may go, are 2^n paths. That is
 exact for the gradient, which is the sum of those along all paths; three blocks show it. If so, a
 block less takes half of the paths away and does little harm, where a plain network has one path
-and breaks; and what is learned comes along the short ones. The networks are those of
-`plain_56`, three of each kind where they have 20 layers.
+and breaks; several blocks less leave an accuracy that falls step by step; and what is learned comes
+along the short paths. The networks are those of `plain_56`. Blocks that halve the map are never
+removed, since no plain network can do without them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jax import lax
 
 import jaxdl
 from experiments import _figure, _run, _seeds, plain_56
-from experiments._claim import Claim, metrics, numbers
+from experiments._claim import Claim, Verdict, numbers
 from jaxdl import losses
 from jaxdl.zoo.vision.resnet import cifar_resnet
 
@@ -48,9 +49,11 @@ class Config(_run.Config):
     images: int = 500
     """Training images to count the errors on."""
     draws: int = 10
-    """Sets of blocks deleted at a time, and paths of each length."""
+    """Sets of blocks of each size to remove, and paths of each length."""
     seeds: int = 3
-    """Networks of 20 layers of each kind; of 56 there is one."""
+    """Networks of each kind."""
+    epochs: int = plain_56.Config.epochs
+    """Epochs of their training."""
 
 
 def lesioned(model: jaxdl.Module) -> Callable[..., jax.Array]:
@@ -142,52 +145,99 @@ def all_paths(x: jax.Array, y: jax.Array) -> float:
 
 def run(config: Config) -> dict:
     count, draws = (16, 2) if config.smoke else (config.images, config.draws)
-    before = plain_56.Config(seed=config.seed, smoke=config.smoke, results=config.results)
+    before = plain_56.Config(
+        seed=config.seed,
+        smoke=config.smoke,
+        results=config.results,
+        seeds=config.seeds,
+        epochs=config.epochs,
+    )
     dataset = plain_56.images(before)
     x, y = jnp.asarray(dataset.train.x[:count]), np.asarray(dataset.train.y[:count])
     sum_of_paths = all_paths(x[:8], jnp.asarray(y[:8]))
     print(f"gradient less the sum over eight paths: {sum_of_paths:.1e} of its largest value")
-    deep = plain_56.network(before, dataset, *plain_56.KINDS["residual, 56"])
-    several = dataclasses.replace(before, seeds=config.seeds)
+    networks = {
+        name: plain_56.network(before, dataset, *kind) for name, kind in plain_56.KINDS.items()
+    }
     found, error = {}, {}
     for kind in ("residual", "plain"):
-        trained = plain_56.network(several, dataset, *plain_56.KINDS[f"{kind}, 20"])
+        trained = networks[f"{kind}, 20"]
         rows = [less_one(trained, i, x, y) for i in range(len(trained))]
         less = [[error for block, error in row.items() if block != "none"] for row in rows]
         found[f"{kind}, whole"] = _seeds.spread([row["none"] for row in rows])
         found[f"{kind}, one block less"] = _seeds.spread([np.mean(row) for row in less])
         error[kind] = {block: float(np.mean([row[block] for row in rows])) for block in rows[0]}
-    error["by deleted"] = less_several(deep, x, y, config.seed, draws)
-    lengths = by_length(deep, x[:16], jnp.asarray(y[:16]), draws)
     for name, spread in found.items():
         print(f"{name:26s} error {_seeds.said(spread)}")
+    left = {name: less_several(net, x, y, config.seed, draws) for name, net in networks.items()}
+    for name, row in left.items():
+        print(f"{name:12s} accuracy left", np.mean(row["accuracy"], (1, 2)).round(3), flush=True)
+    deep = networks["residual, 56"]
+    lengths = by_length(deep, x[:16], jnp.asarray(y[:16]), draws)
+    result = {
+        "measured": found,
+        "error": error,
+        "left": left,
+        "sum_of_paths": sum_of_paths,
+        "blocks": count_blocks(deep.model),
+        "lengths": {name: numbers(values) for name, values in lengths.items()},
+        "three_blocks": {str(2 * k): math.comb(3, k) for k in range(4)},
+    }
+    _figure.save(draw(result), config, "resnet_paths", "resnet_paths")
+    return result
+
+
+def judge(result: dict) -> Verdict:
+    """Asks for the sum over paths, for short paths, and for an accuracy that falls step by step.
+
+    One block less must cost the residual network less than the plain one, by more than the larger
+    deviation over the seeds; and with a quarter of the blocks removed, half of its accuracy above
+    chance must be left, in 20 layers and in 56.
+    """
+    found = result["measured"]
     harm = {
         kind: found[f"{kind}, one block less"]["mean"] - found[f"{kind}, whole"]["mean"]
         for kind in ("residual", "plain")
     }
-    short, blocks = effective(lengths), count_blocks(deep.model)
-    result = metrics(
-        found,
-        holds=sum_of_paths < 1e-4 and harm["residual"] < harm["plain"] and short < blocks / 2,
-        said=(
-            f"one block less raises the error of 20 residual layers by {harm['residual']:.3f} on "
-            f"average, of 20 plain ones by {harm['plain']:.3f}; the gradient is the sum over 2^n "
-            f"paths to {sum_of_paths:.0e}; in 56 layers of {blocks} blocks the mean path "
-            f"goes through {blocks / 2:g} blocks, and weighed by its gradient through "
-            f"{short:.1f}"
-        ),
-        chinese=(
-            f"去掉一块，20 层残差网络的误差平均增加 {harm['residual']:.3f}，普通网络增加 "
-            f"{harm['plain']:.3f}；56 层网络有 {blocks} 块，"
-            f"路径平均经过 {blocks / 2:g} 块，而梯度平均只经过 {short:.1f} 块"
-        ),
-        error=error,
-        sum_of_paths=sum_of_paths,
-        lengths={name: numbers(values) for name, values in lengths.items()},
-        three_blocks={str(2 * k): math.comb(3, k) for k in range(4)},
+    noise = max(spread["deviation"] for spread in found.values())
+    short, blocks = effective(result["lengths"]), result["blocks"]
+    paths = result["sum_of_paths"] < 1e-4 and short < blocks / 2
+    one = harm["plain"] - harm["residual"] > noise
+
+    def quarter(name: str) -> tuple[int, np.ndarray, np.ndarray]:
+        removed, accuracy = (np.array(result["left"][name][key]) for key in ("removed", "accuracy"))
+        i = int(np.abs(removed - removed[-1] / 4).argmin())
+        return int(removed[i]), accuracy[0], accuracy[i]
+
+    parts = {name: quarter(name) for name in result["left"]}
+
+    def graceful(name: str) -> bool:
+        _, whole, left = parts[name]
+        return bool(left.mean() - 0.1 > (whole.mean() - 0.1) / 2)
+
+    several = graceful("residual, 20") and graceful("residual, 56")
+    outcome = "holds" if paths and one and several else "holds in part"
+    english = "; ".join(
+        f"{name} layers keep {left.mean():.3f} ± {left.std():.3f} of {whole.mean():.3f} without "
+        f"{removed} blocks"
+        for name, (removed, whole, left) in parts.items()
     )
-    _figure.save(draw(result), config, "resnet_paths", "resnet_paths")
-    return result
+    chinese = "；".join(
+        f"{plain_56.CLAIM.words[name]}去掉 {removed} 块后准确率由 {whole.mean():.3f} 变为 "
+        f"{left.mean():.3f} ± {left.std():.3f}"
+        for name, (removed, whole, left) in parts.items()
+    )
+    return Verdict(
+        outcome if paths and one else "does not hold",
+        f"one block less raises the error of 20 residual layers by {harm['residual']:.3f} on "
+        f"average, of 20 plain ones by {harm['plain']:.3f}; of several, accuracy: {english}; the "
+        f"gradient is the sum over 2^n paths to {result['sum_of_paths']:.0e}; in 56 layers of "
+        f"{blocks} blocks the mean path goes through {blocks / 2:g} blocks, and weighted by its "
+        f"gradient through {short:.1f}",
+        f"去掉一块，20 层残差网络的误差平均增加 {harm['residual']:.3f}，普通网络增加 "
+        f"{harm['plain']:.3f}；{chinese}；56 层网络有 {blocks} 块，"
+        f"路径平均经过 {blocks / 2:g} 块，而按梯度加权平均只经过 {short:.1f} 块",
+    )
 
 
 def count_blocks(model: jaxdl.Module) -> int:
@@ -207,28 +257,37 @@ def errors(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> Call
     )
 
 
-def less_one(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> dict[str, float]:
-    """The error with no block deleted, and without each that keeps the shape.
+def removable(blocks: int) -> list[int]:
+    """Returns the blocks that keep the shape: those of the first stage, and all but each first."""
+    return [block for block in range(blocks) if block == 0 or block % (blocks // 3)]
 
-    Those that halve the map stay: no plain network can do without them.
-    """
+
+def less_one(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> dict[str, float]:
+    """Returns the error with no block removed, and without each that keeps the shape."""
     wrong, blocks = errors(trained, i, x, y), count_blocks(trained.model)
-    inside = [block for block in range(blocks) if block == 0 or block % (blocks // 3)]
     keep = 1 - np.eye(blocks)
-    return {"none": wrong(np.ones(blocks))} | {str(b): wrong(keep[b]) for b in inside}
+    return {"none": wrong(np.ones(blocks))} | {str(b): wrong(keep[b]) for b in removable(blocks)}
 
 
 def less_several(
     trained: _seeds.Trained, x: jax.Array, y: np.ndarray, seed: int, draws: int
 ) -> dict[str, list]:
-    """The errors without more and more blocks drawn by lot, several draws for each number."""
-    wrong, blocks = errors(trained, 0, x, y), count_blocks(trained.model)
-    rng = np.random.default_rng(seed)
-    deleted = sorted({round(n) for n in np.linspace(0, blocks, 10)})
-    rows = [
-        [wrong(rng.permutation(np.arange(blocks) >= out)) for _ in range(draws)] for out in deleted
-    ]
-    return {"deleted": deleted, "error": rows}
+    """Returns the accuracy left without 0, 1, ... blocks drawn at random, (removed, seeds, draws).
+
+    Up to 8 numbers of blocks, from none to all of those that keep the shape.
+    """
+    blocks = count_blocks(trained.model)
+    inside = removable(blocks)
+    removed = sorted({round(n) for n in np.linspace(0, len(inside), 8)})
+    accuracy = np.zeros((len(removed), len(trained), draws))
+    for i in range(len(trained)):
+        wrong, rng = errors(trained, i, x, y), np.random.default_rng(seed + i)
+        for j, count in enumerate(removed):
+            for k in range(draws if 0 < count < len(inside) else 1):
+                keep = np.ones(blocks)
+                keep[rng.permutation(inside)[:count]] = 0
+                accuracy[j, i, k:] = 1 - wrong(keep)
+    return {"removed": removed, "accuracy": numbers(accuracy)}
 
 
 def by_length(
@@ -246,9 +305,9 @@ def by_length(
     return {"share of the paths": shares, "size of the gradient": sizes}
 
 
-def effective(lengths: dict[str, np.ndarray]) -> float:
-    """The mean length, each path weighed by the size of its gradient."""
-    weights = lengths["share of the paths"] * lengths["size of the gradient"]
+def effective(lengths: dict[str, Any]) -> float:
+    """Returns the mean length, each path weighted by the size of its gradient."""
+    weights = np.multiply(lengths["share of the paths"], lengths["size of the gradient"])
     return float(weights @ np.arange(len(weights)) / weights.sum())
 
 
@@ -260,12 +319,16 @@ def draw(result: dict) -> Any:
         less = dict(result["error"][kind])
         axes[0].axhline(less.pop("none"), color=f"C{i}", ls=":", lw=1)
         axes[0].plot([int(block) for block in less], list(less.values()), "o-", label=kind)
-    axes[0].set(xlabel="block deleted, of 20 layers", ylabel="training error", ylim=(0, 1))
+    axes[0].set(xlabel="block removed, of 20 layers", ylabel="training error", ylim=(0, 1))
     axes[0].legend(frameon=False)
-    several = result["error"]["by deleted"]
-    means, deviations = np.mean(several["error"], 1), np.std(several["error"], 1)
-    axes[1].errorbar(several["deleted"], means, deviations, marker="o", capsize=3)
-    axes[1].set(xlabel="blocks deleted, of 56 residual layers", ylim=(0, 1))
+    for name, row in result["left"].items():
+        share = np.array(row["removed"]) / row["removed"][-1]
+        means, deviations = np.mean(row["accuracy"], (1, 2)), np.std(row["accuracy"], (1, 2))
+        style = {"color": f"C{name.startswith('plain'):d}", "ls": "--" if "20" in name else "-"}
+        axes[1].errorbar(share, means, deviations, marker="o", capsize=3, label=name, **style)
+    axes[1].axhline(0.1, color="0.5", ls=":", lw=1)
+    axes[1].set(xlabel="share of the blocks removed", ylabel="accuracy left", ylim=(0, 1.02))
+    axes[1].legend(frameon=False, fontsize=8)
     for name, values in result["lengths"].items():
         shown = np.array(values) / np.sum(values)
         axes[2].plot(shown, marker=".", label=name)

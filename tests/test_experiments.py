@@ -146,19 +146,18 @@ def test_mnist_runs_on_real_and_on_made_up_images(real, request, tmp_path, monke
 def test_coverage_ends_with_the_count(capsys):
     assert _run.main(["coverage"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    count = int(re.fullmatch(r"covered (\d+)/302", lines[-1])[1])
-    assert (
-        0
-        < count
-        == sum(
-            bool(re.match(r"  [A-Z]\d\d  ", line)) for line in lines[: lines.index("rows without")]
-        )
-    )
+    last = re.fullmatch(r"covered (\d+)/315: (\d+) by code, (\d+) by remark", lines[-1])
+    covered, code, remarked = map(int, last.groups() if last else ())
+    assert covered == code + remarked and code > 150
+    starts = [lines.index(name) for name in ("rows that are remarks", "rows without")]
+    parts = lines[: starts[0]], lines[starts[0] : starts[1]], lines[starts[1] :]
+    listed = [[line for line in part if re.match(r"  [A-Z]\d\d  ", line)] for part in parts]
+    assert [len(part) for part in listed] == [code, remarked, 315 - covered]
 
 
 def test_the_rows_are_those_of_the_lectures():
     titles = coverage.rows()
-    assert len(titles) == 302 and list(titles) == sorted(titles)
+    assert len(titles) == 315 and list(titles) == sorted(titles)
     assert all(re.fullmatch(r"[A-Z]\d\d", row) and title for row, title in titles.items())
 
 
@@ -209,11 +208,25 @@ def test_a_mark_of_no_row_is_an_error(tmp_path, monkeypatch):
         coverage.run(coverage.Config())
 
 
-@pytest.mark.row("V07", "V09")
 def test_remarks_count_by_their_section_and_only_they():
     found = coverage.remarks()
     assert set(found) == coverage.REMARKS <= set(coverage.rows())
     assert found["G15"] == ["docs/remarks.md: Depth beside buildings"]
+
+
+def test_a_remark_needs_its_section_and_with_a_test_is_code(tmp_path, monkeypatch, capsys):
+    (tmp_path / "test_some.py").write_text(MARKED.replace("B01", "X11"))
+    monkeypatch.setattr(coverage, "TESTS", tmp_path)
+    sections = {row: ["docs/remarks.md: a title"] for row in ("X10", "X11")}
+    monkeypatch.setattr(coverage, "remarks", lambda: sections)
+    coverage.run(coverage.Config(html=True, results=tmp_path))
+    assert capsys.readouterr().out.endswith("covered 5/315: 4 by code, 1 by remark\n")
+    page = (tmp_path / "coverage.html").read_text()
+    states = dict(
+        re.findall(r"<tr[^>]*><th>(\w\d\d)</th>.*?<td>([a-z ]*)</td>(?=<tr|</table)", page)
+    )
+    assert (states["A01"], states["X10"], states["X11"]) == ("", "remark", "")
+    assert states["X12"] == "not yet"
 
 
 def test_docstrings_name_rows(tmp_path):
@@ -235,9 +248,10 @@ def test_docstrings_name_rows(tmp_path):
 def test_the_page_of_the_coverage_has_every_row(tmp_path, capsys):
     assert _run.main(["coverage", "--html", "--results", str(tmp_path)]) == 0
     page = (tmp_path / "coverage.html").read_text()
-    count = re.search(r"covered (\d+)/302", capsys.readouterr().out)[1]
-    assert page.count("<tr") == 303 and f"{count} of 302" in page
-    assert page.count("not yet") == 302 - int(count)
+    last = capsys.readouterr().out.splitlines()[-1]
+    covered, _, remarked = map(int, re.findall(r"(\d+)(?=/| by)", last))
+    assert page.count("<tr") == 316 and f"{last[1:]}." in page
+    assert page.count("<td>not yet") == 315 - covered and page.count("<td>remark<") == remarked
     assert "nn/lstm.py" in page and "not yet" in page
 
 

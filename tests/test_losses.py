@@ -33,11 +33,12 @@ def ones(*shape, dtype=np.float32):
 @pytest.mark.row("C01", "C02", "C03")
 def test_the_scores_of_the_deck_by_a_linear_layer(key):
     """s = W phi(x), with phi the identity; both losses of the deck's scores (3.2, 5.1, -1.7)."""
-    layer = nn.dense(3, use_bias=False)
-    params, state = jaxdl.init(layer, key, ones(1, 3))
-    assert params["kernel"].shape == (3, 3)
-    scores, _ = layer.apply({"kernel": np.diag(SCORES[0])}, state, ones(1, 3))
-    chex.assert_trees_all_equal(scores, SCORES)
+    layer, x = nn.dense(3, use_bias=False), np.float32([[1, 2]])
+    params, state = jaxdl.init(layer, key, x)
+    assert list(params) == ["kernel"] and params["kernel"].shape == (2, 3)
+    kernel = np.float32([[1.2, 0.1, -3.7], [1, 2.5, 1]])
+    scores, _ = layer.apply({"kernel": kernel}, state, x)
+    chex.assert_trees_all_close(scores, SCORES, rtol=1e-6)
     assert cross_entropy(scores, np.array([0]))[0] == pytest.approx(2.04035515280017)
     assert hinge(scores, np.array([0]))[0] == pytest.approx(2.9)
 
@@ -172,8 +173,8 @@ def test_the_total_loss_is_n_times_the_mean(n, seed):
 
 @pytest.mark.row("C04")
 def test_the_regulariser_is_added_once():
-    x, y = random_scores(5, (6, 3)), np.array([0, 1, 0, 1, 1, 0], np.int32)
-    w = random_scores(6, (3, 2))
+    x, y = random_scores(5, (6, 3), scale=1), np.array([0, 1, 0, 1, 1, 0], np.int32)
+    w = random_scores(6, (3, 2), scale=0.5)
 
     def data_loss(w, x, y):
         return losses.reduce(losses.cross_entropy(x @ w, y))
@@ -183,6 +184,9 @@ def test_the_regulariser_is_added_once():
 
     full = jax.jit(jax.value_and_grad(full_loss))
     value, gradient = full(w, x, y)
+    by_rows = [-np.log(softmax(x @ w)[i, y[i]]) for i in range(6)]
+    assert sum(by_rows) > 1  # or the mean and the sum are alike
+    assert value == pytest.approx(sum(by_rows) / 6 + 0.1 * np.sum(w**2), rel=1e-5)
     expected = np.asarray(jax.jit(jax.grad(data_loss))(w, x, y)) + np.float32(0.2) * w
     chex.assert_trees_all_close(gradient, expected, rtol=1e-5, atol=1e-6)
     twice = np.concatenate([x, x]), np.concatenate([y, y])

@@ -84,8 +84,10 @@ def test_crops_are_windows(key):
         augment.crop(key, image, 6)
 
 
-@pytest.mark.row("S23", "E02")
+@pytest.mark.row("S23")
 def test_noise_is_gaussian_of_unit_deviation(key):
     added = np.asarray(augment.noise(key, np.zeros((50, 28, 28, 1), np.float32)))
     assert abs(added.mean()) < 0.02 and abs(added.std() - 1) < 0.02
-    assert added.min() < 0 and added.max() > 1
+    # Of a uniform distribution of this deviation 42 % lie outside of one, and none of two.
+    outside = [np.mean(np.abs(added) > deviations) for deviations in (1, 2)]
+    np.testing.assert_allclose(outside, [0.3173, 0.0455], atol=0.01)

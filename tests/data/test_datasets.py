@@ -51,7 +51,10 @@ def test_mnist(data_root):
         np.bincount(mnist.test.y), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     )
     np.testing.assert_allclose(mnist.train.x.mean(), 0.1307, atol=1e-4)
+    stroke = [3, 18, 18, 18, 126, 136, 175, 26, 166, 255, 247, 127]  # top of the first image, a 5
+    np.testing.assert_allclose(mnist.train.x[0, 5, 12:24, 0], np.divide(stroke, 255), rtol=1e-6)
     flat, targets = mnist.test.x.reshape(-1, 784), data.one_hot(mnist.test.y, 10)
+    np.testing.assert_array_equal(targets.argmax(1), mnist.test.y)
     assert flat.shape == (10_000, 784) and targets.shape == (10_000, 10)
 
 

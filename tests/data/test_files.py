@@ -23,6 +23,7 @@ def written(tmp_path, content, name="x.gz"):
     return path
 
 
+@pytest.mark.row("V08")
 @pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["gzipped", "plain"])
 def test_a_good_idx_file(tmp_path, pack):
     array = data.read_idx(written(tmp_path, pack(VALID)))

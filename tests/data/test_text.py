@@ -20,13 +20,21 @@ def test_one_of_n_encoding():
 
 
 @pytest.mark.row("M01")
-def test_one_hot_words_are_all_equally_unlike_and_as_long_as_the_lexicon():
-    """The drawbacks: no two words are near each other, and every new word makes all longer."""
-    lexicon = ["cat", "dog", "elephant", "bag", "apple", "cats"]
-    rows = data.one_hot(np.arange(len(lexicon)), len(lexicon))
-    chex.assert_trees_all_equal(rows @ rows.T, np.eye(6, dtype=np.float32))  # cosines
-    bag = data.one_hot(np.array([0, 1, 0]), 6).sum(0)  # a text as a bag: its order is lost
-    chex.assert_trees_all_equal(bag, data.one_hot(np.array([1, 0, 0]), 6).sum(0))
+@given(st.lists(WORDS.filter(bool), min_size=2, max_size=4))
+def test_vectors_of_words_and_documents_are_as_long_as_the_lexicon(texts):
+    """The drawbacks of one dimension a word: size, lost order, cosine 0 where no word is shared."""
+    vocabulary = data.Vocabulary(texts)
+    size = len(vocabulary)
+    assert size == 2 + len({word for text in texts for word in text})
+    words = data.one_hot(np.arange(size), size)
+    chex.assert_trees_all_equal(words @ words.T, np.eye(size, dtype=np.float32))  # cosines
+    bags = np.stack([data.one_hot(vocabulary.encode(text), size).sum(0) for text in texts])
+    for bag, text in zip(bags, texts, strict=True):
+        assert bag.tolist() == [text.count(word) for word in vocabulary.symbols]
+        backwards = data.one_hot(vocabulary.encode(text[::-1]), size).sum(0)
+        chex.assert_trees_all_equal(bag, backwards)
+    shared = [[bool({*a} & {*b}) for b in texts] for a in texts]
+    assert ((bags @ bags.T) > 0).tolist() == shared
 
 
 @given(st.lists(WORDS, min_size=1, max_size=5))

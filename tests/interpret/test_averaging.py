@@ -13,7 +13,6 @@ def smooth_saliency(**options):
     return interpret.smooth(interpret.saliency, **options)
 
 
-@pytest.mark.row("Q03")
 def test_smoothing_is_the_mean_over_noisy_copies():
     with double():
         f, x = network(), array(0, 3, 5)
@@ -38,7 +37,6 @@ def test_smoothing_is_the_mean_over_noisy_copies():
         np.testing.assert_allclose(variance, np.var(copies, 0), atol=1e-12)
 
 
-@pytest.mark.row("Q03")
 def test_without_noise_or_without_curvature_it_is_the_method_itself():
     with double():
         f, x = network(), array(0, 3, 5)

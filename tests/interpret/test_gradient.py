@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import interpret, nn
-from tests.interpret.networks import array, fill, run
+from tests.interpret.networks import array, double, fill, run
 from tests.nn.filled import filled
 
 
@@ -186,6 +186,53 @@ def test_input_times_gradient_adds_up_where_the_function_is_homogeneous():
     chex.assert_trees_all_close(found.sum(1), expected, rtol=1e-4)
     found = interpret.input_x_gradient(lambda x: x @ v, x, target=2)
     chex.assert_trees_all_close(found, x * v[:, 2], atol=1e-6)
+
+
+@pytest.mark.row("Q10")
+def test_the_weights_of_a_linear_model_are_its_explanation():
+    """Compares six methods on a model fitted by gradient descent with least squares by NumPy.
+
+    Linear models can represent less: both features decide XOR, but their best weights are 0.
+    """
+    x = array(0, 40, 5)
+    x -= x.mean(0)
+    y = x @ np.array([3.0, -2.0, 1.0, 0.0, 0.5]) + 0.3 * array(1, 40)
+    corners = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    model = nn.dense(1)
+
+    @jax.jit
+    def fit_and_explain(x, y, corners):
+        def fit(x, y):
+            error = lambda p: jnp.mean((model.apply(p, {}, x)[0][:, 0] - y) ** 2)
+            step = lambda p, _: (
+                jax.tree.map(lambda a, g: a - 0.2 * g, p, jax.grad(error)(p)),
+                None,
+            )
+            first = {"kernel": jnp.ones((x.shape[1], 1)), "bias": jnp.ones(1)}
+            params = jax.lax.scan(step, first, length=300)[0]
+            return lambda x: model.apply(params, {}, x)[0]
+
+        f = fit(x, y)
+        products = (
+            interpret.input_x_gradient,
+            interpret.integrated_gradients,
+            interpret.deep_lift,
+            interpret.ablation,
+            interpret.shapley_values,
+        )
+        slope = interpret.saliency(f, x), interpret.saliency(f, x, absolute=False)
+        xor = interpret.saliency(fit(corners, corners.prod(1)), corners)
+        return slope, {method.__name__: method(f, x) for method in products}, xor
+
+    with double():
+        (size, slope), products, xor = fit_and_explain(x, y, corners)
+    w, residuals, *_ = np.linalg.lstsq(x - x.mean(0), y - y.mean())
+    assert residuals[0] < 0.1 * (y**2).sum() and np.argsort(-np.abs(w)).tolist()[:3] == [0, 1, 2]
+    np.testing.assert_allclose(slope, np.broadcast_to(w, x.shape), atol=1e-8)
+    np.testing.assert_allclose(size, np.broadcast_to(np.abs(w), x.shape), atol=1e-8)
+    for name, values in products.items():  # features of mean 0: w x is the deviation from it
+        np.testing.assert_allclose(values, w * x, atol=1e-8, err_msg=name)
+    np.testing.assert_allclose(xor, 0, atol=1e-8)
 
 
 @pytest.mark.row("Q12")

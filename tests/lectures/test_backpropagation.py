@@ -32,7 +32,7 @@ def slope_of_two_layers(params, x, y):
     return jnp.sum((TWO_LAYERS.apply(params, {}, x)[0] - y) ** 2) / 2
 
 
-@pytest.mark.row("D09")
+@pytest.mark.row("A09", "D09")
 @pytest.mark.parametrize("seed", range(3))
 def test_errors_sent_back_layer_by_layer_are_the_gradient(seed):
     rng = np.random.default_rng(seed)

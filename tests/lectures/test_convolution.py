@@ -1,5 +1,7 @@
 """The decks' convolutions and poolings. Lecture rows F01-F12, S07-S11, S15-S18."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 
 import jaxdl
 from jaxdl import nn
+from tests.nn.filled import filled
 
 IMAGE = np.array(
     [
@@ -57,7 +60,7 @@ def test_the_second_feature_map():
     )
 
 
-@pytest.mark.row("S10", "F11", "F12")
+@pytest.mark.row("S10", "F12")
 def test_pooling_both_maps():
     maps = jnp.stack([convolve(IMAGE, KERNEL_1), convolve(IMAGE, KERNEL_2)], -1)[None]
     pooled = nn.max_pooling(maps, 2)[0]
@@ -66,6 +69,48 @@ def test_pooling_both_maps():
     chex.assert_trees_all_equal(
         jax.nn.relu(maps)[0, ..., 0], np.maximum(MAP_1, 0).astype(np.float32)
     )
+
+
+@pytest.mark.row("F11", "F12")
+def test_from_the_image_through_pooled_maps_to_a_dense_layer():
+    """The pooled maps above, rectified and read row by row with the channels last."""
+    layers = [nn.conv(2, 3, padding="VALID", use_bias=False), jax.nn.relu, nn.max_pool(2)]
+    model = nn.serial(*layers, nn.flatten(), nn.dense(1, use_bias=False))
+    kernels = np.stack([KERNEL_1, KERNEL_2], -1)[:, :, None].astype(np.float32)
+    flat = [3, 0, 0, 1, 3, 0, 1, 3]
+    params = {
+        "conv_0": {"kernel": kernels},
+        "dense_0": {"kernel": np.arange(1, 9, dtype=np.float32)[:, None]},
+    }
+    y, _ = jax.jit(model.apply)(params, {}, IMAGE[None, ..., None].astype(np.float32))
+    assert y.tolist() == [[np.dot(flat, range(1, 9))]] == [[53]]
+
+
+@pytest.mark.row("F11")
+def test_two_rounds_of_convolution_and_pooling_on_an_image_of_mnists_size():
+    """28, 26, 13, 11, 5 cells a side; 25 and 50 kernels, 1250 numbers, 10 classes."""
+    rounds = [[nn.conv(n, 3, padding="VALID"), jax.nn.relu, nn.max_pool(2)] for n in (25, 50)]
+    model = nn.serial(*rounds[0], *rounds[1], nn.flatten(), nn.dense(10))
+    x = np.random.default_rng(0).normal(size=(2, 28, 28, 1)).astype(np.float32)
+    params, state = filled(model, x)
+    y, seen = jax.jit(functools.partial(jaxdl.capture, model))(params, state, x)
+    shapes = [
+        *((26, 26, 25), (26, 26, 25), (13, 13, 25), (11, 11, 50), (11, 11, 50), (5, 5, 50)),
+        *((1250,), (10,)),
+    ]
+    assert [seen[name].shape[1:] for name in model.children] == shapes
+
+    a = x.astype(np.float64)
+    for name in ("conv_0", "conv_1"):
+        kernel, bias = np.asarray(params[name]["kernel"]), np.asarray(params[name]["bias"])
+        windows = np.lib.stride_tricks.sliding_window_view(a, (3, 3), (1, 2))
+        a = np.maximum(np.einsum("nhwcij,ijco->nhwo", windows, kernel, optimize=True) + bias, 0)
+        n, side = len(a), a.shape[1] // 2
+        cells = a[:, : 2 * side, : 2 * side].reshape(n, side, 2, side, 2, -1)
+        a = cells.max((2, 4))
+    expected = a.reshape(len(a), -1) @ np.asarray(params["dense_0"]["kernel"])
+    expected += np.asarray(params["dense_0"]["bias"])
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-3)
 
 
 FIVE = np.array(

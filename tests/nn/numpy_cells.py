@@ -20,6 +20,25 @@ def over_time(step, carry):
     return run
 
 
+def both_ways(run):
+    """A layer's `run` forwards and backwards, side by side: (params, x, lengths) -> y.
+
+    Each row is run by itself over its own steps; the rest of y is 0.
+    """
+
+    def of_rows(params, x, lengths):
+        rows = []
+        for row, n in zip(x, lengths, strict=True):
+            steps = row[None, : max(n, 1)]
+            ahead = run(params["forward"], {}, steps)[0]
+            back = run(params["backward"], {}, steps[:, ::-1])[0, ::-1]
+            y = np.concatenate([ahead, back], 1)[:n]
+            rows.append(np.pad(y, ((0, len(row) - n), (0, 0))))
+        return np.stack(rows)
+
+    return of_rows
+
+
 def zeros(name="recurrent_kernel", parts=1):
     def carry(params, x):
         h = np.zeros((len(x), params[name].shape[0]))
@@ -87,9 +106,9 @@ def gru_after(p, h, x):
 
 def gru_before(p, h, x):
     n = h.shape[1]
-    w, v = p["kernel"], p["recurrent_kernel"]
-    r = sigmoid(x @ w[:, :n] + h @ v[:, :n])
-    u = sigmoid(x @ w[:, n : 2 * n] + h @ v[:, n : 2 * n])
-    new = np.tanh(x @ w[:, 2 * n :] + (r * h) @ v[:, 2 * n :])
+    z, v = x @ p["kernel"] + p.get("bias", 0), p["recurrent_kernel"]
+    r = sigmoid(z[:, :n] + h @ v[:, :n])
+    u = sigmoid(z[:, n : 2 * n] + h @ v[:, n : 2 * n])
+    new = np.tanh(z[:, 2 * n :] + (r * h) @ v[:, 2 * n :])
     h = (1 - u) * h + u * new
     return h, h

@@ -6,25 +6,37 @@ import numpy as np
 import pytest
 
 from jaxdl import nn
+from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled, normal
 
 X = np.asarray(normal(0, 3, 5, 2))
 LENGTHS = np.array([5, 2, 0], np.int32)
 ELMAN, LSTM, GRU = nn.elman(4), nn.lstm(4), nn.gru(4)
+NUMPY = {
+    "elman": cells.over_time(cells.elman, cells.zeros()),
+    "lstm": cells.over_time(cells.lstm, cells.zeros(parts=2)),
+    "gru": cells.over_time(cells.gru_after, cells.zeros()),
+}
 to_numpy = functools.partial(jax.tree.map, np.asarray)
 
 
-@pytest.mark.row("J06")
-def test_the_lectures_output_equation():
+@pytest.mark.parametrize(
+    "cell, reference",
+    [
+        pytest.param(ELMAN, NUMPY["elman"], marks=pytest.mark.row("J06")),
+        pytest.param(LSTM, NUMPY["lstm"], marks=pytest.mark.row("J07")),
+    ],
+    ids=["elman", "lstm"],
+)
+def test_the_lectures_output_equation(cell, reference):
     """y_t = W h_t(forwards) + W' h_t(backwards) + b."""
-    model = nn.bidirectional(ELMAN, merge="project", features=3)
+    model = nn.bidirectional(cell, merge="project", features=3)
     params, state = to_numpy(filled(model, X))
     y, _ = model.apply(params, state, X)
-    ahead = np.asarray(nn.recurrence(ELMAN, params["forward"], X)[1])
-    back = np.asarray(nn.recurrence(ELMAN, params["backward"], X[:, ::-1])[1])[:, ::-1]
+    both = cells.both_ways(reference)(params, X, [X.shape[1]] * len(X))
     w = params["output"]["kernel"]
-    expected = ahead @ w[:4] + back @ w[4:] + params["output"]["bias"]
-    chex.assert_trees_all_close(y, expected, atol=1e-6)
+    expected = both[..., :4] @ w[:4] + both[..., 4:] @ w[4:] + params["output"]["bias"]
+    chex.assert_trees_all_close(y, expected.astype("f"), atol=1e-5)
 
 
 @pytest.mark.row("J06", "J07")
@@ -63,19 +75,18 @@ def test_last_is_where_each_direction_ends():
         chex.assert_trees_all_close(y[n], np.concatenate(ends), atol=1e-6)
 
 
-@pytest.mark.row("J05")
-def test_deep_layers_read_the_one_below_and_padding_changes_nothing():
-    top = nn.bidirectional(nn.gru(3))
-    model = nn.deep_recurrent(LSTM, nn.lstm(4), top, residual=True)
-    params, state = filled(model, X, LENGTHS)
+@pytest.mark.row("J05", "J15")
+@pytest.mark.parametrize("residual", [False, True])
+def test_deep_layers_read_the_one_below_and_padding_changes_nothing(residual):
+    model = nn.deep_recurrent(LSTM, nn.lstm(4), nn.bidirectional(nn.gru(3)), residual=residual)
+    params, state = to_numpy(filled(model, X, LENGTHS))
     assert sorted(params) == ["bidirectional_0", "lstm_0", "lstm_1"]
     y = np.asarray(model.apply(params, state, X, LENGTHS)[0])
-    below = np.asarray(LSTM.apply(params["lstm_0"], {}, X, LENGTHS)[0])
-    middle = below + np.asarray(LSTM.apply(params["lstm_1"], {}, below, LENGTHS)[0])
-    expected, _ = top.apply(params["bidirectional_0"], {}, middle, LENGTHS)
-    chex.assert_trees_all_close(y, expected, atol=1e-6)  # 6 features on 4: no shortcut
-    alone, _ = model.apply(params, state, X[1:2, :2])
-    chex.assert_trees_all_close(y[1:2, :2], alone, atol=1e-6)
+    below = NUMPY["lstm"](params["lstm_0"], {}, X)
+    middle = NUMPY["lstm"](params["lstm_1"], {}, below) + residual * below
+    # 6 features on 4: no shortcut
+    expected = cells.both_ways(NUMPY["gru"])(params["bidirectional_0"], middle, LENGTHS)
+    chex.assert_trees_all_close(y, expected.astype("f"), atol=1e-5)
 
 
 @pytest.mark.parametrize("variational", [False, True])

@@ -7,6 +7,7 @@ import pytest
 import jaxdl
 from jaxdl import nn
 from jaxdl.nn import bptt
+from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled, normal
 
 X = np.asarray(normal(0, 5, 3))
@@ -69,6 +70,7 @@ def test_truncation_leaves_out_what_is_further_back(name, back):
     chex.assert_trees_all_close(found, truncated(params), atol=1e-5)
 
 
+@pytest.mark.row("D14")
 @each_cell
 def test_sensitivity_is_the_gradient_by_each_state(name):
     cell = CELLS[name]
@@ -107,18 +109,44 @@ def test_the_decks_bound_of_one_holds_without_the_weights_only():
         "recurrent_kernel": jnp.asarray(3 * draw(size=(5, 5)), jnp.float32),
         "bias": jnp.asarray(np.zeros(5), jnp.float32),
     }
-    x = np.zeros((4, 3), np.float32)
+    x = np.float32(5 * draw(size=(4, 3)))
+    x[0] = 0  # the state stays 0, where tanh has slope 1
     jacobians = np.asarray(bptt.step_jacobians(cell, params, x))
     after = np.asarray(bptt.states(cell, params, x))[1:]
     squash = (1 - after**2)[:, :, None] * np.eye(5, dtype=np.float32)
     expected = squash @ np.asarray(params["recurrent_kernel"]).T
     chex.assert_trees_all_close(jacobians, expected, atol=1e-5)
     norm = lambda a: np.linalg.norm(a, 2, axis=(-2, -1))
-    assert np.all(norm(squash) <= 1)
-    assert np.all(norm(jacobians) > 5)
+    assert norm(squash)[0] == 1 and np.all(norm(squash)[1:] < 1)
+    assert norm(jacobians)[0] > 5
 
 
-@pytest.mark.row("D14", "J16")
+@pytest.mark.row("D13", "J17")
+@pytest.mark.parametrize("name, low, high", [("elman", 0, 1e-40), ("lstm", 0.1, 10)])
+def test_how_much_is_felt_of_the_state_400_steps_before(name, low, high):
+    """Elman's product of Jacobians vanishes; that of an LSTM which forgets over 400 steps does not.
+
+    In NumPy the slope is the imaginary part at the end of what starts with a tiny imaginary one.
+    """
+    tiny = 1e-30j * np.eye(4)
+    cell, step, start = {
+        "elman": (nn.elman(4), cells.elman, tiny),
+        "lstm": (nn.lstm(4), cells.lstm, (0 * tiny, tiny)),
+    }[name]
+    x = np.random.default_rng(0).normal(size=(1, 400, 3))
+    with jax.enable_x64(True):
+        params = jax.tree.map(np.asarray, filled(cell, x)[0])
+        if name == "lstm":
+            params["bias"] = np.log(400) * np.repeat([-1.0, 1.0, 0.0, 0.0], 4)
+        last = lambda start, p: jnp.sum(nn.recurrence(cell, p, x, carry=start)[1][0, -1])
+        slopes = jax.jit(jax.grad(last))(cell.start(params, x), params)
+    found = np.asarray(jax.tree.leaves(slopes)[-1][0])  # by h, or by c
+    y = cells.over_time(step, lambda params, x: start)(params, {}, np.repeat(x, 4, 0))
+    np.testing.assert_allclose(found, y[:, -1].sum(1).imag / 1e-30, rtol=1e-8)
+    assert low < np.linalg.norm(found) < high
+
+
+@pytest.mark.row("D14")
 def test_gradients_vanish_or_explode_with_the_largest_singular_value():
     cell = nn.elman(4, activation=lambda a: a, use_bias=False)
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
@@ -155,8 +183,11 @@ def test_nine_sigmoid_layers_learn_little_near_the_input(activation, vanishes):
         part["kernel"] *= np.float32(np.sqrt(2 / part["kernel"].shape[0]))
         part["bias"] = np.zeros_like(part["bias"])
     loss = lambda p: jnp.mean(jaxdl.losses.cross_entropy(model.apply(p, state, x)[0], labels))
-    norms = bptt.gradient_norms(jax.jit(jax.grad(loss))(params))
+    gradient = jax.jit(jax.grad(loss))(params)
+    norms = bptt.gradient_norms(gradient)
     assert sorted(norms) == [f"dense_{i}" for i in range(10)]
+    entries = np.concatenate([np.ravel(leaf) for leaf in gradient["dense_9"].values()])
+    assert float(norms["dense_9"]) == pytest.approx(np.sqrt(np.sum(entries**2)), rel=1e-5)
     ratio = float(norms["dense_0"] / norms["dense_8"])
     assert (ratio < 1e-3) if vanishes else (0.05 < ratio < 20)
 

@@ -92,9 +92,14 @@ def test_a_linear_units_scaled_net_is_the_mean_of_its_2_to_the_m_nets():
     layer = nn.dropout(0.5, scale_at="test")
     scaled = affine(layer.apply({}, {}, X)[0], w, b)
     chex.assert_trees_all_equal(np.mean(np.stack(nets), 0), np.asarray(scaled))
-    for seed in range(5):
-        y, _ = layer.apply({}, {}, X, train=True, key=jax.random.key(seed))
-        assert np.isin(affine(y, w, b), np.stack(nets))
+
+    def trained(key):
+        return nn.affine(layer.apply({}, {}, X, train=True, key=key)[0], w, b)
+
+    draws = jax.jit(jax.vmap(trained))(jax.random.split(jax.random.key(0), 3200))
+    net, counts = np.unique(draws, return_counts=True)
+    np.testing.assert_array_equal(net, np.sort(np.ravel(nets)))
+    assert np.all(np.abs(counts - 100) < 5 * np.sqrt(100 * 31 / 32))  # each in a 32nd of the draws
 
 
 def test_no_key_and_bad_settings():

@@ -5,6 +5,7 @@ import pytest
 
 import jaxdl
 from jaxdl import nn
+from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled, normal
 
 X = np.asarray(normal(0, 2, 5, 3))
@@ -17,6 +18,16 @@ def test_the_decks_gru_has_84_parameters():
     assert count(nn.gru(4, reset="before", use_bias=True)) == 84 + 12
     assert count(nn.gru(4)) == 84 + 12 + 4
     assert count(nn.gru(4, use_bias=False)) == 84
+
+
+@pytest.mark.row("J14")
+@pytest.mark.parametrize("reset, step", [("after", cells.gru_after), ("before", cells.gru_before)])
+def test_where_the_reset_gate_acts(reset, step):
+    """Before the recurrent product in the deck, after it in cuDNN, torch and Flax."""
+    params = jax.tree.map(np.asarray, filled(nn.gru(4, reset=reset, use_bias=True), X)[0])
+    h = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    found = nn.gru_step(params, h, X[:, 0], reset=reset)
+    chex.assert_trees_all_close(found, step(params, h, X[:, 0]), atol=1e-6)
 
 
 @pytest.mark.row("J14")

@@ -75,6 +75,7 @@ def test_running_statistics_follow_the_batches_and_serve_the_test_mode():
     chex.assert_trees_all_equal(same, state)
 
 
+@pytest.mark.row("D20")
 def test_no_gradient_runs_through_the_running_statistics():
     layer, x = nn.batch_norm(momentum=0.5), images(0, (8, 2))
     params, state = layer.init(jax.random.key(0), x)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdl
-from jaxdl import nn
+from jaxdl import data, nn
 from tests.nn.filled import normal
 
 
@@ -85,6 +85,24 @@ def test_subsampling_keeps_the_object():
     large = np.kron(cross, np.ones((2, 2), np.float32))[None, ..., None]
     chex.assert_trees_all_equal(nn.max_pooling(large, 2)[0, ..., 0], cross)
     chex.assert_trees_all_equal(nn.average_pooling(large, 2)[0, ..., 0], cross)
+
+
+@pytest.mark.row("F13")
+def test_digits_of_a_quarter_of_the_pixels_are_known_by_their_neighbors():
+    """The nearest training image has the label; a corner of as many pixels tells much less."""
+    (x, y), (others, labels) = data.digits().train, data.digits().test
+
+    def accuracy(seen, unseen):
+        seen, unseen = (np.asarray(a).reshape(len(a), -1) for a in (seen, unseen))
+        distances = (seen**2).sum(1) - 2 * unseen @ seen.T
+        return np.mean(y[distances.argmin(1)] == labels)
+
+    small, small_others = nn.average_pooling(x, 2), nn.average_pooling(others, 2)
+    assert small.shape == (len(x), 4, 4, 1)
+    assert accuracy(x, others) > 0.98 and accuracy(small, small_others) > 0.9
+    assert accuracy(x[:, :4, :4], others[:, :4, :4]) < 0.75
+    enlarged = np.repeat(np.repeat(small_others, 2, 1), 2, 2)  # beside whole training images
+    assert accuracy(x, enlarged) > 0.7
 
 
 @pytest.mark.row("F10")

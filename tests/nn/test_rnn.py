@@ -23,15 +23,18 @@ def test_elman_counts_its_parameters():
 
 
 @pytest.mark.row("J02")
-def test_elman_without_bias_is_the_decks_state():
-    """s_t = tanh(U x_t + W s_{t-1}); the deck prints x_t where step 3 has x_3."""
-    cell = nn.elman(4, use_bias=False)
-    params, _ = to_numpy(filled(cell, X))
+def test_elman_without_bias_is_the_decks_network():
+    """s_t = tanh(U x_t + W s_{t-1}), y_t = softmax(V s_t); the deck prints x_t for step 3's x_3."""
+    model = jaxdl.serial(nn.elman(4, use_bias=False), nn.dense(5, use_bias=False), jax.nn.softmax)
+    params, state = to_numpy(filled(model, X))
+    y = np.asarray(jax.jit(model.apply)(params, state, X)[0])
     s = np.zeros((2, 4), np.float32)
-    for t in range(3):
-        s = np.tanh(X[:, t] @ params["kernel"] + s @ params["recurrent_kernel"])
-    y = np.asarray(cell.apply(params, {}, X)[0])
-    chex.assert_trees_all_close(y[:, 2], s, atol=1e-6)
+    for t in range(5):
+        s = np.tanh(
+            X[:, t] @ params["elman_0"]["kernel"] + s @ params["elman_0"]["recurrent_kernel"]
+        )
+        shares = np.exp(s @ params["dense_0"]["kernel"])
+        chex.assert_trees_all_close(y[:, t], shares / shares.sum(-1, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.row("A22")
@@ -44,6 +47,24 @@ def test_feedback_makes_the_output_move_though_the_input_stands_still(make):
     still = params | {"recurrent_kernel": np.zeros_like(params["recurrent_kernel"])}
     y = np.asarray(cell.apply(still, {}, constant)[0])
     assert not np.any(np.diff(y, axis=1))
+
+
+@pytest.mark.row("A22")
+def test_what_is_fed_back():
+    """Elman: the hidden units; lateral: those but each unit itself; Jordan: the output."""
+    for cell in (nn.elman(4), nn.lateral(4), nn.jordan(4, 2)):
+        params, _ = to_numpy(filled(cell, X))
+        u = params["recurrent_kernel"]
+        if cell.kind == "lateral":
+            u = u - np.diag(np.diag(u))
+        fed_back, expected = np.zeros((2, len(u)), np.float32), []
+        for t in range(X.shape[1]):
+            fed_back = np.tanh(X[:, t] @ params["kernel"] + fed_back @ u + params["bias"])
+            if cell.kind == "jordan":
+                fed_back = np.tanh(fed_back @ params["output_kernel"] + params["output_bias"])
+            expected.append(fed_back)
+        y = np.asarray(cell.apply(params, {}, X)[0])
+        np.testing.assert_allclose(y, np.stack(expected, 1), atol=1e-5, err_msg=cell.kind)
 
 
 @pytest.mark.row("A22")
@@ -60,9 +81,11 @@ def test_a_network_without_input_is_an_iterated_map():
     cell = nn.elman(3, use_bias=False)
     params, _ = to_numpy(filled(cell, X))
     start = np.float32([[0.3, -0.2, 0.9]])
-    state = start
+    state = stepped = start
     for _ in range(7):
         state = np.tanh(state @ params["recurrent_kernel"])
+        stepped, _ = cell.step(params, stepped, np.zeros((1, 3), np.float32))
+    chex.assert_trees_all_close(stepped, state, atol=1e-6)
     final, _ = nn.recurrence(cell, params, np.zeros((1, 7, 3), np.float32), carry=start)
     chex.assert_trees_all_close(final, state, atol=1e-6)
 

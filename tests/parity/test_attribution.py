@@ -85,7 +85,6 @@ def test_zennit_has_the_same_excitation_backprop():
         close(found, "excitation")
 
 
-@pytest.mark.row("B09")
 @pytest.mark.parametrize("name", ["guided_backprop", "deconvnet", "beta_smooth"])
 def test_zennit_has_the_same_gradients_through_another_relu(name):
     with jax.enable_x64(True):

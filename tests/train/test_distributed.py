@@ -122,6 +122,49 @@ print("compiled twice")
 """
 
 
+TWO = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import numpy as np, optax
+from jaxdl import losses, nn, train
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(8, 3)).astype(np.float32), np.arange(8) % 3
+shardings = []
+
+def loss(output, target):
+    jax.debug.inspect_array_sharding(output, callback=shardings.append)
+    return losses.cross_entropy(output, target)
+
+model, optimizer = nn.dense(3), optax.sgd(0.5)
+state = train.init_state(model, optimizer, jax.random.key(0), x)
+w, b = (np.asarray(state.params[name], np.float64) for name in ("kernel", "bias"))
+state, _ = train.fit(model, (x, y), loss=loss, optimizer=optimizer, batch_size=8, epochs=3,
+                     state=state, verbose=0)
+for _ in range(3):
+    p = np.exp(x @ w + b)
+    error = (p / p.sum(1, keepdims=True) - np.eye(3)[y]) / 8
+    w, b = w - 0.5 * x.T @ error, b - 0.5 * error.sum(0)
+np.testing.assert_allclose(state.params["kernel"], w, atol=1e-5)
+np.testing.assert_allclose(state.params["bias"], b, atol=1e-5)
+assert shardings and all(s.shard_shape((8, 3)) == (4, 3) for s in shardings), shardings
+assert len(state.params["kernel"].devices()) == 2
+print("done")
+"""
+
+
+@pytest.mark.row("D22")
+def test_two_devices_take_half_of_each_batch_and_come_to_descent_by_hand():
+    done = subprocess.run(
+        [sys.executable, "-c", TWO],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    assert done.stdout == "done\n", done.stdout + done.stderr[-3000:]
+
+
 @pytest.mark.row("D22")
 @pytest.mark.slow
 def test_eight_devices():

@@ -63,7 +63,7 @@ def test_it_is_the_loop_over_the_step(steps_per_call):
     chex.assert_trees_all_close(toy.plain(state), toy.plain(expected), rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.row("D08")
+@pytest.mark.row("D08", "V03")
 def test_an_epoch_is_every_row_once_and_an_update_a_batch():
     order, mask = epoch_batches(50, 8, seed=3, epoch=2)
     assert order.shape == (7, 8) and sorted(order[mask]) == list(range(50))
@@ -73,7 +73,7 @@ def test_an_epoch_is_every_row_once_and_an_update_a_batch():
     assert state.step == 50 // 10
 
 
-@pytest.mark.row("D08")
+@pytest.mark.row("D08", "V03")
 def test_the_device_sees_every_row_once_an_epoch():
     x, y = DATA
     seen = {"row": lambda output, target: jnp.sum(jax.nn.one_hot(target, 50), axis=0)[target]}

@@ -13,6 +13,8 @@ import pytest
 
 from jaxdl import init, losses, nn, optim, serial, summary, train, tree
 from jaxdl.interop.safetensors import load_weights, save_weights
+from jaxdl.train.feed import epoch_batches
+from tests.nn.filled import filled
 
 
 def mnist_like(rows, seed):
@@ -68,6 +70,56 @@ def test_compile_fit_evaluate_predict_save_load(loss, tmp_path):
     params, model_state = load_weights(tmp_path / "weights")
     loaded = state.replace(params=params, model_state=model_state)
     chex.assert_trees_all_equal(train.predict(MODEL, loaded, TEST[0]), result)
+
+
+@pytest.mark.row("V02", "V03")
+@pytest.mark.parametrize("loss", ["mse", "categorical_crossentropy"])
+def test_fit_is_the_loop_by_hand(loss):
+    """One layer, two epochs of five batches, with gradients written out in NumPy's float64."""
+    x, y = TRAIN
+    state, history = train.fit(
+        nn.dense(10),
+        (x, y),
+        loss=loss,
+        metrics=["accuracy"],
+        optimizer=OPTIMIZER,
+        batch_size=100,
+        epochs=2,
+        verbose=0,
+    )
+    start = train.init_state(nn.dense(10), OPTIMIZER, jax.random.key(0), x).params
+    w, b = (np.asarray(start[name], np.float64) for name in ("kernel", "bias"))
+    expected = {"loss": [], "accuracy": []}
+    for epoch in range(2):
+        values, hits = [], []
+        for rows in epoch_batches(500, 100, 0, epoch)[0]:
+            output = x[rows] @ w + b
+            if loss == "mse":
+                values.append(((output - y[rows]) ** 2).mean())
+                slope = 2 * (output - y[rows]) / 1000
+            else:
+                p = np.exp(output) / np.exp(output).sum(1, keepdims=True)
+                values.append(-(y[rows] * np.log(p)).sum(1).mean())
+                slope = (p - y[rows]) / 100
+            hits.append((output.argmax(1) == y[rows].argmax(1)).mean())
+            w, b = w - 0.1 * x[rows].T @ slope, b - 0.1 * slope.sum(0)
+        expected["loss"].append(np.mean(values))
+        expected["accuracy"].append(np.mean(hits))
+    chex.assert_trees_all_close(state.params, {"kernel": w, "bias": b}, atol=1e-5, rtol=1e-4)
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-4)
+
+
+@pytest.mark.row("V01")
+def test_a_sequential_model_is_its_layers_one_after_another():
+    """The deck's three layers in NumPy, from given weights and biases."""
+    params, state = filled(MODEL, TEST[0][:1], scale=0.1)
+    y = TEST[0].astype(np.float64)
+    for i in range(3):
+        layer = params[f"dense_{i}"]
+        y = y @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+        y = 1 / (1 + np.exp(-y)) if i < 2 else y
+    np.testing.assert_allclose(jax.jit(MODEL.apply)(params, state, TEST[0])[0], y, atol=1e-4)
 
 
 @pytest.mark.row("V02")

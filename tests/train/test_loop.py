@@ -76,6 +76,7 @@ def test_the_weight_gradient_of_a_convolution_is_found(monkeypatch):
     model = convolution()
     state = train.init_state(model, SGD, jax.random.key(0), X)
     step = train.make_train_step(model, "cross_entropy", SGD)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert slow_when_looped(jax.jit(step), state, ROWS)
     assert not slow_when_looped(STEP, start(), ROWS)
     forward = train.make_eval_step(model, "cross_entropy")

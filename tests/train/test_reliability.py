@@ -11,7 +11,6 @@ def all_went_well(found):
     assert found.good == found.of, found.wrong
 
 
-@pytest.mark.row("D22")
 @pytest.mark.slow
 def test_sigterm_at_twenty_random_steps():
     all_went_well(_reliability.stopped_and_resumed(20, seed=1))

@@ -4,7 +4,8 @@ Csurka et al. 2004; with normalized patches in the place of SIFT, as Coates and 
 (AISTATS, sec. 3). Each stage is made without regard to the next, which is what "shallow" means in
 the lectures:
 
-    patches    cut out on a grid, brightness and contrast taken out
+    patches    cut out on a grid, brightness and contrast taken out; of pixels, or of the cells of
+               `oriented_gradients`, which makes them SIFT-like
     words      the centres of K clusters of patches (k-means)
     bag        in each quarter of the picture, how often each word is the nearest
     decision   a linear classifier on the bags
@@ -131,11 +132,19 @@ def bag(book: Codebook, x: jax.Array) -> jax.Array:
 
     Returns:
       (N, 4 K) shares; those of a quarter sum to 1.
+
+    Raises:
+      ValueError: as `patches`; or there are fewer than 2 patches along a side.
     """
     found = patches(x, book.size, book.stride)
     k = len(book.words)
     words = jax.nn.one_hot(_nearest(found, book.words), k, dtype=x.dtype)
     rows, columns = (n // 2 for n in words.shape[1:3])
+    if not rows or not columns:
+        raise ValueError(
+            f"bag: x is {x.shape} and has {words.shape[1]} x {words.shape[2]} patches of size "
+            f"{book.size}; expected 2 or more a side, for the quarters. Pass larger images."
+        )
     quarters = [
         part.mean((1, 2))
         for half in (words[:, :rows], words[:, rows:])

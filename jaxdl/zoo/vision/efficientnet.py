@@ -18,7 +18,7 @@ from jaxdl.combine import residual, serial
 from jaxdl.core import Module, compose
 from jaxdl.nn import batch_norm, conv, dense, dropout, global_avg_pool
 
-__all__ = ["efficientnet", "inverted_residual", "squeeze_excite"]
+__all__ = ["efficientnet", "image_size", "inverted_residual", "squeeze_excite"]
 
 STAGES = (
     # expansion, window, stride, channels, layers
@@ -31,16 +31,17 @@ STAGES = (
     (6, 3, 1, 320, 1),
 )
 SCALES = {
-    # factors of the channels and of the layers, dropout before the last layer
-    "b0": (1.0, 1.0, 0.2),
-    "b1": (1.0, 1.1, 0.2),
-    "b2": (1.1, 1.2, 0.3),
-    "b3": (1.2, 1.4, 0.3),
-    "b4": (1.4, 1.8, 0.4),
-    "b5": (1.6, 2.2, 0.4),
-    "b6": (1.8, 2.6, 0.5),
-    "b7": (2.0, 3.1, 0.5),
+    # factors of the channels and of the layers, pixels a side, dropout before the last layer
+    "b0": (1.0, 1.0, 224, 0.2),
+    "b1": (1.0, 1.1, 240, 0.2),
+    "b2": (1.1, 1.2, 260, 0.3),
+    "b3": (1.2, 1.4, 300, 0.3),
+    "b4": (1.4, 1.8, 380, 0.4),
+    "b5": (1.6, 2.2, 456, 0.4),
+    "b6": (1.8, 2.6, 528, 0.5),
+    "b7": (2.0, 3.1, 600, 0.5),
 }
+"""Near 1.1^phi, 1.2^phi and 224 x 1.15^phi (eq. 3), as the authors rounded them."""
 
 
 def squeeze_excite(channels: int, reduced: int) -> Module:
@@ -110,14 +111,12 @@ def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
       classes: the number of classes.
 
     Returns:
-      A `Module` from (N, H, W, 3) to logits (N, classes); B0 was made for 224 pixels a side.
+      A `Module` from (N, H, W, 3) to logits (N, classes); see `image_size` for H and W.
 
     Raises:
       ValueError: there is no such size.
     """
-    if size not in SCALES:
-        raise ValueError(f"efficientnet: size is {size!r}; expected one of {', '.join(SCALES)}.")
-    width, depth, rate = SCALES[size]
+    width, depth, _, rate = _scales("efficientnet", size)
     channels = rounded(32 * width)
     layers: list[Any] = [*normalized(channels, 3, 2), jax.nn.silu]
     for expansion, kernel_size, stride, features, count in STAGES:
@@ -133,3 +132,21 @@ def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
             channels = rounded(features * width)
     layers += [*normalized(4 * channels, 1), jax.nn.silu]
     return serial(*layers, global_avg_pool(), dropout(rate), dense(classes))
+
+
+def image_size(size: str = "b0") -> int:
+    """Returns the side of the images that a network was scaled for, in pixels: 224 to 600.
+
+    Args:
+      size: "b0" to "b7".
+
+    Raises:
+      ValueError: there is no such size.
+    """
+    return _scales("image_size", size)[2]
+
+
+def _scales(what: str, size: str) -> tuple[float, float, int, float]:
+    if size not in SCALES:
+        raise ValueError(f"{what}: size is {size!r}; expected one of {', '.join(SCALES)}.")
+    return SCALES[size]

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from jaxdl.combine import serial
 from jaxdl.core import Module, compose
-from jaxdl.nn import conv, dense, dropout, global_avg_pool, max_pool
+from jaxdl.nn import avg_pool, conv, dense, dropout, flatten, global_avg_pool, max_pool
 from jaxdl.zoo.vision.alexnet import local_response_normalization
 
-__all__ = ["googlenet", "inception"]
+__all__ = ["googlenet", "googlenet_with_heads", "inception"]
 
 TABLE: dict[str, tuple[int, int, int, int, int, int]] = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -67,7 +67,7 @@ def inception(
 
 
 def googlenet(*, classes: int = 1000) -> Module:
-    """22 layers with weights: 6,998,552 parameters, without the heads that helped to train it.
+    """22 layers with weights: 6,998,552 parameters, without the heads that help to train it.
 
     Args:
       classes: the number of classes.
@@ -89,3 +89,41 @@ def googlenet(*, classes: int = 1000) -> Module:
         stages += [pool] if name in ("4a", "5a") else []
         stages += [inception(*channels)]
     return serial(*stages, global_avg_pool(), dropout(0.4), dense(classes))
+
+
+def googlenet_with_heads(*, classes: int = 1000) -> Module:
+    """GoogLeNet with its two auxiliary heads, on modules 4a and 4d: 13,378,280 parameters.
+
+    The heads serve training alone: the paper adds 0.3 times their losses to that of the main output
+    (section 5). Parameters without the entries `head_4a` and `head_4d` are those of `googlenet`.
+
+    Args:
+      classes: the number of classes.
+
+    Returns:
+      A `Module` from (N, 224, 224, 3) to logits `(main, head_4a, head_4d)`, each (N, classes).
+    """
+    main = googlenet(classes=classes)
+    modules = {f"inception_{i}": f"head_{name}" for i, name in enumerate(TABLE)}
+    heads = {
+        name: serial(
+            avg_pool(5, stride=3),
+            *activated(128, 1),
+            flatten(),
+            dense(1024),
+            jax.nn.relu,
+            dropout(0.7),
+            dense(classes),
+        )
+        for name in ("head_4a", "head_4d")
+    }
+
+    def forward(call, x):
+        logits = []
+        for name in main.children:
+            x = call(name, x)
+            if modules.get(name) in heads:
+                logits.append(call(modules[name], x))
+        return (x, *logits)
+
+    return compose("googlenet_with_heads", {**main.children, **heads}, forward)

@@ -41,7 +41,6 @@ def test_two_layers_by_hand(relu):
                 np.testing.assert_allclose(found, expected[name], atol=1e-10)
 
 
-@pytest.mark.row("B09")
 @pytest.mark.parametrize("name", METHODS)
 def test_without_a_relu_it_is_the_gradient(name):
     with double():

@@ -178,6 +178,7 @@ def by_matrix(name, w, b, x, r, eps=1e-6):
     return out
 
 
+@pytest.mark.row("Q08")
 @pytest.mark.parametrize("name", ["epsilon", "z_plus", "w_square", "flat", "box"])
 def test_rules_term_by_term(name):
     with double():

@@ -5,7 +5,7 @@ from jaxdl.zoo.history.bag_of_words import codebook, k_means, patches
 from tests.nn.filled import normal
 
 
-@pytest.mark.row("A16")
+@pytest.mark.row("A17")
 def test_a_codebook_of_as_many_words_as_patches_is_the_patches(key):
     x = normal(0, 1, 4, 4, 1)
     book = codebook(key, x, 4, size=3, stride=1)

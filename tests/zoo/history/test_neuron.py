@@ -34,6 +34,7 @@ def test_the_perceptron_rule_learns_and_or_but_not_xor():
     assert right(neuron.perceptron(CORNERS, XOR), XOR) <= 0.75
 
 
+@pytest.mark.row("A05")
 @given(st.integers(0, 10**6))
 def test_it_is_rosenblatts_loop_and_makes_no_more_mistakes_than_novikoff_allows(seed):
     rng = np.random.default_rng(seed)
@@ -72,6 +73,7 @@ def test_least_mean_squares_converge_to_least_squares():
         np.testing.assert_allclose(np.append(clean.weights, clean.bias), 1, atol=1e-9)
 
 
+@pytest.mark.row("A07")
 def test_lms_is_descent_on_half_the_squared_error():
     unit = neuron.Unit(jnp.array([1.0, -1.0]), jnp.array(0.5))
     x, y = jnp.array([2.0, 3.0]), jnp.array(4.0)

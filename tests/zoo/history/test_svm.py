@@ -51,6 +51,7 @@ def test_random_features_bend_the_boundary_around_the_moons():
     assert score(svm(x, y, features=phi, cost=10.0)) > 0.98
 
 
+@pytest.mark.row("A10")
 def test_products_of_features_are_the_kernel():
     x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     phi = rbf_features(jax.random.key(0), 3, 20_000, gamma=0.7)(x)

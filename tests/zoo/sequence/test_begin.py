@@ -1,4 +1,6 @@
-"""What the networks that write begin with."""
+"""The networks that write, in NumPy: what they begin with, and the scores of each word."""
+
+import functools
 
 import jax
 import numpy as np
@@ -7,34 +9,64 @@ import pytest
 from jaxdl import nn
 from jaxdl.zoo.sequence.captioner import captioner
 from jaxdl.zoo.sequence.encoder_decoder import encoder_decoder
+from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled
 
 RNG = np.random.default_rng(0)
 BEFORE = RNG.integers(0, 9, (3, 4), dtype=np.int32)
+LENGTHS = np.array([5, 3, 0], np.int32)
+READER = cells.both_ways(cells.over_time(cells.gru_after, cells.zeros()))
+to_numpy = functools.partial(jax.tree.map, np.asarray)
 
 
-def tanh_of_layer(x, layer):
-    return np.tanh(x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]))
+def dense(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def write(params, begin):
+    """The outputs of a GRU that reads `BEFORE`."""
+    words = params["embedding"]["embedding"][BEFORE]
+    return cells.over_time(cells.gru_after, lambda p, x: begin)(params["writer"], {}, words)
+
+
+def attend(params, kind, queries, memory):
+    """The mean of a row's states that was read, weighted by the softmax of their scores."""
+    if kind == "additive":
+        q, k = queries @ params["query_kernel"], memory @ params["key_kernel"]
+        scores = np.tanh(q[:, None] + k[None] + params["bias"]) @ params["weights"]
+    else:
+        scores = queries @ memory.T / np.sqrt(memory.shape[1])
+    weights = np.exp(scores)
+    return weights / weights.sum(-1, keepdims=True) @ memory
 
 
 @pytest.mark.row("K07")
-def test_the_decoder_with_tanh_of_a_layer_over_the_mean_of_what_was_read():
+@pytest.mark.parametrize("attention", ["additive", "dot", None])
+def test_the_encoder_decoder(attention):
     source = RNG.integers(1, 7, (3, 5), dtype=np.int32)
-    lengths = np.array([5, 3, 0], np.int32)
-    model = encoder_decoder(7, 9, 4, attention=None)
-    params, _ = filled(model, source, lengths, BEFORE)
-    begin, memory, _ = jax.jit(model.start)(params, source, lengths)
-    rows = zip(np.asarray(memory), lengths, strict=True)
-    means = np.stack([row[:n].sum(0) / max(n, 1) for row, n in rows])
-    expected = tanh_of_layer(means, params["encoder"]["begin"])
-    np.testing.assert_allclose(begin, expected, atol=1e-6)
+    model = encoder_decoder(7, 9, 4, attention=attention)
+    params, state = to_numpy(filled(model, source, LENGTHS, BEFORE))
+    found, _ = jax.jit(model.apply)(params, state, source, LENGTHS, BEFORE)
+    encoder, decoder = params["encoder"], params["decoder"]
+    memory = READER(encoder["reader"], encoder["embedding"]["embedding"][source], LENGTHS)
+    means = memory.sum(1) / np.maximum(LENGTHS, 1)[:, None]
+    y = write(decoder, np.tanh(dense(encoder["begin"], means)))
+    if attention:
+        context = np.stack(
+            [
+                attend(decoder.get("attention"), attention, q, m[: max(n, 1)])
+                for q, m, n in zip(y, memory, LENGTHS, strict=True)
+            ]
+        )
+        y = np.tanh(dense(decoder["join"], np.concatenate([y, context], -1)))
+    np.testing.assert_allclose(found, dense(decoder["scores"], y), atol=1e-5)
 
 
 @pytest.mark.row("K08")
-def test_the_captioner_with_tanh_of_a_layer_over_what_it_sees():
+def test_the_captioner():
     images = RNG.normal(size=(3, 2, 2, 1)).astype(np.float32)
     model = captioner(nn.flatten(), 9, 4)
-    params, state = filled(model, images, BEFORE)
-    begin = jax.jit(model.start)(params, state, images)
-    expected = tanh_of_layer(images.reshape(3, -1), params["see"]["begin"])
-    np.testing.assert_allclose(begin, expected, atol=1e-6)
+    params, state = to_numpy(filled(model, images, BEFORE))
+    found, _ = jax.jit(model.apply)(params, state, images, BEFORE)
+    y = write(params["write"], np.tanh(dense(params["see"]["begin"], images.reshape(3, -1))))
+    np.testing.assert_allclose(found, dense(params["write"]["scores"], y), atol=1e-5)

@@ -14,10 +14,11 @@ import jaxdl
 from jaxdl import tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
-from jaxdl.zoo.vision.efficientnet import efficientnet, squeeze_excite
-from jaxdl.zoo.vision.googlenet import googlenet, inception
+from jaxdl.zoo.vision.efficientnet import efficientnet, image_size, squeeze_excite
+from jaxdl.zoo.vision.googlenet import googlenet, googlenet_with_heads, inception
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
+from tests import docs_code
 from tests.nn.filled import filled as random_parameters
 
 # Tracing a deep network takes seconds: one model and one image size for each, shared by all tests.
@@ -136,6 +137,42 @@ def test_depths_as_the_lectures_table_has_them(name, expected):
     assert jaxdl.depth(model, x) == expected
 
 
+def published(heading):
+    """Returns the table of docs/zoo/vision.md with a heading: `{network: (number, percent)}`."""
+    text = (docs_code.DOCS / "zoo" / "vision.md").read_text("utf-8")
+    lines = text.partition(f"| network | {heading} |\n")[2].partition("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    return {name: (int(number.replace(",", "")), float(part)) for name, number, part in rows}
+
+
+@pytest.mark.row("T08")
+def test_the_published_errors_fall_with_the_depth():
+    table = published("depth | top-5 error (%)")
+    assert table == {
+        "AlexNet (2012)": (8, 16.4),
+        "VGG-19 (2014)": (19, 7.3),
+        "GoogLeNet (2014)": (22, 6.7),
+        "ResNet-152 (2015)": (152, 3.57),
+    }
+    depths, errors = zip(*table.values(), strict=True)
+    assert sorted(depths) == list(depths) and sorted(errors, reverse=True) == list(errors)
+
+
+@pytest.mark.row("T17")
+def test_an_efficient_network_is_smaller_and_more_accurate_than_a_residual_one():
+    table = published("parameters | top-1 accuracy (%)")
+    for name, (parameters, _) in table.items():
+        family, _, size = name.lower().rpartition("-")
+        model, _ = built(f"resnet{size}" if family == "resnet" else f"{family} {size}")
+        assert counted(model, 3) == (parameters, 1000), name
+    millions = {name: round(parameters / 1e6, 2) for name, (parameters, _) in table.items()}
+    assert millions["EfficientNet-B0"] == 5.29 and millions["ResNet-50"] == 25.56
+    assert round(millions["EfficientNet-B7"], 1) == 66.3
+    for small, large in (("B0", "50"), ("B1", "152")):
+        efficient, residual = table[f"EfficientNet-{small}"], table[f"ResNet-{large}"]
+        assert 4 * efficient[0] < residual[0] and efficient[1] > residual[1]
+
+
 @pytest.mark.row("G12", "T17")
 @pytest.mark.parametrize(
     "size, expected",
@@ -158,9 +195,57 @@ def test_efficient_networks_grow_by_their_factors(size, expected):
         assert 4.5 < 25_557_032 / expected < 5
 
 
+def multiplications(module, channels, side):
+    """`(multiplications, channels, side)` of a chain of layers for one image."""
+    config = module.config
+    if module.kind == "conv":
+        side = -(-side // config["stride"])
+        weights = config["kernel_size"] ** 2 * channels // config["groups"] * config["features"]
+        return weights * side**2, config["features"], side
+    if module.kind == "dense":
+        return channels * config["features"], config["features"], 1
+    total, inner = 0, side
+    for child in module.children.values():
+        count, channels, inner = multiplications(child, channels, inner)
+        total += count
+    return total, channels, side if module.kind == "squeeze_excite" else inner
+
+
+@pytest.mark.row("G12")
+def test_depth_width_and_resolution_grow_together():
+    """alpha beta^2 gamma^2 = 1.920; the paper's table 2 has the multiplications, in 10^9."""
+    alpha, beta, gamma = 1.2, 1.1, 1.15
+    assert alpha * beta**2 * gamma**2 == pytest.approx(1.920, abs=5e-4)
+    published = {
+        # phi, pixels, blocks, channels before the mean, multiplications
+        "b0": (0, 224, 16, 1280, 0.39),
+        "b1": (0.5, 240, 23, 1280, 0.70),
+        "b2": (1, 260, 23, 1408, 1.0),
+        "b3": (2, 300, 26, 1536, 1.8),
+        "b4": (3.5, 380, 32, 1792, 4.2),
+        "b5": (5, 456, 39, 2048, 9.9),
+        "b6": (6, 528, 45, 2304, 19),
+        "b7": (7, 600, 55, 2560, 37),
+    }
+    for size, (phi, pixels, blocks, channels, cost) in published.items():
+        model = built(f"efficientnet {size}")[0]
+        assert image_size(size) == pixels, size
+        kinds = [child.kind for child in model.children.values()]
+        assert kinds.count("residual") + kinds.count("serial") == blocks, size
+        convs = [child for child in model.children.values() if child.kind == "conv"]
+        assert convs[-1].config["features"] == channels, size
+        count, _, side = multiplications(model, 3, pixels)
+        assert count / 1e9 == pytest.approx(cost, rel=0.06), size
+        # The authors rounded, depth more than the others.
+        assert pixels == pytest.approx(224 * gamma**phi, rel=0.05), size
+        assert channels == pytest.approx(1280 * beta**phi, rel=0.06), size
+        assert blocks == pytest.approx(16 * alpha**phi, rel=0.35), size
+
+
 def test_a_size_that_is_none():
-    with pytest.raises(ValueError, match="size is 'b8'; expected one of b0, b1"):
-        efficientnet("b8")
+    for call in (efficientnet, image_size):
+        with pytest.raises(ValueError, match="size is 'b8'; expected one of b0, b1"):
+            call("b8")
 
 
 def draw(*shape):
@@ -197,6 +282,7 @@ def test_alexnet_in_numbers():
     assert sum(units) == 659_272 and units[-2] == 4096
 
 
+@pytest.mark.row("G01", "G03")
 def test_local_response_normalization_is_the_papers_sum():
     a = np.random.default_rng(0).normal(size=(1, 2, 2, 7))
     expected = np.empty_like(a)
@@ -233,6 +319,18 @@ def test_a_residual_block_is_relu_of_x_and_f_of_x():
     )
     zeroed = jax.tree.map(np.zeros_like, params)
     np.testing.assert_array_equal(apply(zeroed, state, x)[0], np.maximum(x, 0))
+
+
+@pytest.mark.row("G05")
+def test_a_plain_network_has_no_way_around_its_layers():
+    def kinds(module):
+        return [module.kind, *(kind for part in module.children.values() for kind in kinds(part))]
+
+    counts = [kinds(cifar_resnet(56, plain=plain)).count("residual") for plain in (False, True)]
+    assert counts == [27, 0]
+    block, x = resnet.plain_block(4, 1, False), draw(2, 5, 5, 4)
+    params, state = jax.tree.map(np.zeros_like, random_parameters(block, x))
+    assert not np.asarray(jax.jit(block.apply)(params, state, x)[0]).any()
 
 
 def test_channels_of_zeros_stand_on_both_sides():
@@ -288,54 +386,86 @@ def filled(model, params, state):
 
 
 GOLDEN = {
+    "alexnet": (
+        lambda: alexnet(classes=10),
+        67,
+        ([-1.05760135754, -0.342637429309, 1.33390951184], 2.37317480786, 2.9808268799),
+    ),
+    "vgg11": (
+        lambda: vgg11(classes=10),
+        32,
+        ([0.0443093208184, 0.391421615209, 1.09366052518], 2.57398313015, 2.57204704991),
+    ),
+    "googlenet": (
+        lambda: googlenet_with_heads(classes=10),
+        80,
+        ([-1.3870185214, 0.633640211852, -0.676048025187], -2.63292591727, 2.88998757877),
+        ([0.451391607509, 0.336328688458, 0.85754272816], 9.10789601292, 4.97419648911),
+        ([0.948254042445, -1.61735116589, 0.242371469103], 0.743491642676, 2.12245658959),
+    ),
     "cifar_resnet20": (
         lambda: cifar_resnet(20),
         32,
-        [0.551254906331, 0.273238846612, -17.7092191806, -14.267157168, -11.4100329075],
-        -61.1284778217,
-        38.1150657849,
+        ([0.551254906331, 0.273238846612, -17.7092191806], -61.1284778217, 38.1150657849),
     ),
     "resnet18": (
         resnet18,
         64,
-        [0.694206753372, 5.5989574124, 3.67664071481, 12.629314358, -12.7396521998],
-        -59.7123338598,
-        424.629601152,
+        ([0.694206753372, 5.5989574124, 3.67664071481], -59.7123338598, 424.629601152),
     ),
     "resnet50": (
         resnet50,
         64,
-        [75.3666513312, -116.336947959, 415.025240447, 11.647024766, -25.4733710207],
-        -8893.66029459,
-        9121.25228661,
+        ([75.3666513312, -116.336947959, 415.025240447], -8893.66029459, 9121.25228661),
     ),
     "efficientnet_b0": (
         efficientnet,
         64,
-        [
-            *(-0.0132014700821, -0.127830247494, -0.040364164421),
-            *(-0.0972285300834, -0.0275321430969),
-        ],
-        -3.03106293359,
-        3.80410028775,
+        ([-0.0132014700821, -0.127830247494, -0.040364164421], -3.03106293359, 3.80410028775),
     ),
 }
-"""The first five outputs, the sum of all and their norm; by torchvision, and for CIFAR by
-akamaster/pytorch_resnet_cifar10, in double precision from the weights of `filled`."""
-SLOW = ("resnet50", "efficientnet_b0")
+"""For each output the first three numbers, the sum of all and their norm, in double precision from
+the weights of `filled`: by torchvision, for CIFAR by akamaster/pytorch_resnet_cifar10; for AlexNet,
+VGG and GoogLeNet by the papers' layers in torch.nn.functional, which gave torchvision's numbers for
+its VGG-11 of 224 pixels."""
 
 
-@pytest.mark.row("G04", "G12")
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in GOLDEN]
+    "name",
+    [
+        pytest.param("alexnet", marks=pytest.mark.row("G01")),
+        pytest.param("vgg11", marks=pytest.mark.row("G02")),
+        pytest.param("googlenet", marks=pytest.mark.row("G03")),
+        pytest.param("cifar_resnet20", marks=pytest.mark.row("G04")),
+        pytest.param("resnet18", marks=pytest.mark.row("G04")),
+        pytest.param("resnet50", marks=[pytest.mark.row("G04"), pytest.mark.slow]),
+        pytest.param("efficientnet_b0", marks=[pytest.mark.row("G12"), pytest.mark.slow]),
+    ],
 )
 def test_the_outputs_are_those_of_the_pytorch_models(name):
-    make, size, first, total, norm = GOLDEN[name]
+    make, size, *expected = GOLDEN[name]
     with jax.enable_x64(True):
         model = make()
         x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
         x = x.transpose(0, 2, 3, 1)
         params, state = filled(model, *init_shapes(model, x))
-        y = np.asarray(jax.jit(model.apply)(params, state, x)[0])[0]
-    np.testing.assert_allclose(y[:5], first, rtol=1e-6)
-    np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
+        outputs = jax.tree.leaves(jax.device_get(jax.jit(model.apply)(params, state, x)[0]))
+    for (y,), (first, total, norm) in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(y[:3], first, rtol=1e-6)
+        np.testing.assert_allclose([y.sum(), np.linalg.norm(y)], [total, norm], rtol=1e-6)
+
+
+@pytest.mark.row("G03")
+def test_the_heads_that_help_to_train_googlenet():
+    model = googlenet_with_heads()
+    *main, low, high = model.children
+    assert main == list(googlenet().children)
+    sizes = {low: (512, 3_188_840), high: (528, 3_190_888)}
+    for name, (channels, expected) in sizes.items():
+        x = jax.ShapeDtypeStruct((1, 14, 14, channels), np.float32)
+        assert parameters(model.children[name], x) == expected, name
+        rates = [layer.config.get("rate") for layer in model.children[name].children.values()]
+        assert rates.count(0.7) == 1, name
+    assert sum(size for _, size in sizes.values()) + 6_998_552 == 13_378_280
+    with pytest.raises(ValueError, match=r"window of \(5, 5\) does not fit"):  # images of 64 pixels
+        init_shapes(model.children[low], jax.ShapeDtypeStruct((1, 4, 4, 512), np.float32))

@@ -1,0 +1,163 @@
+"""How many layers and how many neurons: 24 shapes of network tried in one program. Lecture row X08.
+
+The lectures answer: by trial and error, and intuition. Here masks of units and layers are data, so
+that one compiled program trains all shapes over all seeds, on few images and on many. A shape is
+chosen by its accuracy on images that are neither trained nor tested on. What the masks cost: a
+small network takes as long as the largest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import optax
+
+from experiments import _figure, _run, _seeds, _shapes
+from experiments._claim import Claim, Verdict, numbers
+from jaxdl import data, train
+
+CLAIM = Claim(
+    rows=("X08",),
+    step="set",
+    english="How many layers and neurons a task needs is found by trial and error.",
+    chinese="网络要多少层、每层多少个神经元，只能靠试错和直觉来确定。",
+    deck={},
+    words={
+        "few images, one layer": "图像少，一层",
+        "few images, four layers": "图像少，四层",
+        "few images, chosen": "图像少，按验证集选择",
+        "many images, one layer": "图像多，一层",
+        "many images, four layers": "图像多，四层",
+        "many images, chosen": "图像多，按验证集选择",
+    },
+    source="train/many.py",
+    minutes=1,
+)
+WIDTHS, LAYERS = (2, 4, 8, 16, 32, 64), (1, 2, 3, 4)
+TASKS = {"few images": (200, 100), "many images": (1150, 30)}
+"""Training images, and epochs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each shape."""
+
+
+def run(config: Config) -> dict:
+    seeds = range(config.seed, config.seed + (2 if config.smoke else config.seeds))
+    widths = WIDTHS[::5] if config.smoke else WIDTHS
+    digits = data.digits()
+    held_out = data.Split(digits.train.x[1150:], digits.train.y[1150:])
+    shapes = [(width, layers) for width in widths for layers in LAYERS]
+    accuracy, seconds, measured = {}, {}, {}
+    for task, (rows, epochs) in TASKS.items():
+        start = time.perf_counter()
+        split = data.Split(digits.train.x[:rows], digits.train.y[:rows])
+        networks = sweep(shapes, seeds, split, 1 if config.smoke else epochs)
+        seconds[task] = time.perf_counter() - start
+        size = len(widths), len(LAYERS), len(seeds)
+        test, validation = (
+            networks.accuracy(part.x, part.y).reshape(size) for part in (digits.test, held_out)
+        )
+        chosen = np.unravel_index(validation.mean(-1).argmax(), size[:2])
+        accuracy[task] = {"test": numbers(test), "validation": numbers(validation)}
+        measured |= {
+            f"{task}, one layer": _seeds.spread(test[-1, 0]),
+            f"{task}, four layers": _seeds.spread(test[-1, -1]),
+            f"{task}, chosen": _seeds.spread(test[chosen]),
+        }
+        print(f"{task}: chosen {widths[chosen[0]]} x {LAYERS[chosen[1]]}, {seconds[task]:.0f} s")
+    for name, values in measured.items():
+        print(f"{name:26s} test accuracy {_seeds.said(values)}")
+    result = {
+        "measured": measured,
+        "widths": list(widths),
+        "layers": list(LAYERS),
+        "accuracy": accuracy,
+        "seconds": seconds,
+    }
+    _figure.save(draw(result), config, "how_large", "how_large")
+    return result
+
+
+def sweep(shapes: Any, seeds: Any, split: data.Split, epochs: int) -> _seeds.Trained:
+    """Trains networks of all shapes from all seeds as one program, shape by shape."""
+    width, layers = np.max(shapes, 0).tolist()
+    model = _shapes.network(width, layers)
+    states, history = train.train_many(
+        model,
+        split,
+        seeds=[seed for _ in shapes for seed in seeds],
+        states=_shapes.init_shapes(model, shapes, seeds, split.x[:32]),
+        loss="cross_entropy",
+        optimizer=optax.sgd(0.1),
+        batch_size=32,
+        epochs=epochs,
+        verbose=0,
+    )
+    return _seeds.Trained(model, states.params, states.model_state, history, 0.0, 1.0)
+
+
+def judge(result: dict) -> Verdict:
+    """The best depth must differ between the tasks, and the chosen shape be close to the best.
+
+    Depths are compared at the largest width: one layer ahead on few images and four on many, each
+    by more than twice the standard error of the difference. Close: at most 0.01 below the best.
+    """
+    tests = {task: np.array(values["test"]) for task, values in result["accuracy"].items()}
+    lead = {task: test[-1, -1] - test[-1, 0] for task, test in tests.items()}
+    error = {task: gain.std(ddof=1) / len(gain) ** 0.5 for task, gain in lead.items()}
+    few, many = TASKS
+    differ = lead[few].mean() < -2 * error[few] and lead[many].mean() > 2 * error[many]
+    shapes = {
+        task: choose(values["validation"], result) for task, values in result["accuracy"].items()
+    }
+    best = {task: test.mean(-1).max() for task, test in tests.items()}
+    worst = {task: test.mean(-1).min() for task, test in tests.items()}
+    chosen = {task: result["measured"][f"{task}, chosen"]["mean"] for task in TASKS}
+    close = all(best[task] - chosen[task] <= 0.01 for task in TASKS)
+    needed = all(best[task] - worst[task] > 0.1 for task in TASKS)
+    outcome = "does not hold"
+    if needed and close:
+        outcome = "holds" if differ else "holds in part"
+    return Verdict(
+        outcome,
+        f"at a width of {result['widths'][-1]}, four layers change the accuracy of one by "
+        f"{lead[few].mean():+.3f} with {TASKS[few][0]} training images and by "
+        f"{lead[many].mean():+.3f} with {TASKS[many][0]:,}; the shapes that the held-out images "
+        f"choose, {shapes[few]} and {shapes[many]} units, reach {chosen[few]:.3f} and "
+        f"{chosen[many]:.3f}, the best {best[few]:.3f} and {best[many]:.3f}, the worst "
+        f"{worst[few]:.3f} and {worst[many]:.3f}",
+        f"宽度为 {result['widths'][-1]} 时，四层与一层之差：{TASKS[few][0]} 张训练图像为 "
+        f"{lead[few].mean():+.3f}，{TASKS[many][0]} 张为 {lead[many].mean():+.3f}；按验证集"
+        f"选出的结构达到 {chosen[few]:.3f} 和 {chosen[many]:.3f}，最好为 {best[few]:.3f} 和 "
+        f"{best[many]:.3f}，最差为 {worst[few]:.3f} 和 {worst[many]:.3f}",
+    )
+
+
+def choose(validation: Any, result: dict) -> str:
+    """Returns the shape with the highest mean validation accuracy: "2 x 64"."""
+    means = np.mean(validation, -1)
+    width, layers = np.unravel_index(means.argmax(), means.shape)
+    return f"{result['layers'][layers]} x {result['widths'][width]}"
+
+
+def draw(result: dict) -> Any:
+    """Draws the test accuracy by width, a line for each depth, for both tasks."""
+    plt = _figure.pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained", sharey=True)
+    for axis, (task, values) in zip(axes, result["accuracy"].items(), strict=True):
+        test = np.array(values["test"])
+        for i, layers in enumerate(result["layers"]):
+            means, deviations = test[:, i].mean(-1), test[:, i].std(-1)
+            label = f"{layers} hidden layer{'s' * (layers > 1)}"
+            axis.errorbar(result["widths"], means, deviations, marker="o", capsize=3, label=label)
+        axis.set_xscale("log", base=2)
+        axis.set(xlabel="units in a layer", title=f"{TASKS[task][0]:,} training images")
+    axes[0].set(ylabel="test accuracy", ylim=(0, 1))
+    axes[1].legend(frameon=False)
+    return figure

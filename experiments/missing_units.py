@@ -1,0 +1,161 @@
+"""Networks trained with dropout work better when units are missing. Lecture row X09.
+
+The lectures compare dropout to a team: who knows that the partner may be absent works better.
+Units that rely on particular other units are co-adapted (Srivastava et al. 2014, JMLR 15, sec. 7).
+Measured: the accuracy when a random part of the hidden units is removed from a trained network.
+What remains is not scaled up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdl
+from experiments import _figure, _run, _seeds
+from experiments._claim import Claim, Verdict, numbers
+from jaxdl import data, nn, train
+
+CLAIM = Claim(
+    rows=("X09",),
+    step="best",
+    english="Who knows that the partner may be absent works better: dropout as a team.",
+    chinese="知道队友可能缺席的人会做得更好：Dropout 的团队类比。",
+    deck={},
+    words={
+        "no dropout": "无 Dropout，神经元齐全",
+        "no dropout, half removed": "无 Dropout，去掉一半",
+        "dropout 0.2": "Dropout 0.2，神经元齐全",
+        "dropout 0.2, half removed": "Dropout 0.2，去掉一半",
+        "dropout 0.5": "Dropout 0.5，神经元齐全",
+        "dropout 0.5, half removed": "Dropout 0.5，去掉一半",
+    },
+    source="nn/dropout.py",
+    minutes=1,
+)
+RATES = {"no dropout": 0.0, "dropout 0.2": 0.2, "dropout 0.5": 0.5}
+SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+"""Shares of the hidden units that are removed."""
+WIDTH, LAYERS = 128, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    seeds: int = 5
+    """Networks of each kind."""
+    choices: int = 20
+    """Random choices of the removed units."""
+
+
+def network(rate: float) -> jaxdl.Module:
+    dropout = [nn.dropout(rate)] if rate else []
+    hidden = [
+        part
+        for _ in range(LAYERS)
+        for part in (nn.dense(WIDTH, kernel_init="he_normal"), jax.nn.relu, *dropout)
+    ]
+    return jaxdl.serial(nn.flatten(), *hidden, nn.dense(10))
+
+
+def choose_units(share: float, count: int, seed: int) -> np.ndarray:
+    """Returns masks of exactly that share of zeros, (count, LAYERS, WIDTH)."""
+    rng = np.random.default_rng(seed)
+    rows = np.tile(np.arange(WIDTH) >= round(share * WIDTH), (count, LAYERS, 1))
+    return rng.permuted(rows, axis=-1).astype(np.float32)
+
+
+def logits_without(params: Any, x: jax.Array, masks: Sequence[jax.Array]) -> jax.Array:
+    """Computes the logits with the hidden units multiplied by masks, one (H,) for each layer."""
+    x = x.reshape(len(x), -1)
+    for i, mask in enumerate(masks):
+        layer = params[f"dense_{i}"]
+        x = jax.nn.relu(nn.affine(x, layer["kernel"], layer["bias"])) * mask
+    layer = params[f"dense_{len(masks)}"]
+    return nn.affine(x, layer["kernel"], layer["bias"])
+
+
+@jax.jit
+def accuracy_without(params: Any, masks: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the accuracy for each choice of masks (choices, layers, H), (choices,)."""
+    answers = jax.lax.map(lambda mask: logits_without(params, x, tuple(mask)).argmax(-1), masks)
+    return (answers == labels).mean(-1)
+
+
+def run(config: Config) -> dict:
+    seeds, choices = (2, 2) if config.smoke else (config.seeds, config.choices)
+    digits = data.digits()
+    x, y = jnp.asarray(digits.test.x), jnp.asarray(digits.test.y)
+    accuracy = {}
+    for name, rate in RATES.items():
+        states, _ = train.train_many(
+            network(rate),
+            digits.train,
+            seeds=range(config.seed, config.seed + seeds),
+            loss="cross_entropy",
+            optimizer=optax.sgd(0.1),
+            batch_size=32,
+            epochs=1 if config.smoke else 60,
+            verbose=0,
+        )
+        accuracy[name] = [
+            [
+                float(accuracy_without(tree, choose_units(share, choices, i), x, y).mean())
+                for i, tree in enumerate(_seeds.split(states.params, seeds))
+            ]
+            for share in SHARES
+        ]
+    measured = {}
+    for name, values in accuracy.items():
+        measured[name] = _seeds.spread(values[0])
+        measured[f"{name}, half removed"] = _seeds.spread(values[SHARES.index(0.5)])
+    for name, spread in measured.items():
+        print(f"{name:26s} test accuracy {_seeds.said(spread)}")
+    result = {"measured": measured, "shares": list(SHARES), "accuracy": numbers(accuracy)}
+    _figure.save(draw(result), config, "missing_units", "missing_units")
+    return result
+
+
+def judge(result: dict) -> Verdict:
+    """With half of the units removed, dropout must be ahead, more so than with all units.
+
+    Ahead in every seed and by 0.1 on average; and not behind by more than 0.01 with all units.
+    """
+    accuracy = {name: np.array(values) for name, values in result["accuracy"].items()}
+    half = result["shares"].index(0.5)
+    plain, low, high = accuracy.values()
+    ahead = [
+        bool(values[half].min() > plain[half].max())
+        and values[half].mean() - plain[half].mean() > 0.1
+        for values in (low, high)
+    ]
+    whole = all(values[0].mean() > plain[0].mean() - 0.01 for values in (low, high))
+    outcome = "does not hold"
+    if any(ahead):
+        outcome = "holds" if all(ahead) and whole else "holds in part"
+    return Verdict(
+        outcome,
+        f"with half of the hidden units removed the accuracy is {plain[half].mean():.3f} without "
+        f"dropout, {low[half].mean():.3f} after dropout of 0.2 and {high[half].mean():.3f} after "
+        f"0.5; with all units {plain[0].mean():.3f}, {low[0].mean():.3f} and {high[0].mean():.3f}",
+        f"去掉一半隐藏神经元后，未用 Dropout 的准确率为 {plain[half].mean():.3f}，用 0.2 的为 "
+        f"{low[half].mean():.3f}，用 0.5 的为 {high[half].mean():.3f}；神经元齐全时为 "
+        f"{plain[0].mean():.3f}、{low[0].mean():.3f}、{high[0].mean():.3f}",
+    )
+
+
+def draw(result: dict) -> Any:
+    """Draws the accuracy by the share of the units that are removed."""
+    plt = _figure.pyplot()
+    figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    for name, values in result["accuracy"].items():
+        means, deviations = np.mean(values, 1), np.std(values, 1)
+        axis.errorbar(result["shares"], means, deviations, marker="o", capsize=3, label=name)
+    axis.set(xlabel="share of the hidden units removed", ylabel="test accuracy", ylim=(0, 1.02))
+    axis.legend(frameon=False)
+    return figure
