@@ -402,8 +402,9 @@ def test_adversarial(result):
     clean, noise, one, forty = same(
         m["measured"], {n: values[n] for n in ("clean", "noise by lot", "one step", "forty steps")}
     )
+    assert one > 0.1  # a single step is not enough, which the reason says
     shown = clean > 0.95 and forty < 0.1 and noise > clean - 0.05
-    confirm(result, "holds in part", shown, one < 0.1, seeds=[5])
+    confirm(result, "holds", shown, whole=True, seeds=[5])
 
 
 @pytest.mark.row("J17")
