@@ -36,7 +36,7 @@ CLAIM = Claim(
         "end to end": "卷积网络端到端",
     },
     source="zoo/history/bag_of_words.py",
-    minutes=3,
+    minutes=2,
 )
 WORDS = 200
 
