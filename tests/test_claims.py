@@ -17,8 +17,11 @@ from experiments import _run, _tried, deep_or_fat
 
 CLAIMS = dict(_tried.modules())
 RESULTS = _run.HERE / "results"
-EXACT = {"backprop_by_hand"}
-"""Claims of exact numbers, without seeds."""
+ELSEWHERE = {
+    *("attention_in_image", "epoch_seconds", "how_large", "linear_pieces", "missing_units"),
+    *("rare_cases", "smaller_loss", "hand_made"),
+}
+"""Claims that `tests/test_claims_second.py` and `tests/test_claims_hand_made.py` test."""
 
 
 def load(name):
@@ -248,7 +251,7 @@ def test_random_labels(result):
         assert np.shape(curves) == (5, epochs) and np.mean(curves, 0)[-1] > 0.99
     confirm(
         result,
-        "holds",
+        "holds in part",
         min(accuracy) > 0.97 and max(unseen[1:]) < 0.15,
         min(accuracy) == 1,
         seeds=[5],
@@ -465,7 +468,7 @@ EXCHANGED = {
 
 
 def test_every_claim_has_its_test_and_no_rows_of_another():
-    assert set(TESTS) == set(CLAIMS) == set(EXCHANGED)
+    assert set(TESTS) == set(EXCHANGED) == set(CLAIMS) - ELSEWHERE
     for name, function in TESTS.items():
         rows = {row for mark in function.pytestmark for row in mark.args}
         assert rows and rows <= set(CLAIMS[name].CLAIM.rows), name
@@ -494,7 +497,7 @@ def changes(result):
             )
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", TESTS)
 def test_altered_numbers_are_noticed(name, monkeypatch, tmp_path):
     result = load(name)
     TESTS[name](copy.deepcopy(result))

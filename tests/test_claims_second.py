@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from experiments import (
+    _run,
     _shapes,
-    _tried,
     attention_in_image,
     epoch_seconds,
     how_large,
@@ -37,7 +37,7 @@ def fit(model, split, *, params=None, rate=0.1, seed=0, **options):
 def stored(module):
     """Returns the committed numbers of a claim."""
     name = module.__name__.rpartition(".")[2]
-    result = json.loads((_tried.RESULTS / f"{name}.json").read_text("utf-8"))
+    result = json.loads((_run.RESULTS / f"{name}.json").read_text("utf-8"))
     assert result["config"]["smoke"] is False and result["config"]["seeds"] >= 5
     return result["metrics"]
 
