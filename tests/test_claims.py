@@ -17,8 +17,6 @@ from experiments import _run, _tried, deep_or_fat
 
 CLAIMS = dict(_tried.modules())
 RESULTS = _run.HERE / "results"
-EXACT = {"backprop_by_hand"}
-"""Claims of exact numbers, without seeds."""
 
 
 def load(name):
@@ -248,7 +246,7 @@ def test_random_labels(result):
         assert np.shape(curves) == (5, epochs) and np.mean(curves, 0)[-1] > 0.99
     confirm(
         result,
-        "holds",
+        "holds in part",
         min(accuracy) > 0.97 and max(unseen[1:]) < 0.15,
         min(accuracy) == 1,
         seeds=[5],
