@@ -10,7 +10,6 @@ import optax
 import pytest
 
 from experiments import (
-    _run,
     _shapes,
     attention_in_image,
     epoch_seconds,
@@ -32,14 +31,6 @@ def fit(model, split, *, params=None, rate=0.1, seed=0, **options):
         state = state.replace(params=params)
     options = {"loss": "squared_error", "verbose": 0, "state": state} | options
     return train.fit(model, split, optimizer=sgd(rate), **options)[0]
-
-
-def stored(module):
-    """Returns the committed numbers of a claim."""
-    name = module.__name__.rpartition(".")[2]
-    result = json.loads((_run.RESULTS / f"{name}.json").read_text("utf-8"))
-    assert result["config"]["smoke"] is False and result["config"]["seeds"] >= 5
-    return result["metrics"]
 
 
 def mean(values):
@@ -283,95 +274,6 @@ def test_removed_units_are_zeros_in_both_layers():
     np.testing.assert_allclose(accuracy, expected, atol=1e-6)
     chosen = missing_units.choose_units(0.25, 3, 0)
     assert (chosen == 0).sum(-1).tolist() == [[32, 32]] * 3 and len(np.unique(chosen, axis=0)) == 3
-
-
-# The committed numbers.
-
-
-@pytest.mark.row("X03")
-def test_stored_numbers_of_epoch_seconds():
-    numbers = stored(epoch_seconds)
-    ratios = [
-        min(t["mini-batch"]) / min(t["full batch"]) for t in numbers["epoch_seconds"].values()
-    ]
-    small, full = (
-        np.array(numbers["accuracy"][kind])[:, -1] for kind in ("mini-batch", "full batch")
-    )
-    better = small.min() > full.max() and small.mean() > full.mean() + 0.1
-    expected = "does not hold" if not better else "holds" if max(ratios) <= 1.1 else "holds in part"
-    assert better and len(ratios) == 2 and epoch_seconds.judge(numbers).outcome == expected
-
-
-@pytest.mark.row("X04")
-def test_stored_numbers_of_linear_pieces():
-    numbers = stored(linear_pieces)
-    for kind in ("random", "trained"):
-        pieces = mean(numbers["pieces"][kind])
-        assert pieces.shape == (2, 5) and np.all(np.diff(pieces, axis=1) > 0)
-        assert np.all(pieces[0] <= np.array([4, 8, 16, 32, 64]) + 1)  # one hidden layer
-        assert pieces[1, -1] > 2 * pieces[0, -1]
-    assert linear_pieces.judge(numbers).outcome == "holds"
-
-
-@pytest.mark.row("X05")
-def test_stored_numbers_of_smaller_loss():
-    numbers = stored(smaller_loss)
-    loss, attacked = (np.array(numbers["by_epoch"][name]) for name in ("loss", "under attack"))
-    tenth = numbers["epochs"].index(10)
-    for other in ((tenth, 0), (-1, 1)):
-        assert np.all(loss[-1, 0] < 0.5 * loss[other])
-        assert np.all(attacked[-1, 0] < attacked[other] - 0.03)
-    assert smaller_loss.judge(numbers).outcome == "does not hold"
-
-
-@pytest.mark.row("X06")
-def test_stored_numbers_of_attention_in_image():
-    values = {name: np.array(v) for name, v in stored(attention_in_image)["values"].items()}
-    ideal, real, random = (
-        values[f"fall, {name}"]
-        for name in ("activation maximization", "input x gradient", "random pixels")
-    )
-    assert np.all(real > ideal) and np.all(ideal > random) and real.mean() > 0.8
-    assert np.all(values["correlation of both pictures"] < values["correlation between two images"])
-    expected = "holds" if ideal.mean() < (random.mean() + real.mean()) / 2 else "holds in part"
-    assert attention_in_image.judge(stored(attention_in_image)).outcome == expected
-
-
-@pytest.mark.row("X07")
-def test_stored_numbers_of_rare_cases():
-    numbers = stored(rare_cases)
-    tail, full, turned = (np.array(numbers[name]) for name in ("tail", "full", "turned"))
-    seldom = tail[:, -3:].mean(1)
-    for other in (tail[:, :3].mean(1), full[:, -3:].mean(1)):
-        assert np.all(seldom < other) and other.mean() - seldom.mean() > 0.15
-    assert turned[:, numbers["angles"].index(60)].mean() < turned[:, 0].mean() / 2
-    assert rare_cases.judge(numbers).outcome == "holds"
-
-
-@pytest.mark.row("X08")
-def test_stored_numbers_of_how_large():
-    numbers = stored(how_large)
-    tests = {task: np.array(v["test"]) for task, v in numbers["accuracy"].items()}
-    for task, test in tests.items():
-        assert test.shape[:2] == (6, 4) and np.ptp(test.mean(-1)) > 0.1
-        validation = mean(numbers["accuracy"][task]["validation"])
-        assert test.mean(-1).max() - test.mean(-1).flat[validation.argmax()] <= 0.01
-    few, many = (tests[task][-1, 3] - tests[task][-1, 0] for task in ("few images", "many images"))
-    errors = [gain.std(ddof=1) / len(gain) ** 0.5 for gain in (few, many)]
-    differ = few.mean() < -2 * errors[0] and many.mean() > 2 * errors[1]
-    assert differ and how_large.judge(numbers).outcome == "holds"
-
-
-@pytest.mark.row("X09")
-def test_stored_numbers_of_missing_units():
-    numbers = stored(missing_units)
-    plain, low, high = (np.array(values) for values in numbers["accuracy"].values())
-    half = numbers["shares"].index(0.5)
-    for values in (low, high):
-        assert values[half].min() > plain[half].max()
-        assert values[half].mean() > plain[half].mean() + 0.1
-        assert values[0].mean() > plain[0].mean() - 0.01
-    assert missing_units.judge(numbers).outcome == "holds"
 
 
 # Small reruns.
