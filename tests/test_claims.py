@@ -620,13 +620,13 @@ def exchange(tree, one, other):
 
 
 def changes(result):
-    """Yields a result with a deviation changed, quantities exchanged, a smoke run, and no seeds."""
+    """Yields the result with names exchanged, as a smoke run, and with another mean or seeds."""
     measured = result["metrics"]["measured"]
     one, other = EXCHANGED[result["experiment"]]
     yield "exchanged", result | {"metrics": exchange(result["metrics"], one, other)}
     yield "smoke", result | {"config": result["config"] | {"smoke": True}}
     for name, spread in measured.items():
-        for change in ({"mean": spread["mean"] + 0.1}, {"seeds": 1}):
+        for change in ({"mean": spread["mean"] + 0.1}, {"seeds": spread["seeds"] - 1}):
             altered = measured | {name: spread | change}
             yield (
                 f"{name} {change}",
