@@ -87,7 +87,7 @@ def judge(result: dict) -> Verdict:
     few_low, few_high = (result["few"][name]["mean"] for name in CLAIM.deck)
     ahead = high - low > 0.1 and few_high - few_low > 0.4 and few_high >= 0.8
     curve = np.mean(result["accuracy"]["squared error"], 0)
-    rising = curve[-1] - curve[-2]
+    rising = np.diff(curve)[-1:].sum()
     nothing = low < 0.15
     return Verdict(
         "holds" if ahead and nothing else "holds in part" if ahead else "does not hold",

@@ -137,6 +137,8 @@ def run(config: Config) -> dict:
     result = {
         "measured": found,
         "rows": rows,
+        "accuracy": numbers(accuracy),
+        "losses": numbers(losses),
         "curves": numbers({name: f.history["eval_accuracy"] for name, f in many.items()}),
         "stops": numbers(stops),
         "thinned": thinned,

@@ -342,6 +342,8 @@ def test_resnet_paths(result):
 @pytest.mark.row("E03", "E04", "E09")
 def test_regularization(result):
     m = result["metrics"]
+    losses = {f"loss, {name}": np.array(values) for name, values in m["losses"].items()}
+    same(m["measured"], {n: np.array(v) for n, v in m["accuracy"].items()} | losses)
     nothing = m["measured"]["nothing"]
 
     def helps(name):
