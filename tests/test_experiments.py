@@ -89,6 +89,13 @@ def commits(tree):
         yield from commits(part)
 
 
+PENDING = {
+    *("depth_relu", "depth_sigmoid", "explain_photo", "loss_choice", "minibatch", "mnist"),
+    *("modular", "plain_56", "slot_filling", "spoken_digits"),
+}
+"""Results from before the rule, which are to be run again; none may be added."""
+
+
 def test_committed_results_are_of_a_commit_alone():
     folders = _run.RESULTS, _run.HERE.parent / "benchmarks" / "results"
     made_at = {
@@ -99,7 +106,7 @@ def test_committed_results_are_of_a_commit_alone():
     of_a_commit = re.compile("[0-9a-f]{7,40}").fullmatch
     refused = {name: of for name, of in made_at.items() if not of or not all(map(of_a_commit, of))}
     assert made_at
-    assert refused == {}
+    assert {name.removesuffix(".json") for name in refused} == PENDING
 
 
 @pytest.mark.parametrize("commit", ["4ec0762e3750-dirty", None])

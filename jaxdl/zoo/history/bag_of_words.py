@@ -4,11 +4,12 @@ Csurka et al. 2004; with normalized patches in the place of SIFT, as Coates and 
 (AISTATS, sec. 3). Each stage is made without regard to the next, which is what "shallow" means in
 the lectures:
 
-    patches    cut out on a grid, brightness and contrast taken out; of pixels, or of the cells of
-               `oriented_gradients`, which makes them SIFT-like
+    patches    cut out on a grid, brightness and contrast taken out
     words      the centres of K clusters of patches (k-means)
     bag        in each quarter of the picture, how often each word is the nearest
     decision   a linear classifier on the bags
+
+Patches are of pixels, or of the cells of `oriented_gradients`, which makes them SIFT-like.
 """
 
 from __future__ import annotations
