@@ -57,7 +57,7 @@ def network() -> jaxdl.Module:
 
 
 def run(config: Config) -> dict:
-    seeds, rows = (2, 10) if config.smoke else (config.seeds, None)
+    seeds, rows = (2, 40) if config.smoke else (config.seeds, None)
     digits = data.digits()
     x, labels = jnp.asarray(digits.test.x[:rows]), digits.test.y[:rows]
     model = network()

@@ -262,7 +262,7 @@ def test_targets_are_moved_by_one_and_padding_costs_nothing():
 @pytest.mark.row("J17")
 def test_a_symbol_is_recalled_after_400_steps_by_an_lstm_and_not_by_an_elman_network():
     right = {
-        name: long_memory.learn(cell, "recall", 400, 600, 0)[0]
+        name: long_memory.learn(cell, "recall", 400, 600, [0])[0][0]
         for name, cell in long_memory.cells(32, 400).items()
         if name != "GRU"
     }
