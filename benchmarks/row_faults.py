@@ -30,7 +30,7 @@ def run(config: Any) -> list[dict[str, Any]]:
         "A" or "A0[1-3]"; `smoke` takes the first row alone.
 
     Raises:
-      ValueError: a row has no fault, or a fault's text does not occur once.
+      ValueError: no test has a row's mark, or a fault's text does not occur once.
       RuntimeError: a test that noticed fails without a fault too, or pytest could not run.
     """
     tests = coverage.marked(mutations.ROOT / "tests")

@@ -123,9 +123,8 @@ def verdict(tried: Tried) -> tuple[str, str]:
 def outcomes(tried: list[Tried]) -> tuple[str, str]:
     """Returns how many claims have each outcome, in both languages."""
     counts = collections.Counter(one.verdict.outcome for one in tried if one.verdict)
-    plural = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold"}
     return (
-        ", ".join(f"{counts[outcome]} {words}" for outcome, words in plural.items()),
+        ", ".join(f"{outcome}: {counts[outcome]}" for outcome in OUTCOMES),
         "，".join(f"{counts[outcome]} 条{chinese}" for outcome, chinese in OUTCOMES.items()),
     )
 

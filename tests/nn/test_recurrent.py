@@ -238,7 +238,8 @@ def test_remat_keeps_less():
         )
         analysis = jax.jit(jax.grad(f)).lower(params).compile().memory_analysis()
         sizes[remat] = analysis.temp_size_in_bytes
-    assert sizes[16] < 0.75 * sizes[0]  # 0.71 on a GPU
+    limit = 0.7 if jax.default_backend() == "cpu" else 0.75  # 0.54 on a CPU, 0.71 on a GPU
+    assert sizes[16] < limit * sizes[0]
 
 
 def test_vmap_over_networks_and_over_carries():

@@ -21,7 +21,7 @@ def cell_histograms(x: jax.Array, cell: int, bins: int, *, signed: bool = False)
     with its norm, shared between the two nearest directions in proportion to their distance.
 
     Args:
-      x: (N, H, W, C); the histograms of the channels are added.
+      x: (N, H, W, C) of floats; the histograms of the channels are added.
       cell: pixels of a cell's side; H and W are multiples of it.
       bins: directions, 2 or more; bin b is centered at b / bins of the circle. Angles go from the
         right (growing columns) to the bottom (growing rows).
@@ -31,8 +31,13 @@ def cell_histograms(x: jax.Array, cell: int, bins: int, *, signed: bool = False)
       (N, H / cell, W / cell, bins), not negative.
 
     Raises:
-      ValueError: x is no batch of images, does not divide into cells, or there are too few bins.
+      ValueError: x is no batch of images or not of floats, does not divide into cells, or there are
+        too few bins.
     """
+    if not jnp.issubdtype(x.dtype, jnp.floating):  # differences of unsigned integers wrap around
+        raise ValueError(
+            f"cell_histograms: x is of {x.dtype}; expected floats. Divide by 255, for example."
+        )
     if x.ndim != 4 or cell < 1 or x.shape[1] % cell or x.shape[2] % cell or 0 in x.shape:
         raise ValueError(
             f"cell_histograms: x is {x.shape} and cell {cell}; expected (N, H, W, C) with H and W "

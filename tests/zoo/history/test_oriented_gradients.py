@@ -62,6 +62,8 @@ def test_bad_input():
         cell_histograms(IMAGES, 3, 9)
     with pytest.raises(ValueError, match=r"x is \(8, 8\)"):
         cell_histograms(IMAGES[0, ..., 0], 2, 9)
+    with pytest.raises(ValueError, match="x is of uint8; expected floats"):
+        cell_histograms(jnp.zeros((2, 8, 8, 1), jnp.uint8), 2, 9)
     with pytest.raises(ValueError, match="bins is 1; expected 2 or more"):
         cell_histograms(IMAGES, 2, 1)
     with pytest.raises(ValueError, match="block is 3 for 2 x 2 cells"):
