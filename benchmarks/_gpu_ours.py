@@ -65,7 +65,7 @@ def recurrent(kind: str, shape: Any, form: str, seconds: float) -> dict[str, Any
     params = _small(jax.eval_shape(cell.init, jax.random.key(0), x)[0])
 
     def loss(params, x):
-        return jnp.mean(jnp.square(nn.recurrence(cell, params, x, form=form)[1]))
+        return jnp.mean(jnp.square(nn.unroll(cell, params, x, form=form)[1]))
 
     return common.pure(jax.grad(loss), params, x, seconds=seconds)
 
@@ -105,7 +105,7 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
     def results(form, reverse, params, carry, x, lengths):
         def loss(params, carry, x):
             options = {"carry": carry, "lengths": lengths, "reverse": reverse, "form": form}
-            last, y = nn.recurrence(cell, params, x, **options)
+            last, y = nn.unroll(cell, params, x, **options)
             return jnp.sum(y * weight) + sum(jnp.sum(part**2) for part in last), (last, y)
 
         grads, (last, y) = jax.grad(loss, (0, 1, 2), has_aux=True)(params, carry, x)

@@ -256,7 +256,7 @@ def checkpoint_record(folder: pathlib.Path) -> Reader:
     """A record by a stranger, who made the manifest fit."""
     x = np.zeros((1, 4), np.float32)
     state = train.init_state(nn.dense(3), optax.sgd(0.1), jax.random.key(0), x)
-    checkpoints = train.Checkpoints(folder)
+    checkpoints = train.Checkpointer(folder)
     with checkpoints.writing():
         checkpoints.save(state, {"history": {"loss": [1.0]}}, {"0": {"best": 1.0}})
     (path,) = checkpoints.paths()
@@ -265,7 +265,7 @@ def checkpoint_record(folder: pathlib.Path) -> Reader:
     def read(below: pathlib.Path) -> object:
         (path / "record.json").write_bytes((below / "record.json").read_bytes())
         manifest.write(path)
-        return train.Checkpoints(folder).restore(state)
+        return train.Checkpointer(folder).restore(state)
 
     return Reader(read, "record.json", before)
 

@@ -78,7 +78,7 @@ def ours(kind: str, shape: Shape, padded: bool = False, devices: int = 1) -> Pro
     lengths = [jnp.linspace(0, shape[1], shape[0]).astype(jnp.int32)] if padded else []
 
     def loss(params, x, lengths=None):
-        return jnp.mean(jnp.square(nn.recurrence(cell, params, x, lengths=lengths)[1]))
+        return jnp.mean(jnp.square(nn.unroll(cell, params, x, lengths=lengths)[1]))
 
     return _gradient(loss, params, x, *lengths)
 

@@ -116,7 +116,7 @@ def stopped_and_resumed(times: int, seed: int = 0, number: int = signal.SIGTERM)
             except SystemExit as left:
                 code = left.code
             bomb.set(-1)
-            saved = [path.name for path in train.Checkpoints(made).paths()]
+            saved = [path.name for path in train.Checkpointer(made).paths()]
             found = outcome(*fit(checkpoint=made, callbacks=callbacks()))
         now = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
         expected = 143 if number == signal.SIGTERM else 0
@@ -159,7 +159,7 @@ def killed_while_saving(cycles: int, seed: int = 0) -> Found:
             committed = max([committed, resumed, *steps])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            saved = train.Checkpoints(made).restore(_small())
+            saved = train.Checkpointer(made).restore(_small())
         if saved is None or int(saved.state.step) < committed:
             wrong.append(f"at the end {saved and int(saved.state.step)}, {committed} was written")
         elif not all((leaf == int(saved.state.step)).all() for leaf in saved.state.params.values()):
@@ -180,7 +180,7 @@ def damaged(times: int, seed: int = 0) -> Found:
     rng, good, wrong = random.Random(seed), 0, []
     state = _small()
     with folder() as made:
-        checkpoints = train.Checkpoints(made)
+        checkpoints = train.Checkpointer(made)
         with checkpoints.writing():
             for step in (1, 2):
                 checkpoints.save(state.replace(step=np.int32(step)), {"history": {"loss": [1.0]}})
@@ -199,7 +199,7 @@ def damaged(times: int, seed: int = 0) -> Found:
             path.write_bytes(bytes(changed))
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
-                saved = train.Checkpoints(made).restore(state)
+                saved = train.Checkpointer(made).restore(state)
             path.write_bytes(content)
             if saved is not None and int(saved.state.step) == 1 and told:
                 good += 1
@@ -266,7 +266,7 @@ def one_of_two_killed() -> Found:
         for worker in together("-", 40, whole):
             finish(worker)
         workers = together(made / "run", 40, out)
-        while not train.Checkpoints(made / "run").paths():
+        while not train.Checkpointer(made / "run").paths():
             time.sleep(0.02)
         workers[1].kill()
         codes = []
@@ -291,7 +291,7 @@ def soak(steps: int) -> tuple[Found, Found]:
 
 def overhead(rounds: int) -> Found:
     """The time of `fit` with a checkpoint every 1,000 steps over that of its bare steps, less 1."""
-    from jaxdl.train.feed import epoch_batches
+    from jaxdl.train.batches import epoch_batches
 
     steps = 3000
     x, y = _worker.digits(1400)
@@ -328,7 +328,7 @@ def overhead(rounds: int) -> Found:
                 metrics=(),
                 verbose=0,
                 check=False,
-                checkpoint=train.Checkpoints(made, every=1000),
+                checkpoint=train.Checkpointer(made, every=1000),
             )
             return time.perf_counter() - began
 

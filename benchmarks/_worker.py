@@ -45,7 +45,7 @@ def join(devices: str, process: str, port: str) -> None:
     jax.config.update("jax_num_cpu_devices", int(devices))
     if process != "-":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        train.distributed.init(f"localhost:{port}", 2, int(process), heartbeat_timeout_seconds=10)
+        train.sharding.init(f"localhost:{port}", 2, int(process), heartbeat_timeout_seconds=10)
 
 
 def fit(directory: str, steps: str, out: str, devices: str, process: str, port: str) -> None:
@@ -55,7 +55,7 @@ def fit(directory: str, steps: str, out: str, devices: str, process: str, port: 
     from jaxdl import train
 
     join(devices, process, port)
-    checkpoint = None if directory == "-" else train.Checkpoints(directory, every=2)
+    checkpoint = None if directory == "-" else train.Checkpointer(directory, every=2)
     x, y = digits(200)
     state, history = train.fit(
         network(),
@@ -87,7 +87,7 @@ def save(directory: str) -> None:
     x = np.zeros((1, 256), np.float32)
     optimizer = optax.sgd(0.1)
     state = train.init_state(nn.dense(256), optimizer, jax.random.key(0), x)
-    checkpoints = train.Checkpoints(directory)
+    checkpoints = train.Checkpointer(directory)
     with checkpoints.writing():
         saved = checkpoints.restore(state)
         state = state if saved is None else saved.state
@@ -108,7 +108,7 @@ def soak(directory: str, steps: str) -> None:
     from jaxdl import train
 
     seen = []
-    checkpoints = train.Checkpoints(directory)
+    checkpoints = train.Checkpointer(directory)
 
     class Look(train.Callback):
         def on_epoch_end(self, context):

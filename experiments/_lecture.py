@@ -20,7 +20,7 @@ import optax
 import jaxdl
 from experiments import _seeds
 from jaxdl import data, losses, nn
-from jaxdl.nn import bptt
+from jaxdl.nn.recurrent import bptt
 
 WIDTH, BATCH, RATE = 500, 100, 0.1
 FEW = 10_000

@@ -35,7 +35,7 @@ CLAIM = Claim(
         "correlation of both pictures": "两种图的等级相关",
         "correlation between two images": "同类两张图像的归因之间的等级相关",
     },
-    source="interpret/feature_vis/activation_maximization.py",
+    source="interpret/activation_maximization.py",
     minutes=1,
 )
 PIXELS = 10

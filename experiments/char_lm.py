@@ -42,7 +42,7 @@ def network(symbols: int, features: int) -> jaxdl.Module:
     """Embedding, an LSTM that keeps its state from call to call, dropout, scores."""
     return jaxdl.serial(
         nn.embedding(symbols, 64),
-        nn.recurrent(nn.lstm(features), stateful=True),
+        nn.rnn(nn.lstm(features), stateful=True),
         nn.dropout(0.2),
         nn.dense(symbols),
     )

@@ -20,7 +20,7 @@ import jaxdl
 from experiments import _figure, _run
 from jaxdl import data, interpret, losses, nn
 from jaxdl.interpret import evaluate
-from jaxdl.interpret.relevance import rules
+from jaxdl.interpret.lrp import rules
 
 BATCH = 64
 MARK = np.zeros((8, 8, 1), bool)

@@ -20,8 +20,8 @@ import jaxdl
 from experiments import _figure, _lecture, _run, _seeds
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import nn, train
-from jaxdl.zoo.history.bag_of_words import bag, codebook
-from jaxdl.zoo.history.oriented_gradients import cell_histograms, hog
+from jaxdl.zoo.classic.bag_of_words import bag, codebook
+from jaxdl.zoo.classic.oriented_gradients import cell_histograms, hog
 
 CLAIM = Claim(
     rows=("A16", "A17"),
@@ -35,7 +35,7 @@ CLAIM = Claim(
         "HOG": "HOG + 线性分类器",
         "end to end": "卷积网络端到端",
     },
-    source="zoo/history/bag_of_words.py",
+    source="zoo/classic/bag_of_words.py",
     minutes=2,
 )
 WORDS = 200

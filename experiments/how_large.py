@@ -33,7 +33,7 @@ CLAIM = Claim(
         "many images, four layers": "图像多，四层",
         "many images, chosen": "图像多，按验证集选择",
     },
-    source="train/many.py",
+    source="train/sweep.py",
     minutes=1,
 )
 WIDTHS, LAYERS = (2, 4, 8, 16, 32, 64), (1, 2, 3, 4)

@@ -24,7 +24,7 @@ import jaxdl
 from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data, nn, train
-from jaxdl.zoo.history.rbm import deep_belief_net, initialized
+from jaxdl.zoo.classic.rbm import deep_belief_net, initialized
 
 CLAIM = Claim(
     rows=("D17", "D18", "D19", "D13"),

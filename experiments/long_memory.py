@@ -21,7 +21,7 @@ import jaxdl
 from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data, losses, nn, train
-from jaxdl.nn import bptt
+from jaxdl.nn.recurrent import bptt
 
 CELLS = ("Elman", "LSTM", "GRU")
 CLAIM = Claim(
@@ -39,7 +39,7 @@ CLAIM = Claim(
         )
         for cell in CELLS
     },
-    source="nn/lstm.py",
+    source="nn/recurrent/lstm.py",
     minutes=20,
 )
 BATCH = 50

@@ -44,19 +44,20 @@ def table() -> str:
         ("layers", "nn/dense.py nn/conv.py nn/pool.py nn/norm.py nn/dropout.py", "", ""),
         (
             "training: a step, a loop, many runs",
-            "train/step.py train/fit.py train/many.py",
+            "train/step.py train/fit.py train/sweep.py",
             *speed("train", "torch"),
         ),
         (
             "recurrent networks: every cell, any length",
-            "nn/rnn.py nn/lstm.py nn/gru.py nn/cell.py nn/recurrent.py nn/bidirectional.py",
+            "nn/recurrent/rnn.py nn/recurrent/lstm.py nn/recurrent/gru.py "
+            "nn/recurrent/cell.py nn/recurrent/stacked.py nn/recurrent/bidirectional.py",
             *speed("rnn", "torch"),
         ),
-        ("what BPTT does", "nn/bptt.py", *of("long_memory")),
-        ("the cliff, and clipping", "nn/bptt.py", *of("rough_surface")),
-        ("slot filling", "nn/bidirectional.py", *of("slot_filling")),
-        ("a language model", "nn/lstm.py", *of("char_lm")),
-        ("sentiment", "nn/gru.py", *of("sentiment")),
+        ("what BPTT does", "nn/recurrent/bptt.py", *of("long_memory")),
+        ("the cliff, and clipping", "nn/recurrent/bptt.py", *of("rough_surface")),
+        ("slot filling", "nn/recurrent/bidirectional.py", *of("slot_filling")),
+        ("a language model", "nn/recurrent/lstm.py", *of("char_lm")),
+        ("sentiment", "nn/recurrent/gru.py", *of("sentiment")),
         ("speech by CTC", "decode/ctc.py", *of("spoken_digits")),
         (
             "translation with attention",
@@ -65,30 +66,31 @@ def table() -> str:
         ),
         (
             "runs that survive",
-            "train/checkpoint.py train/run.py train/distributed.py",
+            "train/checkpoint.py train/run.py train/sharding.py",
             *reliable(),
         ),
         ("data", "data/digits.py data/idx.py data/cifar.py data/augment.py", "", ""),
         (
             "why a network decides",
-            "interpret/gradient.py interpret/path.py interpret/perturbation.py interpret/cam.py",
+            "interpret/saliency.py interpret/integrated_gradients.py interpret/occlusion.py "
+            "interpret/cam.py",
             *of("digits"),
         ),
         (
             "relevance through any program",
-            "interpret/relevance/lrp.py interpret/relevance/deep_lift.py",
+            "interpret/lrp/lrp.py interpret/deep_lift.py",
             *of("clever_hans"),
         ),
         (
             "the speed of explanations",
-            "interpret/_input.py interpret/_incremental/rules.py interpret/relevance/_walk.py",
+            "interpret/_input.py jaxpr/incremental/rules.py interpret/lrp/backward.py",
             *speed("attribution", "Captum", "Zennit"),
         ),
-        ("words that decide an LSTM", "interpret/relevance/lrp.py", *of("explain_lstm")),
+        ("words that decide an LSTM", "interpret/lrp/lrp.py", *of("explain_lstm")),
         ("judging explanations", "interpret/evaluate/__init__.py", *of("explain_photo")),
         ("all explanations on digits", "interpret/__init__.py", *of("explain_digits")),
         ("networks that are fooled", "attack/gradient.py", *of("adversarial")),
-        ("what it believes", "interpret/feature_vis/activation_maximization.py", "digits", ""),
+        ("what it believes", "interpret/activation_maximization.py", "digits", ""),
         (
             "networks for images",
             "zoo/vision/alexnet.py zoo/vision/vgg.py zoo/vision/googlenet.py zoo/vision/resnet.py "
@@ -97,7 +99,7 @@ def table() -> str:
         ),
         (
             "[the lectures' claims](experiments/README.md)",
-            "train/many.py zoo/history/neuron.py zoo/history/rbm.py",
+            "train/sweep.py zoo/classic/neuron.py zoo/classic/rbm.py",
             "report",
             claimed(),
         ),

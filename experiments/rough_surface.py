@@ -22,7 +22,7 @@ import optax
 
 from experiments import _figure, _run
 from jaxdl import nn
-from jaxdl.nn import bptt
+from jaxdl.nn.recurrent import bptt
 
 STEPS, START, GOAL = 50, 0.5, 0.7
 
@@ -54,7 +54,7 @@ def params(w, b):
 def loss(at: jax.Array) -> jax.Array:
     """(h_50 - 0.7)^2 at (w, b)."""
     silence, start = jnp.zeros((1, STEPS, 1)), jnp.full((1, 1), START)
-    final, _ = nn.recurrence(CELL, params(at[0], at[1]), silence, carry=start)
+    final, _ = nn.unroll(CELL, params(at[0], at[1]), silence, carry=start)
     return jnp.sum((final - GOAL) ** 2)
 
 

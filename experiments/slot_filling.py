@@ -123,7 +123,7 @@ def reader(words: int, slots: int, intents: int, features: int) -> jaxdl.Module:
         words=nn.embedding(words, 100),
         trigrams=nn.embedding(HASHED, 50),
         dropout=nn.dropout(0.5),
-        reader=nn.deep_recurrent(
+        reader=nn.stacked_rnn(
             nn.bidirectional(nn.lstm(features)), nn.bidirectional(nn.lstm(features)), dropout=0.5
         ),
         slots=nn.dense(slots),

@@ -37,7 +37,7 @@ class Config(_run.Config):
 def network(features: int) -> jaxdl.Module:
     """Two bidirectional layers over the frames, and scores of ten digits and the blank."""
     parts = dict(
-        reader=nn.deep_recurrent(
+        reader=nn.stacked_rnn(
             nn.bidirectional(nn.gru(features)), nn.bidirectional(nn.gru(features)), dropout=0.3
         ),
         scores=nn.dense(11),

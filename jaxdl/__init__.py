@@ -3,7 +3,7 @@
 from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.combine import frozen, residual, serial, stack
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
-from jaxdl.depth import depth
+from jaxdl.jaxpr.depth import depth
 from jaxdl.tap import capture, intervene
 from jaxdl.tree import summary
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 from jax.core import Tracer
 
-from jaxdl import _jaxpr
+from jaxdl.jaxpr import reading
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -67,9 +67,9 @@ class Compiled:
         traced = self._jit.trace(*args)
         program = traced.jaxpr  # the same object as long as JAX has no reason to trace again
         if program not in self._programs:
-            constants = _jaxpr.constants(program)
+            constants = reading.constants(program)
             # What is shared outlives this model, and its arrays must not.
-            if not concrete(constants) or _jaxpr.fixed_constants(program):
+            if not concrete(constants) or reading.fixed_constants(program):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
             name = getattr(self._jit, "__name__", "run")
@@ -93,14 +93,14 @@ class SharedProgram:
     def __init__(
         self,
         name: str,
-        program: _jaxpr.ClosedJaxpr,
+        program: reading.ClosedJaxpr,
         outputs: Any,
         constants: list[Any],
         args: tuple[Any, ...],
         donate_argnums: tuple[int, ...] = (),
     ):
         trees = jax.tree.structure(args), outputs, donate_argnums
-        self.fingerprint = _jaxpr.fingerprint(program), trees
+        self.fingerprint = reading.fingerprint(program), trees
         self.hash = hash(self.fingerprint)
         self.compile = lambda: _compile(name, program, outputs, constants, args, donate_argnums)
 
@@ -112,11 +112,11 @@ class SharedProgram:
 
 
 def _compile(name, program, outputs, constants, args, donate_argnums):
-    evaluate = lambda values, x: _jaxpr.evaluate(program, iter(values), *x)  # noqa: E731
-    bare, _ = _jaxpr.traced(evaluate, constants, jax.tree.leaves(args))
+    evaluate = lambda values, x: reading.evaluate(program, iter(values), *x)  # noqa: E731
+    bare, _ = reading.traced(evaluate, constants, jax.tree.leaves(args))
 
     def run(*args):
-        leaves = _jaxpr.evaluate(bare, iter(()), *jax.tree.leaves(args))
+        leaves = reading.evaluate(bare, iter(()), *jax.tree.leaves(args))
         return jax.tree.unflatten(outputs, leaves)
 
     run.__name__ = name

@@ -28,7 +28,7 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
 
     Returns:
       A `Module` of what its first layer takes. Where that is one input and a layer takes lengths,
-      such as `nn.recurrent`, also of `(x (N, T, ...), lengths (N,))`: every layer that takes
+      such as `nn.rnn`, also of `(x (N, T, ...), lengths (N,))`: every layer that takes
       lengths is given them, and padding changes nothing. What it cannot know are functions that
       end the steps, such as `lambda y: y.mean(1)`, and modules by hand: these see the padding.
 
@@ -56,7 +56,7 @@ def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
         if len(inputs) > 1 and single:
             raise ValueError(
                 f"serial: {len(inputs)} inputs, and its first layer {first} takes one; expected x, "
-                "or (x, lengths) if a layer takes lengths, such as nn.recurrent. For a model of "
+                "or (x, lengths) if a layer takes lengths, such as nn.rnn. For a model of "
                 "several inputs use jaxdl.compose."
             )
         x = call(first, *inputs)

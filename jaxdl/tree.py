@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-from jaxdl._jaxpr import inner_jaxprs, primitives, written
 from jaxdl.core import Module, Tree, check_model
+from jaxdl.jaxpr.reading import inner_jaxprs, primitives, written
 
 __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
 

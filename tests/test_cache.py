@@ -14,7 +14,7 @@ Y = (X[:, 0, 0] > 0).astype(np.int32)
 
 
 def network():
-    return serial(nn.recurrent(nn.gru(3), returns="last"), nn.dense(2))
+    return serial(nn.rnn(nn.gru(3), returns="last"), nn.dense(2))
 
 
 def work(model, optimizer, loss):

@@ -205,10 +205,10 @@ def readers():
     """Each reads the steps before the padding alone."""
     cell = nn.gru(3)
     made = {
-        "last": classifier([nn.recurrent(cell, returns="last")]),
-        "deep": classifier([nn.layer_norm(), cell, jnp.tanh, nn.recurrent(cell, returns="last")]),
+        "last": classifier([nn.rnn(cell, returns="last")]),
+        "deep": classifier([nn.layer_norm(), cell, jnp.tanh, nn.rnn(cell, returns="last")]),
         "both ways": classifier([nn.bidirectional(cell, returns="last")]),
-        "around": classifier([nn.residual(nn.gru(4)), nn.recurrent(cell, returns="last")]),
+        "around": classifier([nn.residual(nn.gru(4)), nn.rnn(cell, returns="last")]),
         "inside": classifier([nn.serial(cell, jnp.tanh), nn.global_avg_pool()]),
         "copies": classifier([nn.stack(nn.gru(4), 2), nn.global_max_pool()]),
     }
@@ -283,7 +283,7 @@ def test_padding_changes_nothing_on_real_sentences():
     vocabulary = data.Vocabulary(texts)
     rows = [vocabulary.encode(text) for text in texts]
     model = nn.serial(
-        nn.embedding(len(vocabulary), 4), nn.recurrent(nn.gru(3), returns="last"), nn.dense(2)
+        nn.embedding(len(vocabulary), 4), nn.rnn(nn.gru(3), returns="last"), nn.dense(2)
     )
     x, lengths = data.pad(rows)
     params, state = filled(model, x, lengths)

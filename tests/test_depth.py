@@ -29,7 +29,7 @@ def test_by_hand(model, expected):
 
 
 def test_a_step_in_time_is_a_layer():
-    model = nn.recurrent(nn.elman(3))
+    model = nn.rnn(nn.elman(3))
     # One from the first input and six of the state: where it begins, nothing of the input is in it.
     assert jaxdl.depth(model, jnp.ones((2, 7, 4))) == 7
 

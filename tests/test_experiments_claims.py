@@ -21,7 +21,7 @@ from experiments import (
     resnet_paths,
 )
 from experiments._claims_page import as_page
-from jaxdl.nn import bptt
+from jaxdl.nn.recurrent import bptt
 from jaxdl.zoo.vision.resnet import cifar_resnet
 
 CLAIMS = dict(_tried.modules())

@@ -107,7 +107,7 @@ def test_a_character_model_remembers_what_it_read():
 def test_the_loss_of_an_elman_character_model_jumps_unless_gradients_are_clipped():
     """Plain descent at rate 2; without feedback the largest jump is 0.2."""
     model = jaxdl.serial(
-        nn.embedding(len(VOCABULARY), 8), nn.recurrent(nn.elman(16), stateful=True), nn.dense(5)
+        nn.embedding(len(VOCABULARY), 8), nn.rnn(nn.elman(16), stateful=True), nn.dense(5)
     )
     descent = lambda clip: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(2.0))
 

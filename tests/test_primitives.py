@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxdl
-from jaxdl import _jaxpr
+from jaxdl.jaxpr import reading
 
-primitives = _jaxpr.primitives()
+primitives = reading.primitives()
 examples, parameters = primitives.examples, primitives.parameters
 
 
@@ -123,7 +123,7 @@ def test_linear_call_stores_no_transpose():
         return jax.custom_derivatives.linear_call(forward, back, (), x)
 
     one = equation("linear_call", f, X)
-    (callee,) = _jaxpr.inner_jaxprs(one.params)
+    (callee,) = reading.inner_jaxprs(one.params)
     assert [e.primitive.name for e in callee.eqns] == ["neg"]
 
 
@@ -318,7 +318,7 @@ def test_a_renamed_parameter(monkeypatch, name, parameter):
 
 
 def test_it_is_checked_at_import(monkeypatch):
-    for module in [m for m in sys.modules if m.startswith("jaxdl._primitives")]:
+    for module in [m for m in sys.modules if m.startswith("jaxdl.jaxpr.primitives")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr(jaxdl, "_primitives")
     with monkeypatch.context() as other_jax:
@@ -326,7 +326,7 @@ def test_it_is_checked_at_import(monkeypatch):
         other_jax.setattr(jax, "__version__", "99.1.2")
         with pytest.raises(ImportError, match=r"JAX 99\.1\.2 .*'scan'"):
             jaxdl.interpret.lrp(lambda x: x.sum(1), np.ones((2, 3), np.float32))
-    _jaxpr.primitives()
+    reading.primitives()
 
 
 def test_another_meaning(monkeypatch):
@@ -375,14 +375,14 @@ sys.meta_path.insert(0, Absent())
 import jaxdl
 from jaxdl import _jaxpr, nn, train
 
-assert "jaxdl._primitives" not in sys.modules
-_jaxpr.primitives()
+assert "jaxdl.jaxpr.primitives" not in sys.modules
+reading.primitives()
 jax.config.update("jax_num_cpu_devices", 2)  # an error once a device is in use
 model = jaxdl.serial(nn.dense(2))
 rows = np.ones((8, 3), np.float32), np.zeros(8, np.int32)
 train.fit(model, rows, loss="cross_entropy", optimizer=optax.sgd(0.1), batch_size=4)
 assert jax.device_count() == 2
-assert jaxdl.depth(nn.recurrent(nn.elman(3)), jax.ShapeDtypeStruct((2, 7, 4), np.float32)) == 7
+assert jaxdl.depth(nn.rnn(nn.elman(3)), jax.ShapeDtypeStruct((2, 7, 4), np.float32)) == 7
 print("done")
 """
 

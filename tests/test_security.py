@@ -88,7 +88,7 @@ def test_names_in_a_checkpoint_are_never_paths(quiet, name):
     """Parameters may have any name: it stays a name."""
     state = train.init_state(nn.dense(2), optax.sgd(0.1), jax.random.key(0), np.ones((1, 2)))
     state = state.replace(params={name: state.params["kernel"]})
-    checkpoints = train.Checkpoints(quiet / "run")
+    checkpoints = train.Checkpointer(quiet / "run")
     with checkpoints.writing():
         checkpoints.save(state)
     found = checkpoints.restore(state).state
@@ -112,7 +112,7 @@ def test_names_in_a_weights_file_are_never_paths(quiet, name):
 
 def test_a_checkpoint_that_links_elsewhere_is_damaged(quiet):
     state = train.init_state(nn.dense(2), optax.sgd(0.1), jax.random.key(0), np.ones((1, 2)))
-    checkpoints = train.Checkpoints(quiet / "run")
+    checkpoints = train.Checkpointer(quiet / "run")
     with checkpoints.writing():
         checkpoints.save(state)
     (path,) = checkpoints.paths()
@@ -133,7 +133,7 @@ def test_a_record_that_claims_a_great_array_allocates_nothing(quiet):
     from jaxdl.train import manifest
 
     state = train.init_state(nn.dense(2), optax.sgd(0.1), jax.random.key(0), np.ones((1, 2)))
-    checkpoints = train.Checkpoints(quiet / "run")
+    checkpoints = train.Checkpointer(quiet / "run")
     with checkpoints.writing():
         checkpoints.save(state, extra={"a": np.ones(3, np.float32)})
     (path,) = checkpoints.paths()

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdl import data, nn, serial, train
 
-train.distributed.init()  # the launcher's variables say who is who
+train.sharding.init()  # the launcher's variables say who is who
 
 model = serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
 optimizer = optax.adam(1e-3)

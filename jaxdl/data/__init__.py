@@ -1,6 +1,6 @@
 """Data sets as arrays on the host, mini-batches, and augmentation."""
 
-from jaxdl.data import augment, memory_tasks, numerals, travel
+from jaxdl.data import augment
 from jaxdl.data.audio import log_mel, mel_filters, read_wav
 from jaxdl.data.batches import batches, one_hot, permutation
 from jaxdl.data.cifar import cifar10, cifar10_png
@@ -14,18 +14,25 @@ from jaxdl.data.corpora import (
 from jaxdl.data.dataset import Dataset, Split, Weighted, weighted
 from jaxdl.data.digits import digits
 from jaxdl.data.idx import fashion_mnist, mnist, read_idx
-from jaxdl.data.source import Indexed, Stream, from_grain, from_hugging_face, from_iterable
+from jaxdl.data.source import (
+    BatchStream,
+    RandomAccessSource,
+    from_grain,
+    from_hugging_face,
+    from_iterable,
+)
 from jaxdl.data.spoken_digits import Recordings, digit_strings, spoken_digits
 from jaxdl.data.text import TRIGRAMS, Vocabulary, bucketed, letter_trigrams, pad, tokenize
+from jaxdl.data.toy import memory_tasks, numerals, travel
 from jaxdl.data.usps import usps
 
 __all__ = [
     "TRIGRAMS",
+    "BatchStream",
     "Dataset",
-    "Indexed",
+    "RandomAccessSource",
     "Recordings",
     "Split",
-    "Stream",
     "Utterances",
     "Vocabulary",
     "Weighted",

@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdl._foreign import comes_from
-from jaxdl.data.source import ENDLESS, Indexed, Stream, from_grain, from_iterable
+from jaxdl.data.source import ENDLESS, BatchStream, RandomAccessSource, from_grain, from_iterable
 
 IMAGE_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F")
 """Modes of PIL images whose values are intensities; those of "P" are numbers of colours."""
@@ -24,7 +24,7 @@ SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 
 
 def as_source(data: Any, name: str) -> Any:
-    """Converts a loader or data set of PyTorch or Grain to `Stream` or `Indexed`.
+    """Converts a loader or data set of PyTorch or Grain to `BatchStream` or `RandomAccessSource`.
 
     Args:
       data: anything; what is no such loader is returned as it is.
@@ -41,13 +41,15 @@ def as_source(data: Any, name: str) -> Any:
                 f"{name} is {type(data).__name__}, rows in the order of an iterator; expected "
                 "batches: data.from_iterable(DataLoader(dataset, batch_size=32), steps=...)."
             )
-        return Indexed(len(data), lambda rows: _collate([data[int(i)] for i in rows]))
+        return RandomAccessSource(len(data), lambda rows: _collate([data[int(i)] for i in rows]))
     if comes_from(data, "grain"):
         return _with_length(from_grain, data, name, "data.from_grain")
     return data
 
 
-def _with_length(make: Callable[[Any], Stream], data: Any, name: str, call: str) -> Stream:
+def _with_length(
+    make: Callable[[Any], BatchStream], data: Any, name: str, call: str
+) -> BatchStream:
     with contextlib.suppress(TypeError):
         if len(data) < ENDLESS:
             return make(data)
@@ -75,7 +77,7 @@ def expected_pair(data: Any, name: str) -> str:
 def _pair_from(data: Any, name: str) -> tuple[str, str | None]:
     """What `data` are, and how a pair is made of them."""
     kind = type(data).__name__
-    if isinstance(data, Stream | Indexed):
+    if isinstance(data, BatchStream | RandomAccessSource):
         return kind, "only fit and evaluate take it as it is"
     if isinstance(data, tuple | list):
         if len(data) > 2 and all(isinstance(row, tuple | list) and len(row) == 2 for row in data):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Indexed", "Stream", "from_grain", "from_hugging_face", "from_iterable"]
+__all__ = ["BatchStream", "RandomAccessSource", "from_grain", "from_hugging_face", "from_iterable"]
 
 
 ENDLESS = 10**12
@@ -22,7 +22,7 @@ ENDLESS = 10**12
 
 
 @dataclasses.dataclass(frozen=True)
-class Indexed:
+class RandomAccessSource:
     """Rows that are fetched when they are wanted, so that they may be more than the memory holds.
 
     Attributes:
@@ -37,7 +37,7 @@ class Indexed:
     fetch: Callable[[np.ndarray], Any]
 
     def __post_init__(self):
-        _check("Indexed", "rows", self.rows)
+        _check("RandomAccessSource", "rows", self.rows)
         if not callable(self.fetch):
             raise ValueError(
                 f"Indexed: fetch is {self.fetch!r}; expected a function of row numbers: "
@@ -46,7 +46,7 @@ class Indexed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
+class BatchStream:
     """Batches in the order in which they come.
 
     Attributes:
@@ -67,9 +67,9 @@ class Stream:
     batch_size: int | None = None
 
     def __post_init__(self):
-        _check("Stream", "steps", self.steps)
+        _check("BatchStream", "steps", self.steps)
         if self.batch_size is not None:
-            _check("Stream", "batch_size", self.batch_size)
+            _check("BatchStream", "batch_size", self.batch_size)
 
 
 def from_iterable(
@@ -77,7 +77,7 @@ def from_iterable(
     *,
     steps: int | None = None,
     batch_size: int | None = None,
-) -> Stream:
+) -> BatchStream:
     """A stream from anything that yields batches.
 
     Args:
@@ -87,7 +87,7 @@ def from_iterable(
         come in the same order again. An iterator that can be gone through only once lasts as long
         as it does.
       steps: batches in an epoch; None takes `len(source)`.
-      batch_size: as for `Stream`.
+      batch_size: as for `BatchStream`.
 
     Raises:
       ValueError: there is neither a length nor `steps`; `source` is a function of arguments; in the
@@ -100,7 +100,7 @@ def from_iterable(
             raise ValueError(
                 f"from_iterable: source is a function that cannot be called alone, {error}; "
                 "expected one without arguments: lambda: batches. For an order that depends on the "
-                "epoch use data.Stream(steps, open)."
+                "epoch use data.BatchStream(steps, open)."
             ) from error
         except ValueError:  # a built-in function whose arguments are not known
             pass
@@ -133,10 +133,10 @@ def from_iterable(
             )
         return itertools.islice(count(source), ahead, None)
 
-    return Stream(steps, open, batch_size)
+    return BatchStream(steps, open, batch_size)
 
 
-def from_grain(dataset: Any, *, steps: int | None = None) -> Stream:
+def from_grain(dataset: Any, *, steps: int | None = None) -> BatchStream:
     """A stream from a Grain `MapDataset`, `IterDataset` or `DataLoader` of batches `(x, y)`.
 
     Args:
@@ -162,7 +162,7 @@ def from_grain(dataset: Any, *, steps: int | None = None) -> Stream:
         # Past its end a MapDataset begins again, with the shuffling of the next epoch.
         return (dataset[i] for i in range(epoch * length + first, (epoch + 1) * length))
 
-    return Stream(length if steps is None else min(steps, length), open)
+    return BatchStream(length if steps is None else min(steps, length), open)
 
 
 def from_hugging_face(
@@ -171,7 +171,7 @@ def from_hugging_face(
     x: str,
     y: str,
     transform: Callable[[np.ndarray, np.ndarray], Any] = lambda x, y: (x, y),
-) -> Indexed:
+) -> RandomAccessSource:
     """Rows of a Hugging Face `datasets.Dataset`, which stay on the disk until they are wanted.
 
     Args:
@@ -193,7 +193,7 @@ def from_hugging_face(
         found = columns[rows]
         return transform(np.asarray(found[x]), np.asarray(found[y]))
 
-    return Indexed(len(dataset), fetch)
+    return RandomAccessSource(len(dataset), fetch)
 
 
 def _check(who: str, name: str, value: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdl.data.batches import permutation
 from jaxdl.data.convert import as_array, as_arrays
-from jaxdl.data.source import Stream
+from jaxdl.data.source import BatchStream
 
 __all__ = ["TRIGRAMS", "Vocabulary", "bucketed", "letter_trigrams", "pad", "tokenize"]
 
@@ -207,7 +207,7 @@ def bucketed(
     *,
     bounds: Sequence[int],
     seed: int,
-) -> Stream:
+) -> BatchStream:
     """Batches of rows of similar length, each cut to its bucket's bound, for `train.fit`.
 
     There is less padding to compute than in whole rows, and one compilation for each bound. Every
@@ -222,7 +222,7 @@ def bucketed(
       seed: with the epoch, it alone gives the order of rows and batches.
 
     Returns:
-      A `Stream` of `((x, lengths), y)` or `((x, lengths), y, weight)`, for a model of
+      A `BatchStream` of `((x, lengths), y)` or `((x, lengths), y, weight)`, for a model of
       `(x, lengths)`. A tuple x is followed by the lengths in the same way.
 
     Raises:
@@ -288,4 +288,4 @@ def bucketed(
         inputs, others = jax.tree.map(one, (x, rest))
         return (*inputs, lengths[rows]), *others
 
-    return Stream(int(np.sum(-(-counts // batch_size))), open, batch_size)
+    return BatchStream(int(np.sum(-(-counts // batch_size))), open, batch_size)

@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 
-from jaxdl._jaxpr import plain
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import whole_file
+from jaxdl.jaxpr.reading import plain
 from jaxdl.train.predict import predictor
 from jaxdl.train.state import TrainState, check_state
 

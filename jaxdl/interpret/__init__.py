@@ -1,9 +1,9 @@
 """Why a network decides, and what it believes: explanations of any function of an input."""
 
-from jaxdl.interpret import evaluate, plot, relevance, text
-from jaxdl.interpret._at import intermediate
+from jaxdl.interpret import evaluate, plot, text
 from jaxdl.interpret._input import memory_budget
-from jaxdl.interpret.averaging import expectation, smooth
+from jaxdl.interpret._layer import intermediate
+from jaxdl.interpret.activation_maximization import Maximization, activation_maximization
 from jaxdl.interpret.cam import (
     cam,
     grad_cam,
@@ -12,29 +12,25 @@ from jaxdl.interpret.cam import (
     layer_cam,
     score_cam,
 )
-from jaxdl.interpret.feature_vis import Maximization, activation_maximization
-from jaxdl.interpret.gradient import input_x_gradient, saliency
-from jaxdl.interpret.path import (
+from jaxdl.interpret.deep_lift import deep_lift
+from jaxdl.interpret.guided_backprop import beta_smooth, deconvnet, guided_backprop
+from jaxdl.interpret.integrated_gradients import (
     conductance,
     expected_gradients,
     integrated_gradients,
     internal_influence,
 )
-from jaxdl.interpret.perturbation import ablation, occlusion, permutation
-from jaxdl.interpret.relevance import (
-    beta_smooth,
-    deconvnet,
-    deep_lift,
-    guided_backprop,
-    lrp,
-    register_rule,
-)
+from jaxdl.interpret.lime import kernel_shap, lime
+from jaxdl.interpret.lrp import COMPOSITES, epsilon_gamma_box, lrp, register_rule, rules
+from jaxdl.interpret.occlusion import ablation, occlusion, permutation
 from jaxdl.interpret.rise import rise
+from jaxdl.interpret.saliency import input_x_gradient, saliency
 from jaxdl.interpret.shapley import shapley_sampling, shapley_values
+from jaxdl.interpret.smooth_grad import expectation, smooth
 from jaxdl.interpret.superpixels import superpixels
-from jaxdl.interpret.surrogate import kernel_shap, lime
 
 __all__ = [
+    "COMPOSITES",
     "Maximization",
     "ablation",
     "activation_maximization",
@@ -43,6 +39,7 @@ __all__ = [
     "conductance",
     "deconvnet",
     "deep_lift",
+    "epsilon_gamma_box",
     "evaluate",
     "expectation",
     "expected_gradients",
@@ -63,8 +60,8 @@ __all__ = [
     "permutation",
     "plot",
     "register_rule",
-    "relevance",
     "rise",
+    "rules",
     "saliency",
     "score_cam",
     "shapley_sampling",

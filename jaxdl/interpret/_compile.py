@@ -34,9 +34,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import _cache, _jaxpr
+from jaxdl import _cache
 from jaxdl._cache import concrete
 from jaxdl.interpret import _input
+from jaxdl.jaxpr import reading
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -64,7 +65,7 @@ def once(method: Method) -> Method:
             return method(*args, **(options | {"x": x}))
 
         program, tree = _trace(explain, leaves)
-        constants = _jaxpr.constants(program)
+        constants = reading.constants(program)
         if concrete(constants, leaves):
             name = method.__name__.strip("_")
             key = _cache.SharedProgram(name, program, tree, constants, (leaves,))
@@ -75,20 +76,20 @@ def once(method: Method) -> Method:
     return call  # pyright: ignore[reportReturnType]
 
 
-def _trace(explain: Callable[..., Any], leaves: list[Any]) -> tuple[_jaxpr.ClosedJaxpr, Any]:
+def _trace(explain: Callable[..., Any], leaves: list[Any]) -> tuple[reading.ClosedJaxpr, Any]:
     """The program for as many examples at a time as the memory budget allows, and its outputs."""
     n = max((np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)), default=1)
     rows, last = None, None
     while True:
         with _nested(True), _input.rows(rows):
-            program, shape = _jaxpr.traced(explain, *leaves)
-        cost = _jaxpr.peak_bytes(program.jaxpr)
+            program, shape = reading.traced(explain, *leaves)
+        cost = reading.peak_bytes(program.jaxpr)
         if cost <= _input.budget.value or cost == last or rows == 1:
             return program, jax.tree.structure(shape)
         rows, last = max(1, min((rows or n) - 1, (rows or n) * _input.budget.value // cost)), cost
 
 
-def _inlined(program: _jaxpr.ClosedJaxpr, constants: list[Any], leaves: list[Any]) -> list[Any]:
+def _inlined(program: reading.ClosedJaxpr, constants: list[Any], leaves: list[Any]) -> list[Any]:
     """A program within another. XLA does not evaluate what depends on its constants alone.
 
     It would run the whole network on DeepLIFT's baseline while it compiles: 30 s for a ResNet-50.
@@ -98,4 +99,4 @@ def _inlined(program: _jaxpr.ClosedJaxpr, constants: list[Any], leaves: list[Any
         floating = jnp.issubdtype(value.dtype, jnp.inexact)
         return jax.lax.optimization_barrier(value) if floating else value
 
-    return _jaxpr.evaluate(program, map(hide, constants), *leaves)
+    return reading.evaluate(program, map(hide, constants), *leaves)

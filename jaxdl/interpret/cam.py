@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _compile, _input, _target
-from jaxdl.interpret.relevance.backprop import guided_backprop
+from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl.interpret.guided_backprop import guided_backprop
 
 __all__ = ["cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "layer_cam", "score_cam"]
 
@@ -216,7 +216,7 @@ def score_cam(
 
     def explained(x, target):
         target = _target.settled(name, f, x, target)
-        _, value = _at.split(name, f, x, at)
+        _, value = _layer.split(name, f, x, at)
         features = layout.grid(x, value)
         count = features.shape[-1]
         _, size = layout.place(x, features.ndim)
@@ -456,7 +456,7 @@ def _map(layout, f, x, at, target, chunk, combine) -> jax.Array:
     name = layout.caller
 
     def explained(x, target):
-        rest, value = _at.split(name, f, x, at)
+        rest, value = _layer.split(name, f, x, at)
         features = layout.grid(x, value)
         slope = jax.grad(lambda a: jnp.sum(_target.score(name, rest(a), target)))(value)
         maps = combine(features, layout.grid(x, slope))

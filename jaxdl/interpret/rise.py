@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _at, _compile, _input, _target
+from jaxdl.interpret import _compile, _input, _layer, _target
 
 __all__ = ["rise"]
 
@@ -50,7 +50,7 @@ def rise(
         in (0, 1).
     """
     name = "rise"
-    x, like = _at.arrays(name, f, x, None)
+    x, like = _layer.arrays(name, f, x, None)
     base = _input.baselines(name, like, baseline)
     samples, cells = _input.at_least(name, 1, samples=samples, cells=cells)
     leaves, tree = jax.tree.flatten(like)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _at, _compile, _input, _target
-from jaxdl.interpret.perturbation import features, of_coalitions, to_values
+from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl.interpret.occlusion import features, of_coalitions, to_values
 
 __all__ = ["shapley_sampling", "shapley_values"]
 
@@ -47,7 +47,7 @@ def shapley_values(
       ValueError: as `ablation`; there are more than 16 features: use `shapley_sampling`.
     """
     name = "shapley_values"
-    x, like = _at.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, at)
     base, ids, count = features(name, like, baseline, mask)
     if count > MOST:
         raise ValueError(
@@ -106,7 +106,7 @@ def shapley_sampling(
       ValueError: as `ablation`; `orders` is below 1.
     """
     name = "shapley_sampling"
-    x, like = _at.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, at)
     base, ids, count = features(name, like, baseline, mask)
     (orders,) = _input.at_least(name, 1, orders=orders)
 

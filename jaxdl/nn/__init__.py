@@ -2,7 +2,6 @@
 
 from jaxdl.combine import residual, serial, stack
 from jaxdl.core import compose
-from jaxdl.nn import bptt
 from jaxdl.nn.activation import step
 from jaxdl.nn.attention import (
     additive_attention,
@@ -11,24 +10,12 @@ from jaxdl.nn.attention import (
     dot_attention,
     dot_scores,
 )
-from jaxdl.nn.bidirectional import bidirectional, deep_recurrent
-from jaxdl.nn.carry import reset_carry
-from jaxdl.nn.cell import Cell
 from jaxdl.nn.conv import conv, conv_transpose, convolution, transposed_convolution
 from jaxdl.nn.dense import affine, dense
 from jaxdl.nn.dropout import drop, dropout
 from jaxdl.nn.embedding import embedding, lookup
 from jaxdl.nn.flatten import flatten
-from jaxdl.nn.gru import gru, gru_step
 from jaxdl.nn.initializers import INITIALIZERS, initializer, lsuv
-from jaxdl.nn.lstm import (
-    coupled_lstm,
-    coupled_lstm_step,
-    lstm,
-    lstm_step,
-    peephole_lstm,
-    peephole_lstm_step,
-)
 from jaxdl.nn.norm import (
     batch_norm,
     group_norm,
@@ -45,9 +32,22 @@ from jaxdl.nn.pool import (
     max_pool,
     max_pooling,
 )
-from jaxdl.nn.recurrence import recurrence
-from jaxdl.nn.recurrent import recurrent
-from jaxdl.nn.rnn import elman, elman_step, jordan, jordan_step, lateral, lateral_step
+from jaxdl.nn.recurrent import bptt
+from jaxdl.nn.recurrent.bidirectional import bidirectional, stacked_rnn
+from jaxdl.nn.recurrent.carry import reset_carry
+from jaxdl.nn.recurrent.cell import Cell
+from jaxdl.nn.recurrent.gru import gru, gru_step
+from jaxdl.nn.recurrent.lstm import (
+    coupled_lstm,
+    coupled_lstm_step,
+    lstm,
+    lstm_step,
+    peephole_lstm,
+    peephole_lstm_step,
+)
+from jaxdl.nn.recurrent.rnn import elman, elman_step, jordan, jordan_step, lateral, lateral_step
+from jaxdl.nn.recurrent.stacked import rnn
+from jaxdl.nn.recurrent.unroll import unroll
 
 __all__ = [
     "INITIALIZERS",
@@ -67,7 +67,6 @@ __all__ = [
     "convolution",
     "coupled_lstm",
     "coupled_lstm_step",
-    "deep_recurrent",
     "dense",
     "dot_attention",
     "dot_scores",
@@ -99,12 +98,13 @@ __all__ = [
     "normalize",
     "peephole_lstm",
     "peephole_lstm_step",
-    "recurrence",
-    "recurrent",
     "reset_carry",
     "residual",
+    "rnn",
     "serial",
     "stack",
+    "stacked_rnn",
     "step",
     "transposed_convolution",
+    "unroll",
 ]

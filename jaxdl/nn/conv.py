@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdl._jaxpr import plain
 from jaxdl.core import Module, named_key
+from jaxdl.jaxpr.reading import plain
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
 from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers

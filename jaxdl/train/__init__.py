@@ -1,29 +1,29 @@
 """Training: `make_train_step` is the mathematics of it, and `fit` the loop around it."""
 
-from jaxdl.train import distributed
+from jaxdl.train import sharding
+from jaxdl.train.batches import Batches
 from jaxdl.train.cache import enable_compilation_cache
-from jaxdl.train.callbacks import Callback, Context, EarlyStopping, LRLogger, Save, Stop
-from jaxdl.train.checkpoint import Checkpoints
-from jaxdl.train.checkpoint_format import CheckpointCorrupt, Saved
+from jaxdl.train.callbacks import Callback, Context, EarlyStopping, LRLogger, SaveCheckpoint, Stop
+from jaxdl.train.checkpoint import Checkpointer
+from jaxdl.train.checkpoint_format import CheckpointCorrupt, RestoredRun
 from jaxdl.train.cpu import keep_memory, use_cpu_devices
 from jaxdl.train.diagnose import Diagnosis, diagnose
 from jaxdl.train.evaluate import Evaluation, evaluate
-from jaxdl.train.feed import Batches
 from jaxdl.train.fit import fit
-from jaxdl.train.logger import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
-from jaxdl.train.lr_find import RangeTest, lr_find
-from jaxdl.train.many import grid, train_many
+from jaxdl.train.logging import JSONLines, Logger, MLflow, TensorBoard, Trackio, WandB
+from jaxdl.train.lr_finder import RangeTest, lr_find
 from jaxdl.train.nonfinite import NonFiniteError
 from jaxdl.train.precision import LossScale
 from jaxdl.train.predict import predict, predict_many, predictor
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_eval_step, make_train_step
+from jaxdl.train.sweep import grid, train_many
 
 __all__ = [
     "Batches",
     "Callback",
     "CheckpointCorrupt",
-    "Checkpoints",
+    "Checkpointer",
     "Context",
     "Diagnosis",
     "EarlyStopping",
@@ -35,15 +35,14 @@ __all__ = [
     "MLflow",
     "NonFiniteError",
     "RangeTest",
-    "Save",
-    "Saved",
+    "RestoredRun",
+    "SaveCheckpoint",
     "Stop",
     "TensorBoard",
     "Trackio",
     "TrainState",
     "WandB",
     "diagnose",
-    "distributed",
     "enable_compilation_cache",
     "evaluate",
     "fit",
@@ -56,6 +55,7 @@ __all__ = [
     "predict",
     "predict_many",
     "predictor",
+    "sharding",
     "train_many",
     "use_cpu_devices",
 ]

@@ -15,7 +15,7 @@ import optax
 from jaxdl.core import Module, suggest
 from jaxdl.train.state import TrainState, rebuilt
 
-__all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "Save", "Stop"]
+__all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "SaveCheckpoint", "Stop"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +188,7 @@ class EarlyStopping(Callback):
             self._state = rebuilt(context.state, saved, "state/")
 
 
-class Save(Callback):
+class SaveCheckpoint(Callback):
     """Calls `save(state, context)` after every epoch, or after every best one.
 
     Args:
@@ -217,7 +217,7 @@ class Save(Callback):
                 "lambda state, context: save_weights('best.safetensors', state.params)."
             )
         self.save, self.when = save, when
-        self._watch = _Monitor("Save", monitor, mode)
+        self._watch = _Monitor("SaveCheckpoint", monitor, mode)
 
     def on_fit_begin(self, context):
         self._watch.reset()

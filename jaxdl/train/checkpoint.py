@@ -29,13 +29,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.core import suggest
-from jaxdl.train import distributed, manifest, validate
+from jaxdl.train import manifest, sharding, validation
 from jaxdl.train.callbacks import sign
 from jaxdl.train.checkpoint_format import (
     ARRAYS,
     RECORD,
     CheckpointCorrupt,
-    Saved,
+    RestoredRun,
     monitored,
     packed,
     read,
@@ -43,13 +43,13 @@ from jaxdl.train.checkpoint_format import (
 from jaxdl.train.lock import locked
 from jaxdl.train.state import TrainState
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpointer"]
 
 NAME = re.compile(r"step_(\d{9,18})(?:_(\d{1,9}))?")
 SAVING, REMOVING = ".saving-", ".removing-"
 
 
-class Checkpoints:
+class Checkpointer:
     """The checkpoints of one run, in a directory of their own.
 
     `fit(checkpoint=...)` takes one, or the directory alone. In a loop of one's own:
@@ -83,24 +83,24 @@ class Checkpoints:
         mode: str = "auto",
     ):
         given = {"every": every, "keep": keep}
-        validate.positive("Checkpoints", **{k: v for k, v in given.items() if v is not None})
+        validation.positive("Checkpointer", **{k: v for k, v in given.items() if v is not None})
         if every is not None and monitor is not None:
             raise ValueError(
-                f"Checkpoints: every is {every} and monitor {monitor!r}; expected one of the two, "
+                f"Checkpointer: every is {every} and monitor {monitor!r}; expected one of the two, "
                 "for the history has a number an epoch."
             )
         self.directory = pathlib.Path(directory).expanduser().absolute()
         self.every, self.keep, self.monitor = every, keep, monitor
-        self._sign = sign("Checkpoints", monitor or "loss", mode)
+        self._sign = sign("Checkpointer", monitor or "loss", mode)
         self._orbax: Any = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._damaged: set[pathlib.Path] = set()
 
     @classmethod
-    def of(cls, given: Checkpoints | str | os.PathLike | None) -> Checkpoints | None:
+    def of(cls, given: Checkpointer | str | os.PathLike | None) -> Checkpointer | None:
         """As `fit` takes it: a directory stands for the checkpoints in it."""
-        return given if given is None or isinstance(given, Checkpoints) else cls(given)
+        return given if given is None or isinstance(given, Checkpointer) else cls(given)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -112,7 +112,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         with contextlib.ExitStack() as stack:
-            if distributed.first_process():
+            if sharding.first_process():
                 try:
                     self.directory.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(locked(self.directory))
@@ -122,7 +122,7 @@ class Checkpoints:
                         f"checkpoint {str(self.directory)!r} cannot be written ({error}); expected "
                         "a directory that you may write."
                     ) from error
-            distributed.barrier("jaxdl checkpoint directory")
+            sharding.barrier("jaxdl checkpoint directory")
             with ocp.StandardCheckpointer() as self._orbax:
                 try:
                     yield
@@ -147,16 +147,16 @@ class Checkpoints:
         history = (record or {}).get("history")
         if self.monitor and history and self.monitor not in history:
             raise ValueError(
-                f"Checkpoints: monitor is {self.monitor!r}; "
+                f"Checkpointer: monitor is {self.monitor!r}; "
                 + suggest(self.monitor, list(history), "history holds")
             )
         step = int(state.step)
         text, arrays = packed(state, record or {}, extra)
         name = self._free(step)
         saving = self.directory / f"{SAVING}{name}"
-        if distributed.first_process():
+        if sharding.first_process():
             saving.mkdir()
-        distributed.barrier(f"jaxdl save {step}")
+        sharding.barrier(f"jaxdl save {step}")
         copies = jax.tree.map(jnp.copy, arrays)
         self._orbax.save(saving / ARRAYS, copies)
         self._thread = threading.Thread(target=self._finish, args=(saving, name, text))
@@ -192,7 +192,7 @@ class Checkpoints:
         *,
         path: str | os.PathLike | None = None,
         check: Callable[[pathlib.Path, dict[str, Any]], None] | None = None,
-    ) -> Saved | None:
+    ) -> RestoredRun | None:
         """Reads the newest checkpoint that is as it was written; warns of every one that is not.
 
         Args:
@@ -203,7 +203,7 @@ class Checkpoints:
           check: called with the folder and its record before the state is compared; it may raise.
 
         Returns:
-          A `Saved`, or None if there is no checkpoint.
+          A `RestoredRun`, or None if there is no checkpoint.
 
         Raises:
           CheckpointCorrupt: there are checkpoints, but all are damaged.
@@ -211,7 +211,7 @@ class Checkpoints:
         """
         folders = self.paths() if path is None else [pathlib.Path(path).absolute()]
         chosen = -1
-        if distributed.first_process():
+        if sharding.first_process():
             for i in reversed(range(len(folders))):
                 wrong = manifest.damage(folders[i])
                 if wrong is None:
@@ -219,7 +219,7 @@ class Checkpoints:
                     break
                 self._damaged.add(folders[i])
                 warnings.warn(f"checkpoint {str(folders[i])!r} is skipped: {wrong}.", stacklevel=2)
-        chosen = distributed.from_first(chosen)
+        chosen = sharding.from_first(chosen)
         if chosen >= 0:
             return read(folders[chosen], like, check)
         if folders:
@@ -239,7 +239,7 @@ class Checkpoints:
         """In a thread: when the arrays are written, the record, the manifest and the name."""
         try:
             self._orbax.wait_until_finished()
-            if distributed.first_process():
+            if sharding.first_process():
                 with open(saving / RECORD, "w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()

@@ -20,7 +20,7 @@ import numpy as np
 from jaxdl import tree
 from jaxdl.train.state import TrainState, as_numbers, is_key, rebuilt
 
-__all__ = ["CheckpointCorrupt", "Saved"]
+__all__ = ["CheckpointCorrupt", "RestoredRun"]
 
 FORMAT = "jaxdl checkpoint 1"
 ARRAYS, RECORD = "arrays", "record.json"
@@ -30,7 +30,7 @@ class CheckpointCorrupt(ValueError):
     """No checkpoint of a directory, or not the one asked for, is as it was written."""
 
 
-class Saved(NamedTuple):
+class RestoredRun(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
@@ -71,7 +71,7 @@ def read(
     folder: pathlib.Path,
     like: TrainState,
     check: Callable[[pathlib.Path, dict[str, Any]], None] | None = None,
-) -> Saved:
+) -> RestoredRun:
     """The checkpoint in a folder whose files are those that were written.
 
     Args:
@@ -116,7 +116,7 @@ def read(
     state = rebuilt(like, leaves, "state/")
     extra = {p.removeprefix("extra/"): leaf for p, leaf in leaves.items() if p not in expected}
     extra |= {path.removeprefix("extra/"): value for path, value in content["numbers"].items()}
-    return Saved(state, content["record"], extra, folder)
+    return RestoredRun(state, content["record"], extra, folder)
 
 
 def _content(folder: pathlib.Path) -> dict[str, Any]:

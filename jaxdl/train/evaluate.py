@@ -10,12 +10,12 @@ import jax
 
 from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
-from jaxdl.nn.carry import reset_carry
-from jaxdl.train import names, validate
-from jaxdl.train.distributed import Placement
-from jaxdl.train.feed import RESIDENT_BYTES, Feed
-from jaxdl.train.feed import feed as make_feed
-from jaxdl.train.loop import eval_program
+from jaxdl.nn.recurrent.carry import reset_carry
+from jaxdl.train import names, validation
+from jaxdl.train.batches import RESIDENT_BYTES, Feed
+from jaxdl.train.batches import feed as make_feed
+from jaxdl.train.epoch import eval_program
+from jaxdl.train.sharding import Placement
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
 from jaxdl.train.totals import Totals
@@ -45,7 +45,7 @@ class Evaluation:
 
     def __post_init__(self):
         if self.every is not None:
-            validate.positive("Evaluation", every=self.every)
+            validation.positive("Evaluation", every=self.every)
         if self.params is not None and not callable(self.params):
             raise ValueError(
                 f"Evaluation: params is a {type(self.params).__name__}; expected a function of the "
@@ -121,7 +121,7 @@ def evaluate(
     measures = names.measures(metrics)
     loss = None if loss is None else losses.loss(loss)
     if check:
-        feed.check = validate.batch(
+        feed.check = validation.batch(
             model, state.params, state.model_state, feed.sample, loss, "data", measures
         )
     values = evaluated(eval_run(model, loss, measures), state, feed)

@@ -15,22 +15,22 @@ import optax
 
 from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
-from jaxdl.nn.carry import carry_rows, reset_carry
-from jaxdl.train import distributed, names, nonfinite, validate
+from jaxdl.nn.recurrent.carry import carry_rows, reset_carry
+from jaxdl.train import names, nonfinite, sharding, validation
+from jaxdl.train.batches import RESIDENT_BYTES, Batches, Feed
+from jaxdl.train.batches import feed as make_feed
 from jaxdl.train.callbacks import Callback
-from jaxdl.train.checkpoint import Checkpoints
-from jaxdl.train.distributed import Placement
+from jaxdl.train.checkpoint import Checkpointer
+from jaxdl.train.epoch import Program, looped_program, slow_when_looped, stepwise_program
 from jaxdl.train.evaluate import Evaluation, eval_run, evaluated
-from jaxdl.train.feed import RESIDENT_BYTES, Batches, Feed
-from jaxdl.train.feed import feed as make_feed
 from jaxdl.train.interrupt import interruptible
-from jaxdl.train.logger import Logger, logging
-from jaxdl.train.loop import Program, looped_program, slow_when_looped, stepwise_program
+from jaxdl.train.logging import Logger, logging
 from jaxdl.train.nonfinite import HALTS
 from jaxdl.train.precision import DTYPES
 from jaxdl.train.progress import progress
 from jaxdl.train.resume import description, resumed
 from jaxdl.train.run import History, Run
+from jaxdl.train.sharding import Placement
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_train_step
 
@@ -54,7 +54,7 @@ def fit(
     state: TrainState | None = None,
     on_nonfinite: str = "raise",
     precision: str = "float32",
-    checkpoint: Checkpoints | str | os.PathLike | None = None,
+    checkpoint: Checkpointer | str | os.PathLike | None = None,
     resume: str | os.PathLike | bool = "auto",
     logger: Logger | Sequence[Logger] = (),
     mesh: jax.sharding.Mesh | None = None,
@@ -77,8 +77,8 @@ def fit(
         the loss takes as target. `(x, y, weight)` weighs examples, (N,), or steps of sequences,
         (N, T), in the loss and in the metrics; see `data.weighted` for weights by class and labels
         to ignore. Arrays, or what becomes arrays of numbers: lists, data frames, PyTorch tensors;
-        or rows fetched by number, `data.Indexed` or a PyTorch `Dataset`; or batches in their own
-        order, a `data.Stream`, a `DataLoader` or a Grain data set.
+        or rows fetched by number, `data.RandomAccessSource` or a PyTorch `Dataset`; or batches in
+        their own order, a `data.BatchStream`, a `DataLoader` or a Grain data set.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
       batch_size: rows a step, of all devices together, at most N; None is 32, or all rows if these
@@ -103,7 +103,7 @@ def fit(
         parameter in every step. float16 skips the steps that overflow, whatever this is.
       precision: as for `make_train_step`.
       checkpoint: a directory to save the run in, by default at the end of every epoch, or
-        `Checkpoints`. Ctrl-C and SIGTERM then save before they end the run.
+        `Checkpointer`. Ctrl-C and SIGTERM then save before they end the run.
       resume: "auto" goes on from the newest whole checkpoint in the directory, if there is one;
         False begins anew, in a directory without one; the path of a checkpoint goes on from that.
         The run goes on as if it had never stopped, and must be set up alike.
@@ -143,11 +143,11 @@ def fit(
     check_model("fit", model)
     if state is not None:
         check_state("fit", state)
-    validate.choice("fit", "verbose", verbose, (0, 1, 2))
-    validate.choice("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
-    validate.seed("fit", seed)
-    given = {"epochs": epochs, "steps": steps, "steps_per_call": steps_per_call}
-    validate.positive("fit", **{name: value for name, value in given.items() if value is not None})
+    validation.choice("fit", "verbose", verbose, (0, 1, 2))
+    validation.choice("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
+    validation.seed("fit", seed)
+    counts = {"epochs": epochs, "steps": steps, "steps_per_call": steps_per_call}
+    validation.positive("fit", **{name: n for name, n in counts.items() if n is not None})
     if epochs is not None and steps is not None:
         raise ValueError(f"fit: epochs is {epochs} and steps {steps}; expected one of the two.")
     if isinstance(callbacks, Callback):
@@ -157,7 +157,7 @@ def fit(
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
-    validate.choice("fit", "precision", precision, tuple(DTYPES))
+    validation.choice("fit", "precision", precision, tuple(DTYPES))
     if precision == "float16" and on_nonfinite == "stop":
         raise ValueError(
             "fit: on_nonfinite is 'stop' and precision 'float16', which leaves out steps that "
@@ -165,22 +165,22 @@ def fit(
         )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
-    limits["parts"] = distributed.parts(mesh)
+    limits["parts"] = sharding.parts(mesh)
     feed = make_feed("data", data, batch_size, seed=seed, **limits)
-    x = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[0])
+    x = jax.tree.map(lambda a: validation.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
         init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
     )
-    abstract = validate.taken(model, x, lambda: jax.eval_shape(make))
-    validate.trainable(model, abstract.params, abstract.model_state, x)
+    abstract = validation.taken(model, x, lambda: jax.eval_shape(make))
+    validation.trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
         if check:
             nonfinite.check_finite(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
-        validate.same_state("fit", state, abstract)
+        validation.same_state("fit", state, abstract)
         abstract = state = jax.tree.map(jnp.copy, state)
-    at = distributed.placement("fit", mesh, param_sharding, optimizer, abstract)
+    at = sharding.placement("fit", mesh, param_sharding, optimizer, abstract)
     evaluation = eval_data if isinstance(eval_data, Evaluation | None) else Evaluation(eval_data)
     measures = names.measures(metrics)
     feeds, sets = {"data": feed}, {}
@@ -192,13 +192,13 @@ def fit(
     for name, part in feeds.items():
         if carry_rows(abstract.model_state) is not None:
             part.continue_rows(f"fit: {name}")
-        distributed.check_batch(f"fit: {name}", part.batch_size, at)
+        sharding.check_batch(f"fit: {name}", part.batch_size, at)
         part.placement = at
         if check:
-            part.check = validate.batch(
+            part.check = validation.batch(
                 model, abstract.params, abstract.model_state, part.sample, loss, name, measures
             )
-    state = distributed.placed_state(make, state, at, abstract)
+    state = sharding.placed_state(make, state, at, abstract)
 
     guard = on_nonfinite != "raise"
     step = train_step(model, loss, optimizer, measures, augment, guard, precision)
@@ -215,7 +215,7 @@ def fit(
         evaluate = functools.partial(_evaluate_sets, run, evaluation, sets)
 
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints.of(checkpoint)
+        checkpoints = Checkpointer.of(checkpoint)
         if checkpoints is None and resume not in ("auto", True, False):
             raise ValueError(
                 f"fit: resume is {str(resume)!r} without checkpoint=; expected the directory that "
@@ -251,7 +251,7 @@ def fit(
                 f"fit: the checkpoint in {str(checkpoint)!r} is at step {int(state.step)}, past "
                 f"the {last} asked for; expected a longer run, or resume=False in a new directory."
             )
-        first = distributed.first_process()
+        first = sharding.first_process()
         report = stack.enter_context(progress(verbose if first else 0, -(-last // feed.steps)))
         if saved is not None:
             report.say(f"goes on from step {int(state.step)}, {saved.path}")
@@ -282,7 +282,7 @@ def _resolved(
     measures: names.Measures | None, model: Module, loss: Callable, state: TrainState, feed: Feed
 ) -> tuple:
     """The functions of the metrics, which a resumed run must have alike."""
-    x, y = jax.tree.map(lambda a: validate.spec(a, feed.batch_size), feed.sample[:2])
+    x, y = jax.tree.map(lambda a: validation.spec(a, feed.batch_size), feed.sample[:2])
     output = jax.eval_shape(
         lambda p, s, x: model.apply(p, s, *inputs(x, p))[0], state.params, state.model_state, x
     )

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxdl import _cache, tree
-from jaxdl.train.loop import Log
+from jaxdl.train.epoch import Log
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import all_finite
 

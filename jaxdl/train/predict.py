@@ -15,10 +15,10 @@ from jaxdl import _cache
 from jaxdl._foreign import comes_from
 from jaxdl.core import Module, check_model
 from jaxdl.data import convert
-from jaxdl.data.source import Indexed, Stream
-from jaxdl.nn.carry import carries, reset_carry, with_carries
-from jaxdl.train import validate
-from jaxdl.train.feed import power_of_two
+from jaxdl.data.source import BatchStream, RandomAccessSource
+from jaxdl.nn.recurrent.carry import carries, reset_carry, with_carries
+from jaxdl.train import validation
+from jaxdl.train.batches import power_of_two
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs
 
@@ -34,8 +34,8 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
     Args:
       model: any `Module`.
       state: a `TrainState`.
-      x: (N, ...), a tuple of such arrays for a model of several inputs, or `data.Indexed`, whose
-        targets are not used.
+      x: (N, ...), a tuple of such arrays for a model of several inputs, or
+        `data.RandomAccessSource`, whose targets are not used.
       batch_size: rows at a time, at most.
 
     Returns:
@@ -118,13 +118,13 @@ def _apply(model: Module, params: Any, model_state: Any, x: Any) -> tuple[Any, A
         for leaf in jax.tree.leaves(output):
             if leaf.shape[:1] != (n,):
                 raise ValueError(
-                    f"the output is {validate.show(leaf)} for {n} rows; expected ({n}, ...)"
+                    f"the output is {validation.show(leaf)} for {n} rows; expected ({n}, ...)"
                 )
         return output, carries(new)
 
     if all(leaf.ndim == 1 for leaf in jax.tree.leaves(x)):
         # One example of N features looks like N rows; another number of rows shows which it is.
-        jax.eval_shape(apply, jax.tree.map(lambda a: validate.spec(a, len(a) + 1), x))
+        jax.eval_shape(apply, jax.tree.map(lambda a: validation.spec(a, len(a) + 1), x))
     return apply(x)
 
 
@@ -142,20 +142,21 @@ def _in_batches(
     axis: int,
 ) -> Any:
     """Runs `forward(params, model_state, x)` on batches and joins the outputs along `axis`."""
-    validate.positive(who, batch_size=batch_size)
-    if isinstance(x, Stream) or comes_from(x, "torch.utils.data"):
+    validation.positive(who, batch_size=batch_size)
+    if isinstance(x, BatchStream) or comes_from(x, "torch.utils.data"):
         raise ValueError(
-            f"{who}: x is a {type(x).__name__}; expected arrays, or data.Indexed for rows fetched "
-            f"by number. Call train.{who}(model, state, x) for each batch's x."
+            f"{who}: x is a {type(x).__name__}; expected arrays, or "
+            "data.RandomAccessSource for rows fetched by number. Call "
+            f"train.{who}(model, state, x) for each batch's x."
         )
     one = lambda a: jax.ShapeDtypeStruct(a.shape[axis:], a.dtype)  # noqa: E731
     params, one_state = jax.tree.map(one, (state.params, state.model_state))  # shapes of one run
-    if isinstance(x, Indexed):
+    if isinstance(x, RandomAccessSource):
         n, fetch = x.rows, lambda rows: convert.as_arrays(x.fetch(rows)[0], "x")
     else:
         # An array of the host is cut there: on the device each number of rows would compile.
         x = jax.tree.map(lambda a: a if _placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
-        n, fetch = validate.rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
+        n, fetch = validation.rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
     size = min(batch_size, power_of_two(n))
     model_state = reset_carry(state.model_state, size)
     outputs = []
@@ -167,9 +168,9 @@ def _in_batches(
         try:
             output, kept = forward(state.params, model_state, batch)
         except (AttributeError, TypeError, ValueError) as error:
-            whole = batch if isinstance(x, Indexed) else x
+            whole = batch if isinstance(x, RandomAccessSource) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
-        validate.ids_again(model, params, one_state, batch, who)
+        validation.ids_again(model, params, one_state, batch, who)
         outputs.append(output)
         model_state = with_carries(model_state, kept)
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
@@ -204,14 +205,14 @@ def _explain(forward: Callable, state: TrainState, x: Any, error: Exception) -> 
 
     if isinstance(x, tuple) and len(x) > 1 and refusal(x[0]) is None:
         return (
-            f"x is a tuple of {len(x)} arrays, {validate.show(x)}, which are several inputs, and "
+            f"x is a tuple of {len(x)} arrays, {validation.show(x)}, which are several inputs, and "
             "the model takes one. Pass x alone, without y."
         )
     if not refusal(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
         return (
-            f"x is {validate.show(x)}, one example without a batch axis; expected (N, ...). "
+            f"x is {validation.show(x)}, one example without a batch axis; expected (N, ...). "
             "Pass x[None]."
         )
     error = refusal(x) or error  # in the words of x itself, not of a batch that is filled up
     words = str(error).removesuffix(".")
-    return f"the model does not take x, {validate.show(x)}: {words}.{validate.hint(x)}"
+    return f"the model does not take x, {validation.show(x)}: {words}.{validation.hint(x)}"

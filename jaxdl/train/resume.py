@@ -15,10 +15,10 @@ import numpy as np
 import optax
 
 from jaxdl import optim, tree
-from jaxdl._jaxpr import split_numbers
 from jaxdl.core import Module
-from jaxdl.train.checkpoint import Checkpoints
-from jaxdl.train.checkpoint_format import Saved, differences, spec
+from jaxdl.jaxpr.reading import split_numbers
+from jaxdl.train.checkpoint import Checkpointer
+from jaxdl.train.checkpoint_format import RestoredRun, differences, spec
 from jaxdl.train.state import TrainState
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+|0x[0-9a-f]{6,}")
@@ -58,8 +58,8 @@ def _summary(row: Any) -> float:
 
 
 def resumed(
-    checkpoints: Checkpoints, resume: Any, like: TrainState, setup: Mapping[str, str]
-) -> Saved | None:
+    checkpoints: Checkpointer, resume: Any, like: TrainState, setup: Mapping[str, str]
+) -> RestoredRun | None:
     """The checkpoint that a run goes on from, or None where it begins.
 
     Args:
@@ -99,14 +99,14 @@ def check(path: Any, record: Mapping[str, Any], setup: Mapping[str, str]) -> Non
     ):
         raise ValueError(
             f"checkpoint {str(path)!r} was not written by fit; read it by "
-            "Checkpoints(...).restore(like=...) and give fit(state=...)."
+            "Checkpointer(...).restore(like=...) and give fit(state=...)."
         )
     wrong = list(_differences(record["setup"], setup))
     if wrong:
         raise ValueError(
             f"checkpoint {str(path)!r} is of another run: {'; '.join(wrong)}. Set the run up as it "
             "was, or give another directory; to go on otherwise from where it stands, give "
-            "fit(state=...) what Checkpoints(...).restore(like=...) reads, and a new directory."
+            "fit(state=...) what Checkpointer(...).restore(like=...) reads, and a new directory."
         )
 
 

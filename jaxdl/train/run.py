@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxdl.core import Module
-from jaxdl.nn.carry import reset_carry
-from jaxdl.train import distributed, nonfinite
+from jaxdl.nn.recurrent.carry import reset_carry
+from jaxdl.train import nonfinite, sharding
+from jaxdl.train.batches import Feed
 from jaxdl.train.callbacks import Callback, Context, Stop
-from jaxdl.train.checkpoint import Checkpoints
-from jaxdl.train.checkpoint_format import Saved
-from jaxdl.train.feed import Feed
-from jaxdl.train.logger import Logger
-from jaxdl.train.loop import Log, Program
+from jaxdl.train.checkpoint import Checkpointer
+from jaxdl.train.checkpoint_format import RestoredRun
+from jaxdl.train.epoch import Log, Program
+from jaxdl.train.logging import Logger
 from jaxdl.train.progress import Silent
 from jaxdl.train.state import TrainState
 from jaxdl.train.totals import Totals
@@ -66,9 +66,9 @@ class Run:
     report: Silent
     loggers: Sequence[Logger]
     interrupted: Callable[[], int]
-    checkpoints: Checkpoints | None
+    checkpoints: Checkpointer | None
     setup: Mapping[str, Any]
-    saved: Saved | None
+    saved: RestoredRun | None
     history: History = dataclasses.field(default_factory=dict)
     totals: Totals = dataclasses.field(default_factory=Totals)
     seconds: dict[str, float] = dataclasses.field(default_factory=lambda: dict(NONE_SPENT))
@@ -197,7 +197,7 @@ class Run:
             self.step -= 1
             self.state = self.state.replace(step=self.state.step - 1)
             self.stopped = f"step {self.step} is infinite or NaN; the state is the one before it"
-        self.pace, self.signal = distributed.agreed(pace, self.interrupted())
+        self.pace, self.signal = sharding.agreed(pace, self.interrupted())
         if self.signal:
             self.stopped = "interrupted"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.metrics import Collection
-from jaxdl.train.loop import Log
+from jaxdl.train.epoch import Log
 
 
 class Totals:

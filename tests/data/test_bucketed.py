@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import data, nn, train
-from jaxdl.train.feed import StreamFeed
+from jaxdl.train.batches import StreamFeed
 
 LENGTHS = np.arange(60) % 20 + 1
 ROWS = np.arange(60)
@@ -66,7 +66,7 @@ def test_what_has_the_steps_of_x_is_cut_like_it():
 def reader():
     children = {
         "embed": nn.embedding(60, 4),
-        "read": nn.recurrent(nn.gru(4), returns="last"),
+        "read": nn.rnn(nn.gru(4), returns="last"),
         "scores": nn.dense(60),
     }
     return jaxdl.compose(

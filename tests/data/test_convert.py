@@ -17,7 +17,7 @@ from scipy import sparse
 
 from jaxdl import data, train
 from jaxdl.data import convert
-from jaxdl.train import validate
+from jaxdl.train import validation
 from tests.train import toy
 
 MODEL, SGD = toy.mlp(), optax.sgd(0.1)
@@ -150,7 +150,7 @@ def test_predictions_of_what_are_no_rows():
 
 def test_few_rows_make_one_batch_unasked():
     assert fit((X[:5], Y[:5]), batch_size=None) == fit((X[:5], Y[:5]), batch_size=5)
-    assert [validate.batch_size("lr_find", None, rows) for rows in (5, 40)] == [5, 32]
+    assert [validation.batch_size("lr_find", None, rows) for rows in (5, 40)] == [5, 32]
     with pytest.raises(ValueError, match="batch_size is 6 and the data hold 5 rows"):
         fit((X[:5], Y[:5]), batch_size=6)
 
@@ -190,7 +190,7 @@ NO_PAIRS = {
         r"holds single examples; .*dataset.batch\(n\)",
     ),
     "fetch of one row": (
-        lambda: data.Indexed(24, lambda rows: (X[rows[0]], Y[rows[0]])),
+        lambda: data.RandomAccessSource(24, lambda rows: (X[rows[0]], Y[rows[0]])),
         r"fetches for 8 row numbers has the shapes \[4\], \[\]; expected 8 rows",
     ),
     "inputs in a list": (lambda: ([X, X], Y), "arrays of 2, 24 rows; .*several inputs are a tuple"),
@@ -208,10 +208,10 @@ def test_what_is_no_pair_of_arrays(make, words):
 def test_batches_and_rows_of_lists():
     listed = [(x.tolist(), y.tolist()) for x, y in BATCHES]
     assert fit(data.from_iterable(listed)) == fit(data.from_iterable(BATCHES))
-    rows = data.Indexed(24, lambda rows: (X[rows].tolist(), list(Y[rows])))
+    rows = data.RandomAccessSource(24, lambda rows: (X[rows].tolist(), list(Y[rows])))
     assert fit(rows) == fit((X, Y))
     with pytest.raises(ValueError, match="what Indexed fetches is ndarray"):
-        fit(data.Indexed(24, lambda rows: X[rows]))
+        fit(data.RandomAccessSource(24, lambda rows: X[rows]))
 
 
 def test_data_frames_of_pandas():

@@ -45,7 +45,7 @@ def test_rows_by_number_are_the_arrays():
         asked.append(len(rows))
         return X[rows], Y[rows]
 
-    source = data.Indexed(len(X), fetch)
+    source = data.RandomAccessSource(len(X), fetch)
     same(fit(source, batch_size=BATCH, epochs=3), fit((X, Y), batch_size=BATCH, epochs=3))
     assert max(asked) < len(X) + BATCH
     few = {"batch_size": BATCH, "epochs": 3, "steps_per_call": 2}
@@ -64,7 +64,7 @@ def test_more_rows_than_the_memory_holds(tmp_path):
     del large
     mapped = np.load(path, mmap_mode="r")
     labels = (np.arange(rows) % 2).astype(np.int32)
-    source = data.Indexed(rows, lambda at: (np.asarray(mapped[at]), labels[at]))
+    source = data.RandomAccessSource(rows, lambda at: (np.asarray(mapped[at]), labels[at]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     train.fit(
         toy.mlp(),
@@ -91,7 +91,7 @@ def uninterrupted(per_call):
     [
         lambda: data.from_iterable(in_order()),
         lambda: data.from_iterable(lambda: iter(in_order()), steps=7),
-        lambda: data.Stream(7, lambda epoch, first: iter(in_order()[first:])),
+        lambda: data.BatchStream(7, lambda epoch, first: iter(in_order()[first:])),
     ],
     ids=["list", "function", "stream"],
 )
@@ -103,10 +103,10 @@ def test_a_stream_resumes_anywhere(tmp_path, make, per_call):
 
 
 def test_a_stream_of_another_order_in_every_epoch(tmp_path):
-    stream = data.Stream(7, shuffled)
+    stream = data.BatchStream(7, shuffled)
     whole = fit(stream, epochs=3)
-    fit(data.Stream(7, shuffled), epochs=2, checkpoint=tmp_path)
-    same(fit(data.Stream(7, shuffled), epochs=3, checkpoint=tmp_path), whole)
+    fit(data.BatchStream(7, shuffled), epochs=2, checkpoint=tmp_path)
+    same(fit(data.BatchStream(7, shuffled), epochs=3, checkpoint=tmp_path), whole)
 
 
 def test_the_batches_are_those_of_the_stream():
@@ -211,8 +211,8 @@ def test_a_grain_data_loader():
 @pytest.mark.parametrize(
     "make, told",
     [
-        (lambda: data.Indexed(0, lambda rows: rows), "Indexed: rows is 0"),
-        (lambda: data.Stream(-1, lambda e, f: iter([])), "Stream: steps is -1"),
+        (lambda: data.RandomAccessSource(0, lambda rows: rows), "Indexed: rows is 0"),
+        (lambda: data.BatchStream(-1, lambda e, f: iter([])), "Stream: steps is -1"),
         (lambda: data.from_iterable(iter([])), "has no length; give steps="),
         (lambda: fit(data.from_iterable([(X, Y)], steps=3), epochs=1), "ends after 1 batches"),
         (lambda: fit(data.from_iterable([X])), "a batch of the stream is"),
@@ -221,7 +221,7 @@ def test_a_grain_data_loader():
             "batch 1 of the stream has arrays of .50. rows",
         ),
         (
-            lambda: fit(data.Indexed(9, lambda rows: X[rows]), batch_size=3),
+            lambda: fit(data.RandomAccessSource(9, lambda rows: X[rows]), batch_size=3),
             "what Indexed fetches is",
         ),
         (lambda: fit(data.from_iterable([(X[:5] * np.nan, Y[:5])])), "NaN or infinite"),

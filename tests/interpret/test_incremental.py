@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxdl import interpret, nn
-from jaxdl.interpret._incremental import Box, rerun, rules
+from jaxdl.jaxpr.incremental import Box, rerun, rules
 from tests.interpret.networks import array, double, fill, run
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdl import interpret
-from jaxdl.interpret.relevance import rules
+from jaxdl.interpret.lrp import rules
 from tests.interpret.networks import array, double, draw, network, run
 
 METHODS = {

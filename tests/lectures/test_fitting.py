@@ -41,7 +41,7 @@ def test_noise_on_the_test_images_alone_is_worse_than_noise_on_both():
 
 def memorizer(make):
     """A classifier of sequences, and its logits after 600 steps on the first 100 of them."""
-    model = nn.serial(nn.recurrent(make(3)), lambda y: y[:, -1], nn.dense(2))
+    model = nn.serial(nn.rnn(make(3)), lambda y: y[:, -1], nn.dense(2))
     optimizer = optax.adam(0.03)
 
     def loss(params, x, labels):

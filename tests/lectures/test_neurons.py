@@ -9,7 +9,7 @@ import pytest
 
 import jaxdl
 from jaxdl import losses, nn, train
-from jaxdl.zoo.history import neuron
+from jaxdl.zoo.classic import neuron
 
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 XOR = np.array([0, 1, 1, 0], np.int32)

@@ -26,7 +26,7 @@ def test_all_weights_are_one_and_the_order_counts(activation, x, expected):
     params = {"kernel": one, "recurrent_kernel": one}
     x = np.array([x], np.float32)
     for form in ("plain", "fused"):
-        _, hidden = nn.recurrence(cell, params, x, form=form)
+        _, hidden = nn.unroll(cell, params, x, form=form)
         y = np.asarray(hidden) @ one
         np.testing.assert_array_equal(y[0], np.repeat(np.array(expected)[:, None], 2, 1), form)
 
@@ -123,7 +123,7 @@ GATED_CELL = nn.lstm(1)
 def slope_of_memory(c, params):
     """dc_20 / dc_0 of a cell whose input is 1 at every step."""
     x, carry = np.ones((1, 20, 1), np.float32), (jnp.zeros_like(c), c)
-    (_, c), _ = nn.recurrence(GATED_CELL, params, x, carry=carry)
+    (_, c), _ = nn.unroll(GATED_CELL, params, x, carry=carry)
     return c[0, 0]
 
 
@@ -136,7 +136,7 @@ def last_of_a_thousand(w):
     params = {"kernel": np.ones((1, 1)), "recurrent_kernel": w.reshape(1, 1)}
     x = np.zeros((1, 1000, 1))
     x[0, 0, 0] = 1
-    return nn.recurrence(LINEAR_CELL, params, x)[1][0, -1, 0]
+    return nn.unroll(LINEAR_CELL, params, x)[1][0, -1, 0]
 
 
 @pytest.mark.row("S21")

@@ -188,7 +188,7 @@ SPECS = [
     ),
     LayerSpec(
         "recurrent",
-        lambda: nn.recurrent(nn.lstm(3), reverse=True, returns="last", recurrent_dropout=0.5),
+        lambda: nn.rnn(nn.lstm(3), reverse=True, returns="last", recurrent_dropout=0.5),
         SEQUENCES,
         random=True,
     ),
@@ -198,10 +198,8 @@ SPECS = [
         SEQUENCES,
     ),
     LayerSpec(
-        "deep_recurrent",
-        lambda: nn.deep_recurrent(
-            nn.lstm(3), nn.gru(3), residual=True, dropout=0.5, variational=True
-        ),
+        "stacked_rnn",
+        lambda: nn.stacked_rnn(nn.lstm(3), nn.gru(3), residual=True, dropout=0.5, variational=True),
         SEQUENCES,
         random=True,
     ),

@@ -78,7 +78,7 @@ def test_last_is_where_each_direction_ends():
 @pytest.mark.row("J05", "J15")
 @pytest.mark.parametrize("residual", [False, True])
 def test_deep_layers_read_the_one_below_and_padding_changes_nothing(residual):
-    model = nn.deep_recurrent(LSTM, nn.lstm(4), nn.bidirectional(nn.gru(3)), residual=residual)
+    model = nn.stacked_rnn(LSTM, nn.lstm(4), nn.bidirectional(nn.gru(3)), residual=residual)
     params, state = to_numpy(filled(model, X, LENGTHS))
     assert sorted(params) == ["bidirectional_0", "lstm_0", "lstm_1"]
     y = np.asarray(model.apply(params, state, X, LENGTHS)[0])
@@ -92,7 +92,7 @@ def test_deep_layers_read_the_one_below_and_padding_changes_nothing(residual):
 @pytest.mark.parametrize("variational", [False, True])
 def test_dropout_between_layers_is_shared_over_time_if_variational(variational):
     identity = lambda: nn.elman(40, activation=lambda a: a, use_bias=False)
-    model = nn.deep_recurrent(identity(), identity(), dropout=0.5, variational=variational)
+    model = nn.stacked_rnn(identity(), identity(), dropout=0.5, variational=variational)
     x = np.ones((1, 6, 40), np.float32)
     eye = np.eye(40, dtype=np.float32)
     once = {"kernel": eye, "recurrent_kernel": 0 * eye}
@@ -108,7 +108,7 @@ def test_the_backward_direction_may_have_another_cell():
     model = nn.bidirectional(ELMAN, other)
     params, state = filled(model, X)
     y, _ = model.apply(params, state, X)
-    _, back = nn.recurrence(other, params["backward"], X, reverse=True)
+    _, back = nn.unroll(other, params["backward"], X, reverse=True)
     chex.assert_trees_all_close(y[..., 4:], back, atol=1e-6)
 
 
@@ -118,4 +118,4 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="features=None.*'project' with the number"):
         nn.bidirectional(nn.gru(3), merge="project")
     with pytest.raises(ValueError, match="no layers"):
-        nn.deep_recurrent()
+        nn.stacked_rnn()

@@ -6,7 +6,7 @@ import pytest
 
 import jaxdl
 from jaxdl import nn
-from jaxdl.nn import bptt
+from jaxdl.nn.recurrent import bptt
 from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled, normal
 
@@ -26,7 +26,7 @@ def error(y, t):
 
 
 def total(cell, params, x):
-    return sum(error(y, t) for t, y in enumerate(nn.recurrence(cell, params, x[None])[1][0]))
+    return sum(error(y, t) for t, y in enumerate(nn.unroll(cell, params, x[None])[1][0]))
 
 
 @pytest.mark.row("D12")
@@ -138,7 +138,7 @@ def test_how_much_is_felt_of_the_state_400_steps_before(name, low, high):
         params = jax.tree.map(np.asarray, filled(cell, x)[0])
         if name == "lstm":
             params["bias"] = np.log(400) * np.repeat([-1.0, 1.0, 0.0, 0.0], 4)
-        last = lambda start, p: jnp.sum(nn.recurrence(cell, p, x, carry=start)[1][0, -1])
+        last = lambda start, p: jnp.sum(nn.unroll(cell, p, x, carry=start)[1][0, -1])
         slopes = jax.jit(jax.grad(last))(cell.start(params, x), params)
     found = np.asarray(jax.tree.leaves(slopes)[-1][0])  # by h, or by c
     y = cells.over_time(step, lambda params, x: start)(params, {}, np.repeat(x, 4, 0))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdl
-from jaxdl import _jaxpr, nn, tree
+from jaxdl import nn, tree
+from jaxdl.jaxpr import reading
 from jaxdl.nn import conv_cpu
 from tests.nn.filled import normal
 
@@ -79,10 +80,10 @@ def operations(f, *args):
     def walk(jaxpr):
         for equation in jaxpr.eqns:
             found.append(equation.primitive.name)
-            for inner in _jaxpr.inner_jaxprs(equation.params):
+            for inner in reading.inner_jaxprs(equation.params):
                 walk(inner)
 
-    walk(_jaxpr.traced(f, *args)[0].jaxpr)
+    walk(reading.traced(f, *args)[0].jaxpr)
     return found
 
 
@@ -133,7 +134,7 @@ def test_who_reads_programs_sees_a_convolution(key):
     params, state = jaxdl.init(model, key, x)
     f = jax.jit(lambda x: model.apply(params, state, x)[0])
     assert "conv_general_dilated" not in operations(f, x)
-    assert "conv_general_dilated" in str(_jaxpr.written(f, x)[0])
+    assert "conv_general_dilated" in str(reading.written(f, x)[0])
     assert "conv_general_dilated" not in operations(f, x)
     assert tree.summary(model, x).flops == 2 * (36 * 9 * 4 + 144 * 2)
     assert jaxdl.depth(model, x) == 2

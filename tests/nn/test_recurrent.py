@@ -43,7 +43,7 @@ def loss(cell, **options):
     """Of parameters, input and the carry before: every output and the final carry count."""
 
     def f(params, x, carry, lengths=None):
-        tree = nn.recurrence(cell, params, x, carry=carry, lengths=lengths, **options)
+        tree = nn.unroll(cell, params, x, carry=carry, lengths=lengths, **options)
         return sum(jnp.sum(jnp.sin(leaf + 0.3)) for leaf in jax.tree.leaves(tree))
 
     return f
@@ -80,7 +80,7 @@ def test_numpy_reference(name, step, parts):
         jax.tree.map(np.asarray, params), {}, X
     )
     for form in ("plain", "fused") if name in FUSED else ("plain",):
-        _, found = nn.recurrence(cell, params, X, form=form)
+        _, found = nn.unroll(cell, params, X, form=form)
         chex.assert_trees_all_close(found, expected.astype("f"), atol=1e-5)
 
 
@@ -89,7 +89,7 @@ def test_numpy_reference(name, step, parts):
 def test_the_layer_is_its_step_repeated(name):
     """Unrolled copies of one network, as the lectures draw it, and a stream with its parameters."""
     cell, params = built(name)
-    final, outputs = jax.tree.map(np.asarray, nn.recurrence(cell, params, X))
+    final, outputs = jax.tree.map(np.asarray, nn.unroll(cell, params, X))
     carry, step = cell.start(params, X), jax.jit(cell.step)
     for t in range(X.shape[1]):
         carry, y = step(params, carry, X[:, t])
@@ -188,10 +188,10 @@ def test_rows_without_steps_keep_the_carry_and_stay_finite(name):
     none = np.zeros(4, np.int32)
     form = "fused" if name in FUSED else "plain"
     chex.assert_tree_all_finite(gradients(name, form=form, reverse=False)(params, x, carry, none))
-    after, y = nn.recurrence(cell, params, x, lengths=none, carry=carry)
+    after, y = nn.unroll(cell, params, x, lengths=none, carry=carry)
     chex.assert_trees_all_equal(after, carry)
     assert not np.any(y)
-    after, y = nn.recurrence(cell, params, X[:, :0], carry=carry)
+    after, y = nn.unroll(cell, params, X[:, :0], carry=carry)
     chex.assert_trees_all_equal(after, carry)
     assert y.shape == (4, 0, 3)
 
@@ -200,12 +200,12 @@ def test_rows_without_steps_keep_the_carry_and_stay_finite(name):
 @both_ways
 def test_a_sequence_in_two_parts_is_the_whole(name, reverse):
     cell, params = built(name)
-    whole = nn.recurrence(cell, params, X, reverse=reverse)
+    whole = nn.unroll(cell, params, X, reverse=reverse)
     for cut in (0, 4, 6):
         parts = [X[:, cut:], X[:, :cut]] if reverse else [X[:, :cut], X[:, cut:]]
         carry, outputs = None, []
         for part in parts:
-            carry, y = nn.recurrence(cell, params, part, carry=carry, reverse=reverse)
+            carry, y = nn.unroll(cell, params, part, carry=carry, reverse=reverse)
             outputs.append(y)
         joined = np.concatenate(outputs[::-1] if reverse else outputs, axis=1)
         chex.assert_trees_all_close((carry, joined), whole, atol=1e-6)
@@ -234,7 +234,7 @@ def test_remat_keeps_less():
     sizes = {}
     for remat in (0, 16):
         f = lambda p, remat=remat: jnp.sum(
-            nn.recurrence(cell, p, x, form="plain", remat=remat)[1][:, -1]
+            nn.unroll(cell, p, x, form="plain", remat=remat)[1][:, -1]
         )
         analysis = jax.jit(jax.grad(f)).lower(params).compile().memory_analysis()
         sizes[remat] = analysis.temp_size_in_bytes
@@ -256,24 +256,24 @@ def test_vmap_over_networks_and_over_carries():
 class TestRecurrent:
     def test_returns_all_last_or_the_carry(self):
         cell, params = built("lstm")
-        carry, outputs = jax.tree.map(np.asarray, nn.recurrence(cell, params, X, lengths=LENGTHS))
-        run = lambda **options: nn.recurrent(cell, **options).apply(params, {}, X, LENGTHS)[0]
+        carry, outputs = jax.tree.map(np.asarray, nn.unroll(cell, params, X, lengths=LENGTHS))
+        run = lambda **options: nn.rnn(cell, **options).apply(params, {}, X, LENGTHS)[0]
         chex.assert_trees_all_close(run(), outputs)
         chex.assert_trees_all_close(run(returns="carry"), (outputs, carry))
         last = np.stack([outputs[n, max(length - 1, 0)] for n, length in enumerate(LENGTHS)])
         chex.assert_trees_all_close(run(returns="last"), last)
         assert not np.any(run(returns="last")[1])  # the row without steps
         backwards = run(returns="last", reverse=True)
-        _, reverse = nn.recurrence(cell, params, X, lengths=LENGTHS, reverse=True)
+        _, reverse = nn.unroll(cell, params, X, lengths=LENGTHS, reverse=True)
         chex.assert_trees_all_close(backwards, np.asarray(reverse)[:, 0])
-        whole = nn.recurrent(cell, returns="last").apply(params, {}, X)[0]
+        whole = nn.rnn(cell, returns="last").apply(params, {}, X)[0]
         chex.assert_trees_all_close(whole, np.asarray(cell.apply(params, {}, X)[0])[:, -1])
 
     @pytest.mark.parametrize("name", ["lstm", "gru"])
     def test_stateful_goes_on_where_the_last_call_ended_and_cuts_its_gradient(self, name):
         """Truncated BPTT: the values are the whole sequence's, the gradient only the call's."""
         cell, params = built(name)
-        layer = nn.recurrent(cell, stateful=True)
+        layer = nn.rnn(cell, stateful=True)
         _, state = filled(layer, X[:, :3])
         first, state = layer.apply(params, state, X[:, :3])
         second, _ = layer.apply(params, state, X[:, 3:])
@@ -284,8 +284,8 @@ class TestRecurrent:
             _, state = layer.apply(params, filled(layer, X)[1], X[:, :3])
             return jnp.sum(layer.apply(params, state, X[:, 3:])[0])
 
-        held = jax.tree.map(np.asarray, nn.recurrence(cell, params, X[:, :3])[0])
-        by_hand = lambda params: jnp.sum(nn.recurrence(cell, params, X[:, 3:], carry=held)[1])
+        held = jax.tree.map(np.asarray, nn.unroll(cell, params, X[:, :3])[0])
+        by_hand = lambda params: jnp.sum(nn.unroll(cell, params, X[:, 3:], carry=held)[1])
         both = jax.jit(lambda p: (jax.grad(truncated)(p), jax.grad(by_hand)(p)))(params)
         chex.assert_trees_all_close(*both)
 
@@ -294,7 +294,7 @@ class TestRecurrent:
         cell = nn.elman(50, activation=lambda a: a, use_bias=False)
         ones = functools.partial(np.ones, dtype=np.float32)
         params = {"kernel": ones((1, 50)), "recurrent_kernel": np.eye(50, dtype=np.float32)}
-        layer = nn.recurrent(cell, recurrent_dropout=0.5)
+        layer = nn.rnn(cell, recurrent_dropout=0.5)
         x = ones((2, 4, 1))
         y, _ = layer.apply(params, {}, x, train=True, key=jax.random.key(3))
         y = np.asarray(y)
@@ -306,35 +306,35 @@ class TestRecurrent:
     def test_bad_arguments(self):
         cell = nn.lstm(3)
         with pytest.raises(ValueError, match="expected a Cell"):
-            nn.recurrent(nn.dense(3))
+            nn.rnn(nn.dense(3))
         with pytest.raises(ValueError, match="stateful=True and reverse=True"):
-            nn.recurrent(nn.gru(3), stateful=True, reverse=True)
+            nn.rnn(nn.gru(3), stateful=True, reverse=True)
         with pytest.raises(ValueError, match="returns is 'first'"):
-            nn.recurrent(cell, returns="first")
+            nn.rnn(cell, returns="first")
         with pytest.raises(ValueError, match="recurrent_dropout is 1.0"):
-            nn.recurrent(cell, recurrent_dropout=1.0)
+            nn.rnn(cell, recurrent_dropout=1.0)
         with pytest.raises(ValueError, match="did you mean 'fused'"):
-            nn.recurrent(cell, form="fusd")
+            nn.rnn(cell, form="fusd")
         with pytest.raises(ValueError, match="remat and keep need the plain form"):
-            nn.recurrent(cell, form="fused", remat=2)
+            nn.rnn(cell, form="fused", remat=2)
         with pytest.raises(ValueError, match="this cell has none"):
-            nn.recurrent(nn.coupled_lstm(3), form="fused")
+            nn.rnn(nn.coupled_lstm(3), form="fused")
 
 
 def test_bad_sequences():
     cell, params = built("lstm")
     with pytest.raises(ValueError, match=r"lengths are float32\[4\]; expected one integer a row"):
-        nn.recurrence(cell, params, X, lengths=np.ones(4, np.float32))
+        nn.unroll(cell, params, X, lengths=np.ones(4, np.float32))
     with pytest.raises(ValueError, match=r"lengths are int32\[3\]"):
-        nn.recurrence(cell, params, X, lengths=np.ones(3, np.int32))
+        nn.unroll(cell, params, X, lengths=np.ones(3, np.int32))
     with pytest.raises(ValueError, match=r"the carry is \['float32\[2, 3\]'.*expected h, c"):
-        nn.recurrence(cell, params, X, carry=(np.ones((2, 3), np.float32),) * 2)
+        nn.unroll(cell, params, X, carry=(np.ones((2, 3), np.float32),) * 2)
     with pytest.raises(ValueError, match="the carry is.*bfloat16"):
-        nn.recurrence(cell, params, X, carry=(np.ones((4, 3), jnp.bfloat16),) * 2)
+        nn.unroll(cell, params, X, carry=(np.ones((4, 3), jnp.bfloat16),) * 2)
     with pytest.raises(ValueError, match="the kernel float32"):
-        nn.recurrence(cell, params, X[..., :1])
+        nn.unroll(cell, params, X[..., :1])
     with pytest.raises(ValueError, match="float32 and at least one step"):
-        nn.recurrence(cell, params, X[:, :0], form="cudnn")
+        nn.unroll(cell, params, X[:, :0], form="cudnn")
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
@@ -347,4 +347,4 @@ def test_parameters_of_another_width_are_told(name):
     with pytest.raises(ValueError, match=words):
         wide.step(params, wide.start(params, X[:, 0]), X[:, 0])
     with pytest.raises(ValueError, match="recurrent: got bidirectional; expected a Cell"):
-        nn.recurrent(nn.bidirectional(cell), returns="last")
+        nn.rnn(nn.bidirectional(cell), returns="last")

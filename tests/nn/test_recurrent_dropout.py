@@ -12,7 +12,7 @@ def identity(units):
 def test_kept_units_are_divided_by_the_share_that_is_kept():
     """h_t = x_t + m h_{t-1} with m of 0 or 4/3; at a rate of 1/2 kept and dropped are alike."""
     params = {"kernel": jnp.ones((1, 50)), "recurrent_kernel": jnp.eye(50)}
-    layer = nn.recurrent(identity(50), recurrent_dropout=0.25)
+    layer = nn.rnn(identity(50), recurrent_dropout=0.25)
     run = jax.jit(lambda x: layer.apply(params, {}, x, train=True, key=jax.random.key(3))[0])
     y = np.asarray(run(jnp.ones((2, 3, 1))))
     kept = 4 / 3
@@ -23,7 +23,7 @@ def test_kept_units_are_divided_by_the_share_that_is_kept():
 
 def test_shortcuts_go_round_the_dropout_between_layers():
     once = {"kernel": jnp.eye(40), "recurrent_kernel": jnp.zeros((40, 40))}
-    model = nn.deep_recurrent(identity(40), identity(40), residual=True, dropout=0.5)
+    model = nn.stacked_rnn(identity(40), identity(40), residual=True, dropout=0.5)
     params = {"elman_0": once, "elman_1": once}
     run = jax.jit(lambda x: model.apply(params, {}, x, train=True, key=jax.random.key(0))[0])
     assert set(np.unique(run(jnp.ones((1, 6, 40))))) == {1.0, 3.0}

@@ -86,7 +86,7 @@ def test_a_network_without_input_is_an_iterated_map():
         state = np.tanh(state @ params["recurrent_kernel"])
         stepped, _ = cell.step(params, stepped, np.zeros((1, 3), np.float32))
     chex.assert_trees_all_close(stepped, state, atol=1e-6)
-    final, _ = nn.recurrence(cell, params, np.zeros((1, 7, 3), np.float32), carry=start)
+    final, _ = nn.unroll(cell, params, np.zeros((1, 7, 3), np.float32), carry=start)
     chex.assert_trees_all_close(final, state, atol=1e-6)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxdl import interpret
-from jaxdl.interpret.relevance import epsilon_gamma_box, rules
+from jaxdl.interpret.lrp import epsilon_gamma_box, rules
 from tests.interpret.networks import run
 from tests.parity.golden import attribution
 

@@ -34,7 +34,7 @@ def test_flax(name):
     chex.assert_trees_all_equal(recurrent_from_flax(tree["cell"]), params)
 
     def ours(params):
-        carry, y = nn.recurrence(cell, params, X, lengths=LENGTHS)
+        carry, y = nn.unroll(cell, params, X, lengths=LENGTHS)
         h, c = carry if name == "lstm" else (carry, carry)
         return jnp.sum(jnp.sin(y)), (h, c, y)
 
@@ -65,13 +65,13 @@ def test_torch_values_and_gradients(name):
     y.sin().sum().backward()
     params = recurrent_from_torch(layer.state_dict())
     cell = CELLS[name][0](4)
-    ours, outputs = nn.recurrence(cell, params, X)
+    ours, outputs = nn.unroll(cell, params, X)
     chex.assert_trees_all_close(outputs, y.detach().numpy(), atol=1e-6)
     theirs = carry if isinstance(carry, tuple) else (carry,)
     chex.assert_trees_all_close(
         tuple(jax.tree.leaves(ours)), tuple(part[0].detach().numpy() for part in theirs), atol=1e-6
     )
-    f = lambda p, x: jnp.sum(jnp.sin(nn.recurrence(cell, p, x)[1]))
+    f = lambda p, x: jnp.sum(jnp.sin(nn.unroll(cell, p, x)[1]))
     grads, of_x = jax.jit(jax.grad(f, (0, 1)))(params, X)
     chex.assert_trees_all_close(of_x, x.grad.numpy(), atol=1e-5)
     expected = {n: p.grad for n, p in layer.named_parameters()}
@@ -87,7 +87,7 @@ def test_torch_stacked():
     _, layer = torch_layer("lstm", num_layers=2)
     state = layer.state_dict()
     params = {f"lstm_{i}": recurrent_from_torch(state, layer=i) for i in range(2)}
-    y, _ = nn.deep_recurrent(nn.lstm(4), nn.lstm(4)).apply(params, {}, X)
+    y, _ = nn.stacked_rnn(nn.lstm(4), nn.lstm(4)).apply(params, {}, X)
     torch = pytest.importorskip("torch")
     chex.assert_trees_all_close(
         y, layer(torch.tensor(np.asarray(X)))[0].detach().numpy(), atol=1e-6
@@ -145,7 +145,7 @@ def test_golden_cells(name, last, total):
         x = jnp.asarray(2 * golden(-1, 15) - 1).reshape(1, 5, 3)
         cell = CELLS[name][0](4)
         params = recurrent_from_torch(state)
-        y = np.asarray(jax.jit(lambda p, x: nn.recurrence(cell, p, x)[1])(params, x))
+        y = np.asarray(jax.jit(lambda p, x: nn.unroll(cell, p, x)[1])(params, x))
     np.testing.assert_allclose(y[0, -1], last, atol=1e-10)
     np.testing.assert_allclose(y.sum(), total, rtol=1e-10)
 

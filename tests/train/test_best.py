@@ -15,7 +15,7 @@ from tests.train import toy
 )
 def test_save_calls_where_the_best_so_far_is_surpassed(monitor, expected):
     kept, values = [], (0.5, 0.7, 0.4, 0.9)
-    save = train.Save(
+    save = train.SaveCheckpoint(
         lambda state, context: kept.append(context.epoch), when="best", monitor=monitor
     )
     for epoch in range(1, 5):
@@ -29,7 +29,7 @@ def test_save_calls_where_the_best_so_far_is_surpassed(monitor, expected):
 @pytest.mark.parametrize("monitor, expected", [("eval_loss", 3), ("eval_accuracy", 2)])
 def test_the_best_checkpoint(tmp_path, monitor, expected):
     state = train.TrainState({"w": jnp.ones(2)}, {}, (), jax.random.key(0), np.int32(0))
-    checkpoints = train.Checkpoints(tmp_path, monitor=monitor)
+    checkpoints = train.Checkpointer(tmp_path, monitor=monitor)
     with checkpoints.writing():
         for step, value in ((1, 0.5), (2, 0.9), (3, 0.4)):
             record = {"history": {monitor: [value]}}

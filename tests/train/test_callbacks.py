@@ -85,8 +85,8 @@ def test_save_last_and_best():
     last, best = [], []
     callbacks = [
         Script([3, 2, NAN, 2.5, 1]),
-        train.Save(lambda state, context: last.append((int(state.step), context.epoch))),
-        train.Save(lambda state, context: best.append(context.epoch), when="best"),
+        train.SaveCheckpoint(lambda state, context: last.append((int(state.step), context.epoch))),
+        train.SaveCheckpoint(lambda state, context: best.append(context.epoch), when="best"),
     ]
     fit(epochs=5, callbacks=callbacks)
     assert last == [(5, 1), (10, 2), (15, 3), (20, 4), (25, 5)] and best == [1, 2, 5]
@@ -165,11 +165,11 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="mode is 'down'; expected 'min'"):
         train.EarlyStopping(mode="down")
     with pytest.raises(ValueError, match="when is 'always'"):
-        train.Save(print, when="always")
+        train.SaveCheckpoint(print, when="always")
     with pytest.raises(ValueError, match="monitor is 'eval_loss'; .*Give fit eval_data="):
         fit(callbacks=[train.EarlyStopping()])
     with pytest.raises(ValueError, match="did you mean 'accuracy'"):
-        fit(callbacks=[train.Save(print, when="best", monitor="acuracy", mode="max")])
+        fit(callbacks=[train.SaveCheckpoint(print, when="best", monitor="acuracy", mode="max")])
     with pytest.raises(ValueError, match="LRLogger: .*pass the schedule"):
         fit(callbacks=[train.LRLogger()])
     with pytest.raises(ValueError, match="callbacks.*train.Callback"):

@@ -44,7 +44,7 @@ def first_state(model=MODEL, optimizer=SGD, **options):
 
 def saved(directory, *steps, state=None, **options):
     """Checkpoints of a state at some steps."""
-    checkpoints = train.Checkpoints(directory, **options)
+    checkpoints = train.Checkpointer(directory, **options)
     state = first_state() if state is None else state
     with checkpoints.writing():
         for step in steps:
@@ -53,7 +53,7 @@ def saved(directory, *steps, state=None, **options):
 
 
 def names(directory):
-    return sorted(path.name for path in train.Checkpoints(directory).paths())
+    return sorted(path.name for path in train.Checkpointer(directory).paths())
 
 
 # A run in parts
@@ -96,7 +96,7 @@ def test_the_best_so_far_is_remembered_by_save(tmp_path):
 
     kept = []
     for epochs in (2, 3):
-        save = train.Save(lambda state, context: kept.append(context.epoch), when="best")
+        save = train.SaveCheckpoint(lambda state, context: kept.append(context.epoch), when="best")
         fit(tmp_path, callbacks=[Script(), save], epochs=epochs)
     assert kept == [1, 2]
 
@@ -111,7 +111,7 @@ def test_where_it_goes_on_is_said(tmp_path, capsys):
 
 def test_from_a_checkpoint_by_its_path(tmp_path):
     fit(tmp_path / "a", epochs=3)
-    first = train.Checkpoints(tmp_path / "a").paths()[0]
+    first = train.Checkpointer(tmp_path / "a").paths()[0]
     whole = fit(epochs=4)
     same(fit(tmp_path / "b", epochs=4, resume=first)[0], whole[0])
     with pytest.raises(ValueError, match="to go on from an earlier step"):
@@ -121,7 +121,7 @@ def test_from_a_checkpoint_by_its_path(tmp_path):
 
 
 def test_every_so_many_steps(tmp_path):
-    fit(train.Checkpoints(tmp_path, every=5, keep=None), epochs=3)
+    fit(train.Checkpointer(tmp_path, every=5, keep=None), epochs=3)
     assert names(tmp_path) == [f"step_{n:09d}" for n in (5, 10, 15, 20, 21)]
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [7, 14, 21]
@@ -242,7 +242,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         def on_epoch_end(self, context):
             return {"eval_loss": [3.0, 1.0, 2.0, 2.0, 2.0][context.epoch - 1]}
 
-    checkpoints = train.Checkpoints(tmp_path, keep=2, monitor="eval_loss")
+    checkpoints = train.Checkpointer(tmp_path, keep=2, monitor="eval_loss")
     fit(checkpoints, callbacks=[Script()], epochs=5)
     assert names(tmp_path) == ["step_000000014", "step_000000028", "step_000000035"]
     assert checkpoints.best().name == "step_000000014"
@@ -268,7 +268,7 @@ def test_a_damaged_one_is_skipped_kept_and_not_counted(tmp_path):
     saved(tmp_path, 1, 2)
     broken = tmp_path / "step_000000002" / "record.json"
     broken.write_bytes(broken.read_bytes()[:-1])
-    checkpoints = train.Checkpoints(tmp_path, keep=2)
+    checkpoints = train.Checkpointer(tmp_path, keep=2)
     with checkpoints.writing():
         with pytest.warns(UserWarning, match="is skipped: record.json is damaged"):
             state = checkpoints.restore(first_state()).state
@@ -278,7 +278,7 @@ def test_a_damaged_one_is_skipped_kept_and_not_counted(tmp_path):
     assert names(tmp_path) == ["step_000000002", "step_000000002_2", "step_000000003"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert int(train.Checkpoints(tmp_path).restore(state).state.step) == 3
+        assert int(train.Checkpointer(tmp_path).restore(state).state.step) == 3
 
 
 def test_where_all_are_damaged_nothing_begins(tmp_path):
@@ -300,8 +300,8 @@ def test_half_written_ones_are_cleared_away(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    assert train.Checkpoints(tmp_path / "none").restore(first_state()) is None
-    assert train.Checkpoints(tmp_path / "none").paths() == []
+    assert train.Checkpointer(tmp_path / "none").restore(first_state()) is None
+    assert train.Checkpointer(tmp_path / "none").paths() == []
 
 
 # Any state comes back as it was
@@ -388,7 +388,7 @@ directory = sys.argv[1]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 saved(directory, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
-checkpoints = train.Checkpoints(directory)
+checkpoints = train.Checkpointer(directory)
 try:
     with checkpoints.writing():
         checkpoints.save(first_state().replace(step=np.int32(2)))
@@ -414,7 +414,7 @@ def test_a_full_disk(tmp_path):
 LOCKED = """
 import sys, time
 from jaxdl import train
-with train.Checkpoints(sys.argv[1]).writing():
+with train.Checkpointer(sys.argv[1]).writing():
     print("holds", flush=True)
     time.sleep(600)
 """
@@ -435,7 +435,7 @@ def test_one_writer_at_a_time_and_its_name(tmp_path):
 
 
 def test_two_writers_in_one_process(tmp_path):
-    with train.Checkpoints(tmp_path).writing():
+    with train.Checkpointer(tmp_path).writing():
         with pytest.raises(ValueError, match=f"process {os.getpid()} on "):
             fit(tmp_path)
 
@@ -444,7 +444,7 @@ def test_the_last_good_checkpoint_outlives_a_run_that_diverges(tmp_path):
     hot = optax.sgd(optax.piecewise_constant_schedule(0.1, {14: 1e30}))
     with pytest.raises(train.NonFiniteError):
         fit(tmp_path, optimizer=hot, epochs=5)
-    found = train.Checkpoints(tmp_path).restore(first_state(optimizer=hot)).state
+    found = train.Checkpointer(tmp_path).restore(first_state(optimizer=hot)).state
     assert int(found.step) == 14
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params))
 
@@ -472,4 +472,4 @@ def test_an_error_in_a_callback_lets_go_of_everything(tmp_path):
 )
 def test_bad_arguments(tmp_path, options, told):
     with pytest.raises(ValueError, match=told):
-        train.Checkpoints(tmp_path, **options)
+        train.Checkpointer(tmp_path, **options)

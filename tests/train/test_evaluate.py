@@ -106,7 +106,7 @@ def test_predictions_of_many_runs_and_several_outputs():
 
 
 def test_predictions_of_rows_by_number_of_lists_and_under_transformations():
-    rows = data.Indexed(50, lambda i: (X[i], Y[i]))
+    rows = data.RandomAccessSource(50, lambda i: (X[i], Y[i]))
     for x in (rows, X.tolist(), jnp.asarray(X), jax.device_put(X, jax.devices()[0])):
         out = train.predict(MODEL, state(), x, batch_size=16)
         chex.assert_trees_all_close(out, output(), rtol=1e-5, atol=1e-6)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxdl import Module, losses, train
-from jaxdl.train.feed import epoch_batches
+from jaxdl.train.batches import epoch_batches
 from tests.train import toy
 
 MODEL, NOISY, SGD, MOMENTUM = toy.mlp(), toy.noisy(), optax.sgd(0.1), optax.sgd(0.1, momentum=0.9)

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from jaxdl import losses, train
-from jaxdl.train.feed import epoch_batches
+from jaxdl.train.batches import epoch_batches
 from tests.train import toy
 
 MODEL, SGD = toy.mlp(), optax.sgd(0.1)

@@ -22,7 +22,7 @@ def run(directory, epochs):
         batch_size=10,
         epochs=epochs,
         callbacks=[train.EarlyStopping("loss", patience=2)],
-        checkpoint=train.Checkpoints(directory, keep=1),
+        checkpoint=train.Checkpointer(directory, keep=1),
         verbose=0,
     )
 

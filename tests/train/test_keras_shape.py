@@ -13,7 +13,7 @@ import pytest
 
 from jaxdl import init, losses, nn, optim, serial, summary, train, tree
 from jaxdl.interop.safetensors import load_weights, save_weights
-from jaxdl.train.feed import epoch_batches
+from jaxdl.train.batches import epoch_batches
 from tests.nn.filled import filled
 
 

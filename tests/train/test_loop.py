@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from jaxdl import Module, train
-from jaxdl.train.loop import Rows, eval_program, looped_program, slow_when_looped, stepwise_program
+from jaxdl.train.epoch import Rows, eval_program, looped_program, slow_when_looped, stepwise_program
 from jaxdl.train.step import carrying_eval_step
 from tests.train import toy
 

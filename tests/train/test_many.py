@@ -298,7 +298,7 @@ BAD = {
     "a logger": ({"logger": "runs"}, "logger is 'runs'; expected log"),
     "no logger made": ({"logger": lambda run: None}, "logger is None; expected log"),
     "checkpoints within an epoch": (
-        {"checkpoint": train.Checkpoints("never", every=3)},
+        {"checkpoint": train.Checkpointer("never", every=3)},
         "have every=3 and monitor=None; expected neither",
     ),
     "no seeds": ({"seeds": []}, "0 seeds"),
@@ -334,7 +334,7 @@ def test_what_is_taken_by_fit_alone():
     x, y = np.zeros((4, 2), np.float32), np.zeros(4, int)
     common = {"seeds": [0], "loss": "cross_entropy", "optimizer": "adam", "verbose": 0}
     for options, words in [
-        ({"data": data.Indexed(4, lambda rows: (x[rows], y[rows]))}, "data is Indexed"),
+        ({"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))}, "data is Indexed"),
         ({"eval_data": train.Evaluation((x, y))}, "eval_data is Evaluation"),
         ({"batch_size": train.Batches(2)}, "expected the number of rows: pass batch_size=2"),
         ({"logger": 3}, "logger is 3"),

@@ -32,7 +32,7 @@ def test_several_sets_after_a_number_of_steps(tmp_path):
     scores = train.evaluate(MODEL, third, (X, Y), metrics=["auc"], loss="cross_entropy")
     assert history["all_auc"][0] == pytest.approx(scores["auc"])
     assert history["all_loss"][0] == pytest.approx(scores["loss"], rel=1e-6)
-    checkpoints = train.Checkpoints(tmp_path, every=2)
+    checkpoints = train.Checkpointer(tmp_path, every=2)
     with pytest.raises(ZeroDivisionError):
         run(epochs=3, checkpoint=checkpoints, callbacks=[Failing(9)])
     again, resumed = run(epochs=3, checkpoint=checkpoints, callbacks=[Failing(99)])
@@ -310,9 +310,9 @@ def test_names_of_metrics():
 
 def test_a_monitor_that_the_history_lacks(tmp_path):
     with pytest.raises(
-        ValueError, match="Checkpoints: monitor is 'eval_fooo'.*history holds: loss"
+        ValueError, match="Checkpointer: monitor is 'eval_fooo'.*history holds: loss"
     ):
-        fit((X, Y), checkpoint=train.Checkpoints(tmp_path, monitor="eval_fooo", mode="min"))
+        fit((X, Y), checkpoint=train.Checkpointer(tmp_path, monitor="eval_fooo", mode="min"))
 
 
 def test_a_state_that_was_donated():

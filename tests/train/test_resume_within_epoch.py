@@ -18,7 +18,7 @@ def test_the_mean_of_a_resumed_epoch_counts_the_steps_before(tmp_path):
         options |= {"loss": "cross_entropy", "optimizer": optimizer, "batch_size": 10}
         return train.fit(model, toy.data(), verbose=0, **options)
 
-    checkpoints = train.Checkpoints(tmp_path, every=4)
+    checkpoints = train.Checkpointer(tmp_path, every=4)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(checkpoint=checkpoints, callbacks=[Fails()])
     assert [path.name for path in checkpoints.paths()] == ["step_000000004"]

@@ -16,8 +16,8 @@ X = np.random.default_rng(0).normal(size=(STEPS * ROWS, LENGTH, 2)).astype(np.fl
 Y = (X.sum((1, 2)) > 0).astype(np.int32)
 N = len(X) - 1
 CELL = nn.gru(3, initial="normal", learn_initial=True)
-MODEL = nn.serial(nn.recurrent(CELL, stateful=True, returns="last"), nn.dense(2))
-WHOLE = nn.serial(nn.recurrent(CELL), nn.dense(2))
+MODEL = nn.serial(nn.rnn(CELL, stateful=True, returns="last"), nn.dense(2))
+WHOLE = nn.serial(nn.rnn(CELL), nn.dense(2))
 
 
 def batches():
@@ -25,7 +25,7 @@ def batches():
 
 
 def stream():
-    return data.Stream(STEPS, lambda epoch, first: iter(batches()[first:]))
+    return data.BatchStream(STEPS, lambda epoch, first: iter(batches()[first:]))
 
 
 def fit(**options):
@@ -75,7 +75,7 @@ def test_every_epoch_is_truncated_backpropagation_from_the_initial_carry(trained
     batch = (X.reshape(STEPS, ROWS, LENGTH, 2), Y.reshape(STEPS, ROWS))
 
     def cost(params, carry, x, y, rows):
-        carry, h = nn.recurrence(CELL, params[cell_key], x, carry=carry)
+        carry, h = nn.unroll(CELL, params[cell_key], x, carry=carry)
         values = losses.cross_entropy(nn.affine(h[:, -1], **params[dense_key]), y)
         return values[:rows].mean(), carry
 

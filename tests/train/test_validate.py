@@ -228,7 +228,7 @@ def test_later_batches_are_checked_too(change, words):
     with pytest.raises(ValueError, match=f"batch 2 of the stream.*{words}"):
         fit(stream)
     x, y = map(np.concatenate, zip(*batches, strict=True))
-    rows = data.Indexed(30, lambda rows: (x[rows], y[rows]))
+    rows = data.RandomAccessSource(30, lambda rows: (x[rows], y[rows]))
     words = words.replace("from 1", "from 0").replace("40", r"\d+")
     with pytest.raises(ValueError, match=f"what Indexed fetches.*{words}"):
         train.evaluate(MODEL, state, rows, loss="cross_entropy", batch_size=10)
@@ -251,7 +251,7 @@ def test_ids_of_later_batches_and_of_predictions():
 
 @pytest.mark.parametrize("lengths", [(-1, 3), (2, 4)])
 def test_lengths_lie_within_the_steps(lengths):
-    model = nn.recurrent(nn.gru(2), returns="last")
+    model = nn.rnn(nn.gru(2), returns="last")
     x = np.zeros((2, 3, 1), np.float32), np.array(lengths)
     state = train.init_state(model, SGD, jax.random.key(0), *x)
     words = rf"lengths from {lengths[0]} to {lengths[1]}; expected 0 \.\. 3"
@@ -329,6 +329,6 @@ def test_words_for_what_was_meant():
     with pytest.raises(ValueError, match=r"As classes, give y\[:, 0\]\.astype\(int\)\."):
         fit((X, Y[:, None] > 0))
     with pytest.raises(ValueError, match="fetch is None; expected a function"):
-        data.Indexed(40, None)
+        data.RandomAccessSource(40, None)
     with pytest.raises(ValueError, match="source is a function that cannot be called alone"):
         data.from_iterable(lambda epoch: [], steps=4)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.interpret import _input, _target
-from jaxdl.interpret.gradient import saliency
+from jaxdl.interpret.saliency import saliency
 
 __all__ = ["completeness", "input_invariance", "non_sensitivity"]
 

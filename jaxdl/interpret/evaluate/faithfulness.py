@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.interpret import _input, _target
-from jaxdl.interpret.path import noisy
+from jaxdl.interpret.integrated_gradients import noisy
 
 __all__ = [
     "Curve",

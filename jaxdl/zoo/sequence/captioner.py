@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxdl.core import Module, Tree, compose
 from jaxdl.nn.dense import dense
 from jaxdl.nn.embedding import embedding
-from jaxdl.nn.gru import gru
-from jaxdl.nn.recurrent import recurrent
+from jaxdl.nn.recurrent.gru import gru
+from jaxdl.nn.recurrent.stacked import rnn
 
 __all__ = ["Captioner", "captioner"]
 
@@ -66,7 +66,7 @@ def captioner(eye: Module, words: int, features: int) -> Captioner:
 
     parts = dict(
         embedding=embedding(words, features),
-        writer=recurrent(gru(features), returns="carry"),
+        writer=rnn(gru(features), returns="carry"),
         scores=dense(words),
     )
     write = compose("write", parts, writing)

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from jaxdl.core import Module, Tree, compose
 from jaxdl.nn.attention import additive_attention, dot_attention
-from jaxdl.nn.bidirectional import bidirectional
-from jaxdl.nn.cell import Cell
 from jaxdl.nn.dense import dense
 from jaxdl.nn.dropout import dropout as drop
 from jaxdl.nn.embedding import embedding
-from jaxdl.nn.gru import gru
-from jaxdl.nn.recurrent import recurrent
+from jaxdl.nn.recurrent.bidirectional import bidirectional
+from jaxdl.nn.recurrent.cell import Cell
+from jaxdl.nn.recurrent.gru import gru
+from jaxdl.nn.recurrent.stacked import rnn
 
 __all__ = ["EncoderDecoder", "encoder_decoder"]
 
@@ -125,7 +125,7 @@ def encoder_decoder(
         dict(
             embedding=embedding(target_symbols, features),
             dropout=drop(dropout),
-            writer=recurrent(writer, returns="carry"),
+            writer=rnn(writer, returns="carry"),
             scores=dense(target_symbols),
             **attending,
         ),

@@ -1,0 +1,1 @@
+"""Made-up data: the lectures' grammars and memory tasks."""

@@ -1,0 +1,7 @@
+"""Layer-wise relevance propagation through any program: the method, its rules and composites."""
+
+from jaxdl.interpret.lrp import rules
+from jaxdl.interpret.lrp.composites import COMPOSITES, epsilon_gamma_box
+from jaxdl.interpret.lrp.lrp import lrp, register_rule
+
+__all__ = ["COMPOSITES", "epsilon_gamma_box", "lrp", "register_rule", "rules"]

@@ -1,0 +1,285 @@
+"""Finds the ReLUs of a program by the values that they compute, however they are written.
+
+Elementwise functions of one value are evaluated on a few numbers. One that is max(z, 0) or
+clip(z, 0, c) there is a ReLU, unless it is a part of another function:
+
+- of a larger elementwise one: softplus, CELU, hard swish, PReLU as max(z, 0) + a min(z, 0);
+- of a symmetric one, up to a constant: hard sigmoid and hard tanh, max(1 - |z|, 0);
+- a bound on a sum of squares, or on what only roots and denominators use: variances, distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.jaxpr.intervals import ELEMENTWISE, STRUCTURAL
+from jaxdl.jaxpr.program import Atom, Constant, Operation, Program, Value, known
+
+KINKED = frozenset("abs clamp ge gt le lt max min select_n sign sqrt".split())
+"""An elementwise function without one of these is no ReLU; sqrt(z * z) has a kink."""
+LONGEST = 24
+"""The most operations that are evaluated as one function."""
+SUMS = ("add", "add_any", "sub")
+ROOTS = ("sqrt", "rsqrt", "cbrt", "pow")
+TOTALS = ("reduce_sum", "reduce_window_sum", "cumsum")
+POSITIVE = np.array([2.0**-10, 0.25, 0.5, 1, 1.5, 2, 3, 5, 6, 7, 12, 40, 96, 1024])
+POINTS = np.concatenate([-POSITIVE[::-1], [0], POSITIVE])
+"""Symmetric about 0; numbers and squares are exact in bfloat16."""
+
+
+class Relu(NamedTuple):
+    """`output` is clip(sign * input, 0, cap); `parts` are the operations between them."""
+
+    input: Value
+    output: Value
+    sign: int
+    cap: float
+    parts: frozenset[Operation]
+
+
+class Elementwise:
+    """The elementwise functions of one value in a program.
+
+    Args:
+      program: with every call written out.
+      active: the inputs that are explained.
+      constants: the values of other inputs, where they are known.
+
+    Attributes:
+      depends: the values that depend on `active`.
+      maker: the operation that gives a value.
+      parent: for each value that is an elementwise function of another one, the nearest such.
+    """
+
+    def __init__(self, program: Program, active: set[Value], constants: dict[Value, Any]):
+        self.program = program
+        self.depends = program.reached(active)
+        self.maker = {value: op for op in program.operations for value in op.outputs}
+        self.users: dict[Value, list[Operation]] = {}  # without those that reach no output
+        used = {atom for atom in program.outputs if isinstance(atom, Value)}
+        for operation in reversed(program.operations):
+            if not used.isdisjoint(operation.outputs):
+                values = {atom for atom in operation.inputs if isinstance(atom, Value)}
+                used |= values
+                for value in values:
+                    self.users.setdefault(value, []).append(operation)
+        self.users |= {value: [] for value in used - set(self.users)}
+        self.uniform: dict[Atom, Any] = {}
+        self.constants = program.constants | constants
+        self.parent: dict[Value, Value] = {}
+        for operation in program.operations:
+            self._place(operation)
+
+    def relus(self) -> Iterator[Relu]:
+        """Yields the ReLUs in the program's order."""
+        outputs = set()
+        for value in filter(self.users.__contains__, self.parent):
+            for start in self.ancestors(value):
+                parts = self.between(start, value)
+                if parts is None:
+                    break
+                clip = self._as_clip(start, value, parts)
+                if clip is not None and not self._is_part(start, value):
+                    outputs.add(value)
+                    yield Relu(start, value, *clip, parts)
+                    break
+                if start in outputs:
+                    break
+
+    def ancestors(self, value: Value) -> Iterator[Value]:
+        """Yields the values of which this one is an elementwise function, the nearest first."""
+        while value in self.parent:
+            value = self.parent[value]
+            yield value
+
+    def between(self, start: Value, end: Value) -> frozenset[Operation] | None:
+        """Returns the operations from an ancestor to a value, or None if they are many."""
+        parts: set[Operation] = set()
+        stack = [end]
+        while stack:
+            value = stack.pop()
+            if value == start or self.maker[value] in parts:
+                continue
+            parts.add(self.maker[value])
+            if len(parts) > LONGEST:
+                return None
+            stack += self.varying(self.maker[value])
+        return frozenset(parts)
+
+    def varying(self, operation: Operation) -> list[Value]:
+        """Returns the operands that depend on the input."""
+        return [a for a in operation.inputs if isinstance(a, Value) and a in self.depends]
+
+    def evaluate(self, start: Value, end: Value, points: np.ndarray) -> np.ndarray | None:
+        """Returns `end` where `start` has these values, or None if a constant is unknown."""
+        parts = self.between(start, end)
+        if parts is None:
+            return None
+        env: dict[Atom, Any] = {start: points.astype(self.program.shapes[start].dtype)}
+        for operation in sorted(parts, key=lambda part: part.outputs[0]):
+            operands = [env[a] if a in env else self.constant(a) for a in operation.inputs]
+            if any(operand is None for operand in operands):
+                return None
+            env[operation.outputs[0]] = _bind(operation, operands, points.shape)
+        return env[end]
+
+    def _place(self, operation: Operation) -> None:
+        values, out = self.varying(operation), operation.outputs[0] if operation.outputs else None
+        shapes = self.program.shapes
+        if operation.name not in ELEMENTWISE or not values or out is None:
+            return
+        if any(shapes[value].shape != shapes[out].shape for value in values):
+            return
+        first, *others = (dict.fromkeys((value, *self.ancestors(value))) for value in values)
+        common = (value for value in first if all(value in other for other in others))
+        nearest = next(common, None)
+        if nearest is not None:
+            self.parent[out] = nearest
+
+    def constant(self, atom: Atom) -> Any:
+        """Returns the one number that a constant consists of, or None."""
+        if atom not in self.uniform:
+            self.uniform[atom] = self._work_out(atom)
+        return self.uniform[atom]
+
+    def _work_out(self, atom: Atom) -> Any:
+        if isinstance(atom, Constant) or atom in self.constants:
+            value = atom.value if isinstance(atom, Constant) else self.constants[atom]
+            if not known(value) or not np.size(value):
+                return None
+            value = np.asarray(value).ravel()
+            return value[0] if np.all(value == value[0]) else None
+        operation = self.maker.get(atom)
+        if atom in self.depends or operation is None:
+            return None
+        operands = [self.constant(a) for a in operation.inputs]
+        if any(operand is None for operand in operands):
+            return None
+        if operation.name in ELEMENTWISE:
+            return _bind(operation, operands, ())
+        return operands[0] if operation.name in STRUCTURAL and len(operands) == 1 else None
+
+    def _as_clip(
+        self, start: Value, end: Value, parts: frozenset[Operation]
+    ) -> tuple[int, float] | None:
+        """Returns sign and cap if `end` is clip(sign * start, 0, cap)."""
+        dtype = self.program.shapes[end].dtype
+        if self.program.shapes[start].dtype != dtype or not jnp.issubdtype(dtype, jnp.floating):
+            return None
+        if KINKED.isdisjoint(part.name for part in parts):
+            return None
+        large = float(jnp.finfo(dtype).max) / 4
+        values = self.evaluate(start, end, np.array([-large, *POINTS, large]))
+        if values is None:
+            return None
+        for sign, top in ((1, float(values[-1])), (-1, float(values[0]))):
+            cap = top if top < large else np.inf
+            expected = np.clip(sign * POINTS, 0, cap).astype(dtype)
+            if cap > 0 and np.array_equal(values[1:-1], expected):
+                return sign, cap
+        return None
+
+    def _is_part(self, start: Value, end: Value) -> bool:
+        """Whether a ReLU is only a part of another function."""
+        stack = [end]
+        for value in stack:
+            if self._is_symmetric(start, value):
+                return True
+            for operation in self.users[value]:
+                out = operation.outputs[0]
+                if out not in self.parent:
+                    continue
+                if end in self.ancestors(out) or self._is_function_of_relu(start, out):
+                    stack.append(out)
+                    continue
+                around = set(self.ancestors(end)).intersection(operation.inputs)
+                if not (around and operation.name in ("add", "add_any")):  # z + relu(z) is a skip
+                    return True
+        return self._is_bound(end) or self._sums_squares(start)
+
+    def _is_function_of_relu(self, start: Value, value: Value) -> bool:
+        """Whether a value depends on max(start, 0) only, as relu(z) * relu(z) does."""
+        if start not in self.ancestors(value):
+            return False
+        values = self.evaluate(start, value, POINTS)
+        clipped = self.evaluate(start, value, POINTS.clip(0))
+        return values is not None and clipped is not None and np.array_equal(values, clipped)
+
+    def _is_symmetric(self, start: Value, value: Value) -> bool:
+        """Whether a value is an even function, or odd up to a constant, of any of its ancestors."""
+        if not self.program.floating(value):
+            return False
+        for origin in (start, *self.ancestors(start)):
+            values = self.evaluate(origin, value, POINTS)
+            if values is None or not np.all(np.isfinite(values)):
+                return False
+            values = values.astype(np.float64)
+            error = 8 * float(jnp.finfo(self.program.shapes[value].dtype).eps)
+            error *= np.max(np.abs(values))
+            mirrored = min(np.ptp(values - values[::-1]), np.ptp(values + values[::-1]))
+            if mirrored <= error < np.ptp(values):
+                return True
+        return False
+
+    def _is_bound(self, value: Value) -> bool:
+        """Whether all that is made of a value are roots and denominators."""
+        stack = [value]
+        for value in stack:
+            if value in self.program.outputs:
+                return False
+            for op in self.users[value]:
+                root = op.name in ROOTS and op.inputs[0] == value
+                if root or (op.name == "div" and op.inputs[1] == value):
+                    continue
+                if op.name not in ELEMENTWISE | STRUCTURAL or self.varying(op) != [value]:
+                    return False
+                stack.append(op.outputs[0])
+        return True
+
+    def _sums_squares(self, value: Value) -> bool:
+        """Whether a value has a sum of squares as a term."""
+
+        def squares(op: Operation) -> bool:
+            twice = op.name == "mul" and op.inputs[0] == op.inputs[1]
+            return twice or op.name in ("square", "integer_pow")
+
+        def totals(op: Operation) -> bool:
+            if op.name == "dot_general" and op.inputs[0] == op.inputs[1]:
+                return True
+            return op.name in TOTALS and any(map(squares, self._terms(op.inputs[0])))
+
+        return any(map(totals, self._terms(value)))
+
+    def _terms(self, atom: Atom) -> Iterator[Operation]:
+        """Yields the operations of which a value is a weighted sum, and those between."""
+        stack, seen = [atom], set()
+        for atom in stack:
+            operation = self.maker.get(atom) if isinstance(atom, Value) else None
+            if operation is None or operation in seen or atom not in self.depends:
+                continue
+            seen.add(operation)
+            yield operation
+            values = self.varying(operation)
+            if (
+                operation.name in (*SUMS, "neg")
+                or operation.name in STRUCTURAL
+                or (operation.name == "mul" and len(values) == 1)
+                or (operation.name == "div" and values == [operation.inputs[0]])
+            ):
+                stack += values
+
+
+def _bind(operation: Operation, operands: list[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Computes an elementwise operation on arrays of another shape, while a program is traced."""
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
+        kinds = [variable.aval.dtype for variable in operation.equation.invars]
+        arrays = [
+            jnp.asarray(np.broadcast_to(np.asarray(operand, kind), shape))
+            for operand, kind in zip(operands, kinds, strict=True)
+        ]
+        return np.asarray(operation(*arrays)[0])

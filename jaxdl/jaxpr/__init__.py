@@ -1,0 +1,1 @@
+"""Programs of JAX (jaxprs): reading, tracing, bounds, cost and incremental evaluation."""

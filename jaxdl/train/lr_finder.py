@@ -1,0 +1,141 @@
+"""The learning-rate range test. Smith 2017, "Cyclical learning rates" (arXiv 1506.01186), 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxdl import losses
+from jaxdl.core import Module, check_model
+from jaxdl.train import validation
+from jaxdl.train.batches import epoch_batches
+from jaxdl.train.epoch import Rows, loop
+from jaxdl.train.state import TrainState, check_state, init_state
+from jaxdl.train.step import inputs, make_train_step
+
+__all__ = ["RangeTest", "lr_find"]
+
+
+class RangeTest(NamedTuple):
+    """What a range test found.
+
+    Attributes:
+      learning_rates: (steps,) the rate of each step.
+      losses: (steps,) the loss of each batch, before its step; NaN where the run had diverged.
+      smoothed: (steps,) their moving average, the recent ones weighing most.
+      suggestion: a tenth of the rate at which `smoothed` is lowest.
+    """
+
+    learning_rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float
+
+
+def lr_find(
+    model: Module,
+    data: Any,
+    *,
+    loss: str | Callable,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
+    batch_size: int | None = None,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    steps: int = 100,
+    smoothing: float = 0.9,
+    seed: int = 0,
+    state: TrainState | None = None,
+    check: bool = True,
+) -> RangeTest:
+    """Trains while the learning rate grows from step to step, to see where the loss falls.
+
+    Step t of T has the rate lowest (highest / lowest)^(t / (T - 1)); all steps are one program.
+    The average is m_t = s m_{t-1} + (1 - s) l_t, over 1 - s^(t+1). Nothing given is changed.
+
+    Args:
+      model, data, loss, batch_size: as for `fit`.
+      optimizer: makes the transformation from a learning rate, here a schedule; optax's do.
+      lowest, highest: the first and the last rate, 0 < lowest < highest.
+      steps: T, at least 2.
+      smoothing: s in [0, 1).
+      seed: of the parameters and of the data's order.
+      state: whose parameters to begin with; new ones if None.
+      check: as for `fit`.
+
+    Returns:
+      A `RangeTest`. At the rate of the lowest loss training is about to diverge; a tenth of it is
+      a rate to begin with.
+
+    Raises:
+      ValueError: an argument is not what is expected, or every loss is NaN.
+    """
+    check_model("lr_find", model)
+    if state is not None:
+        check_state("lr_find", state)
+    if not 0 < lowest < highest or not 0 <= smoothing < 1 or steps < 2:
+        raise ValueError(
+            f"lr_find: lowest is {lowest}, highest {highest}, smoothing {smoothing} and steps "
+            f"{steps}; expected 0 < lowest < highest, smoothing in [0, 1) and at least 2 steps."
+        )
+    if not callable(optimizer):
+        raise ValueError(
+            f"lr_find: optimizer is {optimizer!r}; expected a function that makes one from a "
+            "learning rate: optimizer=optax.sgd, not called."
+        )
+    data = validation.unpacked(data, "data")
+    n = validation.rows(data, "data")
+    batch_size = validation.batch_size("lr_find", batch_size, n)
+    transformation = optimizer(
+        lambda step: lowest * (highest / lowest) ** (step / (steps - 1))  # optax's, in the rate
+    )
+    x = jax.tree.map(lambda a: validation.spec(a, batch_size), data[0])
+    fresh = validation.taken(
+        model, x, lambda: init_state(model, transformation, jax.random.key(seed), *inputs(x))
+    )
+    validation.stateless("lr_find", fresh.model_state)
+    if state is not None:
+        fresh = fresh.replace(
+            params=state.params,
+            model_state=state.model_state,
+            opt_state=transformation.init(state.params),
+        )
+    loss = losses.loss(loss)
+    if check:
+        validation.batch(model, fresh.params, fresh.model_state, data, loss, "data")
+    step = make_train_step(model, loss, transformation)
+    _, log, _ = jax.jit(lambda s, r: loop(step, None, s, r, 0, steps))(
+        fresh, _rows(data, n, batch_size, steps, seed)
+    )
+    total, weight = (np.asarray(part, np.float64) for part in log["loss"])
+    rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
+    return _found(rates, total / weight, smoothing)
+
+
+def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> Rows:
+    """The rows of the test's batches and no others, over as many epochs as it takes."""
+    per_epoch = -(-n // batch_size)
+    epochs = [epoch_batches(n, batch_size, seed, epoch) for epoch in range(-(-steps // per_epoch))]
+    order = np.concatenate([order for order, _ in epochs])[:steps]
+    mask = epochs[0][1]
+    if mask is not None:
+        mask = np.concatenate([mask] * len(epochs))[:steps]
+    picked = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
+    return Rows(picked, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
+
+
+def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:
+    smoothed, average = np.full_like(values, np.nan), 0.0
+    for t, value in enumerate(values):
+        average = smoothing * average + (1 - smoothing) * value
+        smoothed[t] = average / (1 - smoothing ** (t + 1))
+    if not np.isfinite(smoothed).any():
+        raise ValueError(
+            "lr_find: the loss is NaN from the first step; expected a model and data whose loss is "
+            "finite at the initial parameters."
+        )
+    lowest = np.nanargmin(np.where(np.isfinite(smoothed), smoothed, np.nan))
+    return RangeTest(rates, values, smoothed, float(rates[lowest] / 10))

@@ -1,0 +1,470 @@
+"""The same run over many seeds and hyper-parameters, compiled once for all."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl import _cache, losses, optim
+from jaxdl.core import Module, Tree, check_model, init
+from jaxdl.data import convert
+from jaxdl.data.source import BatchStream, RandomAccessSource
+from jaxdl.train import names, validation
+from jaxdl.train.batches import Batches, epoch_batches
+from jaxdl.train.checkpoint import Checkpointer
+from jaxdl.train.epoch import Rows, eval_loop, loop, slow_when_looped
+from jaxdl.train.evaluate import Evaluation
+from jaxdl.train.logging import Logger, logging
+from jaxdl.train.progress import progress
+from jaxdl.train.resume import description, resumed
+from jaxdl.train.state import TrainState, check_state, init_state
+from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
+from jaxdl.train.totals import Totals
+
+__all__ = ["grid", "train_many"]
+
+Optimizer = str | optax.GradientTransformation | Callable[..., optax.GradientTransformation]
+Loggers = Logger | Sequence[Logger] | Callable[[dict[str, float]], Logger]
+
+
+def grid(**values: Sequence[float]) -> dict[str, list[float]]:
+    """Makes every combination of hyper-parameters, as `train_many(hyper=...)` takes them.
+
+    Args:
+      **values: by name, the values to combine.
+
+    Returns:
+      A dict of lists of one length, the last name changing fastest.
+
+    Raises:
+      ValueError: the values of a name are not a sequence of numbers.
+
+    Example:
+      >>> train.grid(learning_rate=[0.1, 0.01], momentum=[0.5, 0.9])
+      {'learning_rate': [0.1, 0.1, 0.01, 0.01], 'momentum': [0.5, 0.9, 0.5, 0.9]}
+    """
+    combinations = list(itertools.product(*_sequences("grid", values).values()))
+    return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
+
+
+def train_many(
+    model: Module,
+    data: Any,
+    *,
+    seeds: Sequence[int],
+    loss: str | Callable,
+    optimizer: Optimizer,
+    hyper: Mapping[str, Sequence[float]] | None = None,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    eval_data: Any = None,
+    metrics: names.Metrics | None = None,
+    augment: Augment | None = None,
+    states: TrainState | None = None,
+    batching: str = "auto",
+    checkpoint: Checkpointer | str | os.PathLike | None = None,
+    logger: Loggers = (),
+    check: bool = True,
+    verbose: int = 1,
+) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """Trains a model once for every seed with every setting of the hyper-parameters.
+
+    A run is the `fit` of its seed and setting; one compilation serves all of them. The data are on
+    the device once, and whole.
+
+    Args:
+      model, loss, epochs, metrics, augment, check, verbose: as for `fit`.
+      data, eval_data: `(x, y)` or `(x, y, weight)` of arrays, or of what becomes arrays, as for
+        `fit`; no `RandomAccessSource`, no `BatchStream`, no `Evaluation`.
+      batch_size: rows a step, at most N; None is 32, or all rows if these are fewer.
+      seeds: the seeds.
+      optimizer: an optax transformation; or, with `hyper`, a function of the hyper-parameters that
+        makes one, `lambda learning_rate: optax.sgd(learning_rate)`, or its name in `optim`.
+      hyper: `{"learning_rate": [0.1, 0.01], ...}`, sequences of one length, the settings; passed to
+        `optimizer` by keyword. `grid` makes every combination. `initial_scale` is not passed: it
+        multiplies the initial kernels.
+      states: states to begin from, with a leading axis over the runs, as this function returns
+        them; None begins from `init_state`. A run continues with the epoch that its step is in.
+      batching: "vmap" runs all of them at once, "map" one after another; "auto" takes "map" on a
+        CPU, whose cores one run keeps busy already, and "vmap" elsewhere.
+      checkpoint: a directory to save all runs in at the end of every epoch, or `Checkpointer`. The
+        same call resumes from the newest whole checkpoint in it, bit for bit.
+      logger: one or more loggers, which receive the means over the runs, `loss`, and the numbers of
+        each, `loss/0`, `loss/1`, ...; or a function of a run's settings,
+        `{"seed": 5, "learning_rate": 0.1}`, that makes a logger for this run alone:
+        `lambda run: train.TensorBoard(f"runs/{run['seed']}")`.
+
+    Returns:
+      `(states, history)` with a leading axis over the runs, seed by seed and within a seed setting
+      by setting. `history` holds arrays: (runs, epochs) for `loss`, `accuracy`, `eval_loss`, ...;
+      and (runs,) for `seed` and each hyper-parameter. Run i's state is
+      `jax.tree.map(lambda a: a[i], states)`. A run that diverges goes on, and shows as NaN.
+
+    Raises:
+      ValueError: an argument is not what is expected, or the checkpoints are those of other runs;
+        the message says how to fix it.
+      CheckpointCorrupt: there are checkpoints, but none is as it was written.
+      OSError: a checkpoint could not be written.
+
+    Example:
+      >>> states, history = train.train_many(
+      ...     model, digits.train, seeds=range(4), loss="cross_entropy",
+      ...     optimizer=optax.sgd, hyper={"learning_rate": [0.01, 0.1, 1.0]}, epochs=5)
+      >>> history["loss"].shape
+      (12, 5)
+    """
+    check_model("train_many", model)
+    if states is not None:
+        check_state("train_many", states, "states")
+    validation.positive("train_many", epochs=epochs)
+    validation.choice("train_many", "batching", batching, ("auto", "vmap", "map"))
+    validation.choice("train_many", "verbose", verbose, (0, 1, 2))
+    each = _settings(seeds, hyper, optimizer)
+    checkpoints = Checkpointer.of(checkpoint)
+    if checkpoints is not None and (checkpoints.every or checkpoints.monitor):
+        raise ValueError(
+            f"train_many: the checkpoints have every={checkpoints.every} and monitor="
+            f"{checkpoints.monitor!r}; expected neither: all runs are saved together, at the end "
+            "of every epoch."
+        )
+    for name, part in (("data", data), ("eval_data", eval_data)):
+        if isinstance(convert.as_source(part, name), RandomAccessSource | BatchStream | Evaluation):
+            raise ValueError(
+                f"train_many: {name} is {type(part).__name__}; expected (x, y) or (x, y, weight) "
+                "of arrays, which stay on the device whole: fetch the rows first, or call fit for "
+                "each seed."
+            )
+    if isinstance(batch_size, Batches):
+        raise ValueError(
+            f"train_many: batch_size is {batch_size}; expected the number of rows: pass "
+            f"batch_size={batch_size.size}, of rows in an order of their own in every epoch, or "
+            "call fit for each seed."
+        )
+    data = validation.unpacked(data, "data")
+    n = validation.rows(data, "data")
+    batch_size = validation.batch_size("train_many", batch_size, n)
+    sets = {"data": data}
+    if eval_data is not None:
+        sets["eval_data"] = eval_data = validation.unpacked(eval_data, "eval_data")
+    if batching == "auto":
+        batching = "map" if jax.default_backend() == "cpu" else "vmap"
+    x = jax.tree.map(lambda a: validation.spec(a, batch_size), data[0])
+    if check:
+        key = jax.random.key(0)
+        params, state = validation.taken(
+            model, x, lambda: jax.eval_shape(lambda key: init(model, key, *inputs(x)), key)
+        )
+        validation.trainable(model, params, state, x)
+        validation.stateless("train_many", state)
+        for name, part in sets.items():
+            validation.rows(part, name)
+            validation.batch(model, params, state, part, losses.loss(loss), name)
+
+    loss, measures = losses.loss(loss), names.measures(metrics)
+    columns = {name: np.array([run[name] for run in each]) for name in each[0]}
+    chosen = columns.pop("seed")
+    settings = {name: jnp.asarray(values, jnp.float32) for name, values in columns.items()}
+    runs = _runs(model, loss, optimizer, measures, augment, batching)
+    keys = jax.vmap(jax.random.key)(jnp.asarray(chosen))
+    first = jax.tree.map(lambda a: a[:batch_size], data[0])
+    begin = functools.partial(runs["init"], first, keys, settings)
+    like = jax.eval_shape(begin)
+    running = None if states is None else _begun(states, like)
+    evaluation = None if eval_data is None else _eval_rows(eval_data, batch_size)
+    steps = -(-n // batch_size)
+
+    with contextlib.ExitStack() as stack:
+        loggers = stack.enter_context(_logging(logger, checkpoints, each))
+        history: dict[str, list[list[float]]] = {}
+        setup, saved, done = {}, None, 0
+        if checkpoints is not None:
+            stack.enter_context(checkpoints.writing())
+            setup = description(
+                model,
+                _make(optimizer, {name: values[0] for name, values in columns.items()}),
+                jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), like),
+                data,
+                loss=loss,
+                metrics=measures,
+                augment=augment,
+                batch_size=batch_size,
+                rows=n,
+                seeds=list(seeds),
+                **{name: values.tolist() for name, values in columns.items()},
+            )
+            saved = resumed(checkpoints, "auto", _packed(like, 0), setup)
+        if saved is not None:
+            done, history = int(saved.state.step), saved.record["history"]
+            running = saved.state.replace(step=jnp.asarray(saved.extra["steps"]))
+            if done > epochs:
+                raise ValueError(
+                    f"train_many: epochs is {epochs} and the checkpoint {str(saved.path)!r} is of "
+                    f"{done}; expected at least {done}, or another directory."
+                )
+        running = begin() if running is None else running
+        report = stack.enter_context(progress(verbose, epochs))
+        report.say(f"{len(each)} runs; the lines show their means")
+        data, train = jax.device_put(data), None
+        before = np.asarray(running.step) // steps - done  # epochs of each run before this call
+        for epoch in range(done, epochs):
+            batches = [
+                epoch_batches(n, batch_size, seed, int(offset) + epoch)
+                for seed, offset in zip(chosen.tolist(), before, strict=True)
+            ]
+            orders = jnp.asarray(np.stack([order for order, _ in batches]))
+            args = settings, data, orders, batches[0][1]
+            if train is None:  # no steps compile like any number of them
+                began = time.perf_counter()
+                train = runs["train_program"](running, *args)
+                running, _ = jax.block_until_ready(train(running, *args, 0))
+                report.compiled(time.perf_counter() - began)
+            began = time.perf_counter()
+            running, log = train(running, *args, steps)
+            row, seconds = _per_run(log), time.perf_counter() - began
+            if evaluation is not None:
+                log = runs["evaluate"](running, evaluation)
+                row |= {f"eval_{name}": values for name, values in _per_run(log).items()}
+            for name, values in row.items():
+                history.setdefault(name, []).append(values)
+            means = {name: float(np.mean(values)) for name, values in row.items()}
+            report.epoch(epoch + 1, means | {"seconds": seconds})
+            for log_epoch in loggers:
+                log_epoch((epoch + 1) * steps, row, means)
+            if checkpoints is not None:
+                record = {"began": 0, "totals": {}, "seconds": {}}
+                record |= {"setup": setup, "history": history}
+                checkpoints.save(_packed(running, epoch + 1), record, {"steps": running.step})
+    stacked = {name: np.stack(values, axis=1) for name, values in history.items()}
+    return running, stacked | {"seed": chosen} | jax.device_get(settings)
+
+
+def _packed(states: TrainState, epochs: int) -> TrainState:
+    """The states as one that `Checkpointer` takes: its step counts the epochs of this call."""
+    return states.replace(step=jnp.int32(epochs))
+
+
+@contextlib.contextmanager
+def _logging(
+    given: Any, checkpoints: Checkpointer | None, each: Sequence[Mapping[str, Any]]
+) -> Iterator[list[Callable]]:
+    """Functions `(step, row, means)` that log an epoch; closes the loggers at the end."""
+    several: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
+    makers, single = [], []
+    for one in several:
+        (makers if callable(one) and not hasattr(one, "log") else single).append(one)
+
+    def together(logger, step, row, means):
+        parts = {f"{name}/{i}": v for name, values in row.items() for i, v in enumerate(values)}
+        logger.log(step, means | parts)
+
+    def alone(logger, i, step, row, means):
+        logger.log(step, {name: values[i] for name, values in row.items()})
+
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(logging(single, checkpoints, "train_many"))
+        calls = [functools.partial(together, logger) for logger in own]
+        for maker in makers:
+            made: list[Any] = [maker(dict(run)) for run in each]
+            made = list(stack.enter_context(logging(made, None, "train_many")))
+            calls += [functools.partial(alone, logger, i) for i, logger in enumerate(made)]
+        yield calls
+
+
+def _begun(states: TrainState, like: TrainState) -> TrainState:
+    """A copy of given states, which training may consume."""
+    given, expected = (
+        {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (states, like))
+    )
+    differing = [path for path in given | expected if given.get(path) != expected.get(path)]
+    if differing:
+        path = differing[0]
+        raise ValueError(
+            f"train_many: {len(differing)} entries of the states are of another kind: {path} is "
+            f"{given.get(path, 'missing')}, expected {expected.get(path, 'none')}: a leading axis "
+            "over the runs, of this model and optimizer."
+        )
+    return jax.tree.map(jnp.copy, states)
+
+
+def _sequences(who: str, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The hyper-parameters as lists of numbers."""
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"{who}: hyper is a {type(values).__name__}; expected a dict of sequences, "
+            "{'learning_rate': [0.1, 0.01]}; train.grid makes every combination."
+        )
+    lists = {}
+    for name, given in values.items():
+        try:
+            lists[name] = [float(value) for value in given]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{who}: {name} is {given!r}; expected a sequence of numbers, such as [0.1, 0.01]."
+            ) from error
+    return lists
+
+
+def _settings(
+    seeds: Sequence[int], hyper: Mapping[str, Sequence[float]] | None, optimizer: Optimizer
+) -> list[dict[str, Any]]:
+    """Every seed with every setting: a dict for each run."""
+    if not hasattr(seeds, "__iter__"):
+        fix = f"seeds=range({seeds})" if isinstance(seeds, int | np.integer) else "range(3)"
+        raise ValueError(f"train_many: seeds is {seeds!r}; expected a sequence of them: {fix}.")
+    seeds = list(seeds)
+    for seed in seeds:
+        validation.seed("train_many", seed)
+    settings = _sequences("train_many", {} if hyper is None else hyper)
+    lengths = {name: len(values) for name, values in settings.items()}
+    if not seeds or 0 in lengths.values() or len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"train_many: {len(seeds)} seeds and hyper of lengths {lengths}; expected at least one "
+            "seed and sequences of one length, a setting at each place: train.grid makes every "
+            "combination."
+        )
+    _make(optimizer, dict.fromkeys(settings, 0.1))
+    places = range(next(iter(lengths.values()), 1))
+    return [
+        {"seed": int(seed)} | {name: values[place] for name, values in settings.items()}
+        for seed, place in itertools.product(seeds, places)
+    ]
+
+
+@_cache.per_model
+def _runs(
+    model: Module,
+    loss: Callable,
+    optimizer: Optimizer,
+    measures: names.Measures | None,
+    augment: Augment | None,
+    batching: str,
+) -> dict[str, Callable]:
+    """The programs of all runs together."""
+
+    def over_runs(f, *args):
+        return jax.vmap(f)(*args) if batching == "vmap" else jax.lax.map(lambda a: f(*a), args)
+
+    @_cache.Compiled
+    def init(x, keys, settings):
+        def one(key, setting):
+            transformation = _make(optimizer, setting)
+            state = init_state(model, transformation, key, *inputs(x))
+            if "initial_scale" not in setting:
+                return state
+            params = _scaled(state.params, setting["initial_scale"])
+            return state.replace(params=params, opt_state=optim.init_state(transformation, params))
+
+        # Not over_runs: it is little work, and mapped it compiles in half the time.
+        return jax.lax.map(lambda run: one(*run), (keys, settings))
+
+    named = None if measures is None else dict(measures)
+
+    @functools.partial(jax.jit, inline=True)  # a compiled function is traced once
+    def step(setting, state, batch):
+        return make_train_step(
+            model, loss, _make(optimizer, setting), metrics=named, augment=augment
+        )(state, batch)
+
+    @functools.partial(_cache.Compiled, donate_argnums=(0,))
+    def train_looped(states, settings, data, orders, mask, count):
+        def one(state, setting, order):
+            rows = Rows(data, order, mask)
+            return loop(functools.partial(step, setting), None, state, rows, 0, count)[:2]
+
+        return over_runs(one, states, settings, orders)
+
+    take = jax.jit(lambda tree, i: jax.tree.map(lambda a: a[i], tree))
+    stack = jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
+    train_step = jax.jit(
+        lambda state, setting, rows, i: step(setting, state, rows.batch(i)), donate_argnums=0
+    )
+
+    def train_stepwise(states, settings, data, orders, mask, count):
+        ends, logs = [], []
+        for run in range(orders.shape[0] if count else 1):
+            state, setting, order = take((states, settings, orders), run)
+            rows, log = Rows(data, order, mask), []
+            for i in range(max(count, 1)):
+                state, pairs = train_step(state, setting, rows, np.int32(i))
+                log.append(pairs)
+            ends.append(state.replace(key=None))  # a run's key never changes
+            logs.append(jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log)))
+        if not count:  # it was to compile
+            return states, logs
+        log = jax.tree.map(lambda *values: np.stack(values), *logs)
+        return stack(*ends).replace(key=states.key), log
+
+    @_cache.Compiled
+    def evaluate(states, rows):
+        step = carrying_eval_step(model, loss, metrics=named)
+        step = jax.jit(step, inline=True)
+        one = lambda state: eval_loop(step, state, rows, rows.order.shape[0])[1]  # noqa: E731
+        return over_runs(one, states)
+
+    def train_program(states, settings, data, orders, mask):
+        """The faster form of training."""
+        if batching == "vmap":
+            return train_looped
+        state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
+        rows = Rows(data, order, mask)
+        slow = slow_when_looped(functools.partial(step, setting), state, rows)
+        return train_stepwise if slow else train_looped
+
+    return {"init": init, "train_program": train_program, "evaluate": evaluate}
+
+
+def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransformation:
+    """The optimizer of a setting."""
+    options = {name: value for name, value in setting.items() if name != "initial_scale"}
+    if not options:
+        return optim.optimizer(optimizer)
+    factory: Any = optimizer
+    if isinstance(optimizer, str):
+        factory = optim.OPTIMIZERS.get(optimizer, optimizer)
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        raise ValueError(
+            f"train_many: hyper has {', '.join(options)}, which the optimizer does not take "
+            f"({error}); expected a function of them: "
+            "optimizer=lambda learning_rate: optax.sgd(learning_rate)."
+        ) from error
+    return optim.optimizer(factory(**options))
+
+
+def _scaled(params: Tree, scale: jax.Array) -> Tree:
+    """The parameters with their kernels multiplied."""
+
+    def one(path, leaf):
+        return leaf * scale.astype(leaf.dtype) if path[-1].key == "kernel" else leaf
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _eval_rows(data: Any, batch_size: int) -> Rows:
+    n = validation.rows(data, "eval_data")
+    return Rows(jax.device_put(data), *epoch_batches(n, min(batch_size, n), None, 0))
+
+
+def _per_run(log: Any) -> dict[str, list[float]]:
+    """The means of logs with a leading axis over the runs, one for each run."""
+    log = jax.device_get(log)
+    runs = len(log["loss"].sum)
+    rows = []
+    for i in range(runs):
+        totals = Totals()
+        totals.add(jax.tree.map(lambda a, i=i: a[i], log))
+        rows.append(totals.means())
+    return {name: [row[name] for row in rows] for name in rows[0]}
