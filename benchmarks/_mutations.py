@@ -910,8 +910,8 @@ MUTATIONS = (
     Mutation(
         "zoo: bottlenecks halve the map in their first convolution",
         "jaxdl/zoo/vision/resnet.py",
-        "convolved(features, 1), convolved(features, 3, stride),",
-        "convolved(features, 1, stride), convolved(features, 3),",
+        "conv_norm(features, 1), conv_norm(features, 3, stride),",
+        "conv_norm(features, 1, stride), conv_norm(features, 3),",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(
@@ -945,8 +945,8 @@ MUTATIONS = (
     Mutation(
         "zoo: a codebook forgets its stride",
         "jaxdl/zoo/classic/bag_of_words.py",
-        "found, words), size, stride)",
-        "found, words), size, size)",
+        "points, words), size, stride)",
+        "points, words), size, size)",
         "zoo/history/test_codebook.py zoo/history/test_bag_of_words.py",
     ),
     Mutation(
