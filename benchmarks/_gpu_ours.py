@@ -91,7 +91,7 @@ def check_cudnn(seconds: float, shape: Any = (16, 40, 64, 128)) -> dict[str, Any
 def cudnn_errors(shape: Any) -> dict[str, float]:
     """Returns the largest relative error of each output and gradient.
 
-    For full sequences run forwards, and for ragged ones run backwards, one of which is empty.
+    For full sequences run forwards, and for ragged ones run backwards, including an empty one.
     """
     rows, steps, width, units = shape
     cell: Any = nn.lstm(units)

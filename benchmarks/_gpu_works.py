@@ -1,4 +1,4 @@
-"""What `python -m benchmarks gpu` measures: each work's name, sizes and floating-point operations.
+"""Works of `python -m benchmarks gpu`: names, sizes and floating-point operations.
 
 Imports nothing but the standard library: the parent process must not open the card. FLOPs are
 those of the mathematics, 2 a multiplication and addition, counted alike for every library: a
