@@ -14,7 +14,7 @@ X = np.asarray(normal(0, 5, 3))
 GOALS = normal(1, 5, 4)
 CELLS = {
     "elman": nn.elman(4),
-    "lstm": nn.lstm(4, learn_initial=True),
+    "lstm": nn.lstm(4, learn_initial_carry=True),
     "gru": nn.gru(4),
     "jordan": nn.jordan(3, 4),
 }
@@ -54,7 +54,7 @@ def test_truncation_leaves_out_what_is_further_back(name, back):
     @jax.grad
     def truncated(params):
         """Each E_t over the `back` steps before it, from where the whole run had come by then."""
-        start = cell.start(params, X[None])
+        start = cell.initial_carry(params, X[None])
         held, loss = [start], 0.0
         for t in range(4):
             held.append(cell.step(params, held[-1], X[None, t])[0])
@@ -85,7 +85,7 @@ def test_sensitivity_is_the_gradient_by_each_state(name):
 
     def later(s, params, k):
         """E_k, ..., E_5 from state k on."""
-        parts = jnp.split(s[None], np.cumsum(list(cell.carry.values()))[:-1], axis=1)
+        parts = jnp.split(s[None], np.cumsum(list(cell.carry_sizes.values()))[:-1], axis=1)
         carry = parts[0] if len(parts) == 1 else tuple(parts)
         errors = [error(parts[0][0], k)]
         for t in range(k + 1, 5):
@@ -139,7 +139,7 @@ def test_how_much_is_felt_of_the_state_400_steps_before(name, low, high):
         if name == "lstm":
             params["bias"] = np.log(400) * np.repeat([-1.0, 1.0, 0.0, 0.0], 4)
         last = lambda start, p: jnp.sum(nn.unroll(cell, p, x, carry=start)[1][0, -1])
-        slopes = jax.jit(jax.grad(last))(cell.start(params, x), params)
+        slopes = jax.jit(jax.grad(last))(cell.initial_carry(params, x), params)
     found = np.asarray(jax.tree.leaves(slopes)[-1][0])  # by h, or by c
     y = cells.over_time(step, lambda params, x: start)(params, {}, np.repeat(x, 4, 0))
     np.testing.assert_allclose(found, y[:, -1].sum(1).imag / 1e-30, rtol=1e-8)

@@ -56,5 +56,5 @@ def test_a_closed_update_gate_keeps_the_state(reset, closed):
 
 
 def test_reset_must_be_known():
-    with pytest.raises(ValueError, match="reset is 'inside'; expected 'after' or 'before'"):
+    with pytest.raises(ValueError, match="reset='inside', expected 'after' or 'before'"):
         nn.gru(4, reset="inside")

@@ -136,9 +136,9 @@ def test_what_cudnn_is_given_is_this_lstm(monkeypatch, lengths, reverse):
     lengths = None if lengths is None else np.array(lengths, np.int32)
     params, _ = filled(LSTM, X)
     options = {"lengths": lengths, "reverse": reverse, "carry": CARRY}
-    by_cudnn = nn.unroll(LSTM, params, X, form="cudnn", **options)
+    by_cudnn = nn.unroll(LSTM, params, X, implementation="cudnn", **options)
     chex.assert_trees_all_close(
-        by_cudnn, nn.unroll(LSTM, params, X, form="plain", **options), atol=1e-5
+        by_cudnn, nn.unroll(LSTM, params, X, implementation="scan", **options), atol=1e-5
     )
 
 

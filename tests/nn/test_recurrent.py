@@ -19,7 +19,7 @@ CELLS = {
     "lateral": lambda: nn.lateral(3),
     "jordan": lambda: nn.jordan(4, 3),
     "lstm": lambda: nn.lstm(3),
-    "lstm learned start": lambda: nn.lstm(3, initial="normal", learn_initial=True),
+    "lstm learned start": lambda: nn.lstm(3, carry_init="normal", learn_initial_carry=True),
     "coupled_lstm": lambda: nn.coupled_lstm(3),
     "peephole_lstm": lambda: nn.peephole_lstm(3, peephole_init="normal"),
     "gru": lambda: nn.gru(3),
@@ -57,7 +57,7 @@ def gradients(name, **options):
 
 def a_carry(cell, rows=4):
     draw = np.random.default_rng(3).normal
-    parts = tuple(np.float32(0.4 * draw(size=(rows, size))) for size in cell.carry.values())
+    parts = tuple(np.float32(0.4 * draw(size=(rows, size))) for size in cell.carry_sizes.values())
     return parts[0] if len(parts) == 1 else parts
 
 
@@ -79,8 +79,8 @@ def test_numpy_reference(name, step, parts):
     expected = cells.over_time(step, cells.zeros(parts=parts))(
         jax.tree.map(np.asarray, params), {}, X
     )
-    for form in ("plain", "fused") if name in FUSED else ("plain",):
-        _, found = nn.unroll(cell, params, X, form=form)
+    for implementation in ("scan", "fused") if name in FUSED else ("scan",):
+        _, found = nn.unroll(cell, params, X, implementation=implementation)
         chex.assert_trees_all_close(found, expected.astype("f"), atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_the_layer_is_its_step_repeated(name):
     """Unrolled copies of one network, as the lectures draw it, and a stream with its parameters."""
     cell, params = built(name)
     final, outputs = jax.tree.map(np.asarray, nn.unroll(cell, params, X))
-    carry, step = cell.start(params, X), jax.jit(cell.step)
+    carry, step = cell.initial_carry(params, X), jax.jit(cell.step)
     for t in range(X.shape[1]):
         carry, y = step(params, carry, X[:, t])
         chex.assert_trees_all_close(y, outputs[:, t], atol=1e-6)
@@ -103,7 +103,10 @@ def test_the_fused_form_has_the_plain_scans_values_and_derivatives(name, reverse
     cell, params = built(name)
     for x, lengths in ((SHORT, None), (X, LENGTHS)):
         args = (params, x, a_carry(cell, len(x)), lengths)
-        both = [gradients(name, form=form, reverse=reverse)(*args) for form in ("plain", "fused")]
+        both = [
+            gradients(name, implementation=implementation, reverse=reverse)(*args)
+            for implementation in ("scan", "fused")
+        ]
         chex.assert_trees_all_close(*both, atol=1e-5, rtol=1e-5)
 
 
@@ -115,19 +118,21 @@ def test_auto_takes_the_fused_form_unless_something_forbids_it(name):
         f = lambda params: jax.grad(loss(cell, **options))(params, X, a_carry(cell))
         return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(f)(params)))
 
-    fused, plain = program(form="fused"), program(form="plain")
+    fused, plain = program(implementation="fused"), program(implementation="scan")
     assert program() == fused != plain
-    keep = np.ones((4, 3), np.float32)
-    assert program(keep=keep) == program(keep=keep, form="plain")
+    mask = np.ones((4, 3), np.float32)
+    masked = program(recurrent_dropout_mask=mask)
+    assert masked == program(recurrent_dropout_mask=mask, implementation="scan")
 
 
-@pytest.mark.parametrize("form", ["plain", "fused"])
-def test_a_learned_start_has_the_carrys_gradient(form):
+@pytest.mark.parametrize("implementation", ["scan", "fused"])
+def test_a_learned_start_has_the_carrys_gradient(implementation):
     cell, params = built("lstm learned start")
-    start = jax.tree.map(np.asarray, cell.start(params, X))
+    start = jax.tree.map(np.asarray, cell.initial_carry(params, X))
     chex.assert_trees_all_equal(start[1], np.tile(np.asarray(params["initial_c"]), (4, 1)))
-    value, (own, _, carry) = gradients("lstm learned start", form=form)(params, X, start)
-    learned = jax.jit(jax.value_and_grad(lambda p: loss(cell, form=form)(p, X, None)))(params)
+    options = {"implementation": implementation}
+    value, (own, _, carry) = gradients("lstm learned start", **options)(params, X, start)
+    learned = jax.jit(jax.value_and_grad(lambda p: loss(cell, **options)(p, X, None)))(params)
     sums = {f"initial_{part}": np.sum(c, 0) for part, c in zip("hc", carry, strict=True)}
     chex.assert_trees_all_close(learned, (value, own | sums), atol=1e-5, rtol=1e-5)
 
@@ -137,10 +142,10 @@ def test_forward_mode_and_second_derivatives_of_the_fused_form(name):
     cell, params = built(name)
     args, lengths = (params, X[:2, :3], a_carry(cell, 2)), np.array([3, 2], np.int32)
     results = []
-    for form in ("plain", "fused"):
+    for implementation in ("scan", "fused"):
 
-        def f(params, x, carry, form=form):
-            return loss(cell, form=form)(params, x, carry, lengths)
+        def f(params, x, carry, implementation=implementation):
+            return loss(cell, implementation=implementation)(params, x, carry, lengths)
 
         @jax.jit
         def run(args, direction, f=f):
@@ -166,7 +171,7 @@ def test_padding_changes_nothing_gradients_included(name, reverse):
     lengths, keep = np.array([3, 0, 3, 3], np.int32), np.array([0, 2, 3])
     pad = np.arange(X.shape[1])[:, None] >= lengths[:, None, None]
     carry = a_carry(cell)
-    run = gradients(name, form="fused" if name in FUSED else "plain", reverse=reverse)
+    run = gradients(name, implementation="fused" if name in FUSED else "scan", reverse=reverse)
     to_numpy = functools.partial(jax.tree.map, np.asarray)
     value, grads = to_numpy(run(params, np.where(pad, np.float32(np.nan), X), carry, lengths))
     rows = lambda tree: jax.tree.map(lambda a: a[keep], tree)
@@ -186,8 +191,9 @@ def test_rows_without_steps_keep_the_carry_and_stay_finite(name):
     cell, params = built(name)
     x, carry = np.full_like(X, np.inf), a_carry(cell)
     none = np.zeros(4, np.int32)
-    form = "fused" if name in FUSED else "plain"
-    chex.assert_tree_all_finite(gradients(name, form=form, reverse=False)(params, x, carry, none))
+    implementation = "fused" if name in FUSED else "scan"
+    run = gradients(name, implementation=implementation, reverse=False)
+    chex.assert_tree_all_finite(run(params, x, carry, none))
     after, y = nn.unroll(cell, params, x, lengths=none, carry=carry)
     chex.assert_trees_all_equal(after, carry)
     assert not np.any(y)
@@ -222,7 +228,7 @@ def test_a_sequence_in_two_parts_is_the_whole(name, reverse):
 def test_unroll_and_remat_leave_value_and_gradient(name, reverse, changes):
     cell, params = built(name)
     args = (params, X, a_carry(cell), LENGTHS)
-    plain = gradients(name, form="plain", reverse=reverse)(*args)
+    plain = gradients(name, implementation="scan", reverse=reverse)(*args)
     for options in changes:
         changed = gradients(name, reverse=reverse, **options)(*args)
         chex.assert_trees_all_close(changed, plain, atol=1e-5)
@@ -234,7 +240,7 @@ def test_remat_keeps_less():
     sizes = {}
     for remat in (0, 16):
         f = lambda p, remat=remat: jnp.sum(
-            nn.unroll(cell, p, x, form="plain", remat=remat)[1][:, -1]
+            nn.unroll(cell, p, x, implementation="scan", remat=remat)[1][:, -1]
         )
         analysis = jax.jit(jax.grad(f)).lower(params).compile().memory_analysis()
         sizes[remat] = analysis.temp_size_in_bytes
@@ -309,21 +315,21 @@ class TestRecurrent:
             nn.rnn(nn.dense(3))
         with pytest.raises(ValueError, match="stateful=True and reverse=True"):
             nn.rnn(nn.gru(3), stateful=True, reverse=True)
-        with pytest.raises(ValueError, match="returns is 'first'"):
+        with pytest.raises(ValueError, match="returns='first'"):
             nn.rnn(cell, returns="first")
-        with pytest.raises(ValueError, match="recurrent_dropout is 1.0"):
+        with pytest.raises(ValueError, match="recurrent_dropout=1.0"):
             nn.rnn(cell, recurrent_dropout=1.0)
         with pytest.raises(ValueError, match="did you mean 'fused'"):
-            nn.rnn(cell, form="fusd")
-        with pytest.raises(ValueError, match="remat and keep need the plain form"):
-            nn.rnn(cell, form="fused", remat=2)
-        with pytest.raises(ValueError, match="this cell has none"):
-            nn.rnn(nn.coupled_lstm(3), form="fused")
+            nn.rnn(cell, implementation="fusd")
+        with pytest.raises(ValueError, match="'fused' supports neither remat"):
+            nn.rnn(cell, implementation="fused", remat=2)
+        with pytest.raises(ValueError, match="'fused' is not available for this cell"):
+            nn.rnn(nn.coupled_lstm(3), implementation="fused")
 
 
 def test_bad_sequences():
     cell, params = built("lstm")
-    with pytest.raises(ValueError, match=r"lengths are float32\[4\]; expected one integer a row"):
+    with pytest.raises(ValueError, match=r"lengths are float32\[4\], expected int32\[4\]"):
         nn.unroll(cell, params, X, lengths=np.ones(4, np.float32))
     with pytest.raises(ValueError, match=r"lengths are int32\[3\]"):
         nn.unroll(cell, params, X, lengths=np.ones(3, np.int32))
@@ -334,17 +340,17 @@ def test_bad_sequences():
     with pytest.raises(ValueError, match="the kernel float32"):
         nn.unroll(cell, params, X[..., :1])
     with pytest.raises(ValueError, match="float32 and at least one step"):
-        nn.unroll(cell, params, X[:, :0], form="cudnn")
+        nn.unroll(cell, params, X[:, :0], implementation="cudnn")
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
 def test_parameters_of_another_width_are_told(name):
     cell, params = built(name)
     wide = {"lstm": nn.lstm, "gru": nn.gru, "elman": nn.elman}[name](5)
-    words = rf"{name}: parameters of shapes .*expected .* for x of 2 features"
+    words = rf"{name}: got parameters of shapes .*expected .* for x of 2 features"
     with pytest.raises(ValueError, match=words):
         wide.apply(params, {}, X)
     with pytest.raises(ValueError, match=words):
-        wide.step(params, wide.start(params, X[:, 0]), X[:, 0])
-    with pytest.raises(ValueError, match="recurrent: got bidirectional; expected a Cell"):
+        wide.step(params, wide.initial_carry(params, X[:, 0]), X[:, 0])
+    with pytest.raises(ValueError, match="rnn: got bidirectional, expected a Cell"):
         nn.rnn(nn.bidirectional(cell), returns="last")

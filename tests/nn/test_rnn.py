@@ -18,7 +18,7 @@ to_numpy = functools.partial(jax.tree.map, np.asarray)
 def test_elman_counts_its_parameters():
     params, _ = jaxdl.init(nn.elman(4), jax.random.key(0), X)
     assert jaxdl.tree.count(params) == 4 * 3 + 4 * 4 + 4 == 32
-    params, _ = jaxdl.init(nn.elman(4, learn_initial=True), jax.random.key(0), X)
+    params, _ = jaxdl.init(nn.elman(4, learn_initial_carry=True), jax.random.key(0), X)
     assert jaxdl.tree.count(params) == 36 and params["initial_h"].shape == (4,)
 
 

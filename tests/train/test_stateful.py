@@ -15,7 +15,7 @@ STEPS, ROWS, LENGTH = 3, 4, 2
 X = np.random.default_rng(0).normal(size=(STEPS * ROWS, LENGTH, 2)).astype(np.float32)
 Y = (X.sum((1, 2)) > 0).astype(np.int32)
 N = len(X) - 1
-CELL = nn.gru(3, initial="normal", learn_initial=True)
+CELL = nn.gru(3, carry_init="normal", learn_initial_carry=True)
 MODEL = nn.serial(nn.rnn(CELL, stateful=True, returns="last"), nn.dense(2))
 WHOLE = nn.serial(nn.rnn(CELL), nn.dense(2))
 

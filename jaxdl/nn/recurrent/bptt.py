@@ -202,11 +202,11 @@ def _sequence(x: jax.Array) -> jax.Array:
 
 
 def _start(cell: Cell, params: Tree, x: jax.Array) -> jax.Array:
-    return ravel_pytree(cell.start(params, x[:1]))[0]
+    return ravel_pytree(cell.initial_carry(params, x[:1]))[0]
 
 
 def _carry(cell: Cell, params: Tree, s: jax.Array, x: jax.Array) -> Any:
-    return ravel_pytree(cell.start(params, x[:1]))[1](s)
+    return ravel_pytree(cell.initial_carry(params, x[:1]))[1](s)
 
 
 def _step(cell: Cell, params: Tree, s: jax.Array, x: jax.Array) -> jax.Array:

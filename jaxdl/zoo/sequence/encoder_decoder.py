@@ -88,7 +88,7 @@ def encoder_decoder(
             "'additive', 'dot' or None, and an even number."
         )
     writer, look = cell(features), looks[attention]
-    parts = list(writer.carry)
+    parts = list(writer.carry_sizes)
 
     def encode(call, source, lengths):
         x = call("dropout", call("embedding", source))
@@ -108,7 +108,7 @@ def encoder_decoder(
             y = jnp.tanh(call("join", jnp.concatenate([y, context], axis=-1)))
         return call("scores", call("dropout", y)), carry, weights
 
-    width = sum(writer.carry.values())
+    width = sum(writer.carry_sizes.values())
     encoder = compose(
         "encoder",
         dict(
