@@ -115,11 +115,11 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
     with jax.default_matmul_precision("highest"):
         run = jax.jit(results, static_argnums=(0, 1))
         for what, reverse, lengths in (("full", False, None), ("ragged, reversed", True, ragged)):
-            results_of = [
+            leaves = [
                 jax.tree_util.tree_leaves_with_path(run(name, reverse, params, carry, x, lengths))
                 for name in ("scan", "cudnn")
             ]
-            for (path, expected), (_, result) in zip(*results_of, strict=True):
+            for (path, expected), (_, result) in zip(*leaves, strict=True):
                 gap = np.max(np.abs(np.asarray(result - expected))) / np.max(np.abs(expected))
                 errors[f"{jax.tree_util.keystr(path)}, {what}"] = float(
                     np.nan_to_num(gap, nan=np.inf)

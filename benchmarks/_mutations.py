@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "nn: truncated BPTT reaches one step further",
         "jaxdl/nn/recurrent/bptt.py",
-        "(t - k < reach)",
-        "(t - k <= reach)",
+        "(t - k < max_lag)",
+        "(t - k <= max_lag)",
         "nn/test_bptt.py",
     ),
     Mutation(

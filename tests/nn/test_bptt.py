@@ -44,30 +44,30 @@ def test_the_sum_of_jacobian_products_is_the_gradient_through_the_scan(name):
 
 
 @pytest.mark.row("D12")
-@pytest.mark.parametrize("back", [1, 3])
+@pytest.mark.parametrize("truncation", [1, 3])
 @pytest.mark.parametrize("name", ["elman", "lstm"])
-def test_truncation_leaves_out_what_is_further_back(name, back):
+def test_truncation_leaves_out_what_is_further_back(name, truncation):
     cell = CELLS[name]
     params, _ = filled(cell, X[None])
 
     @jax.jit
     @jax.grad
     def truncated(params):
-        """Each E_t over the `back` steps before it, from where the whole run had come by then."""
+        """Each E_t over the `truncation` steps before it, from the carry of the whole run."""
         start = cell.initial_carry(params, X[None])
         held, loss = [start], 0.0
         for t in range(4):
             held.append(cell.step(params, held[-1], X[None, t])[0])
         for t in range(5):
-            first = max(0, t + 1 - back)
-            carry = jax.lax.stop_gradient(held[first]) if t + 1 >= back else start
+            first = max(0, t + 1 - truncation)
+            carry = jax.lax.stop_gradient(held[first]) if t + 1 >= truncation else start
             for k in range(first, t + 1):
                 carry, y = cell.step(params, carry, X[None, k])
             loss += error(y[0], t)
         return loss
 
-    found = jax.jit(lambda p: bptt.explicit_gradient(cell, p, X, error, back=back))(params)
-    chex.assert_trees_all_close(found, truncated(params), atol=1e-5)
+    explicit = lambda p: bptt.explicit_gradient(cell, p, X, error, truncation=truncation)
+    chex.assert_trees_all_close(jax.jit(explicit)(params), truncated(params), atol=1e-5)
 
 
 @pytest.mark.row("D14")
@@ -203,5 +203,5 @@ def test_bad_input():
     params, _ = filled(cell, X[None])
     with pytest.raises(ValueError, match="expected one sequence"):
         bptt.states(cell, params, X[None])
-    with pytest.raises(ValueError, match="back is 0"):
-        bptt.explicit_gradient(cell, params, X, error, back=0)
+    with pytest.raises(ValueError, match="truncation=0"):
+        bptt.explicit_gradient(cell, params, X, error, truncation=0)

@@ -34,9 +34,9 @@ def test_one_word_at_a_time_is_teacher_forcing(attention, cell):
     @jax.jit
     def run(params, source, lengths, before):
         logits, _ = model.apply(params, state, source, lengths, before)
-        carry = model.start(params, source, lengths)
+        carry = model.initial_carry(params, source, lengths)
         carry, stepwise = word_by_word(model, params, carry, before)
-        return logits, stepwise, model.look(params, carry, before[:, 0])[2]
+        return logits, stepwise, model.step_with_attention(params, carry, before[:, 0])[2]
 
     logits, stepwise, weights = run(params, SOURCE, LENGTHS, BEFORE)
     assert logits.shape == (3, 4, 9) and np.all(np.isfinite(logits))
@@ -85,7 +85,7 @@ def test_it_learns_to_turn_a_word_around_and_when_to_stop():
         options = {} if search is decode.greedy else {"width": 3}
         found = search(
             lambda carry, tokens: model.step(state.params, carry, tokens),
-            model.start(state.params, jnp.asarray(source), jnp.asarray(lengths)),
+            model.initial_carry(state.params, jnp.asarray(source), jnp.asarray(lengths)),
             jnp.ones(300, jnp.int32),
             length=5,
             stop=1,
@@ -121,7 +121,7 @@ def test_the_captioner_spells_what_it_sees():
     images = jnp.asarray(digits.test.x)
     found = decode.greedy(
         lambda carry, tokens: model.step(state.params, carry, tokens),
-        model.start(state.params, state.model_state, images),
+        model.initial_carry(state.params, state.model_state, images),
         jnp.full(len(images), stop, jnp.int32),
         length=6,
         stop=stop,
@@ -139,7 +139,7 @@ def test_the_captioner_writes_as_it_is_taught():
     images = RNG.normal(size=(3, 4, 4, 1)).astype(np.float32)
     params, state = filled(model, images, BEFORE)
     logits, _ = model.apply(params, state, images, BEFORE)
-    carry = model.start(params, state, images)
+    carry = model.initial_carry(params, state, images)
     _, stepwise = jax.jit(lambda p, c, words: word_by_word(model, p, c, words))(
         params, carry, BEFORE
     )
