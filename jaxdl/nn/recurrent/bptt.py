@@ -4,9 +4,9 @@ With s_j the carry after step j and E = E_1 + ... + E_T a loss of the outputs,
 
     dE_t / dW = sum_k  dE_t / ds_t  (prod_{j=k+1..t} ds_j / ds_{j-1})  d+s_k / dW
 
-where d+ treats s_{k-1} as constant. Werbos 1990 (doi:10.1109/5.58337); Pascanu, Mikolov and Bengio
-2013 (arXiv 1211.5063), eq. 3-5. `jax.grad` computes the same without forming a Jacobian; these
-functions form them for inspection.
+with d+ the derivative at constant s_{k-1}. Werbos 1990 (doi:10.1109/5.58337); Pascanu, Mikolov and
+Bengio 2013 (arXiv 1211.5063), eq. 3-5. `jax.grad` computes the same without forming a Jacobian;
+these functions form them for inspection.
 
 Shapes: one sequence of T steps, (T, D), and a carry of S numbers. The cell's output must be the
 first part of its carry, as in all cells of jaxdl.
@@ -142,6 +142,7 @@ def explicit_gradient(
         """Adds the terms of one k for all t, then propagates row t of `errors` to s_{k-1}."""
         errors, total = carry
         k, direct, jacobian, previous, x = inputs
+        # dE_k / ds_k enters at step k; the rows of later errors come from step k + 1.
         errors = jnp.where((t - k < max_lag)[:, None], errors.at[k].set(direct), 0)
         immediate = jax.jacrev(lambda p: _step(cell, p, previous, x))(params)
         return (errors @ jacobian, _add_products(total, errors, immediate)), None

@@ -4,7 +4,7 @@ A cell computes h_t = f(h_{t-1}, x_t). The part that needs only the input, `proj
 product for all steps; the rest, `recur`, runs once per step. `unroll` runs a cell along a sequence
 in one of three ways that compute the same:
 
-- "scan" is `lax.scan` of the step as it is written. `jax.grad` through it is backpropagation
+- "scan" is `lax.scan` of the step. `jax.grad` through it is backpropagation
   through time (Werbos 1990, doi:10.1109/5.58337). The tests compare the others with it.
 - "fused" is `Cell.fused`: the same loop with a hand-written derivative, next to the equations of
   each cell (`rnn.py`, `lstm.py`, `gru.py`).
@@ -220,6 +220,7 @@ def explain_param_errors(cell: Cell, params: Tree, x: jax.Array) -> Iterator[Non
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
+        # Compared only after an error, so that eager steps do not pay for it.
         x_spec = jax.ShapeDtypeStruct((1, 1, x.shape[-1]), x.dtype)
         expected, _ = jax.eval_shape(cell.init, jax.random.key(0), x_spec)
         shapes = [{name: leaf.shape for name, leaf in tree.items()} for tree in (params, expected)]
@@ -252,6 +253,7 @@ def _run_steps(
     else:
         x = jnp.swapaxes(x, 0, 1)
         if implementation == "fused":
+            # Without the bias, which is added inside the loop: here it is a pass over (T, N, F).
             run, z = cell.fused, affine(x, params["kernel"])
         else:
             run = functools.partial(_scan_steps, cell, remat=remat, dropout_mask=dropout_mask)
@@ -270,6 +272,7 @@ def choose_implementation(
         hint = suggest(str(implementation), IMPLEMENTATIONS, "implementations")
         raise ValueError(f"{cell.kind}: implementation={implementation!r} is unknown; {hint}")
     needs_scan = remat or recurrent_dropout_mask is not None
+    # "auto" does not choose cuDNN on a GPU, because it has no forward mode and only float32.
     if implementation == "auto":
         return "scan" if needs_scan or cell.fused is None else "fused"
     if implementation == "scan":

@@ -1,8 +1,8 @@
 """The gated recurrent unit with the reset gate after or before the recurrent product.
 
 These are two different networks. Cho et al. 2014 (arXiv 1406.1078), eq. 5-8, reset the state before
-the product and have no biases. cuDNN, torch and Flax reset after the product, which then has a bias
-of its own, and swap the roles of u and 1 - u.
+the product and have no biases. cuDNN, torch and Flax reset after the product, which then has its
+own bias, and swap the roles of u and 1 - u.
 
 With reset="after", `unroll` runs the fused implementation at the end of this file by default; with
 `remat` or recurrent dropout, and with reset="before", it scans `gru_step`.
@@ -148,9 +148,9 @@ def gru(
 def _fused_gru(params, h, z, mask, *, reverse, unroll):
     """Runs all steps: `(params, h, x W (T, N, 3H), mask) -> (h, hs (T, N, H))`, reset="after".
 
-    The derivative is a scan of its own, for the reasons at `lstm._fused_lstm`. With z = x W + b,
-    a_t = [z_r, z_u, c] + h_{t-1} U, where c is the recurrent bias, n = tanh(z_n + r a_n) and
-    h' = n + u (h - n), the tangent is::
+    The derivative is a separate scan, for the reasons given in `lstm._fused_lstm`. With
+    z = x W + b, a_t = [z_r, z_u, c] + h_{t-1} U, where c is the recurrent bias,
+    n = tanh(z_n + r a_n) and h' = n + u (h - n), the tangent is::
 
         dh_t = w_t + sum of the three parts of K_t da_t + u_t dh_{t-1}
         da_t = [dz_r, dz_u, dc] + h_{t-1} dU + dh_{t-1} U

@@ -107,6 +107,7 @@ def lstm(
         the input is not floating-point of shape (N, T, D).
     """
     tanh = activation is jnp.tanh  # built into the fused implementation and cuDNN
+    # The gate order of torch and cuDNN, so that their weights need no reordering.
     make_params = _make_gate_params(
         "lstm", features, "ifgo", forget_bias, kernel_init, recurrent_init, bias_init
     )
@@ -154,7 +155,7 @@ def _fused_lstm(params, carry, z, mask, *, reverse, unroll):
     - one tanh over all four gates replaces three sigmoids and a tanh:
       sigmoid(a) = (1 + tanh(a/2)) / 2;
     - the bias is added inside the loop, where it is free; before it, it is a pass over (T, N, 4H);
-    - the tangent is a linear scan of its own. With a_t = z_t + b + h_{t-1} U::
+    - the tangent is a separate linear scan. With a_t = z_t + b + h_{t-1} U::
 
           da_t = dz_t + db + h_{t-1} dU + dh_{t-1} U   u_t = K_t da_t
           dc_t = f_t dc_{t-1} + u_i + u_f + u_g        dh_t = q_t dc_t + u_o
@@ -204,6 +205,8 @@ def _(reverse, unroll, primals, tangents):
     dkernel, dbias, dcarry, dz, _ = tangents
     final, (hs, cs, gates) = _fused_forward(kernel, bias, (h, c), z, mask, reverse, unroll)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
+    # All that is nonlinear is computed here. The scan below is linear in the tangents, so that JAX
+    # can transpose it without saving anything inside the loop.
     tanh_c = jnp.tanh(cs)
     slopes = [
         g * i * (1 - i),

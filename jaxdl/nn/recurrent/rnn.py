@@ -127,6 +127,7 @@ def _make_lateral_recur(activation):
     elman_recur = _make_elman_recur(activation)
 
     def recur(params, h, z, drop=lambda h: h):
+        # Masked in every step, so that an optimizer cannot give the diagonal an effect.
         kernel = params["recurrent_kernel"]
         off_diagonal = kernel * (1 - jnp.eye(len(kernel), dtype=kernel.dtype))
         return elman_recur({"recurrent_kernel": off_diagonal}, h, z, drop)
@@ -249,9 +250,9 @@ def jordan(
 def _make_fused_elman(activation: Activation) -> Callable:
     """Returns `(params, h, x W (T, N, H), mask, *, reverse, unroll) -> (h, hs (T, N, H))`.
 
-    The derivative is a scan of its own, for the reasons at `lstm._fused_lstm`: the slopes f'(a_t)
-    are computed for all steps at once, and dU enters as one product over all steps, which reverse
-    mode transposes to one product.
+    The derivative is a separate scan, for the reasons given in `lstm._fused_lstm`. The slopes
+    f'(a_t) are computed for all steps at once, and dU enters as one product over all steps, which
+    reverse mode transposes to one product.
     """
 
     def forward(kernel, bias, h, z, mask, reverse, unroll):
@@ -259,6 +260,7 @@ def _make_fused_elman(activation: Activation) -> Callable:
             z, mask = inputs
             a = z + (h @ kernel + bias)
             h = activation(a) if mask is None else jnp.where(mask, activation(a), h)
+            # a is saved, because the slope of a general activation cannot be computed from h.
             return h, (h, a)
 
         return lax.scan(step, h, (z, mask), reverse=reverse, unroll=unroll)
@@ -273,6 +275,7 @@ def _make_fused_elman(activation: Activation) -> Callable:
         kernel, bias, h, z, mask = primals
         dkernel, dbias, dh, dz, _ = tangents
         final, (hs, a) = forward(kernel, bias, h, z, mask, reverse, unroll)
+        # One JVP with ones gives f'(a) of any elementwise f.
         slope = jax.jvp(activation, (a,), (jnp.ones_like(a),))[1]
         padded = None
         if mask is not None:  # a padded step passes dh on unchanged

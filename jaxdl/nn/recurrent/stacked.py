@@ -107,6 +107,7 @@ def rnn(
             recurrent_dropout_mask=mask,
         )
         if stateful:
+            # In the state's dtype, because a compiled loop over batches needs fixed types.
             entries = lax.stop_gradient(_carry_to_state(cell, carry, True))
             state = state | {name: a.astype(state[name].dtype) for name, a in entries.items()}
         if returns == "last":
@@ -200,6 +201,7 @@ def stacked_rnn(
         for i, name in enumerate(names[1:]):
             below = call(f"dropout_{i}", y) if dropout else y
             above = call(name, below, lengths)
+            # The shortcut adds y itself, not its dropped values.
             y = above + y if residual and above.shape == y.shape else above
         return y
 

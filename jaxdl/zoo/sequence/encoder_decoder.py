@@ -100,6 +100,7 @@ def encoder_decoder(
         memory = call("reader", x, lengths)
         mask = jnp.arange(memory.shape[1]) < lengths[:, None]
         total = jnp.sum(jnp.where(mask[..., None], memory, 0), axis=1)
+        # At least 1, so that an empty row has the mean 0 instead of NaN.
         count = jnp.maximum(lengths, 1)[:, None].astype(memory.dtype)
         begin = jnp.tanh(call("begin", total / count))
         return memory, begin if num_parts == 1 else tuple(jnp.split(begin, num_parts, axis=-1))
