@@ -111,9 +111,7 @@ def test_rows_that_cannot_continue_are_told(trained):
     ):
         batch = data.from_iterable([(X[:2], Y[:2]), (X[:4], Y[:4])], batch_size=4)
         fit(data=batch)
-    with pytest.raises(
-        ValueError, match="x has 2 rows, but the carry.*has 4.*reset_carry"
-    ):
+    with pytest.raises(ValueError, match="x has 2 rows, but the carry.*has 4.*reset_carry"):
         MODEL.apply(state.params, state.model_state, X[:2])
     with pytest.raises(ValueError, match="train_many shuffles the rows"):
         train.train_many(
