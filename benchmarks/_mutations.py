@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "nn: the fused LSTM's derivative forgets over padding",
-        "jaxdl/nn/recurrent/lstm_fused.py",
+        "jaxdl/nn/recurrent/lstm.py",
         "jnp.where(mask, f, 1)",
         "f",
         "nn/test_recurrent.py",
@@ -111,20 +111,20 @@ MUTATIONS = (
     Mutation(
         "nn: the last output is one step late",
         "jaxdl/nn/recurrent/stacked.py",
-        "at = jnp.clip(lengths - 1, 0",
-        "at = jnp.clip(lengths, 0",
+        "last = jnp.clip(lengths - 1, 0",
+        "last = jnp.clip(lengths, 0",
         "nn/test_recurrent.py",
     ),
     Mutation(
         "nn: NaN in a sequence's padding reaches the gradient",
-        "jaxdl/nn/recurrent/unroll.py",
+        "jaxdl/nn/recurrent/cell.py",
         "        x = jnp.where(mask, x, 0)  #",
         "        #",
         "nn/test_recurrent.py",
     ),
     Mutation(
         "nn: the shortcut of stacked layers carries the dropped values",
-        "jaxdl/nn/recurrent/bidirectional.py",
+        "jaxdl/nn/recurrent/stacked.py",
         "y = above + y if residual",
         "y = above + below if residual",
         "nn/test_recurrent_dropout.py nn/test_bidirectional.py nn/test_layer_specs.py",
@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "nn: truncated BPTT reaches one step further",
         "jaxdl/nn/recurrent/bptt.py",
-        "(t - k < reach)",
-        "(t - k <= reach)",
+        "(t - k < max_lag)",
+        "(t - k <= max_lag)",
         "nn/test_bptt.py",
     ),
     Mutation(
