@@ -406,8 +406,8 @@ MUTATIONS = (
     Mutation(
         "train: processes go on at the greatest pace of all",
         "jaxdl/train/sharding.py",
-        "int(every[:, 0].min())",
-        "int(every[:, 0].max())",
+        "int(values[:, 0].min())",
+        "int(values[:, 0].max())",
         "train/test_processes.py train/test_distributed.py",
     ),
     Mutation(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import data, nn, train
-from jaxdl.train.batches import StreamFeed
+from jaxdl.train.batches import StreamSource
 
 LENGTHS = np.arange(60) % 20 + 1
 ROWS = np.arange(60)
@@ -146,4 +146,4 @@ def test_bad_input():
     ]:
         with pytest.raises(ValueError, match="batch 1 of the stream is .*" + told):
             stream = data.from_iterable([batches[0], other])
-            StreamFeed(stream, 1).at(0, 1)
+            StreamSource(stream).get(0, 1)

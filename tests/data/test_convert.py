@@ -150,8 +150,8 @@ def test_predictions_of_what_are_no_rows():
 
 def test_few_rows_make_one_batch_unasked():
     assert fit((X[:5], Y[:5]), batch_size=None) == fit((X[:5], Y[:5]), batch_size=5)
-    assert [validation.batch_size("lr_find", None, rows) for rows in (5, 40)] == [5, 32]
-    with pytest.raises(ValueError, match="batch_size is 6 and the data hold 5 rows"):
+    assert [validation.choose_batch_size("lr_find", None, rows) for rows in (5, 40)] == [5, 32]
+    with pytest.raises(ValueError, match="batch_size is 6 and the data have 5 rows"):
         fit((X[:5], Y[:5]), batch_size=6)
 
 
@@ -187,7 +187,7 @@ NO_PAIRS = {
     ),
     "single examples": (
         lambda: data.from_iterable(list(zip(X, Y, strict=True))),
-        r"holds single examples; .*dataset.batch\(n\)",
+        r"has single examples; .*dataset.batch\(n\)",
     ),
     "fetch of one row": (
         lambda: data.RandomAccessSource(24, lambda rows: (X[rows[0]], Y[rows[0]])),
@@ -210,7 +210,7 @@ def test_batches_and_rows_of_lists():
     assert fit(data.from_iterable(listed)) == fit(data.from_iterable(BATCHES))
     rows = data.RandomAccessSource(24, lambda rows: (X[rows].tolist(), list(Y[rows])))
     assert fit(rows) == fit((X, Y))
-    with pytest.raises(ValueError, match="what Indexed fetches is ndarray"):
+    with pytest.raises(ValueError, match="the result of fetch is ndarray"):
         fit(data.RandomAccessSource(24, lambda rows: X[rows]))
 
 
@@ -228,7 +228,7 @@ def test_data_frames_of_pandas():
         r"x\['c'\] holds strings": frame.assign(c=pd.Series(WORDS).astype("category")),
         r"x\['b'\] holds times": frame.assign(b=pd.date_range("2020", periods=24)),
         "missing|NaN": frame.assign(d=pd.array([None, *range(23)], dtype="Int64")),
-        r"x holds 1 values that are NaN .*\(2, 3\)": frame.assign(
+        r"x has 1 values that are NaN .*\(2, 3\)": frame.assign(
             d=frame["d"].where(np.arange(24) != 2)
         ),
     }
@@ -246,7 +246,7 @@ def test_data_frames_of_polars():
     assert fit((frame, pl.Series(Y))) == fit((X, Y))
     kinds = {
         r"x\['s'\] holds strings": frame.with_columns(s=pl.Series(WORDS)),
-        "x holds 1 values that are NaN": frame.with_columns(s=pl.Series([None, *range(23)])),
+        "x has 1 values that are NaN": frame.with_columns(s=pl.Series([None, *range(23)])),
         r"x is a LazyFrame; expected its values: x.collect\(\)": frame.lazy(),
     }
     for words, bad in kinds.items():

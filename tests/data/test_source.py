@@ -222,7 +222,7 @@ def test_a_grain_data_loader():
         ),
         (
             lambda: fit(data.RandomAccessSource(9, lambda rows: X[rows]), batch_size=3),
-            "what Indexed fetches is",
+            "the result of fetch is",
         ),
         (lambda: fit(data.from_iterable([(X[:5] * np.nan, Y[:5])])), "NaN or infinite"),
     ],
