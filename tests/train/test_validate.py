@@ -154,9 +154,7 @@ def test_token_ids_are_in_the_vocabulary(reading, shift, words):
 
 
 def test_ids_that_the_model_makes_are_checked_too():
-    with pytest.raises(
-        ValueError, match="model computes from x has ids from 1 to 9"
-    ):
+    with pytest.raises(ValueError, match="model computes from x has ids from 1 to 9"):
         fit(((IDS, X), Y), SHIFTED)
 
 
