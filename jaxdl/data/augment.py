@@ -42,6 +42,7 @@ def rotate_by(images: jax.Array, degrees: Any) -> jax.Array:
 
     def rotate_one(image, angle):
         sine, cosine = jnp.sin(angle), jnp.cos(angle)
+        # The inverse rotation: for each pixel of the result the coordinates in the source.
         coordinates = (
             cosine * i + sine * j + (height - 1) / 2,
             cosine * j - sine * i + (width - 1) / 2,
@@ -286,7 +287,7 @@ def _mix_targets(
         weight = weight.astype(jnp.float32)
         own, other = share * weight, (1 - share) * weight[partner]
         total = own + other
-        scale = jnp.where(total == 0, 1, total)
+        scale = jnp.where(total == 0, 1, total)  # no 0 / 0 where both weights are 0
         own, other = ((part / scale).reshape(-1, *[1] * (y.ndim - 1)) for part in (own, other))
     return own.astype(y.dtype) * y + other.astype(y.dtype) * y[partner], total
 

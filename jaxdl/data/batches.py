@@ -31,6 +31,7 @@ def permutation(n: int, *, seed: int, epoch: int) -> np.ndarray:
     for name, value in (("n", n), ("seed", seed), ("epoch", epoch)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
             raise ValueError(f"permutation: {name} is {value!r}; expected an integer, 0 or more.")
+    # Both in the key: with a sum such as seed + epoch, neighbouring seeds would share orders.
     key = np.array([seed, epoch], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(n).astype(np.int32)
 

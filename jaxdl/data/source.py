@@ -47,7 +47,7 @@ class RandomAccessSource:
 
 @dataclasses.dataclass(frozen=True)
 class BatchStream:
-    """Batches in an order of their own.
+    """Batches in the order of their source.
 
     Attributes:
       steps: batches in an epoch.

@@ -135,6 +135,7 @@ def _decode(step, carry, start, length, stop, choose) -> Decoded:
         scores = jnp.where(done, scores, scores + gain)
         return t + 1, carry, token, tokens.at[:, t].set(token), done | (token == stop), scores
 
+    # A while loop instead of a scan, because it ends when all rows are done.
     blank = jnp.full((n, length), stop, jnp.int32)
     state = (0, carry, start, blank, jnp.zeros(n, bool), zeros)
     _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
@@ -205,6 +206,7 @@ def beam(
     several = jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), carry)
     last = jnp.repeat(start[:, None], width, axis=1)
     tokens = jnp.full((n, width, length), stop, jnp.int32)
+    # All prefixes are equal at first: only one may be extended, or the beam would have duplicates.
     scores = jnp.where(jnp.arange(width) == 0, zeros[:, None], -jnp.inf)
     state = (0, several, last, tokens, jnp.zeros((n, width), bool), scores)
     _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)

@@ -74,7 +74,7 @@ def export(
     predict = jax.jit(predictor(model, state))
     options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
-        with plain(True):  # what is fast here need not be where it runs
+        with plain(True):  # the CPU forms may be slow on the target platform
             exported = jax.export.export(predict, **options)(*specs)
     except jax.errors.ConcretizationTypeError as error:
         raise ValueError(_explain(model, error)) from error

@@ -69,6 +69,7 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
 @contextlib.contextmanager
 def open_atomic(target: pathlib.Path) -> Iterator[IO[bytes]]:
     """Yields a temporary file that replaces the target once it is on the disk."""
+    # In the same folder, because a rename across file systems is not atomic.
     handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -65,6 +65,7 @@ def epoch_batches(
         order = order[:rows]
     steps = -(-rows // batch_size)
     size = steps * batch_size
+    # Padding with real rows: batch statistics ignore the mask, and zeros would bias them.
     order = np.resize(order, size).astype(np.int32).reshape(steps, batch_size)
     return order, None if size == rows else (np.arange(size) < rows).reshape(steps, batch_size)
 
@@ -175,6 +176,7 @@ class RowSource(BatchSource):
         self.shard = self.steps if resident else min(self.steps, steps_per_call or fitting)
         self._data = data if resident else None
         self._masked = few_shapes
+        # Twice the size, because the next power of two may be almost twice the number of batches.
         if few_shapes and resident and 2 * row_bytes * self.rows <= SHARD_BYTES:
             self.shard = power_of_two(self.steps)
             rows = np.arange(self.shard * batch_size).clip(max=self.rows - 1)
@@ -197,6 +199,7 @@ class RowSource(BatchSource):
     def _load(self, epoch, number):
         first = number // self.shard * self.shard
         stop = min(first + self.shard, self.steps)
+        # The last shard repeats its last batch up to the common shape; `get` excludes the copies.
         numbers = np.arange(first, first + self.shard).clip(max=self.steps - 1)
         order, mask = epoch_batches(self.rows, self.batch_size, self.seed, epoch, self.drop_last)
         if mask is None and self._masked:
@@ -279,6 +282,8 @@ class StreamSource(BatchSource):
         return batch
 
     def _load(self, epoch, number):
+        # Consecutive shards share an iterator: opening a stream in the middle may draw and drop all
+        # batches before.
         if self._next != (epoch, number):
             self._batches, self._drawn = iter(self._stream.open(epoch, number)), []
         self._draw_shard(epoch, number)
@@ -291,6 +296,7 @@ class StreamSource(BatchSource):
             self.check(batch, f"batch {number + i} of the stream")
         size = self._padded_size(run, number)
         padded = [_pad(batch, size) for batch in run]
+        # Copies of the last batch, for the common shape; `get` excludes them.
         padded += padded[-1:] * (self.shard - len(padded))
         data, mask = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         split = sharding.batch_sharding(self.mesh, 1)

@@ -92,6 +92,7 @@ class _Monitor:
         values = context.history.get(self.name, ())
         if required:
             get_monitor(self.who, self.name, context)
+        # With `Evaluation(every=...)` an epoch may bring no new value.
         if len(values) == self.seen:
             return None
         self.seen, value = len(values), values[-1]
@@ -170,6 +171,7 @@ class EarlyStopping(Callback):
     def _update(self, context: Context, required: bool) -> Stop | None:
         improved = self._watch.update(context, required)
         if improved and self.restore_best:
+            # A copy, because the next step consumes the arrays of the state.
             self._state = jax.tree.map(jnp.copy, context.state)
         if improved is False and self._watch.since >= self.patience:
             return Stop(
@@ -304,6 +306,7 @@ def sign(who: str, monitor: str, mode: str) -> int:
     if mode != "auto":
         return -1 if mode == "max" else 1
     words = re.split(r"[^a-z0-9]+", monitor.lower())
+    # "top5" and "recall10" count as "top" and "recall".
     words += [word.rstrip("0123456789") for word in words]
     smaller, larger = (not known.isdisjoint(words) for known in (SMALLER, LARGER))
     if smaller == larger or not NEGATED.isdisjoint(words):

@@ -49,6 +49,7 @@ from jaxdl.train.state import TrainState
 
 __all__ = ["Checkpointer"]
 
+# The step, and the number of the copy if a damaged checkpoint of that step exists.
 NAME = re.compile(r"step_(\d{9,18})(?:_(\d{1,9}))?")
 SAVING, REMOVING = ".saving-", ".removing-"
 LOCK = "lock"
@@ -169,7 +170,7 @@ class Checkpointer:
         if sharding.is_process0():
             saving.mkdir()
         sharding.barrier(f"jaxdl save {step}")
-        # Orbax reads the arrays in a thread, and a step donates them; without copies it fails.
+        # Orbax reads the arrays in the background, while the next step donates those of the state.
         copies = jax.tree.map(jnp.copy, arrays)
         self._orbax.save(saving / ARRAYS, copies)
         self._thread = threading.Thread(target=self._finish, args=(saving, name, text))
@@ -223,6 +224,7 @@ class Checkpointer:
           ValueError: the state differs from `like`; the message lists every path that differs.
         """
         folders = self.paths() if path is None else [pathlib.Path(path).absolute()]
+        # All processes must read the same checkpoint: process 0 verifies and chooses.
         chosen = -1
         if sharding.is_process0():
             for i in reversed(range(len(folders))):
@@ -281,6 +283,7 @@ class Checkpointer:
         best = self.best() if self.monitor else None
         for path in whole[: -self.keep]:
             if path != best:
+                # Renamed first: a folder that is removed halfway must not look like a checkpoint.
                 removing = path.with_name(REMOVING + path.name)
                 os.rename(path, removing)
                 _remove(removing)
@@ -289,7 +292,7 @@ class Checkpointer:
         """Removes what a killed process left half written or half removed."""
         for path in self.directory.iterdir():
             if path.name.startswith(SAVING) and NAME.fullmatch(path.name[len(SAVING) :]):
-                shutil.rmtree(path)
+                shutil.rmtree(path)  # not yet visible as a checkpoint, so without foreign files
             elif path.name.startswith(REMOVING) and NAME.fullmatch(path.name[len(REMOVING) :]):
                 _remove(path)
 
@@ -316,6 +319,8 @@ def _lock(directory: pathlib.Path) -> Iterator[None]:
     except ImportError:  # Windows: a second writer is not detected
         yield
         return
+    # flock instead of the existence of a file: a killed process leaves no stale lock. The content
+    # is for the error message only.
     handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

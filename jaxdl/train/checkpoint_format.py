@@ -183,6 +183,7 @@ def _target(leaf: Any) -> Any:
     plain = jax.eval_shape(as_numbers, leaf)
     if sharding is None or len(sharding.device_set) == 1:
         return _unallocated(plain.shape, plain.dtype)
+    # The uint32 data of a key have one more axis than the key, so its sharding does not fit.
     if is_key(leaf):
         sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
     return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=sharding)
@@ -207,6 +208,7 @@ def _unallocated(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 def write_manifest(folder: pathlib.Path) -> None:
     """Writes the checksums of all files below a folder, and waits until they are on the disk."""
     entries = {name: _checksum(path) for name, path in _files(folder).items()}
+    # Renamed when complete, so that a partial manifest never has the final name.
     with open(folder / TEMPORARY, "wb") as file:
         file.write(_format_manifest(entries))
         file.flush()

@@ -48,6 +48,7 @@ class JSONLines:
         self._file: Any = None
 
     def log(self, step, values):
+        # Opened by the first `log`, which knows the step from which earlier lines are obsolete.
         if self._file is None:
             earlier = [line for line in self._read_lines() if _read_step(line) < step]
             self._file = open(self.path, "w", encoding="utf-8")

@@ -140,6 +140,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
     index = sharding.addressable_devices_indices_map((batch_size,))
     rows = [np.arange(batch_size)[part] for part in index.values() if part is not None]
+    # Devices that differ only in another axis of the mesh need the same rows.
     return np.unique(np.concatenate(rows))
 
 
