@@ -215,5 +215,5 @@ def test_init_that_cannot_be():
         [sys.executable, "-c", CANNOT_BE], capture_output=True, text=True, timeout=120
     )
     unknown, late = done.stdout.splitlines()
-    assert "sharding.init: the cluster cannot be found out" in unknown
+    assert "sharding.init: no cluster is detected" in unknown
     assert "sharding.init: " in late and "called before the first array" in late

@@ -78,7 +78,7 @@ def test_the_direction_of_a_name(name, larger):
 
 def test_a_direction_that_is_not_known():
     for name in ("eval_quality", "loss_accuracy"):
-        with pytest.raises(ValueError, match=f"{name}.*give mode='max' if larger is better"):
+        with pytest.raises(ValueError, match=f"{name}.*pass mode='max' if larger is better"):
             train.EarlyStopping(name)
 
 
@@ -248,7 +248,7 @@ def test_a_state_of_another_model_or_optimizer():
     ):
         train.fit(serial(nn.dense(9), jax.nn.relu, nn.dense(3)), (X, Y), state=old, **options)
     adam = optax.adam(0.01)
-    with pytest.raises(ValueError, match=r"another optimizer's.*opt_state=optimizer.init"):
+    with pytest.raises(ValueError, match=r"of another optimizer.*opt_state=optimizer.init"):
         fit((X, Y), optimizer=adam, state=old)
     new, _ = fit((X, Y), optimizer=adam, state=old.replace(opt_state=adam.init(old.params)))
     assert int(new.step) == 8
