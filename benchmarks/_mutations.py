@@ -280,8 +280,8 @@ MUTATIONS = (
     Mutation(
         "train: one checkpoint more is kept",
         "jaxdl/train/checkpoint.py",
-        "whole[: -self.keep]",
-        "whole[: -self.keep - 1]",
+        "intact[: -self.keep]",
+        "intact[: -self.keep - 1]",
         "train/test_checkpoint.py",
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""Data sets as arrays on the host, mini-batches, and augmentation."""
+"""Data sets, mini-batches, sources and streams, augmentation, text and audio."""
 
 from jaxdl.data import augment, toy
 from jaxdl.data.audio import log_mel, mel_filters, read_wav

@@ -279,9 +279,9 @@ class Checkpointer:
         """Removes all checkpoints but the newest `keep` and the best."""
         if self.keep is None:
             return
-        whole = [p for p in self.paths() if p not in self._damaged]
+        intact = [p for p in self.paths() if p not in self._damaged]
         best = self.best() if self.monitor else None
-        for path in whole[: -self.keep]:
+        for path in intact[: -self.keep]:
             if path != best:
                 # Renamed first: a folder that is removed halfway must not look like a checkpoint.
                 removing = path.with_name(REMOVING + path.name)

@@ -216,4 +216,4 @@ def test_init_that_cannot_be():
     )
     unknown, late = done.stdout.splitlines()
     assert "sharding.init: no cluster is detected" in unknown
-    assert "sharding.init: " in late and "called before the first array" in late
+    assert "sharding.init: " in late and "call before the first array" in late
