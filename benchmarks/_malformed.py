@@ -30,7 +30,7 @@ from jaxdl import data, nn, train
 from jaxdl.data import cifar
 from jaxdl.data._files import read_gzip, read_npz
 from jaxdl.interop import safetensors
-from jaxdl.train import manifest
+from jaxdl.train.checkpoint_format import MANIFEST, verify, write_manifest
 
 SECONDS, MEGABYTES = 1.0, 50
 
@@ -237,14 +237,14 @@ def sentences(folder: pathlib.Path) -> object:
 def manifest_of(folder: pathlib.Path) -> bytes:
     folder.mkdir()
     (folder / "a").write_bytes(b"content")
-    manifest.write(folder)
-    return (folder / manifest.MANIFEST).read_bytes()
+    write_manifest(folder)
+    return (folder / MANIFEST).read_bytes()
 
 
 def verify_folder(folder: pathlib.Path) -> object:
     """Verifies a folder; a changed manifest must be noticed."""
     (folder / "a").write_bytes(b"content")
-    wrong = manifest.damage(folder)
+    wrong = verify(folder)
     if wrong is not None:
         raise ValueError(wrong)
     return None
@@ -262,7 +262,7 @@ def checkpoint_record(folder: pathlib.Path) -> Reader:
 
     def read(below: pathlib.Path) -> object:
         (path / "record.json").write_bytes((below / "record.json").read_bytes())
-        manifest.write(path)
+        write_manifest(path)
         return train.Checkpointer(folder).restore(state)
 
     return Reader(read, "record.json", before)

@@ -280,8 +280,8 @@ MUTATIONS = (
     Mutation(
         "train: one checkpoint more is kept",
         "jaxdl/train/checkpoint.py",
-        "whole[: -self.keep]",
-        "whole[: -self.keep - 1]",
+        "intact[: -self.keep]",
+        "intact[: -self.keep - 1]",
         "train/test_checkpoint.py",
     ),
     Mutation(
@@ -406,8 +406,8 @@ MUTATIONS = (
     Mutation(
         "train: processes go on at the greatest pace of all",
         "jaxdl/train/sharding.py",
-        "int(every[:, 0].min())",
-        "int(every[:, 0].max())",
+        "int(values[:, 0].min())",
+        "int(values[:, 0].max())",
         "train/test_processes.py train/test_distributed.py",
     ),
     Mutation(

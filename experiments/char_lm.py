@@ -141,7 +141,7 @@ def corpus(smoke: bool) -> tuple[str, str]:
         text = data.tiny_shakespeare()
     except ValueError as missing:
         print(f"made-up text instead of Shakespeare: {missing}")
-        requests = data.travel.requests(jax.random.key(0), 20_000)
+        requests = data.toy.travel.requests(jax.random.key(0), 20_000)
         text, name = "\n".join(" ".join(words) for words, _ in requests), "travel requests"
     else:
         name = "tiny Shakespeare"

@@ -91,7 +91,7 @@ def cells(features: int, length: int) -> dict[str, Any]:
 
 def task(name: str, length: int):
     """`draw(key, n) -> (x, y)`, how many outputs, what the network answers, the loss, the score."""
-    draw = functools.partial(getattr(data.memory_tasks, name), length=length)
+    draw = functools.partial(getattr(data.toy.memory_tasks, name), length=length)
     if name == "adding":
         square = lambda o, y: (o[:, -1, 0] - y) ** 2  # noqa: E731
         return draw, 1, square, square

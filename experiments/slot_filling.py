@@ -52,7 +52,7 @@ def run(config: Config) -> dict:
 def travel(config: Config) -> dict:
     """Accuracy on the cities, of which only the word before tells the slot."""
     keys = jax.random.split(jax.random.key(config.seed), 2)
-    training, test = (data.travel.requests(key, config.requests) for key in keys)
+    training, test = (data.toy.travel.requests(key, config.requests) for key in keys)
     vocabulary = data.Vocabulary([words for words, _ in training])
     arrays = [tagged(rows, vocabulary) for rows in (training, test)]
     cells: dict[str, Any] = {"feed-forward": None, "Elman": nn.elman(32), "LSTM": nn.lstm(32)}
@@ -96,7 +96,7 @@ def draw_requests(config: Config, shares: dict[str, jax.Array]) -> None:
     for column, (name, share) in zip(axes.T, shares.items(), strict=True):
         column[0].set_title(name)
         for axis, text, rows in zip(column, REQUESTS, share, strict=True):
-            words, slots = text.split(), data.travel.SLOTS
+            words, slots = text.split(), data.toy.travel.SLOTS
             image = axis.imshow(rows[: len(words)].T, vmin=0, vmax=1, cmap="Blues")
             axis.set_xticks(range(len(words)), words, rotation=30, ha="right")
             axis.set_yticks(range(len(slots)), slots)

@@ -245,7 +245,7 @@ def test_the_recognizer_is_two_layers_each_way_and_a_sum_over_alignments():
 
 @pytest.mark.row("K07")
 def test_targets_are_moved_by_one_and_padding_costs_nothing():
-    pairs = data.numerals.pairs(jax.random.key(0), 5)
+    pairs = data.toy.numerals.pairs(jax.random.key(0), 5)
     source = data.Vocabulary([words for words, _ in pairs])
     symbols = [translate.START, translate.STOP, *"".join(text for _, text in pairs)]
     target = data.Vocabulary([symbols])

@@ -130,7 +130,7 @@ def test_a_checkpoint_that_links_elsewhere_is_damaged(quiet):
 def test_a_record_that_claims_a_great_array_allocates_nothing(quiet):
     import tracemalloc
 
-    from jaxdl.train import manifest
+    from jaxdl.train.checkpoint_format import write_manifest
 
     state = train.init_state(nn.dense(2), optax.sgd(0.1), jax.random.key(0), np.ones((1, 2)))
     checkpoints = train.Checkpointer(quiet / "run")
@@ -139,7 +139,7 @@ def test_a_record_that_claims_a_great_array_allocates_nothing(quiet):
     (path,) = checkpoints.paths()
     record = path / "record.json"
     record.write_text(record.read_text().replace("float32[3]", "float32[300000000000]"))
-    manifest.write(path)
+    write_manifest(path)
     tracemalloc.start()
     with pytest.raises(ValueError):
         checkpoints.restore(state)

@@ -1,6 +1,6 @@
-"""Data sets as arrays on the host, mini-batches, and augmentation."""
+"""Data sets, mini-batches, sources and streams, augmentation, text and audio."""
 
-from jaxdl.data import augment
+from jaxdl.data import augment, toy
 from jaxdl.data.audio import log_mel, mel_filters, read_wav
 from jaxdl.data.batches import batches, one_hot, permutation
 from jaxdl.data.cifar import cifar10, cifar10_png
@@ -23,7 +23,6 @@ from jaxdl.data.source import (
 )
 from jaxdl.data.spoken_digits import Recordings, digit_strings, spoken_digits
 from jaxdl.data.text import TRIGRAMS, Vocabulary, bucketed, letter_trigrams, pad, tokenize
-from jaxdl.data.toy import memory_tasks, numerals, travel
 from jaxdl.data.usps import usps
 
 __all__ = [
@@ -50,11 +49,9 @@ __all__ = [
     "letter_trigrams",
     "log_mel",
     "mel_filters",
-    "memory_tasks",
     "mnist",
     "movie_reviews",
     "multi30k",
-    "numerals",
     "one_hot",
     "pad",
     "permutation",
@@ -64,7 +61,7 @@ __all__ = [
     "spoken_digits",
     "tiny_shakespeare",
     "tokenize",
-    "travel",
+    "toy",
     "usps",
     "weighted",
 ]

@@ -1,7 +1,7 @@
-"""Finding a data set's files, and reading files that may lie.
+"""Locating and downloading data files, and reading untrusted files.
 
-A size named inside a file is compared with what the file really holds, in Python's unbounded
-integers, before anything is allocated by it. Nothing is unpickled, and no path comes from a file.
+A size in a file's header is compared with the size of its content, in Python's unbounded integers,
+before anything is allocated. Nothing is unpickled, and no path comes from a file.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def data_file(
     url: str | None = None,
     sha256: str | None = None,
 ) -> pathlib.Path:
-    """The path of a data set's file, downloaded if need be.
+    """Returns the path of a data set's file, and downloads it if necessary.
 
     Looks in `root`, then in `$JAXDL_DATA/<dataset>`, then in the user's cache; then downloads from
-    `url` into the cache, where the file appears only when its checksum is right.
+    `url` into the cache, where the file appears only if its checksum is right.
 
     Args:
-      dataset: the folder's name, e.g. "mnist".
-      name: the file's name.
-      root: a folder that holds the file; nothing else is tried then.
-      url: the file's public address, or None if it has none.
-      sha256: its checksum, checked on download.
+      dataset: name of the folder, e.g. "mnist".
+      name: name of the file.
+      root: the folder of the file; if given, no other is tried.
+      url: public address of the file, or None if it has none.
+      sha256: checksum of the file, verified on download.
 
     Raises:
-      ValueError: the file is neither here nor to be had; the message says where to put it.
+      ValueError: the file is missing and cannot be downloaded; the message names the folder for it.
     """
     if root is not None:
         path = pathlib.Path(root) / name
@@ -59,24 +59,24 @@ def data_file(
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    mend = f"put it into {cache}, or set JAXDL_DATA to the folder above {dataset}/."
+    fix = f"put it into {cache}, or set JAXDL_DATA to the folder above {dataset}/."
     if url is None:
-        raise ValueError(f"{dataset}: no file {name!r} here, and no address to get it from; {mend}")
+        raise ValueError(f"{dataset}: no file {name!r} here, and no address to get it from; {fix}")
     try:
         return pathlib.Path(
             pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=cache, progressbar=False)
         )
-    except Exception as error:  # whatever the network says, the mend is the same
+    except Exception as error:  # the fix is the same for every error of the network
         raise ValueError(
-            f"{dataset}: {name!r} could not be downloaded from {url} ({error}); {mend}"
+            f"{dataset}: {name!r} could not be downloaded from {url} ({error}); {fix}"
         ) from error
 
 
 def data_folder(dataset: str, name: str, *, root: str | os.PathLike | None) -> pathlib.Path:
-    """The path of a folder of a data set, looked for where `data_file` looks.
+    """Returns the path of a data set's folder, from the same places as `data_file`.
 
     Raises:
-      ValueError: it is not there; the message says where to put it.
+      ValueError: the folder is missing; the message says where to put it.
     """
     if root is not None:
         places = [pathlib.Path(root)]
@@ -96,7 +96,7 @@ def data_folder(dataset: str, name: str, *, root: str | os.PathLike | None) -> p
 
 
 def read_gzip(path: str | os.PathLike, limit: int) -> bytes:
-    """The content of a gzip file, or of a plain one, of at most `limit` bytes.
+    """Returns the content of a gzip file or a plain file, of at most `limit` bytes.
 
     Raises:
       ValueError: the content is longer, truncated or damaged.
@@ -110,15 +110,15 @@ def read_gzip(path: str | os.PathLike, limit: int) -> bytes:
                 content = read_up_to(file, limit + 1)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(
-                f"{path.name}: damaged or truncated ({error}); get it anew."
+                f"{path.name}: damaged or truncated ({error}); get it again."
             ) from error
     if len(content) > limit:
-        raise ValueError(f"{path.name}: holds more than the expected {limit} bytes; get it anew.")
+        raise ValueError(f"{path.name}: has more than the expected {limit} bytes; get it again.")
     return content
 
 
 def read_up_to(file: Any, limit: int) -> bytes:
-    """At most `limit` bytes of a file, in blocks: `read(limit)` would set all of it aside first."""
+    """Reads at most `limit` bytes in blocks, because `read(limit)` allocates all of it first."""
     blocks = []
     while limit > 0 and (block := file.read(min(limit, BLOCK))):
         blocks.append(block)
@@ -127,7 +127,7 @@ def read_up_to(file: Any, limit: int) -> bytes:
 
 
 class Capped:
-    """A file that refuses to give more than `limit` bytes, for what unpacks it."""
+    """A file that raises after `limit` bytes, against archives that expand without end."""
 
     def __init__(self, file: Any, limit: int, name: str):
         self._file, self._left, self._name = file, limit, name
@@ -136,17 +136,17 @@ class Capped:
         block = self._file.read(size)
         self._left -= len(block)
         if self._left < 0:
-            raise ValueError(f"{self._name}: unpacks to more than is expected of it; get it anew.")
+            raise ValueError(f"{self._name}: unpacks to more than expected; get it again.")
         return block
 
 
 def read_npz(
     path: str | os.PathLike, arrays: Mapping[str, tuple[tuple[int, ...], str]]
 ) -> dict[str, np.ndarray]:
-    """Named arrays of a NumPy archive, each of a shape and dtype known beforehand.
+    """Reads named arrays of known shapes and dtypes from a NumPy archive.
 
     Raises:
-      ValueError: the file is no such archive, or an array is missing or another than expected.
+      ValueError: the file is no such archive, or an array is missing or differs from `arrays`.
     """
     path = pathlib.Path(path)
     loaded = {}
@@ -160,7 +160,7 @@ def read_npz(
         *(NotImplementedError, RuntimeError),  # another version of zip, an encrypted member
     ) as error:
         raise ValueError(
-            f"{path.name}: no archive of {', '.join(arrays)} ({error}); get it anew."
+            f"{path.name}: no archive of {', '.join(arrays)} ({error}); get it again."
         ) from error
     return loaded
 
@@ -168,13 +168,13 @@ def read_npz(
 def _read_npy(member, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     try:
         version = np.lib.format.read_magic(member)
-        found = np.lib.format.read_array_header_1_0(member) if version == (1, 0) else (None,) * 3
+        header = np.lib.format.read_array_header_1_0(member) if version == (1, 0) else (None,) * 3
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise ValueError(f"{what} has no header of a NumPy array ({error}).") from error
-    if found[0] != shape or found[2] != np.dtype(dtype):
-        raise ValueError(f"{what} is {found[0]} of {found[2]}; expected {shape} of {dtype}.")
+    if header[0] != shape or header[2] != np.dtype(dtype):
+        raise ValueError(f"{what} is {header[0]} of {header[2]}; expected {shape} of {dtype}.")
     size = math.prod(shape) * np.dtype(dtype).itemsize
     content = read_up_to(member, size + 1)
     if len(content) != size:
-        raise ValueError(f"{what} holds {len(content)} bytes or more; its header says {size}.")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if found[1] else "C")
+        raise ValueError(f"{what} has {len(content)} bytes or more; its header says {size}.")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if header[1] else "C")

@@ -1,9 +1,9 @@
-"""New examples from old ones: keyed pure functions of a batch of images. Lecture row E03.
+"""Data augmentation: pure functions of a key and a batch of images.
 
-Most are `(key, images, ...) -> images` with images (N, H, W, C), every image changed in its own
-way, the same for the same key; `mixup`, `cutmix` and `both` change targets and weights, too:
-`(key, images, y, weight) -> (images, y, weight)`. All compile and vmap, and one of them, or a
-composition, is `train.fit(..., augment=)`.
+Most are `(key, images, ...) -> images` with images (N, H, W, C); every image is changed
+independently. `mixup`, `cutmix` and `both` change targets and weights, too:
+`(key, images, y, weight) -> (images, y, weight)`. All can be compiled and vmapped, and passed,
+alone or composed, to `train.fit(..., augment=)`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["both", "crop", "cutmix", "flip", "mixup", "noise", "rotate", "rotate
 
 
 def rotate_by(images: jax.Array, degrees: Any) -> jax.Array:
-    """Turns each image counter-clockwise about its centre, bilinear, with 0 outside.
+    """Rotates each image counter-clockwise about its centre, bilinear, with 0 outside.
 
     Args:
       images: (N, H, W, C).
-      degrees: an angle for all, or (N,) angles.
+      degrees: one angle for all images, or (N,) angles.
 
     Returns:
       (N, H, W, C).
@@ -40,25 +40,29 @@ def rotate_by(images: jax.Array, degrees: Any) -> jax.Array:
     columns = jnp.arange(width, dtype=images.dtype) - (width - 1) / 2
     i, j = jnp.meshgrid(rows, columns, indexing="ij")
 
-    def one(image, angle):
+    def rotate_one(image, angle):
         sine, cosine = jnp.sin(angle), jnp.cos(angle)
-        at = (
+        # The inverse rotation: for each pixel of the result the coordinates in the source.
+        coordinates = (
             cosine * i + sine * j + (height - 1) / 2,
             cosine * j - sine * i + (width - 1) / 2,
         )
-        channel = lambda plane: map_coordinates(plane, at, order=1)  # noqa: E731
-        return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
-    return jax.vmap(one)(images, turn)
+        def rotate_channel(plane):
+            return map_coordinates(plane, coordinates, order=1)
+
+        return jax.vmap(rotate_channel, in_axes=-1, out_axes=-1)(image)
+
+    return jax.vmap(rotate_one)(images, turn)
 
 
 def rotate(key: jax.Array, images: jax.Array, degrees: float = 15.0) -> jax.Array:
-    """Turns each image by a uniform angle in -degrees .. degrees. Lecture row E03.
+    """Rotates each image by a uniformly random angle in -degrees .. degrees.
 
     Args:
       key: a PRNG key.
       images: (N, H, W, C).
-      degrees: the largest angle.
+      degrees: largest angle.
 
     Returns:
       (N, H, W, C).
@@ -69,12 +73,12 @@ def rotate(key: jax.Array, images: jax.Array, degrees: float = 15.0) -> jax.Arra
 
 
 def shift(key: jax.Array, images: jax.Array, pixels: int = 1) -> jax.Array:
-    """Moves each image by -pixels .. pixels rows and columns, with 0 moving in.
+    """Shifts each image by -pixels .. pixels rows and columns, and fills with 0.
 
     Args:
       key: a PRNG key.
       images: (N, H, W, C).
-      pixels: the largest move, 0 or more.
+      pixels: largest shift, 0 or more.
 
     Returns:
       (N, H, W, C).
@@ -84,7 +88,7 @@ def shift(key: jax.Array, images: jax.Array, pixels: int = 1) -> jax.Array:
 
 
 def flip(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Mirrors each image left to right with probability one half.
+    """Mirrors each image left to right with probability 1/2.
 
     Args:
       key: a PRNG key.
@@ -101,12 +105,12 @@ def flip(key: jax.Array, images: jax.Array) -> jax.Array:
 def crop(
     key: jax.Array, images: jax.Array, size: int | tuple[int, int], padding: int = 0
 ) -> jax.Array:
-    """Cuts a window at a random place out of each image, padded with 0 first.
+    """Pads each image with 0 and cuts out a window at a random position.
 
     Args:
       key: a PRNG key.
       images: (N, H, W, C).
-      size: the window's height and width, or one number for both.
+      size: height and width of the window, or one number for both.
       padding: zeros added at each edge, 0 or more.
 
     Returns:
@@ -129,21 +133,19 @@ def crop(
     padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
     corners = jax.random.randint(key, (n, 2), 0, jnp.array(room) + 1)
 
-    def one(image, corner):
+    def crop_one(image, corner):
         return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (*window, channels))
 
-    return jax.vmap(one)(padded, corners)
+    return jax.vmap(crop_one)(padded, corners)
 
 
 def noise(key: jax.Array, images: jax.Array, deviation: float = 1.0) -> jax.Array:
-    """Adds Gaussian noise to every pixel, without clipping. Lecture rows E02, S23.
-
-    The lecture's noisy test images are those of deviation 1 on pixels in [0, 1].
+    """Adds Gaussian noise to every pixel, without clipping.
 
     Args:
       key: a PRNG key.
       images: (N, H, W, C).
-      deviation: the noise's standard deviation, in units of the pixels.
+      deviation: standard deviation of the noise, in units of the pixels.
 
     Returns:
       (N, H, W, C).
@@ -163,9 +165,9 @@ def mixup(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Mixes examples: l x + (1 - l) x' and l y + (1 - l) y' with l from Beta(alpha, alpha).
 
-    Zhang et al. 2018 (arXiv 1710.09412), algorithm 1: one l for the batch, the partners a
-    permutation of it. With weights, targets are mixed in the proportion l w : (1 - l) w', so that
-    an example of weight 0 gives no target. `functools.partial(mixup, classes=10)` is
+    Zhang et al. 2018 (arXiv 1710.09412), algorithm 1: one l for the batch, and a permutation of it
+    as partners. With weights, targets are mixed in the proportion l w : (1 - l) w', so that an
+    example of weight 0 contributes no target. Pass `functools.partial(mixup, classes=10)` as
     `fit(augment=)`.
 
     Args:
@@ -173,15 +175,14 @@ def mixup(
       x: (N, ...) floating-point.
       y: (N, ...) targets as rows of probabilities or numbers, or integer classes (N,).
       weight: (N,), or None.
-      classes: the number of classes, for integers.
+      classes: number of classes, for integer y.
       alpha: > 0; small values mix little.
 
     Returns:
-      x, y and the weight, mixed; integer classes become rows (N, classes).
+      Mixed x, y and weight; integer classes become rows (N, classes).
 
     Raises:
-      ValueError: x is not floating-point; y holds integers and `classes` is None; `weight` is not
-        (N,).
+      ValueError: x is not floating-point; y is integer and `classes` is None; `weight` is not (N,).
     """
     _check.floating("mixup", x)
     share, partner = _mix("mixup", key, len(x), alpha)
@@ -198,21 +199,24 @@ def cutmix(
     classes: int | None = None,
     alpha: float = 1.0,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Pastes a box of another image into each, and mixes the targets by the areas.
+    """Pastes a box of another image into each image, and mixes the targets by area.
 
-    Yun et al. 2019 (arXiv 1905.04899), sec. 3.1: the box has the area 1 - l of the image, l from
-    Beta(alpha, alpha), and a uniform centre; it is cut at the edges.
+    Yun et al. 2019 (arXiv 1905.04899), sec. 3.1: the box covers 1 - l of the image's area, l from
+    Beta(alpha, alpha), and has a uniformly random centre; it is cut at the edges.
 
     Args:
       key: a PRNG key.
       images: (N, H, W, C).
-      y, weight, classes, alpha: as for `mixup`.
+      y: as for `mixup`.
+      weight: as for `mixup`.
+      classes: as for `mixup`.
+      alpha: as for `mixup`.
 
     Returns:
-      images, y and the weight; integer classes become rows (N, classes).
+      Mixed images, y and weight; integer classes become rows (N, classes).
 
     Raises:
-      ValueError: as for `mixup`.
+      ValueError: see `mixup`.
     """
     _check_images("cutmix", images)
     key, centre_key = jax.random.split(key)
@@ -223,29 +227,34 @@ def cutmix(
         places = jnp.arange(size, dtype=jnp.float32)
         inside.append((places >= jnp.floor(centre - half)) & (places < jnp.floor(centre + half)))
     box = inside[0][:, None, None] & inside[1][:, None]
-    kept = 1 - jnp.mean(box, dtype=jnp.float32)
+    # The real area, not l: the box is rounded to pixels and cut at the edges.
+    share = 1 - jnp.mean(box, dtype=jnp.float32)
     mixed = jnp.where(box, images[partner], images)
-    return mixed, *_mix_targets("cutmix", y, weight, classes, kept, partner)
+    return mixed, *_mix_targets("cutmix", y, weight, classes, share, partner)
 
 
 def both(augment: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable:
-    """Returns `(key, images, masks, weight) -> (images, masks, weight)`, moved alike.
+    """Returns an augmentation that moves images, masks and weights in the same way.
 
     Args:
-      augment: moves whole pixels, such as `flip`, `crop` and `shift`; masks and weights get the
-        same key. They are (N, H, W) or (N, H, W, C), of integers or numbers; what moves in from
-        outside is 0. Weights of whole images, (N,), stay.
+      augment: moves whole pixels, such as `flip`, `crop` and `shift`. Masks and weights are
+        (N, H, W) or (N, H, W, C), integer or floating-point, and get the same key; pixels from
+        outside the image are 0. Weights of whole images, (N,), are unchanged.
+
+    Returns:
+      `(key, images, masks, weight) -> (images, masks, weight)`.
     """
 
     def move(key, images, masks, weight=None):
-        def alike(planes):
+        def move_alike(planes):
             last = planes[..., None] if planes.ndim == 3 else planes
+            # Cloned, for JAX's key-reuse checker: here the key is used more than once on purpose.
             moved = augment(jax.random.clone(key), last.astype(jnp.float32)).astype(planes.dtype)
             return moved[..., 0] if planes.ndim == 3 else moved
 
         if weight is not None and weight.ndim > 2:
-            weight = alike(weight)
-        return augment(jax.random.clone(key), images), alike(masks), weight
+            weight = move_alike(weight)
+        return augment(jax.random.clone(key), images), move_alike(masks), weight
 
     return move
 
@@ -265,25 +274,25 @@ def _mix_targets(
     share: jax.Array,
     partner: jax.Array,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """The targets and weights of pairs, of which the first has the share."""
-    y = _rows(what, y, classes)
+    """Mixes targets and weights with those of the partners, in the proportion of the share."""
+    y = _as_rows(what, y, classes)
     if weight is None:
         own, other, total = share, 1 - share, None
     else:
         if weight.ndim != 1:
             raise ValueError(
-                f"{what}: weight is {weight.dtype}{list(weight.shape)}; expected one for each "
-                "example, (N,)."
+                f"{what}: weight is {weight.dtype}{list(weight.shape)}; expected one per example, "
+                "(N,)."
             )
         weight = weight.astype(jnp.float32)
         own, other = share * weight, (1 - share) * weight[partner]
         total = own + other
-        scale = jnp.where(total == 0, 1, total)
+        scale = jnp.where(total == 0, 1, total)  # no 0 / 0 where both weights are 0
         own, other = ((part / scale).reshape(-1, *[1] * (y.ndim - 1)) for part in (own, other))
     return own.astype(y.dtype) * y + other.astype(y.dtype) * y[partner], total
 
 
-def _rows(what: str, y: jax.Array, classes: int | None) -> jax.Array:
+def _as_rows(what: str, y: jax.Array, classes: int | None) -> jax.Array:
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y
     if classes is None:

@@ -25,10 +25,10 @@ RECORD, RECORDS = 1 + 3 * 32 * 32, 10_000
 
 
 def cifar10(root: str | os.PathLike | None = None) -> Dataset:
-    """50,000 and 10,000 colour photographs of 32x32, in ten classes.
+    """Loads CIFAR-10: 50,000 and 10,000 colour photographs of 32x32, in ten classes.
 
-    Read from the published binary version, `cifar-10-binary.tar.gz`; the version for Python is
-    a pickle and is not read.
+    Reads the published binary version, `cifar-10-binary.tar.gz`; the Python version is a pickle and
+    is not supported.
 
     Args:
       root: the folder of that file; None looks in `$JAXDL_DATA/cifar10`, then in the user's cache,
@@ -49,9 +49,9 @@ def cifar10(root: str | os.PathLike | None = None) -> Dataset:
 
 
 def _members(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
-    """The named members, read in place: nothing is unpacked, and no path of the archive is used."""
+    """Reads members of an archive in memory; no path of the archive is used."""
     size = RECORD * RECORDS
-    found = {}
+    contents = {}
     try:
         limit = (len(names) + 1) * size + (1 << 20)
         with gzip.open(path) as file, _tar(Capped(file, limit, path.name)) as archive:
@@ -65,13 +65,13 @@ def _members(path: pathlib.Path, names: list[str]) -> dict[str, np.ndarray]:
                 member_file = archive.extractfile(member)
                 assert member_file is not None
                 content = member_file.read(size)
-                found[member.name] = np.frombuffer(content, np.uint8).reshape(RECORDS, RECORD)
+                contents[member.name] = np.frombuffer(content, np.uint8).reshape(RECORDS, RECORD)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path.name}: damaged or truncated ({error}); get it anew.") from error
-    missing = [name for name in names if name not in found]
+        raise ValueError(f"{path.name}: damaged or truncated ({error}); get it again.") from error
+    missing = [name for name in names if name not in contents]
     if missing:
-        raise ValueError(f"{path.name}: has no {missing[0]}; get it anew.")
-    return found
+        raise ValueError(f"{path.name}: has no {missing[0]}; get it again.")
+    return contents
 
 
 def _tar(file: Capped) -> tarfile.TarFile:
@@ -79,21 +79,27 @@ def _tar(file: Capped) -> tarfile.TarFile:
 
 
 def _split(records: np.ndarray):
-    """A record is a label and the red, green and blue planes, row by row."""
+    """Splits records into images and labels.
+
+    A record is the label and the red, green and blue planes, row by row.
+    """
     labels, planes = records[:, 0], records[:, 1:].reshape(-1, 3, 32, 32)
     if np.any(labels > 9):
-        raise ValueError(f"cifar10: a label is {labels.max()}; expected 0 .. 9. Get the file anew.")
+        raise ValueError(
+            f"cifar10: a label is {labels.max()}; expected 0 .. 9. Get the file again."
+        )
     return images(planes.transpose(0, 2, 3, 1), labels, 255)
 
 
 def cifar10_png(root: str | os.PathLike | None = None) -> Dataset:
-    """The first 4,000 images of CIFAR-10 from lossless PNG strips: 3,200 to train, 800 to test.
+    """Loads 4,000 images of CIFAR-10 from PNG files: the first 3,200 to train, 800 to test.
 
-    The files are `cifar10_batch_0.png` to `_3.png`, a thousand rows each, a row the 1,024 pixels of
-    an image, and `labels.txt`. The first 3,200 images train, the rest test.
+    The files are `cifar10_batch_0.png` to `cifar10_batch_3.png`, with the 1,024 pixels of an image
+    in each of 1,000 rows, and `labels.txt`.
 
     Args:
-      root: their folder; None looks in `$JAXDL_DATA/cifar10-png`, then in the user's cache.
+      root: the folder of the files; None looks in `$JAXDL_DATA/cifar10-png`, then in the user's
+        cache.
 
     Returns:
       A `Dataset` of (N, 32, 32, 3) float32 images in [0, 1] and int32 labels.
@@ -114,15 +120,17 @@ def cifar10_png(root: str | os.PathLike | None = None) -> Dataset:
                     )
                 strips.append(np.asarray(image))
         except (OSError, SyntaxError) as error:
-            raise ValueError(f"{path.name}: no whole PNG image ({error}); get it anew.") from error
+            raise ValueError(
+                f"{path.name}: no complete PNG image ({error}); get it again."
+            ) from error
     pixels = np.concatenate(strips).reshape(-1, 32, 32, 3)
     path = data_file("cifar10-png", "labels.txt", root=root)
     lines = path.read_bytes()[:16_000].split()
     if len(lines) != 4000 or not all(len(line) == 1 and line.isdigit() for line in lines):
         raise ValueError(f"{path.name}: expected 4,000 lines of one digit; got {len(lines)}.")
     split = images(pixels, np.array(lines, "S1").astype(np.int32), 255)
-    train, test = (type(split)(split.x[part], split.y[part]) for part in HALVES)
+    train, test = (type(split)(split.x[part], split.y[part]) for part in PARTS)
     return Dataset(train, test, CLASSES)
 
 
-HALVES = (slice(None, 3200), slice(3200, None))
+PARTS = (slice(None, 3200), slice(3200, None))

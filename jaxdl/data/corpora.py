@@ -1,4 +1,4 @@
-"""Readers of text corpora in their raw files."""
+"""Text corpora: plays, film reviews, spoken requests, translated captions."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ LIMIT = 64 * 2**20
 RAW = "https://raw.githubusercontent.com"
 
 
-def _text(dataset, name, root, url=None, sha256=None, encoding="utf-8") -> str:
+def _read_text(dataset, name, root, url=None, sha256=None, encoding="utf-8") -> str:
     path = data_file(dataset, name, root=root, url=url, sha256=sha256)
     content = read_gzip(path, LIMIT)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not {encoding} text ({error}); get it anew.") from error
+        raise ValueError(f"{name}: not {encoding} text ({error}); get it again.") from error
     if not text.strip():
-        raise ValueError(f"{dataset}: {name!r} is empty; get it anew.")
+        raise ValueError(f"{dataset}: {name!r} is empty; get it again.")
     return text
 
 
-def _lines(dataset, name, root, **options) -> list[str]:
-    """Lines end in a line feed alone: what else Unicode parts lines by may stand in a sentence."""
-    return _text(dataset, name, root, **options).rstrip("\n").split("\n")
+def _read_lines(dataset, name, root, **options) -> list[str]:
+    """Returns the lines of a file; only a line feed ends a line.
+
+    `str.splitlines` also splits at other Unicode characters, which occur within sentences.
+    """
+    return _read_text(dataset, name, root, **options).rstrip("\n").split("\n")
 
 
 def tiny_shakespeare(root: str | os.PathLike | None = None) -> str:
-    """1,115,394 characters of Shakespeare's plays, 65 distinct ones; public domain.
+    """Loads 1,115,394 characters, 65 of them distinct, of Shakespeare's plays; public domain.
 
-    Karpathy 2015, char-rnn; by custom the first 90 % are trained on and the rest validates.
+    Karpathy 2015, char-rnn; usually the first 90 % are for training and the rest for validation.
 
     Args:
       root: the folder of `input.txt`; None looks in `$JAXDL_DATA/tinyshakespeare`, then in the
@@ -48,7 +51,7 @@ def tiny_shakespeare(root: str | os.PathLike | None = None) -> str:
     Raises:
       ValueError: the file is missing or damaged.
     """
-    return _text(
+    return _read_text(
         "tinyshakespeare",
         "input.txt",
         root,
@@ -60,18 +63,18 @@ def tiny_shakespeare(root: str | os.PathLike | None = None) -> str:
 def movie_reviews(
     root: str | os.PathLike | None = None, *, folds: int = 10, seed: int = 0
 ) -> list[tuple[list[str], np.ndarray]]:
-    """10,662 sentences of film reviews, half of them favourable, in folds for cross-validation.
+    """Loads 10,662 sentences of film reviews, half of them positive, in cross-validation folds.
 
-    Pang and Lee 2005 (arXiv cs/0506075); split as Kim 2014 (arXiv 1408.5882) does, at random.
+    Pang and Lee 2005 (arXiv cs/0506075), with the random split of Kim 2014 (arXiv 1408.5882).
 
     Args:
       root: the folder of `rt-polarity.neg` and `.pos`; None looks in `$JAXDL_DATA/rt-polarity`,
         then in the user's cache, then downloads them.
-      folds: parts of equal size.
-      seed: of the permutation that deals the sentences out.
+      folds: number of folds of equal size.
+      seed: seed of the permutation of the sentences.
 
     Returns:
-      For each fold `(sentences, labels)`; labels are int32, 1 for a favourable one.
+      For each fold `(sentences, labels)`; labels are int32, 1 for a positive sentence.
 
     Raises:
       ValueError: a file is missing or damaged; `folds` is not in 2 .. 5,331.
@@ -79,7 +82,7 @@ def movie_reviews(
     texts, labels = [], []
     for label, (name, sha256) in enumerate(POLARITY_SHA256.items()):
         url = f"{RAW}/yoonkim/CNN_sentence/{CNN_SENTENCE}/{name}"
-        lines = _lines("rt-polarity", name, root, url=url, sha256=sha256, encoding="latin-1")
+        lines = _read_lines("rt-polarity", name, root, url=url, sha256=sha256, encoding="latin-1")
         texts += [line.strip() for line in lines]
         labels += [label] * len(lines)
     if not 2 <= folds <= len(texts) // 2:
@@ -90,12 +93,12 @@ def movie_reviews(
 
 
 class Utterances(NamedTuple):
-    """Requests with a slot for each word and an intent for each request.
+    """Requests with a slot label for each word and an intent label for each request.
 
     Attributes:
-      words: for each request its words.
-      slots: for each request as many labels, such as O, B-artist, I-artist.
-      intents: for each request its label.
+      words: the words of each request.
+      slots: the slot labels of each request, one per word, such as O, B-artist, I-artist.
+      intents: the intent label of each request.
     """
 
     words: list[list[str]]
@@ -104,9 +107,9 @@ class Utterances(NamedTuple):
 
 
 def snips(root: str | os.PathLike | None = None) -> dict[str, Utterances]:
-    """SNIPS: 13,084, 700 and 700 spoken requests with 72 slot labels and 7 intents.
+    """Loads SNIPS: 13,084, 700 and 700 spoken requests with 72 slot labels and 7 intents.
 
-    Coucke et al. 2018 (arXiv 1805.10190), as split by Goo et al. 2018 (doi:10.18653/v1/N18-2118).
+    Coucke et al. 2018 (arXiv 1805.10190), split as in Goo et al. 2018 (doi:10.18653/v1/N18-2118).
 
     Args:
       root: the folder of `train/`, `valid/` and `test/`, each with `seq.in`, `seq.out` and `label`;
@@ -116,21 +119,21 @@ def snips(root: str | os.PathLike | None = None) -> dict[str, Utterances]:
       `{"train": ..., "valid": ..., "test": ...}`.
 
     Raises:
-      ValueError: a file is missing or damaged, or words and slots do not correspond.
+      ValueError: a file is missing or damaged, or the numbers of words and slots differ.
     """
     parts = {}
     for part in ("train", "valid", "test"):
         read = {}
         for name in ("seq.in", "seq.out", "label"):
-            read[name] = [line.split() for line in _lines("snips", f"{part}/{name}", root)]
+            read[name] = [line.split() for line in _read_lines("snips", f"{part}/{name}", root)]
         counts = {name: len(lines) for name, lines in read.items()}
         if len(set(counts.values())) != 1:
-            raise ValueError(f"snips: {part} has lines {counts}; expected as many of each.")
+            raise ValueError(f"snips: {part} has lines {counts}; expected equal numbers.")
         for i, (words, slots) in enumerate(zip(read["seq.in"], read["seq.out"], strict=True)):
             if not words or len(words) != len(slots):
                 raise ValueError(
                     f"snips: {part}, line {i + 1} has {len(words)} words and {len(slots)} slots; "
-                    "expected as many, and one at least: get the files anew."
+                    "expected equal numbers of at least 1. Get the files again."
                 )
         intents = [" ".join(label) for label in read["label"]]
         parts[part] = Utterances(read["seq.in"], read["seq.out"], intents)
@@ -138,7 +141,7 @@ def snips(root: str | os.PathLike | None = None) -> dict[str, Utterances]:
 
 
 def multi30k(root: str | os.PathLike | None = None) -> dict[str, tuple[list[str], list[str]]]:
-    """Multi30k: 29,000, 1,014 and 1,000 image captions in English and German.
+    """Loads Multi30k: 29,000, 1,014 and 1,000 image captions in English and German.
 
     Elliott et al. 2016 (doi:10.18653/v1/W16-3210); for non-commercial use.
 
@@ -154,12 +157,12 @@ def multi30k(root: str | os.PathLike | None = None) -> dict[str, tuple[list[str]
     parts = {}
     for part, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
         english, german = (
-            _lines("multi30k", f"raw/{name}.{language}.gz", root) for language in ("en", "de")
+            _read_lines("multi30k", f"raw/{name}.{language}.gz", root) for language in ("en", "de")
         )
         if len(english) != len(german):
             raise ValueError(
                 f"multi30k: {part} has {len(english)} English and {len(german)} German lines; "
-                "expected as many: get the files anew."
+                "expected equal numbers. Get the files again."
             )
         parts[part] = (english, german)
     return parts

@@ -1,4 +1,4 @@
-"""What every loader returns: arrays on the host, split for training and for test."""
+"""Containers of data sets: arrays on the host, with a training and a test split."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set with its published, or stated, split.
+    """A data set with a training and a test split.
 
     Attributes:
-      train, test: the two splits.
-      classes: the names of the labels, in order.
+      train: the training split.
+      test: the test split.
+      classes: names of the labels, in order.
     """
 
     train: Split
@@ -37,7 +38,7 @@ class Dataset(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """Examples, their labels and the weights of these.
+    """Weighted examples with labels.
 
     Attributes:
       x: an array (N, ...), or a tree of them.
@@ -58,29 +59,29 @@ def weighted(
     class_weight: Mapping[int, float] | Sequence[float] | str | None = None,
     ignore_index: float | None = None,
 ) -> Weighted:
-    """Weighs examples for `train.fit`, `evaluate` and the steps: `(x, y, weight)`.
+    """Adds weights to examples, for `train.fit`, `train.evaluate` and the training steps.
 
-    Losses and metrics are then sum(w l) / sum(w), as with PyTorch's `weight` and `ignore_index`.
+    Losses and metrics become sum(w l) / sum(w), as with PyTorch's `weight` and `ignore_index`.
 
     Args:
-      x: the inputs, as they are.
-      y: (N, ...) labels, or other targets where neither `class_weight` nor `ignore_index` is given.
-      sample_weight: (N,) or (N, T) numbers of at least 0, or a mask of bools.
-      class_weight: a weight for each class, by number or in order; or "balanced", n / (C n_c) for
+      x: the inputs, unchanged.
+      y: (N, ...) labels; other targets if there is neither `class_weight` nor `ignore_index`.
+      sample_weight: (N,) or (N, T) numbers of at least 0, or a boolean mask.
+      class_weight: a weight for each class, as a dict or in order; or "balanced", n / (C n_c) for
         n_c labels of class c among n.
-      ignore_index: a label to leave out, such as -100 for padding; NaN for missing numbers. It
-        becomes 0 in y, with weight 0.
+      ignore_index: a label to ignore, such as -100 for padding; NaN for missing numbers. It becomes
+        0 in y, with weight 0.
 
     Returns:
       A `Weighted`, whose weight is the product of the three.
 
     Raises:
-      ValueError: a class has no weight, the labels are no integers, or the shapes do not fit.
+      ValueError: a class has no weight, the labels are not integers, or shapes do not match.
     """
     if isinstance(y, tuple | dict) and (class_weight is not None or ignore_index is not None):
         raise ValueError(
-            "weighted: y is several targets; expected one array for class_weight and ignore_index: "
-            "give sample_weight= an array (N,)."
+            "weighted: y is several targets; expected one array for class_weight and ignore_index. "
+            "Pass sample_weight= an array (N,)."
         )
     shape = np.shape(jax.tree.leaves(y)[0]) if isinstance(y, tuple | dict) else np.shape(y)
     weight = np.ones(shape[:1], np.float32)
@@ -88,14 +89,14 @@ def weighted(
         numbers = np.asarray(sample_weight)
         if numbers.dtype.kind not in "biuf":
             raise ValueError(
-                f"weighted: sample_weight is {sample_weight!r}; expected numbers. By class give "
-                "class_weight='balanced'."
+                f"weighted: sample_weight is {sample_weight!r}; expected numbers. For weights by "
+                "class pass class_weight='balanced'."
             )
         weight = numbers.astype(np.float32)
         if weight.ndim == 0 or weight.shape != shape[: weight.ndim]:
             raise ValueError(
                 f"weighted: sample_weight has shape {weight.shape} for y of shape {shape}; "
-                "expected one for each example, (N,), or step, (N, T)."
+                "expected one per example, (N,), or per step, (N, T)."
             )
         if not np.isfinite(weight).all() or weight.min(initial=0) < 0:
             raise ValueError("weighted: sample_weight has a number below 0 or not finite.")
@@ -116,7 +117,7 @@ def weighted(
 
 
 def _class_weights(labels: np.ndarray, class_weight: Any) -> np.ndarray:
-    """The weight of every label."""
+    """Returns the weight of every label."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"weighted: labels are {labels.dtype}; expected integer classes.")
     classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -142,7 +143,7 @@ def _class_weights(labels: np.ndarray, class_weight: Any) -> np.ndarray:
 
 
 def images(pixels: np.ndarray, labels: np.ndarray, white: float) -> Split:
-    """A `Split` of integer pixels in 0 .. white; a missing channel axis is added."""
+    """Returns a `Split` of pixels in 0 .. white, scaled to [0, 1], with a channel axis."""
     x = np.asarray(pixels, np.float32) / np.float32(white)
     return Split(x if x.ndim == 4 else x[..., None], np.asarray(labels, np.int32))
 

@@ -1,8 +1,8 @@
-"""Handwritten digits that come with the package: no download, no waiting.
+"""Handwritten digits that are part of the package.
 
-The test part of the UCI "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak,
+The test set of the UCI "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak,
 1998, doi:10.24432/C50P49), licensed CC BY 4.0: 1,797 digits by 13 writers, scanned at 32x32 and
-counted down to 8x8 cells of 0 to 16 ink pixels each.
+reduced to 8x8 cells, each with its number of ink pixels, 0 to 16.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["digits"]
 
 @functools.cache
 def digits() -> Dataset:
-    """1,797 handwritten digits of 8x8 pixels, embedded: 1,438 to train, 359 to test.
+    """Returns 1,797 handwritten digits of 8x8 pixels: 1,438 to train, 359 to test.
 
-    The split is fixed and by image, stratified by class: within each class, in the published
-    order, every fifth image from the third on is a test image. Writers occur on both sides, so it
-    measures how well known writers' digits are read.
+    The split is fixed and stratified by class: in each class every fifth image from the third on,
+    in the published order, is a test image. The same writers occur in both splits, so the test does
+    not measure accuracy on unknown writers.
 
     Returns:
       A `Dataset` of (N, 8, 8, 1) float32 images in [0, 1] and int32 labels; the arrays are shared

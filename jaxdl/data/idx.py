@@ -1,7 +1,6 @@
-"""MNIST and Fashion-MNIST, from the idx files that their authors published.
+"""MNIST and Fashion-MNIST, from the published idx files.
 
 LeCun et al. 1998 (doi:10.1109/5.726791); Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747).
-Lecture rows A20, V08.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from jaxdl.data.dataset import DIGITS, Dataset, images
 __all__ = ["fashion_mnist", "mnist", "read_idx"]
 
 LIMIT = 1 << 28
-"""Bytes: more than any published idx file of bytes holds."""
+"""Bytes; larger than any published idx file."""
 
 
 def read_idx(path: str | os.PathLike, *, limit: int = LIMIT) -> np.ndarray:
-    """An array of bytes from an idx file, plain or gzipped.
+    """Reads an array of bytes from an idx file, plain or gzipped.
 
     The format: two zero bytes, 8 for unsigned bytes, the number of axes, each size as a big-endian
     32-bit integer, then the values in C order.
 
     Args:
       path: the file.
-      limit: the most bytes that the unpacked file may hold.
+      limit: largest allowed size of the unpacked file in bytes.
 
     Returns:
       A read-only uint8 array of one to four axes.
 
     Raises:
-      ValueError: the file is no idx file of bytes, is longer than `limit`, damaged or truncated, or
-        its header's sizes are not those of its content.
+      ValueError: the file is not an idx file of bytes, is longer than `limit`, damaged or
+        truncated, or the sizes in its header do not match its content.
     """
     name = pathlib.Path(path).name
     content = read_gzip(path, limit)
@@ -51,7 +50,7 @@ def read_idx(path: str | os.PathLike, *, limit: int = LIMIT) -> np.ndarray:
     if math.prod(shape) != len(content) - header:
         raise ValueError(
             f"{name}: its header says {' x '.join(map(str, shape))} = {math.prod(shape)} bytes, "
-            f"the file holds {len(content) - header}; get it anew."
+            f"the file has {len(content) - header}; get it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -68,7 +67,7 @@ def _load(dataset, base, checksums, classes, root) -> Dataset:
         if pixels.ndim != 3 or labels.shape != pixels.shape[:1] or np.any(labels > 9):
             raise ValueError(
                 f"{dataset}: {part} has images {pixels.shape} and labels {labels.shape}; expected "
-                "(N, 28, 28) and (N,) in 0 .. 9: are the files of one data set?"
+                "(N, 28, 28) and (N,) in 0 .. 9. Check that the files are of one data set."
             )
         parts.append(images(pixels, labels, 255))
     train, test = parts
@@ -76,23 +75,23 @@ def _load(dataset, base, checksums, classes, root) -> Dataset:
 
 
 def mnist(root: str | os.PathLike | None = None) -> Dataset:
-    """MNIST: 60,000 and 10,000 handwritten digits of 28x28. Lecture rows A20, V08.
+    """Loads MNIST: 60,000 and 10,000 handwritten digits of 28x28.
 
     Args:
       root: the folder of the four idx files; None looks in `$JAXDL_DATA/mnist`, then in the user's
         cache, and then downloads them.
 
     Returns:
-      A `Dataset` of (N, 28, 28, 1) float32 images in [0, 1], ink 1, and int32 labels.
+      A `Dataset` of (N, 28, 28, 1) float32 images in [0, 1], with ink 1, and int32 labels.
 
     Raises:
-      ValueError: a file is missing, damaged or not what its header says.
+      ValueError: a file is missing or damaged, or does not match its header.
     """
     return _load("mnist", MNIST_URL, MNIST_SHA256, DIGITS, root)
 
 
 def fashion_mnist(root: str | os.PathLike | None = None) -> Dataset:
-    """Fashion-MNIST: 60,000 and 10,000 pictures of clothes of 28x28, in ten classes.
+    """Loads Fashion-MNIST: 60,000 and 10,000 pictures of clothes of 28x28, in ten classes.
 
     Args:
       root: the folder of the four idx files; None looks in `$JAXDL_DATA/fashion-mnist`, then in the
@@ -102,7 +101,7 @@ def fashion_mnist(root: str | os.PathLike | None = None) -> Dataset:
       A `Dataset` of (N, 28, 28, 1) float32 images in [0, 1] and int32 labels.
 
     Raises:
-      ValueError: a file is missing, damaged or not what its header says.
+      ValueError: a file is missing or damaged, or does not match its header.
     """
     return _load("fashion-mnist", FASHION_URL, FASHION_SHA256, FASHION, root)
 

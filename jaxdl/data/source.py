@@ -1,7 +1,7 @@
-"""Data that are not arrays in memory: rows fetched by number, and streams of batches.
+"""Data that are not arrays in memory: random-access sources and batch streams.
 
-`fit` shuffles rows that it may ask for by number, and resumes anywhere in them. A stream comes in
-the order that its maker gives it; to resume in its middle, it is opened at that batch.
+`fit` shuffles the rows of a random-access source, and resumes at any of them. A stream has its own
+order; to resume in the middle, it is opened at that batch.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = ["BatchStream", "RandomAccessSource", "from_grain", "from_hugging_face
 
 
 ENDLESS = 10**12
-"""More batches than a run can take: the length of a Grain data set that repeats is the largest."""
+"""More batches than any run has; a repeated Grain data set has `sys.maxsize` of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomAccessSource:
-    """Rows that are fetched when they are wanted, so that they may be more than the memory holds.
+    """Rows that are fetched by index when needed, for data larger than the memory.
 
     Attributes:
-      rows: how many there are.
-      fetch: `(k,) int row numbers -> (x, y)`, arrays of k rows. A pure function of the numbers.
+      rows: number of rows.
+      fetch: `(k,) row indices -> (x, y)`, arrays of k rows; a pure function.
 
     Raises:
-      ValueError: `rows` is not positive, or `fetch` no function.
+      ValueError: `rows` is not positive, or `fetch` is not a function.
     """
 
     rows: int
@@ -40,23 +40,23 @@ class RandomAccessSource:
         _check("RandomAccessSource", "rows", self.rows)
         if not callable(self.fetch):
             raise ValueError(
-                f"Indexed: fetch is {self.fetch!r}; expected a function of row numbers: "
+                f"RandomAccessSource: fetch is {self.fetch!r}; expected a function of indices: "
                 "lambda rows: (x[rows], y[rows])."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchStream:
-    """Batches in the order in which they come.
+    """Batches in the order of their source.
 
     Attributes:
       steps: batches in an epoch.
       open: `(epoch, first) -> iterator` over the batches `(x, y)` of an epoch from number `first`
-        on; more of them than `steps` are left. They may differ in the lengths of their axes, such
-        as the number of steps: every shape is compiled once. With several processes, each opens
-        its own share of every batch.
-      batch_size: rows that smaller batches are filled up to, and masked; None takes the first
-        batch's, and the largest one's of every other shape.
+        on; batches after `steps` are ignored. Axes may differ in length, such as the number of time
+        steps: every shape is compiled once. With several processes, each opens its own share of
+        every batch.
+      batch_size: rows to which smaller batches are padded and masked; None takes the size of the
+        first batch, and for every other shape the size of the largest one.
 
     Raises:
       ValueError: `steps` or `batch_size` is not positive.
@@ -78,20 +78,19 @@ def from_iterable(
     steps: int | None = None,
     batch_size: int | None = None,
 ) -> BatchStream:
-    """A stream from anything that yields batches.
+    """Creates a stream from an iterable of batches.
 
     Args:
       source: an iterable of batches `(x, y)` of arrays or tensors, such as a list, a PyTorch
-        `DataLoader` or a generator; or a function that makes one, called once an epoch. To resume
-        in the middle of an epoch, the batches before are drawn and dropped, which is exact if they
-        come in the same order again. An iterator that can be gone through only once lasts as long
-        as it does.
+        `DataLoader` or a generator; or a function that returns one, called once per epoch. To
+        resume in the middle of an epoch, earlier batches are drawn and dropped, which is exact if
+        their order is the same. An iterator without restart, such as a generator, is used once.
       steps: batches in an epoch; None takes `len(source)`.
       batch_size: as for `BatchStream`.
 
     Raises:
-      ValueError: there is neither a length nor `steps`; `source` is a function of arguments; in the
-        run, an iterator that is spent cannot be begun again.
+      ValueError: there is neither a length nor `steps`; `source` is a function with arguments; in
+        the run, an iterator without restart would have to start again.
     """
     if callable(source):
         try:
@@ -100,20 +99,20 @@ def from_iterable(
             raise ValueError(
                 f"from_iterable: source is a function that cannot be called alone, {error}; "
                 "expected one without arguments: lambda: batches. For an order that depends on the "
-                "epoch use data.BatchStream(steps, open)."
+                "epoch, use data.BatchStream(steps, open)."
             ) from error
-        except ValueError:  # a built-in function whose arguments are not known
+        except ValueError:  # a built-in function without a signature
             pass
     if steps is None:
         try:
             steps = len(source)  # type: ignore[arg-type]
         except TypeError:  # a DataLoader of an IterableDataset has __len__, but no length
             raise ValueError(
-                f"from_iterable: {type(source).__name__} has no length; give steps=, the batches "
-                "in an epoch."
+                f"from_iterable: {type(source).__name__} has no length; pass steps=, the number of "
+                "batches in an epoch."
             ) from None
     once = isinstance(source, Iterator)
-    drawn = 0  # batches that a source for one use has given so far
+    drawn = 0  # batches so far, of an iterator without restart
 
     def count(batches):
         nonlocal drawn
@@ -125,23 +124,23 @@ def from_iterable(
         if not once:
             batches = source() if callable(source) else source
             return itertools.islice(iter(batches), first, None)
-        ahead = epoch * steps + first - drawn
-        if ahead < 0:
+        skipped = epoch * steps + first - drawn
+        if skipped < 0:
             raise ValueError(
-                f"from_iterable: {type(source).__name__} has given {drawn} batches and cannot go "
-                "back; give a function that makes one, or something that can be iterated again."
+                f"from_iterable: {type(source).__name__} has yielded {drawn} batches and cannot go "
+                "back; pass a function that returns a new iterator, or a list."
             )
-        return itertools.islice(count(source), ahead, None)
+        return itertools.islice(count(source), skipped, None)
 
     return BatchStream(steps, open, batch_size)
 
 
 def from_grain(dataset: Any, *, steps: int | None = None) -> BatchStream:
-    """A stream from a Grain `MapDataset`, `IterDataset` or `DataLoader` of batches `(x, y)`.
+    """Creates a stream from a Grain `MapDataset`, `IterDataset` or `DataLoader`.
 
     Args:
-      dataset: batched. A `MapDataset` is opened anywhere at once, and shuffles every epoch anew if
-        it is made to; the others are drawn from the start of the epoch.
+      dataset: a data set of batches `(x, y)`. A `MapDataset` opens at any batch directly, and
+        reshuffles every epoch if it is shuffled; the others are drawn from the start of the epoch.
       steps: batches in an epoch; None takes `len(dataset)`.
 
     Raises:
@@ -153,13 +152,13 @@ def from_grain(dataset: Any, *, steps: int | None = None) -> BatchStream:
     if length > ENDLESS:  # it repeats
         if steps is None:
             raise ValueError(
-                "from_grain: the data set repeats without an end; expected steps=, the batches in "
-                "an epoch."
+                "from_grain: the data set repeats without an end; expected steps=, the number of "
+                "batches in an epoch."
             )
         length = steps
 
     def open(epoch, first):
-        # Past its end a MapDataset begins again, with the shuffling of the next epoch.
+        # Indices past the end of a MapDataset are those of the next, reshuffled epoch.
         return (dataset[i] for i in range(epoch * length + first, (epoch + 1) * length))
 
     return BatchStream(length if steps is None else min(steps, length), open)
@@ -172,15 +171,16 @@ def from_hugging_face(
     y: str,
     transform: Callable[[np.ndarray, np.ndarray], Any] = lambda x, y: (x, y),
 ) -> RandomAccessSource:
-    """Rows of a Hugging Face `datasets.Dataset`, which stay on the disk until they are wanted.
+    """Creates a source from a Hugging Face `datasets.Dataset`, whose rows are read when needed.
 
     Args:
       dataset: a map-style dataset of one split.
-      x, y: the names of its columns.
-      transform: `(x, y) -> (x, y)`, of the fetched rows as arrays.
+      x: name of the column of x.
+      y: name of the column of y.
+      transform: `(x, y) -> (x, y)`, applied to the fetched rows as arrays.
 
     Raises:
-      ValueError: it has no such column.
+      ValueError: the dataset has no such column.
     """
     for name in (x, y):
         if name not in dataset.column_names:
@@ -190,8 +190,8 @@ def from_hugging_face(
     columns = dataset.select_columns([x, y]).with_format("numpy")
 
     def fetch(rows):
-        found = columns[rows]
-        return transform(np.asarray(found[x]), np.asarray(found[y]))
+        fetched = columns[rows]
+        return transform(np.asarray(fetched[x]), np.asarray(fetched[y]))
 
     return RandomAccessSource(len(dataset), fetch)
 

@@ -1,4 +1,4 @@
-"""Spoken digits: single recordings, and strings of digits joined from them."""
+"""Spoken digits: single recordings, and strings of digits concatenated from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recordings(NamedTuple):
     """Single spoken digits.
 
     Attributes:
-      sounds: a list of (T,) float32 in [-1, 1), at 8,000 samples a second.
+      sounds: a list of (T,) float32 in [-1, 1), at 8 kHz.
       digits: (N,) int32, 0 to 9.
       speakers: N names.
     """
@@ -33,10 +33,10 @@ class Recordings(NamedTuple):
 
 
 def spoken_digits(root: str | os.PathLike | None = None) -> dict[str, Recordings]:
-    """The free spoken digit dataset: six speakers, each digit several times, at 8 kHz.
+    """Loads the Free Spoken Digit Dataset: six speakers, each digit several times, at 8 kHz.
 
-    Jackson et al. 2018 (doi:10.5281/zenodo.1342401), CC BY-SA 4.0. As its authors say, recordings 0
-    to 4 of each speaker and digit are the test.
+    Jackson et al. 2018 (doi:10.5281/zenodo.1342401), CC BY-SA 4.0. As its authors define, the test
+    set is recordings 0 to 4 of each speaker and digit.
 
     Args:
       root: the folder above `recordings/`; None looks in `$JAXDL_DATA/fsdd`, then in the user's
@@ -46,10 +46,10 @@ def spoken_digits(root: str | os.PathLike | None = None) -> dict[str, Recordings
       `{"train": ..., "test": ...}`.
 
     Raises:
-      ValueError: the files are missing, or one is damaged or not at 8,000 samples a second.
+      ValueError: the files are missing, or one is damaged or not at 8 kHz.
     """
     folder = data_folder("fsdd", "recordings", root=root)
-    found: dict[str, list] = {"train": [], "test": []}
+    parts: dict[str, list] = {"train": [], "test": []}
     for path in sorted(pathlib.Path(folder).glob("*.wav")):
         named = re.fullmatch(r"(\d)_([a-z]+)_(\d+)", path.stem)
         if not named:
@@ -58,16 +58,16 @@ def spoken_digits(root: str | os.PathLike | None = None) -> dict[str, Recordings
         if rate != RATE or samples.ndim != 1:
             raise ValueError(f"fsdd: {path.name} has {rate} Hz; expected one channel of {RATE}.")
         part = "test" if int(named[3]) < 5 else "train"
-        found[part].append((samples, int(named[1]), named[2]))
-    if not found["train"] or not found["test"]:
-        raise ValueError(f"fsdd: no recordings 0-4 and 5- of digits in {folder}; put them there.")
+        parts[part].append((samples, int(named[1]), named[2]))
+    if not parts["train"] or not parts["test"]:
+        raise ValueError(f"fsdd: no recordings 0-4 or none from 5 in {folder}; put them there.")
     return {
         part: Recordings(
             [sound for sound, _, _ in rows],
             np.array([digit for _, digit, _ in rows], np.int32),
             [speaker for _, _, speaker in rows],
         )
-        for part, rows in found.items()
+        for part, rows in parts.items()
     }
 
 
@@ -81,14 +81,15 @@ def digit_strings(
     silence: float = 0.15,
     augment: bool = False,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Strings of digits, each by one speaker, with silences of random length between them.
+    """Concatenates recordings of one speaker, with random silences, to strings of digits.
 
     Args:
-      key: a PRNG key, which alone decides what is drawn.
-      recordings: what is joined.
-      n: how many strings.
-      shortest, longest: digits in a string.
-      silence: the mean silence before, between and after, in seconds.
+      key: a PRNG key.
+      recordings: the recordings to concatenate.
+      n: number of strings.
+      shortest: smallest number of digits in a string.
+      longest: largest number of digits in a string.
+      silence: mean length of the silence before, between and after digits, in seconds.
       augment: change each recording's speed by up to 15 % and loudness by up to 6 dB, add noise.
 
     Returns:
@@ -114,8 +115,8 @@ def digit_strings(
         for i in chosen:
             sound = recordings.sounds[i]
             if augment:
-                at = np.arange(0, len(sound) - 1, rng.uniform(0.85, 1.15))
-                sound = np.interp(at, np.arange(len(sound)), sound) * 2 ** rng.uniform(-1, 1)
+                times = np.arange(0, len(sound) - 1, rng.uniform(0.85, 1.15))
+                sound = np.interp(times, np.arange(len(sound)), sound) * 2 ** rng.uniform(-1, 1)
             pieces += [sound, _silence(rng, silence)]
         whole = np.concatenate(pieces)
         if augment:
@@ -126,5 +127,5 @@ def digit_strings(
 
 
 def _silence(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Not quite silent: a constant would have one feature vector for ever."""
+    """Returns faint noise: exact silence would give the same feature vector everywhere."""
     return rng.normal(0, 1e-4, int(rng.uniform(0, 2 * seconds) * RATE))

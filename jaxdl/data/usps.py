@@ -11,10 +11,10 @@ __all__ = ["usps"]
 
 
 def usps(root: str | os.PathLike | None = None) -> Dataset:
-    """7,291 and 2,007 handwritten digits of 16x16 pixels; the test digits are hard.
+    """Loads USPS: 7,291 and 2,007 handwritten digits of 16x16 pixels.
 
-    There is no download: the file `usps.npz` (arrays train_data, train_target, test_data and
-    test_target) is to be put in place by hand.
+    The test digits are harder than those for training. There is no public download: provide a file
+    `usps.npz` with the arrays train_data, train_target, test_data and test_target.
 
     Args:
       root: the folder of `usps.npz`; None looks in `$JAXDL_DATA/usps`, then in the user's cache.
@@ -23,7 +23,7 @@ def usps(root: str | os.PathLike | None = None) -> Dataset:
       A `Dataset` of (N, 16, 16, 1) float32 images in [0, 1] and int32 labels.
 
     Raises:
-      ValueError: the file is missing, damaged or not what is expected.
+      ValueError: the file is missing, damaged, or its arrays have other shapes.
     """
     expected = {}
     for part, n in (("train", 7291), ("test", 2007)):

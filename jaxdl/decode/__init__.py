@@ -1,4 +1,4 @@
-"""From a network's scores to a sequence: greedy choice, sampling, beam search, CTC."""
+"""Decoding of sequences from logits: greedy, sampling, beam search, CTC."""
 
 from jaxdl.decode.ctc import collapse, ctc_beam, ctc_greedy
 from jaxdl.decode.search import Decoded, beam, greedy, sample

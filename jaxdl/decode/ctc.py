@@ -1,8 +1,8 @@
-"""Connectionist temporal classification: many frames, fewer symbols, no alignment given.
+"""Decoding for connectionist temporal classification (CTC): greedy and beam search.
 
-Graves et al. 2006 (doi:10.1145/1143844.1143891). A path names a symbol or the blank for each frame;
-its sequence is what remains when repeats are merged and then blanks dropped, so that a blank
-between two equal symbols keeps both. Lecture row K05. The loss is `losses.ctc`.
+Graves et al. 2006 (doi:10.1145/1143844.1143891). A path has a symbol or the blank for each frame;
+its sequence results from merging repeats, then dropping blanks, so that a blank between two equal
+symbols keeps both. The loss is `losses.ctc`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 def collapse(path: Iterable[T], blank: T) -> list[T]:
-    """The sequence of a path: repeats merged, then blanks dropped. Lecture row K05.
+    """Returns the sequence of a path: merges repeats, then drops blanks.
 
     Args:
-      path: symbols of any kind, one for each frame.
-      blank: the symbol of no symbol.
+      path: symbols of any type, one for each frame.
+      blank: the blank symbol.
 
     Returns:
-      The symbols that remain.
+      The remaining symbols.
     """
     sequence, last = [], blank
     for symbol in path:
@@ -41,21 +41,21 @@ def collapse(path: Iterable[T], blank: T) -> list[T]:
 
 
 def ctc_greedy(logits: jax.Array, lengths: jax.Array | None = None, *, blank: int = 0) -> Decoded:
-    """The sequence of the likeliest path, which need not be the likeliest sequence.
+    """Decodes the most probable path, which may not give the most probable sequence.
 
     Args:
-      logits: (N, T, K) scores of the symbols, the blank among them.
+      logits: (N, T, K) logits of the symbols, including the blank.
       lengths: (N,) frames before the padding, or None.
-      blank: the blank's number.
+      blank: index of the blank.
 
     Returns:
-      `Decoded`: tokens (N, T), filled with the blank; the scores are the path's.
+      `Decoded`: tokens (N, T), padded with the blank; the scores are those of the path.
 
     Raises:
       ValueError: logits are not floating-point (N, T, K), lengths not (N,), or `blank` is not in
         0 .. K - 1.
     """
-    logp, real = _frames(logits, lengths, blank)
+    logp, real = _prepare_frames(logits, lengths, blank)
     path = jnp.where(real, jnp.argmax(logp, -1), blank)
     before = jnp.pad(path[:, :-1], ((0, 0), (1, 0)), constant_values=blank)
     kept = (path != blank) & (path != before)
@@ -68,46 +68,48 @@ def ctc_greedy(logits: jax.Array, lengths: jax.Array | None = None, *, blank: in
 def ctc_beam(
     logits: jax.Array, lengths: jax.Array | None = None, *, width: int = 16, blank: int = 0
 ) -> Decoded:
-    """Prefix beam search: the probabilities of all paths of a sequence are added up.
+    """Decodes by prefix beam search, which sums the probabilities of all paths of a sequence.
 
-    Graves and Jaitly 2014 (ICML), alg. 1, without a language model. Exact when no prefix is ever
-    dropped. For each prefix the paths that end in a blank are kept apart from those that do not.
+    Graves and Jaitly 2014 (ICML), alg. 1, without a language model. Exact if no prefix is dropped.
 
     Args:
-      logits, lengths, blank: as for `ctc_greedy`.
-      width: W, the prefixes kept at every frame.
+      logits: as for `ctc_greedy`.
+      lengths: as for `ctc_greedy`.
+      width: W, the number of prefixes kept at every frame.
+      blank: as for `ctc_greedy`.
 
     Returns:
-      `Decoded`: tokens (N, W, T), filled with the blank, lengths and scores (N, W), the best first.
-      Where there are fewer than W sequences, the rest have score -inf.
+      `Decoded`: tokens (N, W, T), padded with the blank, lengths and scores (N, W), the best first.
+      If there are fewer than W sequences, the others have the score -inf.
 
     Raises:
-      ValueError: as `ctc_greedy`; `width` is below 1.
+      ValueError: `width` is below 1; or see `ctc_greedy`.
     """
     if width < 1:
         raise ValueError(f"ctc_beam: width is {width}; expected at least 1.")
-    logp, real = _frames(logits, lengths, blank)
+    logp, real = _prepare_frames(logits, lengths, blank)
     return jax.vmap(lambda logp, real: _beam(logp, real, width, blank))(logp, real)
 
 
 def _beam(logp, real, width, blank):
-    """One row: logp (T, K), real (T,)."""
+    """Decodes one row: logp (T, K), real (T,)."""
     steps, symbols = logp.shape
 
-    def frame(state, at):
-        logp, real = at
+    # Probabilities of paths that end in a blank and in a symbol are summed separately: only after a
+    # blank does a repeated symbol extend the prefix.
+    def step(state, frame):
+        logp, real = frame
         tokens, lengths, in_blank, in_symbol = state
         some = lengths > 0
         last = jnp.take_along_axis(tokens, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
         either = jnp.logaddexp(in_blank, in_symbol)
-        # Longer by a symbol: a repeat only counts after a blank.
         repeats = some[:, None] & (jnp.arange(symbols) == last[:, None])
         longer = jnp.where(repeats, in_blank[:, None], either[:, None]) + logp
         longer = longer.at[:, blank].set(-jnp.inf)
-        # Where a longer one stands in the beam already, it is added to that one.
+        # An extended prefix that is in the beam already is added to its entry there.
         same = (tokens[:, None] == tokens[None]) | (jnp.arange(steps) >= lengths[:, None, None])
         parent = jnp.all(same, -1) & (lengths[None] == lengths[:, None] + 1)
-        parent &= (either > -jnp.inf)[None]  # a place not taken yet holds no prefix
+        parent &= (either > -jnp.inf)[None]  # unused entries of the beam
         entering = jnp.where(parent, longer[:, last], -jnp.inf)
         stay_symbol = jnp.where(some, in_symbol + logp[last], -jnp.inf)
         stay_symbol = jnp.logaddexp(stay_symbol, jax.nn.logsumexp(entering, axis=0))
@@ -130,11 +132,11 @@ def _beam(logp, real, width, blank):
     nothing = jnp.full(width, -jnp.inf, logp.dtype)
     tokens = jnp.full((width, steps), blank, jnp.int32)
     start = (tokens, jnp.zeros(width, jnp.int32), nothing.at[0].set(0), nothing)
-    (tokens, lengths, in_blank, in_symbol), _ = lax.scan(frame, start, (logp, real))
+    (tokens, lengths, in_blank, in_symbol), _ = lax.scan(step, start, (logp, real))
     return Decoded(tokens, lengths, jnp.logaddexp(in_blank, in_symbol))
 
 
-def _frames(logits, lengths, blank):
+def _prepare_frames(logits, lengths, blank):
     floating = jnp.issubdtype(logits.dtype, jnp.floating)
     if logits.ndim != 3 or not floating or not 0 <= blank < logits.shape[-1]:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Writing a sequence one symbol at a time, each chosen by a network that has read the ones before.
+"""Autoregressive decoding: greedy, sampling and beam search.
 
-A network is `step(carry, tokens) -> (carry, logits)`: tokens (N,) int32, logits (N, V), and a carry
-of arrays (N, ...) that `step` hands on, such as a recurrent state. The whole loop is one compiled
-program, which ends as soon as every row has stopped. Lecture rows K07, K08, K12.
+A model is `step(carry, tokens) -> (carry, logits)`: tokens (N,) int32, logits (N, V), and a carry
+of arrays (N, ...), such as a recurrent state. The loop is one compiled program that ends as soon as
+every row has produced the stop symbol.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
 
 class Decoded(NamedTuple):
-    """Sequences found.
+    """Decoded sequences.
 
     Attributes:
-      tokens: (..., L) int32; from the stop symbol on, every one is the stop symbol.
-      lengths: (...) int32, the symbols before the stop symbol.
-      scores: (...) natural logarithm of the sequence's probability, its stop symbol included.
+      tokens: (..., L) int32, padded with the stop symbol.
+      lengths: (...) int32, number of symbols before the stop symbol.
+      scores: (...) log probability of the sequence, including the stop symbol.
     """
 
     tokens: jax.Array
@@ -36,22 +36,22 @@ class Decoded(NamedTuple):
 
 
 def greedy(step: Step, carry: Any, start: jax.Array, *, length: int, stop: int = -1) -> Decoded:
-    """The likeliest symbol at each step.
+    """Decodes the most probable symbol at each step.
 
     Args:
       step: `(carry, tokens (N,)) -> (carry, logits (N, V))`.
       carry: a tree of arrays (N, ...) before the first step.
-      start: (N,) int32, the symbols that the first step is given.
-      length: L, the most symbols to write.
+      start: (N,) int32, the input tokens of the first step.
+      length: L, the largest number of symbols.
       stop: the symbol that ends a sequence; -1 for none.
 
     Returns:
       `Decoded` with tokens (N, L).
 
     Raises:
-      ValueError: `length` is below 1, `start` is not (N,) integers, or `stop` is no symbol.
+      ValueError: `length` is below 1, `start` is not (N,) integers, or `stop` is not a symbol.
     """
-    return _write(step, carry, start, length, stop, lambda logits, t: jnp.argmax(logits, -1))
+    return _decode(step, carry, start, length, stop, lambda logits, t: jnp.argmax(logits, -1))
 
 
 def sample(
@@ -65,19 +65,23 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> Decoded:
-    """Each symbol drawn from the network's distribution, p_k ~ exp(s_k / temperature).
+    """Samples each symbol from p_k ~ exp(logit_k / temperature).
 
     Args:
-      step, carry, start, length, stop: as for `greedy`.
+      step: as for `greedy`.
+      carry: as for `greedy`.
+      start: as for `greedy`.
       key: a PRNG key.
-      temperature: above 0; low ones prefer likely symbols, towards `greedy`.
-      top_k: draw from the k likeliest only.
+      length: as for `greedy`.
+      stop: as for `greedy`.
+      temperature: above 0; low temperatures favour probable symbols, and approach `greedy`.
+      top_k: sample from the k most probable symbols only.
 
     Returns:
       `Decoded` with tokens (N, L); the scores are those at temperature 1.
 
     Raises:
-      ValueError: as `greedy`; `temperature` is not above 0, or `top_k` below 1.
+      ValueError: `temperature` is not above 0, or `top_k` is below 1; or see `greedy`.
     """
     if not temperature > 0 or (top_k is not None and top_k < 1):
         raise ValueError(
@@ -91,38 +95,38 @@ def sample(
             logits = jnp.where(logits < least, -jnp.inf, logits)
         return jax.random.categorical(jax.random.fold_in(key, t), logits / temperature)
 
-    return _write(step, carry, start, length, stop, choose)
+    return _decode(step, carry, start, length, stop, choose)
 
 
-def _begin(
+def _check_start(
     step: Step, carry: Any, start: jax.Array, length: int, stop: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The first symbols, and scores of 0 in the dtype that they are summed in, both (N,)."""
+    """Returns the first tokens and scores of 0, both (N,), in the dtype of the sums."""
     start = jnp.asarray(start)
     if length < 1 or start.ndim != 1 or not jnp.issubdtype(start.dtype, jnp.integer):
         raise ValueError(
             f"decode: length is {length} and start {start.dtype}{list(start.shape)}; expected a "
-            "length of at least 1 and one integer a row (N,)."
+            "length of at least 1 and one integer per row, (N,)."
         )
     start = start.astype(jnp.int32)
     logits = jax.eval_shape(lambda carry, start: widen(step(carry, start)[1]), carry, start)
     if logits.ndim != 2 or not -1 <= stop < logits.shape[1]:
         raise ValueError(
-            f"decode: the step gives logits {logits.shape}, and stop is {stop}; expected (N, V) "
+            f"decode: step returns logits {logits.shape}, and stop is {stop}; expected (N, V) "
             "and a symbol in 0 .. V - 1, or -1 for none."
         )
     return start, jnp.zeros(start.shape, logits.dtype)
 
 
-def _write(step, carry, start, length, stop, choose) -> Decoded:
-    start, zeros = _begin(step, carry, start, length, stop)
+def _decode(step, carry, start, length, stop, choose) -> Decoded:
+    start, zeros = _check_start(step, carry, start, length, stop)
     n = start.shape[0]
 
-    def going_on(state):
+    def unfinished(state):
         t, _, _, _, done, _ = state
         return (t < length) & ~jnp.all(done)
 
-    def turn(state):
+    def advance(state):
         t, carry, last, tokens, done, scores = state
         carry, logits = step(carry, last)
         logits = widen(logits)
@@ -131,9 +135,10 @@ def _write(step, carry, start, length, stop, choose) -> Decoded:
         scores = jnp.where(done, scores, scores + gain)
         return t + 1, carry, token, tokens.at[:, t].set(token), done | (token == stop), scores
 
+    # A while loop instead of a scan, because it ends when all rows are done.
     blank = jnp.full((n, length), stop, jnp.int32)
     state = (0, carry, start, blank, jnp.zeros(n, bool), zeros)
-    _, _, _, tokens, _, scores = lax.while_loop(going_on, turn, state)
+    _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
     return Decoded(tokens, _lengths(tokens, stop), scores)
 
 
@@ -151,39 +156,43 @@ def beam(
     stop: int = -1,
     alpha: float = 0.0,
 ) -> Decoded:
-    """The `width` likeliest beginnings are kept at every step, for each row.
+    """Decodes by beam search, which keeps the `width` most probable prefixes of each row.
 
-    Exact when `width` is the number of all sequences. A longer sequence has more factors below 1:
-    at the end the kept ones are ordered by score / (symbols, the stop symbol included)^alpha.
+    Exact if `width` is the number of all sequences. Longer sequences have lower probabilities; so
+    the result is ordered by score / n^alpha, with n symbols including the stop symbol.
 
     Args:
-      step, carry, start, length, stop: as for `greedy`.
-      width: W, the beginnings kept.
-      alpha: 0 orders by probability, 1 by the mean logarithm a symbol.
+      step: as for `greedy`.
+      carry: as for `greedy`.
+      start: as for `greedy`.
+      width: W, the number of prefixes.
+      length: as for `greedy`.
+      stop: as for `greedy`.
+      alpha: 0 orders by probability, 1 by the mean log probability of a symbol.
 
     Returns:
-      `Decoded` with tokens (N, W, L), lengths and scores (N, W), the best first. Where there are
-      fewer than W sequences, the rest have score -inf.
+      `Decoded` with tokens (N, W, L), lengths and scores (N, W), the best first. If there are fewer
+      than W sequences, the others have the score -inf.
 
     Raises:
-      ValueError: as `greedy`; `width` is below 1.
+      ValueError: `width` is below 1; or see `greedy`.
     """
     if width < 1:
         raise ValueError(f"beam: width is {width}; expected at least 1.")
-    start, zeros = _begin(step, carry, start, length, stop)
+    start, zeros = _check_start(step, carry, start, length, stop)
     n = start.shape[0]
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
 
-    def going_on(state):
+    def unfinished(state):
         t, _, _, _, done, _ = state
         return (t < length) & ~jnp.all(done)
 
-    def turn(state):
+    def advance(state):
         t, carry, last, tokens, done, scores = state
         carry, logits = step(carry, last.reshape(-1))
         gains = jax.nn.log_softmax(widen(logits)).reshape(n, width, -1)
         size = gains.shape[-1]
-        # A finished sequence goes on in one way only, at no cost.
+        # A finished sequence has one continuation, with log probability 0.
         only = jnp.where(jnp.arange(size) == max(stop, 0), 0.0, -jnp.inf)
         total = scores[..., None] + jnp.where(done[..., None], only, gains)
         scores, flat = lax.top_k(total.reshape(n, -1), width)
@@ -197,9 +206,10 @@ def beam(
     several = jax.tree.map(lambda leaf: jnp.repeat(leaf, width, axis=0), carry)
     last = jnp.repeat(start[:, None], width, axis=1)
     tokens = jnp.full((n, width, length), stop, jnp.int32)
+    # All prefixes are equal at first: only one may be extended, or the beam would have duplicates.
     scores = jnp.where(jnp.arange(width) == 0, zeros[:, None], -jnp.inf)
     state = (0, several, last, tokens, jnp.zeros((n, width), bool), scores)
-    _, _, _, tokens, _, scores = lax.while_loop(going_on, turn, state)
+    _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
     lengths = _lengths(tokens, stop)
     symbols = jnp.minimum(lengths + 1, length).astype(scores.dtype)
     order = jnp.argsort(-scores / symbols**alpha, axis=1)

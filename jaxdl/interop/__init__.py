@@ -1,1 +1,1 @@
-"""Models and weights of other libraries; import the module that is wanted."""
+"""Models and weights of other libraries; import the submodule you need."""

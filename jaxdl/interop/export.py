@@ -1,8 +1,8 @@
-"""A trained model as one file that runs without jaxdl: StableHLO with its weights inside.
+"""Export of a trained model to one StableHLO file that runs without jaxdl.
 
-`jax.export` (docs.jax.dev) keeps the compiled program's portable form, with a batch of any size.
-JAX promises to read it for six months after it was written; for longer, keep the weights
-(`interop.safetensors`) and the code.
+`jax.export` (docs.jax.dev) serializes the program and the weights, for a batch of any size. JAX
+guarantees to read such a file for six months after it was written; to keep a model longer, save the
+weights (`interop.safetensors`) and the code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from jaxdl.core import Module, check_model
-from jaxdl.interop.safetensors import whole_file
+from jaxdl.interop.safetensors import open_atomic
 from jaxdl.jaxpr.reading import plain
 from jaxdl.train.predict import predictor
 from jaxdl.train.state import TrainState, check_state
@@ -30,26 +30,26 @@ def export(
     *inputs: Any,
     platforms: Sequence[str] | None = None,
 ) -> pathlib.Path:
-    """Writes the model's prediction, dropout off and statistics fixed, to a file.
+    """Writes the prediction of a model, without dropout and with fixed statistics, to a file.
 
-    It is read with `jax.export.deserialize(bytearray(file.read()))` and run with `.call(x)`, in a
-    program that need not have jaxdl. Its convolutions are XLA's own, for any platform; on a CPU
-    those of few channels run slower than in jaxdl, which writes them otherwise (`nn.conv_cpu`).
+    A program without jaxdl reads it by `jax.export.deserialize(bytearray(file.read()))` and runs it
+    by `.call(x)`. The file has XLA's own convolutions, for all platforms. On a CPU those with few
+    channels are slower than in jaxdl, which computes them differently (`nn.conv_cpu`).
 
     Args:
       model: any `Module`.
-      state: a `TrainState`; its `params` and `model_state` go into the file.
-      path: of the file; one that is there is replaced.
-      *inputs: what `model.apply` will be given, with a leading batch axis of any size; only shapes
+      state: a `TrainState`; its `params` and `model_state` are written.
+      path: the file; an existing one is replaced.
+      *inputs: example inputs of `model.apply`, with a leading batch axis of any size; only shapes
         and dtypes matter.
-      platforms: for which it is made, of "cpu", "cuda", "rocm" and "tpu"; None takes the one here.
+      platforms: target platforms, of "cpu", "cuda", "rocm" and "tpu"; None takes the current one.
 
     Returns:
       The path.
 
     Raises:
-      ValueError: the package flatbuffers is not there; an argument is not what is expected; or the
-        model computes with the size of its batch, so that it cannot be left open.
+      ValueError: the package flatbuffers is missing; an argument is invalid; or the model uses the
+        size of its batch in a way that does not allow any size.
     """
     try:
         import flatbuffers  # noqa: F401
@@ -74,22 +74,22 @@ def export(
     predict = jax.jit(predictor(model, state))
     options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
-        with plain(True):  # what is fast here need not be where it runs
+        with plain(True):  # the CPU forms may be slow on the target platform
             exported = jax.export.export(predict, **options)(*specs)
     except jax.errors.ConcretizationTypeError as error:
-        raise ValueError(_fixed(model, error)) from error
+        raise ValueError(_explain(model, error)) from error
     except Exception as error:
         if "symbolic" not in str(error) and "inconclusive" not in str(error).lower():
             raise
-        raise ValueError(_fixed(model, error)) from error
+        raise ValueError(_explain(model, error)) from error
     target = pathlib.Path(path)
-    with whole_file(target) as file:
+    with open_atomic(target) as file:
         file.write(exported.serialize())
     return target
 
 
-def _fixed(model: Module, error: Exception) -> str:
+def _explain(model: Module, error: Exception) -> str:
     return (
         f"export: {model.kind} computes with the size of its batch ({error}); expected a model "
-        "that takes any: reshape with -1 instead of x.shape[0]."
+        "for any size. Reshape with -1 instead of x.shape[0]."
     )

@@ -1,6 +1,6 @@
-"""Flax networks as `Module`s: `train.fit` trains them, taps see into them, trees go back unchanged.
+"""Conversion of Flax networks (Linen and NNX) to `Module`s, with unchanged parameter trees.
 
-Importing this imports Flax, which `import jaxdl` does not.
+Importing this module imports Flax, which `import jaxdl` does not.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ NOT_TRAIN = ("deterministic", "use_running_average")
 _context: contextvars.ContextVar[tuple[tuple[str | int, ...], Tap | None]] = contextvars.ContextVar(
     "_context", default=((), None)
 )
-"""The path of the NNX part that is called at present, and the tap of its network."""
+"""Path of the NNX submodule that is being called, and the tap of its network."""
 
 
 def from_linen(module: linen.Module, *, rngs: Collection[str] = ("dropout",)) -> Module:
-    """A Linen network as a `Module`.
+    """Wraps a Linen network as a `Module`.
 
-    `params` is the collection of that name, and `state` holds the other collections by name:
-    `{"params": params, **state}` are Flax's variables, and `variables` split so are ours. The
-    train mode is passed under the name that the network's `__call__` gives it: `train`, `training`
-    or `is_training`, or, turned around, `deterministic` or `use_running_average`; a network without
-    such an argument is called the same in both. Tap paths are Linen's, e.g. `Block_0/Conv_1`.
+    `params` is the collection of that name, and `state` has the other collections by name:
+    `{"params": params, **state}` are Flax's variables. The train mode is passed as the argument
+    `train`, `training` or `is_training` of `__call__`, or inverted as `deterministic` or
+    `use_running_average`; a network without such an argument ignores it. Tap paths are Linen's,
+    e.g. `Block_0/Conv_1`.
 
     Args:
       module: a Linen module, unbound.
-      rngs: the names of the random streams to feed while training.
+      rngs: names of the random streams during training.
 
     Returns:
-      A `Module`; `apply` returns the collections that the network changed when `train` is true.
+      A `Module`; with `train=True`, `apply` returns the collections that the network changed.
 
     Raises:
-      ValueError: `module` is no Linen module.
+      ValueError: `module` is not a Linen module.
     """
     if not isinstance(module, linen.Module):
         raise ValueError(
             f"from_linen: got a {type(module).__name__}; expected an instance of "
-            "flax.linen.Module (for flax.nnx there is from_nnx)."
+            "flax.linen.Module. For flax.nnx use from_nnx."
         )
     signature = inspect.signature(type(module).__call__).parameters
 
@@ -68,7 +68,7 @@ def from_linen(module: linen.Module, *, rngs: Collection[str] = ("dropout",)) ->
         streams: Any = {}
         if train and key is not None:
             streams = {name: named_key(key, name) for name in rngs}
-        with linen.intercept_methods(_tapped(tap)) if tap else contextlib.nullcontext():
+        with linen.intercept_methods(_make_interceptor(tap)) if tap else contextlib.nullcontext():
             output, changed = module.apply(
                 {"params": params, **state},
                 *inputs,
@@ -81,8 +81,8 @@ def from_linen(module: linen.Module, *, rngs: Collection[str] = ("dropout",)) ->
     return Module(init, apply, "linen", {"module": type(module)})
 
 
-def _tapped(tap: Tap) -> Callable:
-    """A Linen interceptor that gives every submodule's output to the tap."""
+def _make_interceptor(tap: Tap) -> Callable:
+    """Returns a Linen interceptor that passes every submodule's output through the tap."""
 
     def intercept(call, args, kwargs, context):
         output = call(*args, **kwargs)
@@ -93,28 +93,28 @@ def _tapped(tap: Tap) -> Callable:
 
 
 def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
-    """An NNX network as a `Module`.
+    """Wraps an NNX network as a `Module`.
 
     `params` is the pure dict of the network's `nnx.Param`s, and `state` that of its other variables
-    but for the random streams, which are reseeded from `key` at each call. `nnx.update(network,
-    params)` puts a tree back. The train mode is set by `network.train()` and `network.eval()`.
-    Tap paths are the attributes' names, e.g. `block/layers/0`; a shared part has its first one. The
-    same names are those of `layer=` in `jaxdl.interpret`.
+    except the random streams, which are reseeded from `key` in each call. `nnx.update(network,
+    params)` writes a tree back to a network. The train mode is set by `network.train()` and
+    `network.eval()`. Tap paths are names of attributes, e.g. `block/layers/0`; a shared submodule
+    has its first path. They are also the names of `layer=` in `jaxdl.interpret`.
 
     Args:
-      make: `rngs -> network`, called anew by every init; or a network, whose values at this moment
-        init returns whatever the key.
+      make: `rngs -> network`, called by every `init`; or a network, whose current values `init`
+        returns for every key.
 
     Returns:
-      A `Module`; the network itself is never changed.
+      A `Module`; the network itself is not modified.
 
     Raises:
       ValueError: `make` is neither.
     """
     if isinstance(make, linen.Module):
         raise ValueError(
-            f"from_nnx: got a {type(make).__name__} of flax.linen; expected a flax.nnx.Module: use "
-            "from_linen."
+            f"from_nnx: got a {type(make).__name__} of flax.linen; expected a flax.nnx.Module. For "
+            "flax.linen use from_linen."
         )
     if isinstance(make, nnx.Module):
         network, build = make, None
@@ -122,19 +122,21 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
         build = make
         network = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
         if not isinstance(network, nnx.Module):
-            raise ValueError(f"from_nnx: make(rngs) gave {network!r}; expected a flax.nnx.Module.")
+            raise ValueError(
+                f"from_nnx: make(rngs) returns {network!r}; expected a flax.nnx.Module."
+            )
     else:
         raise ValueError(
             f"from_nnx: got a {type(make).__name__}; expected a flax.nnx.Module or a "
             "function rngs -> module."
         )
-    graph, params, streams, rest = nnx.split(_named(network), nnx.Param, nnx.RngState, ...)
+    graph, params, streams, rest = nnx.split(_add_scopes(network), nnx.Param, nnx.RngState, ...)
     values = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
     def init(key, *inputs):
         if build is None:
             return values
-        # NNX folds counts into the key itself, which the checker of reused keys cannot follow.
+        # NNX folds counts into the key, which JAX's key-reuse checker does not recognise.
         _, params, _, rest = nnx.split(build(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
@@ -142,7 +144,7 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
         trees = [jax.tree.map(lambda a: a, tree) for tree in (params, rest)]
         nnx.replace_by_pure_dict(trees[0], new_params)
         nnx.replace_by_pure_dict(trees[1], state)
-        fresh = jax.tree.map(_concrete, streams)
+        fresh = jax.tree.map(_make_concrete, streams)
         copy = nnx.merge(graph, trees[0], fresh, trees[1])
         copy.train() if train else copy.eval()
         if key is not None:
@@ -159,8 +161,8 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
     return Module(init, apply, "nnx", {"module": type(network)})
 
 
-def _concrete(leaf: Any) -> Any:
-    """Random streams of a network that was only shaped get a key; `apply` reseeds them if given."""
+def _make_concrete(leaf: Any) -> Any:
+    """Replaces the shape of a random stream by a placeholder, which `apply` reseeds."""
     if not isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -172,21 +174,21 @@ def _tags(streams: nnx.State) -> set[str]:
     return {leaf.tag for leaf in jax.tree.leaves(streams, is_leaf=lambda v: hasattr(v, "tag"))}
 
 
-def _named(network: nnx.Module) -> nnx.Module:
-    """Returns a copy in which the call of each part has its path as a `jax.named_scope`."""
+def _add_scopes(network: nnx.Module) -> nnx.Module:
+    """Returns a copy that calls each submodule in a `jax.named_scope` of its path."""
     copy = nnx.merge(*nnx.split(network))
     for path, part in list(nnx.iter_modules(copy)):
         if path and callable(part):
-            part.__class__ = _named_class(type(part), path)
+            part.__class__ = _make_scoped_class(type(part), path)
     return copy
 
 
 @functools.cache
-def _named_class(cls: type, path: tuple[str | int, ...]) -> type:
+def _make_scoped_class(cls: type, path: tuple[str | int, ...]) -> type:
     @functools.wraps(cls.__call__)
     def call(self, *args, **kwargs):
         outer, tap = _context.get()
-        # A scope is added to that of the caller, so it is the path from there.
+        # Scopes nest, so a submodule adds only its path relative to the caller.
         inner = path[len(outer) :] if path[: len(outer)] == outer else path
         token = _context.set((path, tap))
         try:

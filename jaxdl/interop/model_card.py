@@ -1,7 +1,6 @@
-"""A model card: what a model is, how it was made and how well it does, beside its weights.
+"""Model cards in the format of the Hugging Face Hub: a README.md that begins with YAML.
 
-Mitchell et al. 2019 (arXiv 1810.03993), in the form that the Hugging Face Hub reads: a README.md
-that begins with YAML.
+Mitchell et al. 2019 (arXiv 1810.03993).
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ def write_model_card(
     license: str,
     datasets: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Writes README.md for a folder of weights; the numbers are those of the history.
+    """Writes a README.md for a folder of weights, with results from the history.
 
     Args:
       path: the file, or a folder for a README.md.
-      name: the model's name, one line.
-      history: from `fit`; the last epoch's values, but the times, are the results.
-      config: how it was trained, such as `{"optimizer": "sgd(0.1)", "batch_size": 100}`.
-      description: what it is for, Markdown.
-      limits: what it is not for and where it fails, Markdown.
+      name: name of the model, one line.
+      history: from `fit`; the results are the values of the last epoch, without times.
+      config: settings of the training, such as `{"optimizer": "sgd(0.1)", "batch_size": 100}`.
+      description: intended use, Markdown.
+      limits: uses that are out of scope and known failures, Markdown.
       license: an SPDX identifier such as "apache-2.0".
-      datasets: their names.
+      datasets: names of the data sets.
 
     Returns:
-      The file's path.
+      The path of the file.
 
     Raises:
-      ValueError: an argument is not what is expected; the history holds no finite numbers.
+      ValueError: an argument is invalid, or the history has no finite numbers.
     """
     texts = {"name": name, "description": description, "limits": limits, "license": license}
     for argument, text in texts.items():
@@ -74,7 +73,7 @@ def write_model_card(
         if np.size(values) and not metric.endswith("seconds")
     }
     if not results:
-        raise ValueError("write_model_card: history holds no numbers; expected the one of a fit.")
+        raise ValueError("write_model_card: history has no numbers; expected the history of fit.")
     epochs = max(map(len, history.values()))
     metrics = [
         {"type": metric, "name": metric, "value": value} for metric, value in results.items()
@@ -97,7 +96,7 @@ def write_model_card(
         "metrics": list(results),
         "model-index": [index],
     }
-    # JSON is YAML, and quotes whatever a name holds.
+    # JSON is valid YAML, and quotes any character in a name.
     head = "".join(f"{key}: {json.dumps(value, allow_nan=False)}\n" for key, value in front.items())
     rows = "".join(f"| {metric} | {value:.6g} |\n" for metric, value in results.items())
     settings = "".join(f"| {key} | {_cell(value)} |\n" for key, value in config.items())
@@ -113,7 +112,7 @@ def write_model_card(
 
 
 def _number(metric: str, values: Any) -> float:
-    """The last of a metric's values."""
+    """Returns the last value of a metric."""
     value = np.asarray(values)[-1] if np.ndim(values) == 1 else values
     if not isinstance(value, np.number) or not np.isfinite(value):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Weights in a safetensors file: one header of names, dtypes and shapes, then plain bytes.
+"""Weights in safetensors files.
 
-The format (github.com/huggingface/safetensors) can hold nothing but arrays: reading a file from a
-stranger runs no code. Names are the paths of the tree, `params/dense_0/kernel` and
-`state/batch_norm_0/mean`; they are never file names. Lecture row V05.
+The format (github.com/huggingface/safetensors) is a header of names, dtypes and shapes, then plain
+bytes. It contains arrays only, so reading an untrusted file runs no code. Names are the paths of
+the tree, `params/dense_0/kernel` and `state/batch_norm_0/mean`; they are never file names.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from jaxdl.core import Tree
 __all__ = ["load_weights", "save_weights"]
 
 MAX_HEADER = 100_000_000
-"""The longest header that the format allows, in bytes."""
+"""Largest header that the format allows, in bytes."""
 MAX_DEPTH = 64
-"""The deepest path that is read: recursion over a tree ends somewhere."""
+"""Longest path that is read, because functions over trees are recursive."""
 
 
 def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = None) -> None:
-    """Writes parameters and state to a file, which is there as a whole or not at all.
+    """Writes parameters and state to a file, atomically.
 
     Args:
-      path: of the file; one that is there is replaced.
+      path: the file; an existing one is replaced.
       params: the parameters, nested dicts of arrays in any numeric dtype.
-      state: the model's state.
+      state: the state of the model.
 
     Raises:
-      ValueError: `params` or `state` is no dict, a name holds "/", or a leaf is no array of
-        numbers, such as a PRNG key.
+      ValueError: `params` or `state` is not a dict, a name contains "/", or a leaf is not an array
+        of numbers, such as a PRNG key.
     """
     from safetensors import numpy as safetensors
 
     if hasattr(params, "model_state"):
         raise ValueError(
             "save_weights: params is a TrainState; expected its parameters and state: "
-            "save_weights(path, state.params, state.model_state). A whole run is saved by "
-            "fit(checkpoint=)."
+            "save_weights(path, state.params, state.model_state). fit(checkpoint=) saves a whole "
+            "run."
         )
     for name, part in (("params", params), ("state", {} if state is None else state)):
         if not isinstance(part, Mapping):
@@ -60,15 +60,16 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
         for keys, leaf in jax.tree_util.tree_leaves_with_path(part):
             names = [str(getattr(key, "key", key)) for key in keys]
             if any("/" in name or not name for name in names):
-                raise ValueError(f"save_weights: name {names} is empty or holds '/'; rename it.")
-            paths["/".join([top, *names])] = _plain(leaf, "/".join(names))
-    with whole_file(pathlib.Path(path)) as file:
+                raise ValueError(f"save_weights: name {names} is empty or contains '/'; rename it.")
+            paths["/".join([top, *names])] = _to_numpy(leaf, "/".join(names))
+    with open_atomic(pathlib.Path(path)) as file:
         file.write(safetensors.save(paths))
 
 
 @contextlib.contextmanager
-def whole_file(target: pathlib.Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the target's place when all of it is on the disk."""
+def open_atomic(target: pathlib.Path) -> Iterator[IO[bytes]]:
+    """Yields a temporary file that replaces the target once it is on the disk."""
+    # In the same folder, because a rename across file systems is not atomic.
     handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -81,7 +82,7 @@ def whole_file(target: pathlib.Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _plain(leaf: Any, name: str) -> np.ndarray:
+def _to_numpy(leaf: Any, name: str) -> np.ndarray:
     if not hasattr(leaf, "dtype"):
         raise ValueError(
             f"save_weights: {name} is a {type(leaf).__name__}; expected an array: np.asarray(x)."
@@ -90,27 +91,27 @@ def _plain(leaf: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"save_weights: {name} is {leaf.dtype}; expected numbers: store jax.random.key_data."
         )
-    # The format's writer takes memory as it lies, so a transposed view must be copied first;
-    # np.ascontiguousarray would make an array of no axes one of one axis.
+    # safetensors writes the memory of an array in its order, so a transposed view must be copied.
+    # np.ascontiguousarray would turn a scalar into an array of one axis.
     return np.asarray(leaf, order="C")
 
 
 def load_weights(
     path: str | os.PathLike, *, like: tuple[Tree, Tree] | None = None
 ) -> tuple[Tree, Tree]:
-    """Reads what `save_weights` wrote.
+    """Reads parameters and state that `save_weights` wrote.
 
     Args:
-      path: of the file.
-      like: `(params, state)` of the structure that is expected, as arrays or shapes:
+      path: the file.
+      like: `(params, state)` of the expected structure, as arrays or shapes:
         `jax.eval_shape(model.init, key, x)`.
 
     Returns:
       `(params, state)`, nested dicts of arrays.
 
     Raises:
-      ValueError: `like` is no pair; the file is damaged or no safetensors file; or it holds other
-        arrays than expected, all of which are listed.
+      ValueError: `like` is not a pair; the file is damaged or not a safetensors file; or its arrays
+        are not those of `like`; the message lists all differences.
       FileNotFoundError: there is no such file.
     """
     from safetensors import SafetensorError, safe_open
@@ -125,7 +126,7 @@ def load_weights(
             f"load_weights: like is a {type(like).__name__}; expected a pair of dicts: "
             "like=(params, state), with {} for a model without state."
         )
-    names = _header(pathlib.Path(path))
+    names = _read_names(pathlib.Path(path))
     try:
         with safe_open(path, framework="numpy") as file:
             paths = {name: _array(name, file.get_tensor(name)) for name in names}
@@ -141,16 +142,16 @@ def _array(name: str, values: np.ndarray) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(values.dtype)
     if dtype != values.dtype:
         raise ValueError(
-            f"{name} is {values.dtype}, which JAX would round to {dtype}; expected "
-            "jax.config.update('jax_enable_x64', True) before such weights are read"
+            f"{name} is {values.dtype}, which JAX would round to {dtype}; call "
+            "jax.config.update('jax_enable_x64', True) before reading such weights"
         )
     return jax.numpy.asarray(values)
 
 
-def _header(path: pathlib.Path) -> list[str]:
-    """The names in a file, after the checks that the format's own reader leaves out."""
+def _read_names(path: pathlib.Path) -> list[str]:
+    """Returns the names in a file, after checks that the safetensors reader does not make."""
 
-    def unique(pairs):
+    def to_dict(pairs):
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             raise ValueError("a name appears twice")
@@ -162,12 +163,12 @@ def _header(path: pathlib.Path) -> list[str]:
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise ValueError(
                 f"load_weights: {str(path)!r} has {size} bytes and claims a header of {length}; "
-                "expected a safetensors file: is it whole, and is it one?"
+                "expected a complete safetensors file."
             )
         try:
-            header = json.loads(file.read(length), object_pairs_hook=unique)
+            header = json.loads(file.read(length), object_pairs_hook=to_dict)
             if not isinstance(header, dict):
-                raise ValueError("the header is no dict")
+                raise ValueError("the header is not a dict")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"load_weights: {str(path)!r} is damaged: {error}.") from error
     names = [name for name in header if name != "__metadata__"]
@@ -175,8 +176,8 @@ def _header(path: pathlib.Path) -> list[str]:
         top, *rest = name.split("/")
         if top not in ("params", "state") or not all(rest) or not 1 <= len(rest) <= MAX_DEPTH:
             raise ValueError(
-                f"load_weights: {str(path)!r} holds {name[:80]!r}; expected names like "
-                "'params/dense_0/kernel', as save_weights writes them."
+                f"load_weights: {str(path)!r} has the name {name[:80]!r}; expected names like "
+                "'params/dense_0/kernel', which save_weights writes."
             )
     return names
 

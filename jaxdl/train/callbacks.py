@@ -1,11 +1,13 @@
-"""What `fit` calls at the end of every epoch: early stopping, saving, the learning rate's log."""
+"""Callbacks between epochs (early stopping, saving, learning rate) and the progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,13 +22,13 @@ __all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "SaveCheckpoint",
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """Where a run stands; for reading.
+    """A read-only view of a run, passed to callbacks.
 
     Attributes:
       model: the model.
-      state: the `TrainState` now. The next step consumes its arrays: keep a copy,
-        `jax.tree.map(jnp.copy, context.state)`, not the state.
-      history: `{"loss": (...), ...}`, one value an epoch so far.
+      state: the current `TrainState`. The next step consumes its arrays: to keep it, copy it by
+        `jax.tree.map(jnp.copy, context.state)`.
+      history: `{"loss": (...), ...}`, one value for each epoch so far.
       epoch: epochs completed since step 0, or begun in a run of `steps`.
       steps_per_epoch: batches in an epoch.
     """
@@ -40,43 +42,42 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """Returned by a callback: ends the run after this epoch, and says why."""
+    """Returned by a callback to end the run after this epoch, for a reason."""
 
     reason: str
 
 
 class Callback:
-    """What a run may be told to do between epochs; override what is wanted.
+    """Base class of callbacks, called between epochs; override the methods you need.
 
-    There is no hook for every step: a step's outcome is not on the host, and to wait for it costs
+    There is no hook for every step: its metrics are still on the device, and waiting for them costs
     more than the step. Write a loop over `make_train_step` instead.
     """
 
     def on_fit_begin(self, context: Context) -> None:
-        """Before the first step: forget any earlier run here."""
+        """Runs before the first step; reset what an earlier run left in the callback."""
 
     def on_eval_end(self, context: Context) -> Stop | Mapping[str, float] | None:
-        """After the evaluation of an epoch, if there is one; the returns of `on_epoch_end`."""
+        """Runs after an evaluation; returns the same as `on_epoch_end`."""
 
     def on_epoch_end(self, context: Context) -> Stop | Mapping[str, float] | None:
-        """After an epoch. A dict is added to the epoch's history; a `Stop` ends the run."""
+        """Runs after an epoch; a returned dict is added to the history, a `Stop` ends the run."""
 
     def on_fit_end(self, context: Context) -> TrainState | None:
-        """After the run; a state that is returned is what `fit` returns."""
+        """Runs after training; a returned state replaces the one that `fit` returns."""
 
     def on_exception(self, context: Context, error: BaseException) -> None:
-        """When the run fails, before the error goes on to the caller."""
+        """Runs when the run fails, before the error is raised."""
 
-    def saved(self) -> Any:
-        """What a checkpoint must hold so that a resumed run goes on alike: a tree of arrays and
-        numbers, or None."""
+    def state_dict(self) -> Any:
+        """Returns what to save in a checkpoint: a tree of arrays and numbers, or None."""
 
-    def resume(self, saved: Mapping[str, Any], context: Context) -> None:
-        """After `on_fit_begin` of a resumed run: the leaves of `saved()` by their paths."""
+    def load_state_dict(self, leaves: Mapping[str, Any], context: Context) -> None:
+        """Restores the leaves of `state_dict()`, by path, after `on_fit_begin` of a resumed run."""
 
 
 class _Monitor:
-    """The best value of an entry of the history, looked at once for each value."""
+    """Tracks the best value of an entry of the history; each value counts once."""
 
     def __init__(self, who: str, name: str, mode: str, min_delta: float = 0.0):
         self.who, self.name, self.min_delta = who, name, min_delta
@@ -86,44 +87,46 @@ class _Monitor:
     def reset(self) -> None:
         self.best, self.best_epoch, self.seen, self.since = math.nan, 0, 0, 0
 
-    def improved(self, context: Context, required: bool) -> bool | None:
-        """Whether a new value is better than all before; None where there is no new one."""
+    def update(self, context: Context, required: bool) -> bool | None:
+        """Returns whether the newest value is better than all before, None if it was seen."""
         values = context.history.get(self.name, ())
         if required:
-            monitored(self.who, self.name, context)
+            get_monitor(self.who, self.name, context)
+        # With `Evaluation(every=...)` an epoch may bring no new value.
         if len(values) == self.seen:
             return None
         self.seen, value = len(values), values[-1]
-        # The comparison is false for NaN: a NaN is no improvement, and anything improves on one.
+        # Comparisons with NaN are false: with `best` NaN, any number is an improvement.
         if math.isnan(value) or self._sign * (value - self.best) >= -self.min_delta:
             self.since += 1
             return False
         self.best, self.best_epoch, self.since = value, context.epoch, 0
         return True
 
-    def saved(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch}
 
-    def resume(self, saved: Mapping[str, Any], context: Context) -> None:
+    def load_state_dict(self, leaves: Mapping[str, Any], context: Context) -> None:
         values = context.history.get(self.name, ())
-        self.best, self.best_epoch, self.seen = saved["best"], saved["best_epoch"], len(values)
+        self.best, self.best_epoch, self.seen = leaves["best"], leaves["best_epoch"], len(values)
         self.since = len(values) - (values.index(self.best) + 1 if self.best in values else 0)
 
 
 class EarlyStopping(Callback):
-    """Ends a run that has not improved for `patience` epochs. Lecture row E04.
+    """Ends a run that has not improved for `patience` epochs.
 
     Args:
       monitor: the entry of the history to watch.
-      patience: the epochs without an improvement after which it ends, >= 1; with
-        `Evaluation(every=...)`, the evaluations.
-      min_delta: what counts as an improvement, >= 0.
-      mode: "min", "max", or "auto", which knows by the name: smaller is better for losses and
-        errors, larger for accuracies, AUC, F1 and their like.
-      restore_best: whether `fit` returns the state of the best epoch rather than the last.
+      patience: number of epochs without an improvement after which the run ends, >= 1; with
+        `Evaluation(every=...)`, number of evaluations.
+      min_delta: smallest change that counts as an improvement, >= 0.
+      mode: "min", "max", or "auto", which decides by the name: smaller is better for losses and
+        errors, larger for accuracies, AUC, F1 and similar scores.
+      restore_best: whether `fit` returns the state of the best epoch instead of the last.
 
     Attributes:
-      best: the best value, and `best_epoch` its epoch, counted from 1.
+      best: the best value.
+      best_epoch: its epoch, counted from 1.
 
     Raises:
       ValueError: an argument is out of range, or "auto" does not know the name; in the run, the
@@ -160,14 +163,15 @@ class EarlyStopping(Callback):
         self._state = None
 
     def on_eval_end(self, context):
-        return self._look(context, required=False)
+        return self._update(context, required=False)
 
     def on_epoch_end(self, context):
-        return self._look(context, required=not self._watch.seen)
+        return self._update(context, required=not self._watch.seen)
 
-    def _look(self, context: Context, required: bool) -> Stop | None:
-        improved = self._watch.improved(context, required)
+    def _update(self, context: Context, required: bool) -> Stop | None:
+        improved = self._watch.update(context, required)
         if improved and self.restore_best:
+            # A copy, because the next step consumes the arrays of the state.
             self._state = jax.tree.map(jnp.copy, context.state)
         if improved is False and self._watch.since >= self.patience:
             return Stop(
@@ -179,23 +183,23 @@ class EarlyStopping(Callback):
     def on_fit_end(self, context):
         return self._state
 
-    def saved(self):
-        return self._watch.saved() | {"state": self._state}
+    def state_dict(self):
+        return self._watch.state_dict() | {"state": self._state}
 
-    def resume(self, saved, context):
-        self._watch.resume(saved, context)
-        if any(path.startswith("state/") for path in saved):
-            self._state = rebuilt(context.state, saved, "state/")
+    def load_state_dict(self, leaves, context):
+        self._watch.load_state_dict(leaves, context)
+        if any(path.startswith("state/") for path in leaves):
+            self._state = rebuilt(context.state, leaves, "state/")
 
 
 class SaveCheckpoint(Callback):
-    """Calls `save(state, context)` after every epoch, or after every best one.
+    """Calls `save(state, context)` after every epoch, or after every new best one.
 
     Args:
-      save: your function; it must be done with the state's arrays, or have copied them, when it
-        returns.
-      when: "last", every epoch; or "best", each value of `monitor` that is better than all before.
-      monitor, mode: as for `EarlyStopping`, for "best".
+      save: a function that writes the state's arrays, or copies them, before it returns.
+      when: "last" saves after every epoch; "best" when `monitor` is better than all values before.
+      monitor: as for `EarlyStopping`, for "best".
+      mode: as for `EarlyStopping`, for "best".
 
     Raises:
       ValueError: `when` or `mode` is unknown; in the run, the history has no such entry.
@@ -210,10 +214,10 @@ class SaveCheckpoint(Callback):
         mode: str = "auto",
     ):
         if when not in ("last", "best"):
-            raise ValueError(f"Save: when is {when!r}; expected 'last' or 'best'.")
+            raise ValueError(f"SaveCheckpoint: when is {when!r}; expected 'last' or 'best'.")
         if not callable(save):
             raise ValueError(
-                f"Save: save is {save!r}; expected a function (state, context): to a file by "
+                f"SaveCheckpoint: save is {save!r}; expected a function (state, context), such as "
                 "lambda state, context: save_weights('best.safetensors', state.params)."
             )
         self.save, self.when = save, when
@@ -223,36 +227,36 @@ class SaveCheckpoint(Callback):
         self._watch.reset()
 
     def on_eval_end(self, context):
-        if self.when == "best" and self._watch.improved(context, required=False):
+        if self.when == "best" and self._watch.update(context, required=False):
             self.save(context.state, context)
 
     def on_epoch_end(self, context):
-        if self.when == "last" or self._watch.improved(context, required=not self._watch.seen):
+        if self.when == "last" or self._watch.update(context, required=not self._watch.seen):
             self.save(context.state, context)
 
-    def saved(self):
-        return self._watch.saved()
+    def state_dict(self):
+        return self._watch.state_dict()
 
-    def resume(self, saved, context):
-        self._watch.resume(saved, context)
+    def load_state_dict(self, leaves, context):
+        self._watch.load_state_dict(leaves, context)
 
 
 class LRLogger(Callback):
-    """Puts the learning rate of the epoch's last step into the history, as `learning_rate`.
+    """Adds the learning rate of an epoch's last step to the history, as `learning_rate`.
 
     Args:
-      schedule: the optax schedule that the optimizer was given, a function of the step; without
-        one, the rate is read from the state of an `optax.inject_hyperparams` optimizer.
+      schedule: the optax schedule of the optimizer, a function of the step. None reads the rate
+        from the state of an `optax.inject_hyperparams` optimizer.
 
     Raises:
-      ValueError: in the run, there is no schedule and the optimizer's state holds no rate.
+      ValueError: in the run, there is no schedule and the optimizer's state has no rate.
     """
 
     def __init__(self, schedule: Callable[[int], Any] | None = None):
         if schedule is not None and not callable(schedule):
             raise ValueError(
-                f"LRLogger: schedule is {schedule!r}; expected a function of the step, as the "
-                "optimizer has it; a constant rate needs no logging."
+                f"LRLogger: schedule is {schedule!r}; expected a function of the step. "
+                "A constant rate needs no logging."
             )
         self.schedule = schedule
 
@@ -260,23 +264,22 @@ class LRLogger(Callback):
         if self.schedule is not None:
             rate = self.schedule(int(context.state.step) - 1)
         else:
-            found = optax.tree.get_all_with_path(context.state.opt_state, "learning_rate")
-            if not found:
+            rates = optax.tree.get_all_with_path(context.state.opt_state, "learning_rate")
+            if not rates:
                 raise ValueError(
-                    "LRLogger: the optimizer's state holds no learning_rate; pass the schedule, "
-                    "LRLogger(schedule), or make the optimizer by optax.inject_hyperparams."
+                    "LRLogger: the optimizer's state has no learning_rate; pass the schedule, "
+                    "LRLogger(schedule), or create the optimizer by optax.inject_hyperparams."
                 )
-            rate = found[0][1]
+            rate = rates[0][1]
         return {"learning_rate": float(rate)}
 
 
-def monitored(who: str, name: str, context: Context) -> float:
-    """The last value of an entry of the history."""
+def get_monitor(who: str, name: str, context: Context) -> float:
+    """Returns the last value of an entry of the history."""
     if not context.history.get(name):
-        raise ValueError(
-            f"{who}: monitor is {name!r}; {suggest(name, list(context.history), 'history holds')}"
-            + (" Give fit eval_data= to have it." if name.startswith("eval_") else "")
-        )
+        known = suggest(name, list(context.history), "history entries")
+        fix = " Pass eval_data= to fit to get it." if name.startswith("eval_") else ""
+        raise ValueError(f"{who}: monitor is {name!r}; {known}{fix}")
     return context.history[name][-1]
 
 
@@ -288,27 +291,104 @@ SMALLER = frozenset(
     "brier cer deviation distance divergence ece error fid kl loss mae mape mse msle nll "
     "perplexity ppl rmse seconds skipped wer".split()
 )
-
-
+# A word that inverts the meaning ("neg_loss", "one_minus_accuracy") makes "auto" an error.
 NEGATED = frozenset("1 anti inverse inverted minus neg negative non not one".split())
 
 
 def sign(who: str, monitor: str, mode: str) -> int:
-    """1 if smaller is better, -1 if larger is.
+    """Returns 1 if smaller values are better, -1 if larger ones are.
 
     Raises:
-      ValueError: `mode` is unknown, or "auto" and the name says neither.
+      ValueError: `mode` is unknown, or it is "auto" and the name is not known.
     """
     if mode not in ("min", "max", "auto"):
         raise ValueError(f"{who}: mode is {mode!r}; expected 'min', 'max' or 'auto'.")
     if mode != "auto":
         return -1 if mode == "max" else 1
     words = re.split(r"[^a-z0-9]+", monitor.lower())
+    # "top5" and "recall10" count as "top" and "recall".
     words += [word.rstrip("0123456789") for word in words]
     smaller, larger = (not known.isdisjoint(words) for known in (SMALLER, LARGER))
     if smaller == larger or not NEGATED.isdisjoint(words):
         raise ValueError(
-            f"{who}: monitor is {monitor!r}, whose better direction is not known by its name; give "
-            "mode='max' if larger is better, or mode='min'."
+            f"{who}: monitor is {monitor!r}, and the name does not show which direction is "
+            "better; pass mode='max' if larger is better, or mode='min'."
         )
     return -1 if larger else 1
+
+
+class Reporter:
+    """Base class of progress reports; prints nothing."""
+
+    def show_compilation(self, seconds: float) -> None:
+        """Reports that the training program is compiled."""
+
+    def show_steps(self, epoch: int, done: int, total: int) -> None:
+        """Reports that `done` of the epoch's `total` steps are done."""
+
+    def show_epoch(self, epoch: int, row: Mapping[str, float]) -> None:
+        """Reports the metrics and times of a complete epoch."""
+
+    def show_message(self, text: str) -> None:
+        """Reports anything else."""
+
+
+class LineReporter(Reporter):
+    """Prints one line for each epoch."""
+
+    def __init__(self, last: int):
+        self.last = last
+
+    def show_compilation(self, seconds):
+        if seconds >= 0.1:  # below, the program came from the cache
+            self.show_message(f"compiled in {seconds:.1f} s")
+
+    def show_epoch(self, epoch, row):
+        values = "  ".join(
+            f"{name} {value:.4g}" for name, value in row.items() if not name.endswith("seconds")
+        )
+        self.show_message(f"epoch {epoch}/{self.last}  {row['seconds']:.2f} s  {values}")
+
+    def show_message(self, text):
+        print(text, flush=True)
+
+
+class BarReporter(LineReporter):
+    """Prints lines, and below them a bar over the steps of the current epoch."""
+
+    def __init__(self, last: int, bar: Any, task: Any):
+        super().__init__(last)
+        self._bar, self._task = bar, task
+
+    def show_steps(self, epoch, done, total):
+        self._bar.update(
+            self._task, completed=done, total=total, description=f"epoch {epoch}/{self.last}"
+        )
+
+    def show_message(self, text):
+        self._bar.console.print(text, highlight=False)
+
+
+@contextlib.contextmanager
+def open_reporter(verbose: int, last: int) -> Iterator[Reporter]:
+    """Yields the reporter of a run that ends with epoch `last`.
+
+    Args:
+      verbose: 0 silent, 1 a progress bar on a terminal and otherwise lines, 2 lines.
+      last: number of the last epoch.
+    """
+    if verbose == 0:
+        yield Reporter()
+    elif verbose == 2 or not sys.stdout.isatty():
+        yield LineReporter(last)
+    else:
+        import rich.progress as rich
+
+        columns = (
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TimeRemainingColumn(),
+        )
+        with rich.Progress(*columns, transient=True) as bar:
+            yield BarReporter(last, bar, bar.add_task("compiling", total=None))

@@ -19,12 +19,12 @@ from jaxdl import _cache
 from jaxdl.core import Tree
 from jaxdl.jaxpr.reading import inner_jaxprs, primitives
 from jaxdl.nn.recurrent.stacked import carries, with_carries
-from jaxdl.train.sharding import Placement
+from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState
 
 
-class Rows(NamedTuple):
-    """The batches of an epoch, or of a piece of one.
+class EpochBatches(NamedTuple):
+    """The batches of an epoch, or of a shard of one.
 
     Attributes:
       data: `(x, y)` or `(x, y, weight)`, trees of arrays with one leading axis, over the rows.
@@ -70,11 +70,11 @@ class Program(NamedTuple):
       looped: whether `count` steps are one call of the device, or `count` calls.
     """
 
-    run: Callable[[TrainState, Rows, int, int], tuple[TrainState, Callable[[], Log]]]
+    run: Callable[[TrainState, EpochBatches, int, int], tuple[TrainState, Callable[[], Log]]]
     looped: bool
 
 
-def looped_program(step: Callable, halt: str | None, at: Placement | None = None) -> Program:
+def looped_program(step: Callable, halt: str | None, at: Sharding | None = None) -> Program:
     """All steps of a call in one loop of the device.
 
     Args:
@@ -97,22 +97,22 @@ def looped_program(step: Callable, halt: str | None, at: Placement | None = None
     return Program(run, looped=True)
 
 
-def placed(program: Callable, at: Placement | None) -> _cache.Compiled:
+def placed(program: Callable, at: Sharding | None) -> _cache.Compiled:
     """`program(state, ...) -> (state, ...)`, compiled; it consumes the state and places the next
     one alike, so that the program after it is the same."""
 
     def run(state, *args):
         new, *rest = program(state, *args)
         if at is not None:
-            new = jax.lax.with_sharding_constraint(new, at.tree(new))
-            rest = jax.lax.with_sharding_constraint(rest, at.everywhere)
+            new = jax.lax.with_sharding_constraint(new, at.tree_like(new))
+            rest = jax.lax.with_sharding_constraint(rest, at.replicated)
         return new, *rest
 
     return _cache.Compiled(run, donate_argnums=(0,))
 
 
 def loop(
-    step: Callable, halt: str | None, state: TrainState, rows: Rows, first: Any, count: Any
+    step: Callable, halt: str | None, state: TrainState, rows: EpochBatches, first: Any, count: Any
 ) -> tuple[TrainState, Log, Any]:
     """The steps `first .. first + count`, traced: `(state, log, taken)`.
 
@@ -138,11 +138,11 @@ def _goes_on(pairs: dict, halt: str | None) -> jax.Array:
     return value == 0 if halt == "skipped" else jnp.isfinite(value)
 
 
-def _empty(pairs: Any, rows: Rows) -> Any:
+def _empty(pairs: Any, rows: EpochBatches) -> Any:
     return jax.tree.map(lambda a: jnp.zeros((rows.steps, *a.shape), a.dtype), pairs)
 
 
-def stepwise_program(step: Callable, halt: str | None, at: Placement | None = None) -> Program:
+def stepwise_program(step: Callable, halt: str | None, at: Sharding | None = None) -> Program:
     """Every step a call of the device; for what is `slow_when_looped`.
 
     Args:
@@ -165,8 +165,8 @@ def stepwise_program(step: Callable, halt: str | None, at: Placement | None = No
 
 
 def eval_program(
-    step: Callable, at: Placement | None = None
-) -> Callable[[TrainState, Rows, int], tuple[TrainState, Log]]:
+    step: Callable, at: Sharding | None = None
+) -> Callable[[TrainState, EpochBatches, int], tuple[TrainState, Log]]:
     """`run(state, rows, count) -> (state, log)`, compiled, over the first `count` batches.
 
     Args:
@@ -176,7 +176,7 @@ def eval_program(
 
     def run(*args):
         result = eval_loop(step, *args)
-        return result if at is None else jax.lax.with_sharding_constraint(result, at.everywhere)
+        return result if at is None else jax.lax.with_sharding_constraint(result, at.replicated)
 
     compiled = _cache.Compiled(run)
 
@@ -191,7 +191,9 @@ def eval_program(
     return program
 
 
-def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> tuple[Tree, Log]:
+def eval_loop(
+    step: Callable, state: TrainState, rows: EpochBatches, count: Any
+) -> tuple[Tree, Log]:
     """The carries and the log of the first `count` batches, traced."""
 
     def body(i, carry):
@@ -204,7 +206,7 @@ def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> tupl
     return jax.lax.fori_loop(0, count, body, (carries(state.model_state), log))
 
 
-def slow_when_looped(step: Callable, state: TrainState, rows: Rows) -> bool:
+def slow_when_looped(step: Callable, state: TrainState, rows: EpochBatches) -> bool:
     """Whether a step is better called by itself than in a loop of the device.
 
     Inside a loop, XLA on the CPU does not bring a convolution into the layout that its fast kernel

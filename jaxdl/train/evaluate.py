@@ -12,10 +12,9 @@ from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
 from jaxdl.nn.recurrent.stacked import reset_carry
 from jaxdl.train import names, validation
-from jaxdl.train.batches import RESIDENT_BYTES, Feed
-from jaxdl.train.batches import feed as make_feed
+from jaxdl.train.batches import RESIDENT_BYTES, BatchSource, make_batch_source
 from jaxdl.train.epoch import eval_program
-from jaxdl.train.sharding import Placement
+from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
 from jaxdl.train.totals import Totals
@@ -45,7 +44,7 @@ class Evaluation:
 
     def __post_init__(self):
         if self.every is not None:
-            validation.positive("Evaluation", every=self.every)
+            validation.validate_positive("Evaluation", every=self.every)
         if self.params is not None and not callable(self.params):
             raise ValueError(
                 f"Evaluation: params is a {type(self.params).__name__}; expected a function of the "
@@ -108,7 +107,7 @@ def evaluate(
     """
     check_model("evaluate", model)
     check_state("evaluate", state)
-    feed = make_feed(
+    feed = make_batch_source(
         "data",
         data,
         batch_size,
@@ -121,7 +120,7 @@ def evaluate(
     measures = names.measures(metrics)
     loss = None if loss is None else losses.loss(loss)
     if check:
-        feed.check = validation.batch(
+        feed.check = validation.validate_batch(
             model, state.params, state.model_state, feed.sample, loss, "data", measures
         )
     values = evaluated(eval_run(model, loss, measures), state, feed)
@@ -135,7 +134,7 @@ def eval_run(
     model: Module,
     loss: Callable | None,
     measures: names.Measures | None,
-    at: Placement | None = None,
+    at: Sharding | None = None,
 ) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
     step = carrying_eval_step(model, loss, metrics=None if measures is None else dict(measures))
@@ -143,12 +142,12 @@ def eval_run(
     return eval_program(step, at)
 
 
-def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
+def evaluated(run: Callable, state: TrainState, feed: BatchSource) -> dict[str, float]:
     """Runs an evaluation program over a feed and means its metrics."""
     totals, at = Totals(), 0
     state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
     while at < feed.steps:
-        rows, _, count = feed.at(at, feed.steps)
+        rows, _, count = feed.get(at, feed.steps)
         state, log = run(state, rows, count)
         totals.add(log)  # batches from `count` on weigh nothing
         at += count

@@ -17,20 +17,18 @@ from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train import names, nonfinite, sharding, validation
-from jaxdl.train.batches import RESIDENT_BYTES, Batches, Feed
-from jaxdl.train.batches import feed as make_feed
-from jaxdl.train.callbacks import Callback
+from jaxdl.train.batches import RESIDENT_BYTES, Batches, BatchSource, make_batch_source
+from jaxdl.train.callbacks import Callback, open_reporter
 from jaxdl.train.checkpoint import Checkpointer
 from jaxdl.train.epoch import Program, looped_program, slow_when_looped, stepwise_program
 from jaxdl.train.evaluate import Evaluation, eval_run, evaluated
 from jaxdl.train.interrupt import interruptible
-from jaxdl.train.logging import Logger, logging
+from jaxdl.train.logging import Logger, open_loggers
 from jaxdl.train.nonfinite import HALTS
 from jaxdl.train.precision import DTYPES
-from jaxdl.train.progress import progress
-from jaxdl.train.resume import description, resumed
+from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.run import History, Run
-from jaxdl.train.sharding import Placement
+from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_train_step
 
@@ -143,11 +141,11 @@ def fit(
     check_model("fit", model)
     if state is not None:
         check_state("fit", state)
-    validation.choice("fit", "verbose", verbose, (0, 1, 2))
-    validation.choice("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
-    validation.seed("fit", seed)
+    validation.validate_one_of("fit", "verbose", verbose, (0, 1, 2))
+    validation.validate_one_of("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
+    validation.validate_seed("fit", seed)
     counts = {"epochs": epochs, "steps": steps, "steps_per_call": steps_per_call}
-    validation.positive("fit", **{name: n for name, n in counts.items() if n is not None})
+    validation.validate_positive("fit", **{name: n for name, n in counts.items() if n is not None})
     if epochs is not None and steps is not None:
         raise ValueError(f"fit: epochs is {epochs} and steps {steps}; expected one of the two.")
     if isinstance(callbacks, Callback):
@@ -157,55 +155,55 @@ def fit(
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
-    validation.choice("fit", "precision", precision, tuple(DTYPES))
+    validation.validate_one_of("fit", "precision", precision, tuple(DTYPES))
     if precision == "float16" and on_nonfinite == "stop":
         raise ValueError(
             "fit: on_nonfinite is 'stop' and precision 'float16', which leaves out steps that "
             "overflow as it finds its scale; expected 'raise', for when it finds none, or 'skip'."
         )
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
-    limits = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
-    limits["parts"] = sharding.parts(mesh)
-    feed = make_feed("data", data, batch_size, seed=seed, **limits)
+    limits: dict[str, Any] = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
+    limits["mesh"] = mesh = sharding.resolve_mesh("fit", mesh)
+    feed = make_batch_source("data", data, batch_size, seed=seed, **limits)
     x = jax.tree.map(lambda a: validation.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
         init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
     )
-    abstract = validation.taken(model, x, lambda: jax.eval_shape(make))
-    validation.trainable(model, abstract.params, abstract.model_state, x)
+    with validation.annotate_errors(model, x):
+        abstract = jax.eval_shape(make)
+    validation.validate_trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
         if check:
             nonfinite.check_finite(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
-        validation.same_state("fit", state, abstract)
+        validation.validate_state("fit", state, abstract)
         abstract = state = jax.tree.map(jnp.copy, state)
-    at = sharding.placement("fit", mesh, param_sharding, optimizer, abstract)
+    at = sharding.make_sharding("fit", mesh, param_sharding, optimizer, abstract)
     evaluation = eval_data if isinstance(eval_data, Evaluation | None) else Evaluation(eval_data)
     measures = names.measures(metrics)
     feeds, sets = {"data": feed}, {}
     for name, rows in evaluation.sets.items() if evaluation else ():
         where = "eval_data" if name == "eval" else f"eval_data {name!r}"
-        feeds[where] = sets[name] = make_feed(
+        feeds[where] = sets[name] = make_batch_source(
             where, rows, feed.batch_size, seed=None, evaluates=True, **limits
         )
     for name, part in feeds.items():
         if carry_rows(abstract.model_state) is not None:
-            part.continue_rows(f"fit: {name}")
-        sharding.check_batch(f"fit: {name}", part.batch_size, at)
-        part.placement = at
+            part.require_continued_rows(f"fit: {name}")
+        sharding.validate_batch_size(f"fit: {name}", part.batch_size, mesh)
         if check:
-            part.check = validation.batch(
+            part.check = validation.validate_batch(
                 model, abstract.params, abstract.model_state, part.sample, loss, name, measures
             )
-    state = sharding.placed_state(make, state, at, abstract)
+    state = sharding.place_state(make, state, at, abstract)
 
     guard = on_nonfinite != "raise"
     step = train_step(model, loss, optimizer, measures, augment, guard, precision)
     if jax.debug_nans.value:  # in a loop, the place that JAX names would be the loop
         looped = False
     elif steps_per_call is None:
-        looped = not slow_when_looped(step, state, feed.at(0, 1)[0])
+        looped = not slow_when_looped(step, state, feed.get(0, 1)[0])
     else:
         looped = steps_per_call > 1
     program = _program(model, step, HALTS[on_nonfinite], looped, at)
@@ -215,7 +213,7 @@ def fit(
         evaluate = functools.partial(_evaluate_sets, run, evaluation, sets)
 
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpointer.of(checkpoint)
+        checkpoints = Checkpointer.from_argument(checkpoint)
         if checkpoints is None and resume not in ("auto", True, False):
             raise ValueError(
                 f"fit: resume is {str(resume)!r} without checkpoint=; expected the directory that "
@@ -225,7 +223,7 @@ def fit(
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())
             cut = batch_size if isinstance(batch_size, Batches) else Batches()
-            setup = description(
+            setup = describe_setup(
                 model,
                 optimizer,
                 state,
@@ -242,7 +240,7 @@ def fit(
                 shuffle=cut.shuffle,
                 drop_last=cut.drop_last,
             )
-            saved = resumed(checkpoints, resume, state, setup)
+            saved = restore_run(checkpoints, resume, state, setup)
         began = int(state.step) if saved is None else saved.record["began"]
         state = state if saved is None else saved.state
         last = began + (steps or (epochs or 1) * feed.steps)
@@ -251,10 +249,10 @@ def fit(
                 f"fit: the checkpoint in {str(checkpoint)!r} is at step {int(state.step)}, past "
                 f"the {last} asked for; expected a longer run, or resume=False in a new directory."
             )
-        first = sharding.first_process()
-        report = stack.enter_context(progress(verbose if first else 0, -(-last // feed.steps)))
+        first = sharding.is_process0()
+        report = stack.enter_context(open_reporter(verbose if first else 0, -(-last // feed.steps)))
         if saved is not None:
-            report.say(f"goes on from step {int(state.step)}, {saved.path}")
+            report.show_message(f"goes on from step {int(state.step)}, {saved.path}")
         signals = [signal.SIGINT] if checkpoints is None else [signal.SIGINT, signal.SIGTERM]
         run = Run(
             model=model,
@@ -269,7 +267,7 @@ def fit(
             on_nonfinite=on_nonfinite,
             calls=steps_per_call,
             report=report,
-            loggers=stack.enter_context(logging(logger, checkpoints)) if first else (),
+            loggers=stack.enter_context(open_loggers(logger, checkpoints)) if first else (),
             interrupted=stack.enter_context(interruptible(signals)),
             checkpoints=checkpoints,
             setup=setup,
@@ -279,7 +277,11 @@ def fit(
 
 
 def _resolved(
-    measures: names.Measures | None, model: Module, loss: Callable, state: TrainState, feed: Feed
+    measures: names.Measures | None,
+    model: Module,
+    loss: Callable,
+    state: TrainState,
+    feed: BatchSource,
 ) -> tuple:
     """The functions of the metrics, which a resumed run must have alike."""
     x, y = jax.tree.map(lambda a: validation.spec(a, feed.batch_size), feed.sample[:2])
@@ -290,7 +292,7 @@ def _resolved(
 
 
 def _evaluate_sets(
-    run: Callable, evaluation: Evaluation, sets: dict[str, Feed], state: TrainState
+    run: Callable, evaluation: Evaluation, sets: dict[str, BatchSource], state: TrainState
 ) -> dict[str, float]:
     """Returns the metrics of every set, by `{set}_{metric}`."""
     state, row = evaluation.prepare(state), {}
@@ -328,7 +330,7 @@ def train_step(
 
 @_cache.per_model
 def _program(
-    model: Module, step: Callable, halt: str | None, looped: bool, at: Placement | None
+    model: Module, step: Callable, halt: str | None, looped: bool, at: Sharding | None
 ) -> Program:
     """The program of a step; asked for again, it is not compiled again."""
     return (looped_program if looped else stepwise_program)(step, halt, at)

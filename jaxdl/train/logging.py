@@ -1,7 +1,7 @@
-"""Where the numbers of a run go besides its history: files, and services that draw them.
+"""Loggers: write the metrics of a run to files and experiment trackers.
 
-A logger is anything with `log(step, values)` and `close()`. Each of those here is a few lines
-around a library that is imported when it is made.
+A logger is any object with `log(step, values)` and `close()`. The classes here wrap libraries that
+are imported when the logger is created.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ __all__ = ["JSONLines", "Logger", "MLflow", "TensorBoard", "Trackio", "WandB"]
 
 
 class Logger(Protocol):
-    """What `fit(logger=...)` takes."""
+    """Protocol of the loggers that `fit(logger=...)` takes."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """The numbers of an epoch, or others, at a step."""
+        """Writes named values at a step."""
 
     def close(self) -> None:
-        """No more will come; what was logged is written."""
+        """Writes what is buffered, and ends the log."""
 
 
 class JSONLines:
-    """A line of JSON for every call: `{"step": 100, "loss": 0.5, ...}`; NaN and infinity are null.
+    """Appends a line of JSON for every call: `{"step": 100, "loss": 0.5, ...}`.
+
+    NaN and infinity are written as null, because JSON has neither.
 
     Args:
-      path: the file, which is added to. Lines from the step of the next `log` on are dropped first:
-        they are of steps that a resumed run takes again.
+      path: the file. The first `log` drops its lines of the same step and later ones, because a
+        resumed run takes these steps again.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -46,10 +48,11 @@ class JSONLines:
         self._file: Any = None
 
     def log(self, step, values):
+        # Opened by the first `log`, which knows the step from which earlier lines are obsolete.
         if self._file is None:
-            kept = [line for line in self._lines() if _step(line) < step]
+            earlier = [line for line in self._read_lines() if _read_step(line) < step]
             self._file = open(self.path, "w", encoding="utf-8")
-            self._file.writelines(kept)
+            self._file.writelines(earlier)
         finite = {k: v if abs(v) < float("inf") else None for k, v in values.items()}
         self._file.write(json.dumps({"step": step} | finite) + "\n")
         self._file.flush()
@@ -59,15 +62,15 @@ class JSONLines:
             self._file.close()
             self._file = None
 
-    def _lines(self) -> list[str]:
+    def _read_lines(self) -> list[str]:
         if not self.path.is_file():
             return []
         lines = self.path.read_text("utf-8", errors="replace").split("\n")
         return [f"{line}\n" for line in lines if line]
 
 
-def _step(line: str) -> float:
-    """The step of a line, or infinity where a killed run left half of one."""
+def _read_step(line: str) -> float:
+    """Returns the step of a line, or infinity for the partial line of a killed run."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -75,14 +78,14 @@ def _step(line: str) -> float:
 
 
 class TensorBoard:
-    """Scalars in TensorBoard's event files, by the package tensorboardX.
+    """Writes scalars to TensorBoard's event files, by the package tensorboardX.
 
     Args:
-      directory: for the event files.
+      directory: folder of the event files.
     """
 
     def __init__(self, directory: str | os.PathLike):
-        self._writer = _library("tensorboardX", "TensorBoard").SummaryWriter(os.fspath(directory))
+        self._writer = _import("tensorboardX", "TensorBoard").SummaryWriter(os.fspath(directory))
 
     def log(self, step, values):
         for name, value in values.items():
@@ -93,14 +96,14 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of Weights & Biases.
+    """Logs to a run of Weights & Biases.
 
     Args:
       **options: for `wandb.init`, such as `project`.
     """
 
     def __init__(self, **options: Any):
-        self._run = _library("wandb", "WandB").init(**options)
+        self._run = _import("wandb", "WandB").init(**options)
 
     def log(self, step, values):
         self._run.log(dict(values), step=step)
@@ -110,14 +113,14 @@ class WandB:
 
 
 class MLflow:
-    """A run of MLflow.
+    """Logs to a run of MLflow.
 
     Args:
       **options: for `mlflow.start_run`, such as `run_name`.
     """
 
     def __init__(self, **options: Any):
-        self._mlflow = _library("mlflow", "MLflow")
+        self._mlflow = _import("mlflow", "MLflow")
         self._mlflow.start_run(**options)
 
     def log(self, step, values):
@@ -128,15 +131,15 @@ class MLflow:
 
 
 class Trackio:
-    """A run of Trackio.
+    """Logs to a run of Trackio.
 
     Args:
-      project: the project's name.
+      project: name of the project.
       **options: for `trackio.init`.
     """
 
     def __init__(self, project: str, **options: Any):
-        self._trackio = _library("trackio", "Trackio")
+        self._trackio = _import("trackio", "Trackio")
         self._trackio.init(project=project, **options)
 
     def log(self, step, values):
@@ -147,27 +150,33 @@ class Trackio:
 
 
 @contextlib.contextmanager
-def logging(
-    given: Logger | Sequence[Logger], checkpoints: Checkpointer | None, who: str = "fit"
+def open_loggers(
+    logger: Logger | Sequence[Logger], checkpoints: Checkpointer | None, who: str = "fit"
 ) -> Iterator[Sequence[Logger]]:
-    """The loggers of a run, with the file of lines that is beside its checkpoints; closes all."""
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    loggers: list[Any] = [*given] if several else [given]  # type: ignore[misc]
-    for logger in loggers:
-        if not (hasattr(logger, "log") and hasattr(logger, "close")):
+    """Yields the loggers of a run as a list, and closes them at the end.
+
+    Args:
+      logger: as for `fit`.
+      checkpoints: if there are any, their directory gets a log.jsonl.
+      who: the calling function, for errors.
+    """
+    several = isinstance(logger, Sequence) and not isinstance(logger, str)
+    loggers: list[Any] = [*logger] if several else [logger]  # type: ignore[misc]
+    for each in loggers:
+        if not (hasattr(each, "log") and hasattr(each, "close")):
             raise ValueError(
-                f"{who}: logger is {logger!r}; expected log(step, values) and close(), such as "
+                f"{who}: logger is {each!r}; expected log(step, values) and close(), such as "
                 "train.TensorBoard(directory)."
             )
     if checkpoints is not None:
         loggers.append(JSONLines(checkpoints.directory / "log.jsonl"))
     with contextlib.ExitStack() as stack:
-        for logger in loggers:
-            stack.callback(logger.close)
+        for each in loggers:
+            stack.callback(each.close)
         yield loggers
 
 
-def _library(name: str, who: str) -> Any:
+def _import(name: str, who: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -13,7 +13,7 @@ from jaxdl import losses
 from jaxdl.core import Module, check_model
 from jaxdl.train import validation
 from jaxdl.train.batches import epoch_batches
-from jaxdl.train.epoch import Rows, loop
+from jaxdl.train.epoch import EpochBatches, loop
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
@@ -86,17 +86,16 @@ def lr_find(
             f"lr_find: optimizer is {optimizer!r}; expected a function that makes one from a "
             "learning rate: optimizer=optax.sgd, not called."
         )
-    data = validation.unpacked(data, "data")
-    n = validation.rows(data, "data")
-    batch_size = validation.batch_size("lr_find", batch_size, n)
+    data = validation.as_xy(data, "data")
+    n = validation.count_rows(data, "data")
+    batch_size = validation.choose_batch_size("lr_find", batch_size, n)
     transformation = optimizer(
         lambda step: lowest * (highest / lowest) ** (step / (steps - 1))  # optax's, in the rate
     )
     x = jax.tree.map(lambda a: validation.spec(a, batch_size), data[0])
-    fresh = validation.taken(
-        model, x, lambda: init_state(model, transformation, jax.random.key(seed), *inputs(x))
-    )
-    validation.stateless("lr_find", fresh.model_state)
+    with validation.annotate_errors(model, x):
+        fresh = init_state(model, transformation, jax.random.key(seed), *inputs(x))
+    validation.validate_stateless("lr_find", fresh.model_state)
     if state is not None:
         fresh = fresh.replace(
             params=state.params,
@@ -105,7 +104,7 @@ def lr_find(
         )
     loss = losses.loss(loss)
     if check:
-        validation.batch(model, fresh.params, fresh.model_state, data, loss, "data")
+        validation.validate_batch(model, fresh.params, fresh.model_state, data, loss, "data")
     step = make_train_step(model, loss, transformation)
     _, log, _ = jax.jit(lambda s, r: loop(step, None, s, r, 0, steps))(
         fresh, _rows(data, n, batch_size, steps, seed)
@@ -115,7 +114,7 @@ def lr_find(
     return _found(rates, total / weight, smoothing)
 
 
-def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> Rows:
+def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> EpochBatches:
     """The rows of the test's batches and no others, over as many epochs as it takes."""
     per_epoch = -(-n // batch_size)
     epochs = [epoch_batches(n, batch_size, seed, epoch) for epoch in range(-(-steps // per_epoch))]
@@ -124,7 +123,7 @@ def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> Rows:
     if mask is not None:
         mask = np.concatenate([mask] * len(epochs))[:steps]
     picked = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
-    return Rows(picked, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
+    return EpochBatches(picked, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
 
 
 def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:

@@ -142,7 +142,7 @@ def _in_batches(
     axis: int,
 ) -> Any:
     """Runs `forward(params, model_state, x)` on batches and joins the outputs along `axis`."""
-    validation.positive(who, batch_size=batch_size)
+    validation.validate_positive(who, batch_size=batch_size)
     if isinstance(x, BatchStream) or comes_from(x, "torch.utils.data"):
         raise ValueError(
             f"{who}: x is a {type(x).__name__}; expected arrays, or "
@@ -156,7 +156,7 @@ def _in_batches(
     else:
         # An array of the host is cut there: on the device each number of rows would compile.
         x = jax.tree.map(lambda a: a if _placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
-        n, fetch = validation.rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
+        n, fetch = validation.count_rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
     size = min(batch_size, power_of_two(n))
     model_state = reset_carry(state.model_state, size)
     outputs = []
@@ -170,7 +170,7 @@ def _in_batches(
         except (AttributeError, TypeError, ValueError) as error:
             whole = batch if isinstance(x, RandomAccessSource) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
-        validation.ids_again(model, params, one_state, batch, who)
+        validation.validate_ids_again(model, params, one_state, batch, who)
         outputs.append(output)
         model_state = with_carries(model_state, kept)
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
@@ -215,4 +215,4 @@ def _explain(forward: Callable, state: TrainState, x: Any, error: Exception) -> 
         )
     error = refusal(x) or error  # in the words of x itself, not of a batch that is filled up
     words = str(error).removesuffix(".")
-    return f"the model does not take x, {validation.show(x)}: {words}.{validation.hint(x)}"
+    return f"the model does not take x, {validation.show(x)}: {words}.{validation.suggest_fix(x)}"

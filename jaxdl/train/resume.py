@@ -1,4 +1,4 @@
-"""Descriptions of a run's setup, compared when a run resumes, and what differs in words."""
+"""Fingerprint of a training setup, compared when a run resumes."""
 
 from __future__ import annotations
 
@@ -18,110 +18,115 @@ from jaxdl import optim, tree
 from jaxdl.core import Module
 from jaxdl.jaxpr.reading import split_numbers
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.checkpoint_format import RestoredRun, differences, spec
+from jaxdl.train.checkpoint_format import RestoredRun, format_array, list_differences
 from jaxdl.train.state import TrainState
 
+# Memory addresses in the repr of functions, which differ between processes.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+|0x[0-9a-f]{6,}")
 
 
-def description(
+def describe_setup(
     model: Module,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     sample: tuple = (),
     **settings: Any,
 ) -> dict[str, str]:
-    """Describes a run as flat text: its model part by part, its optimizer, data and settings.
+    """Describes model, optimizer, data and settings of a run as flat text.
 
     Args:
-      model, optimizer: the run's.
+      model: the model of the run.
+      optimizer: its optimizer.
       state: its first state.
-      sample: `(x, y)` with all rows, where they are in memory.
-      **settings: what else a resumed run must share.
+      sample: `(x, y)` with all rows, if they are in memory.
+      **settings: other settings that a resumed run must share.
     """
-    text = {f"model {path}": part for path, part in _parts(model, "")}
-    text |= {f"state {path}": spec(leaf) for path, leaf in tree.flatten(state).items()}
+    text = {f"model {path}": part for path, part in _describe_layers(model, "")}
+    text |= {f"state {path}": format_array(leaf) for path, leaf in tree.flatten(state).items()}
     text |= {name: _text(value) for name, value in settings.items()}
     for name, part in zip(("x", "y", "weight"), sample, strict=False):
         leaves = jax.tree.leaves(part)
         text[name] = " and ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves)
-        for at, row in (("first", 0), ("last", -1)):
-            text[f"{at} row of {name}"] = " ".join(str(_summary(leaf[row])) for leaf in leaves)
-    # An update is written otherwise by another JAX: it is compared only where that is the same.
-    return text | {f"optimizer (jax {jax.__version__})": _update(optimizer, state)}
+        for which, row in (("first", 0), ("last", -1)):
+            text[f"{which} row of {name}"] = " ".join(str(_summarize(leaf[row])) for leaf in leaves)
+    # Other versions of JAX write the same update as another program. The version is in the key, so
+    # that updates are compared only between runs of one version.
+    return text | {f"optimizer (jax {jax.__version__})": _describe_update(optimizer, state)}
 
 
-def _summary(row: Any) -> float:
-    """A number that another row, or the same values in another order, would change."""
+def _summarize(row: Any) -> float:
+    """Returns a weighted sum of a row, which changes with its values and with their order."""
     row = np.abs(np.asarray(row, np.float64)).ravel()
     return float(row @ np.linspace(1, 2, row.size) / max(1, row.size))
 
 
-def resumed(
+def restore_run(
     checkpoints: Checkpointer, resume: Any, like: TrainState, setup: Mapping[str, str]
 ) -> RestoredRun | None:
-    """The checkpoint that a run goes on from, or None where it begins.
+    """Returns the checkpoint from which a run continues, or None for a new run.
 
     Args:
+      checkpoints: the directory of the run.
       resume: as for `fit`.
-      like: the run's first state.
-      setup: the run's `description`.
+      like: the first state of the run.
+      setup: the run's `describe_setup`.
 
     Raises:
-      ValueError: the checkpoints are of another run, or there are some where none should be.
-      CheckpointCorrupt: none is as it was written.
+      ValueError: the checkpoints are of another run, or `resume` is False and there are some.
+      CheckpointCorrupt: no checkpoint is intact.
     """
-    there = checkpoints.paths()
+    paths = checkpoints.paths()
     if resume is False:
-        if there:
+        if paths:
             raise ValueError(
-                f"checkpoint {str(checkpoints.directory)!r} holds {len(there)} checkpoints and "
-                "resume is False; expected a directory without: give another, or resume='auto'."
+                f"checkpoint {str(checkpoints.directory)!r} has {len(paths)} checkpoints and "
+                "resume is False; expected an empty directory. Pass another one, or resume='auto'."
             )
         return None
     path = None if resume in ("auto", True) else pathlib.Path(resume).absolute()
-    if path is not None and any(p != path for p in there[-1:]):
+    if path is not None and any(p != path for p in paths[-1:]):
         raise ValueError(
-            f"checkpoint {str(checkpoints.directory)!r} holds {there[-1].name}, and resume is "
-            f"{str(path)!r}; to go on from an earlier step, give another directory."
+            f"checkpoint {str(checkpoints.directory)!r} has {paths[-1].name}, and resume is "
+            f"{str(path)!r}. To continue from an earlier step, pass another directory."
         )
     return checkpoints.restore(
-        like, path=path, check=lambda folder, record: check(folder, record, setup)
+        like, path=path, check=lambda folder, record: validate_setup(folder, record, setup)
     )
 
 
-def check(path: Any, record: Mapping[str, Any], setup: Mapping[str, str]) -> None:
-    """Raises where a checkpoint is of another run, with all that differs."""
+def validate_setup(path: Any, record: Mapping[str, Any], setup: Mapping[str, str]) -> None:
+    """Raises if a checkpoint is of another run; the error lists every difference."""
     kinds = {"setup": dict, "history": dict, "totals": dict, "seconds": dict, "began": int}
     texts = isinstance(record.get("setup"), dict) and record["setup"].values()
     if any(not isinstance(record.get(name), kind) for name, kind in kinds.items()) or not all(
         isinstance(text, str) for text in texts or ()
     ):
         raise ValueError(
-            f"checkpoint {str(path)!r} was not written by fit; read it by "
-            "Checkpointer(...).restore(like=...) and give fit(state=...)."
+            f"checkpoint {str(path)!r} was not written by fit. Read it by "
+            "Checkpointer(...).restore(like=...) and pass fit(state=...)."
         )
-    wrong = list(_differences(record["setup"], setup))
+    wrong = list(_list_setup_differences(record["setup"], setup))
     if wrong:
         raise ValueError(
-            f"checkpoint {str(path)!r} is of another run: {'; '.join(wrong)}. Set the run up as it "
-            "was, or give another directory; to go on otherwise from where it stands, give "
-            "fit(state=...) what Checkpointer(...).restore(like=...) reads, and a new directory."
+            f"checkpoint {str(path)!r} is of another run: {'; '.join(wrong)}. Set up the run as "
+            "before, or pass another directory. To continue it with other settings, pass the state "
+            "that Checkpointer(...).restore(like=...) returns as fit(state=...), and a new "
+            "directory."
         )
 
 
-def _differences(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """What differs, in the words of `fit`'s arguments; causes, without their consequences."""
+def _list_setup_differences(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Lists differences of two setups by `fit`'s arguments: causes, without their consequences."""
 
-    def among(start):
+    def select(start):
         return [
             {k.removeprefix(start): v for k, v in text.items() if k.startswith(start)}
             for text in (was, now)
         ]
 
-    layers = differences(*_shortened(*among("model ")))
+    layers = list_differences(*_shorten(*select("model ")))
     yield from (f"model: layer {line}" for line in layers)
-    # Settings that only one of them has are of another version of this library.
+    # A setting that only one setup has comes from another version of this library: ignored.
     kinds = ("model ", "state ", "update ", "optimizer ")
     both = [k for k in was if k in now and was[k] != now[k] and not k.startswith(kinds)]
     rows = [k for k in both if " row of " in k and not _close(was[k], now[k])]
@@ -132,10 +137,13 @@ def _differences(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str
         yield f"{WORDS.get(name, name)} was {_plain(was[name])}, is {_plain(now[name])}"
     if rows and not both:
         yield f"data: the {' and the '.join(rows)} differ: other data, or in another order"
-    params = differences(*among("state params/")) + differences(*among("state model_state/"))
+    params = list_differences(*select("state params/"))
+    params += list_differences(*select("state model_state/"))
     if not layers and not {"x", "y"}.intersection(both):
         yield from (f"parameters: {line}" for line in params)
-    yield from _of_optimizer(was, now, *among("state opt_state/"), same_model=not params)
+    yield from _list_optimizer_differences(
+        was, now, *select("state opt_state/"), same_model=not params
+    )
 
 
 WORDS = {
@@ -145,11 +153,11 @@ WORDS = {
     "x": "a row of x",
     "y": "a row of y",
 }
-"""Names of settings in errors, where they are not the arguments'."""
+"""Names of settings in errors, if they differ from the names of arguments."""
 
 
-def _shortened(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[dict, dict]:
-    """Layers of one kind by the options alone in which they differ."""
+def _shorten(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[dict, dict]:
+    """Describes layers of the same kind by the options in which they differ."""
     short = dict(was), dict(now)
     for path in was:
         kind = was[path].split("(")[0]
@@ -161,24 +169,24 @@ def _shortened(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[dict, di
 
 
 def _plain(text: str) -> str:
-    """Metrics by their names, where these are the functions' too: "[[mae, mae]]" is "[mae]"."""
+    """Writes a metric whose name is that of its function once: "[[mae, mae]]" is "[mae]"."""
     return re.sub(r"\[(\w+), \1\]", r"\1", text)
 
 
 def _close(was: str, now: str) -> bool:
-    """Whether rows agree, up to what another machine rounds."""
+    """Returns whether rows agree up to rounding, which differs between machines."""
     pairs = list(zip(was.split(), now.split(), strict=False))
     return all(math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-6) for a, b in pairs)
 
 
-def _of_optimizer(
+def _list_optimizer_differences(
     was: Mapping[str, str],
     now: Mapping[str, str],
     state_was: Mapping[str, str],
     state_now: Mapping[str, str],
     same_model: bool,
 ) -> Iterator[str]:
-    """What differs in the optimizer; its constants by value."""
+    """Lists differences of two optimizers; constants by value."""
     fields_was, fields_now = (sorted(set(map(_field, s))) for s in (state_was, state_now))
     if fields_was != fields_now:
         fields = (", ".join(fields) or "empty" for fields in (fields_was, fields_now))
@@ -188,13 +196,13 @@ def _of_optimizer(
         if not key.startswith("optimizer ") or was[key] == now[key]:
             continue
         (structure, _, *numbers), (other, _, *others) = was[key].split(), now[key].split()
-        gone = [n for n in numbers if n not in others]
+        old = [n for n in numbers if n not in others]
         new = [n for n in others if n not in numbers]
-        if gone or new:
-            gone, new = (" and ".join(values) or "none" for values in (gone, new))
+        if old or new:
+            old, new = (" and ".join(values) or "none" for values in (old, new))
             yield (
                 "optimizer: a constant (learning rate, momentum, decay, schedule) was "
-                f"{gone}, is {new}"
+                f"{old}, is {new}"
             )
         elif same_model:
             same = structure == other
@@ -205,15 +213,15 @@ def _of_optimizer(
 
 
 def _field(path: str) -> str:
-    """The optimizer's own name in a path of its state: "0/mu/dense_0/kernel" is of "mu"."""
+    """Returns the optimizer's field in a path of its state: "mu" of "0/mu/dense_0/kernel"."""
     return next((part for part in path.split("/") if not part.isdigit()), path)
 
 
-def _parts(model: Module, path: str):
+def _describe_layers(model: Module, path: str) -> Iterator[tuple[str, str]]:
     config = ", ".join(f"{name}={_text(value)}" for name, value in model.config.items())
     yield path or "/", f"{model.kind}({config})"
     for name, child in model.children.items():
-        yield from _parts(child, f"{path}/{name}")
+        yield from _describe_layers(child, f"{path}/{name}")
 
 
 def _text(value: Any) -> str:
@@ -225,15 +233,15 @@ def _text(value: Any) -> str:
     return name if name is not None else _ADDRESS.sub("", repr(value))
 
 
-def _update(optimizer: optax.GradientTransformation, state: TrainState) -> str:
-    """Describes what an optimizer computes.
+def _describe_update(optimizer: optax.GradientTransformation, state: TrainState) -> str:
+    """Describes the computation of an optimizer's update.
 
     Returns:
-      Words: a digest of the computation, a digest of its constants, and each of these once.
+      A digest of the program, a digest of its constants, and each constant once, space-separated.
     """
 
     def compute(gradient, opt_state, params):
-        # An `inject_hyperparams` optimizer has its rate in its first state alone.
+        # `init` is traced too: an `inject_hyperparams` optimizer has its rate only in its state.
         return optimizer.init(params), optim.update_params(
             optimizer,
             gradient,
@@ -245,14 +253,14 @@ def _update(optimizer: optax.GradientTransformation, state: TrainState) -> str:
         )
 
     with jax.numpy_dtype_promotion("standard"):
-        made = jax.make_jaxpr(compute)(state.params, state.opt_state, state.params)
-    text, numbers = split_numbers(made)
+        program = jax.make_jaxpr(compute)(state.params, state.opt_state, state.params)
+    text, numbers = split_numbers(program)
     digests = [_digest(_ADDRESS.sub("", text).encode()), _digest(" ".join(numbers).encode())]
     return " ".join(digests + list(dict.fromkeys(_short(n) for n in numbers)))
 
 
 def _short(number: str) -> str:
-    """0.10000000149011612, and the rate that descends, -0.1: both are 0.1."""
+    """Rounds a constant and drops its sign: 0.10000000149011612 and -0.1 both become "0.1"."""
     try:
         return f"{abs(float(number)):.6g}"
     except ValueError:

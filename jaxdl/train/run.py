@@ -11,13 +11,12 @@ from typing import Any
 from jaxdl.core import Module
 from jaxdl.nn.recurrent.stacked import reset_carry
 from jaxdl.train import nonfinite, sharding
-from jaxdl.train.batches import Feed
-from jaxdl.train.callbacks import Callback, Context, Stop
+from jaxdl.train.batches import BatchSource
+from jaxdl.train.callbacks import Callback, Context, Reporter, Stop
 from jaxdl.train.checkpoint import Checkpointer
 from jaxdl.train.checkpoint_format import RestoredRun
 from jaxdl.train.epoch import Log, Program
 from jaxdl.train.logging import Logger
-from jaxdl.train.progress import Silent
 from jaxdl.train.state import TrainState
 from jaxdl.train.totals import Totals
 
@@ -42,7 +41,7 @@ class Run:
       report, loggers: whom to tell.
       interrupted: the signal that has come, or 0.
       checkpoints: where the run is saved, or None.
-      setup: how the run was set up, for `resume.check`.
+      setup: how the run was set up, for `resume.validate_setup`.
       saved: the checkpoint that it goes on from, or None.
       history: one number an epoch.
       totals, seconds: of the epoch begun.
@@ -53,7 +52,7 @@ class Run:
     """
 
     model: Module
-    feed: Feed
+    feed: BatchSource
     program: Program
     callbacks: Sequence[Callback]
     state: TrainState
@@ -63,7 +62,7 @@ class Run:
     evaluate_every: int | None
     on_nonfinite: str
     calls: int | None
-    report: Silent
+    report: Reporter
     loggers: Sequence[Logger]
     interrupted: Callable[[], int]
     checkpoints: Checkpointer | None
@@ -87,7 +86,7 @@ class Run:
             if signal.SIGTERM in (self.signal, self.interrupted()):
                 raise SystemExit(128 + signal.SIGTERM)
             if self.stopped is not None:
-                self.report.say(f"stopped after step {self.step}: {self.stopped}")
+                self.report.show_message(f"stopped after step {self.step}: {self.stopped}")
             for callback in self.callbacks:
                 self.state = callback.on_fit_end(self.context) or self.state
             return self.state, self.history
@@ -117,7 +116,7 @@ class Run:
                 of = f"{i}/"
                 leaves = {p[len(of) :]: v for p, v in self.saved.extra.items() if p.startswith(of)}
                 if leaves:
-                    callback.resume(leaves, self.context)
+                    callback.load_state_dict(leaves, self.context)
 
     def _epoch(self, end: int) -> None:
         number = self.step // self.feed.steps + 1
@@ -127,7 +126,9 @@ class Run:
         while self.step < end and self.stopped is None:
             before = self.step
             self.totals.add(self._call(end))
-            self.report.steps(number, self.step - (number - 1) * self.feed.steps, self.feed.steps)
+            self.report.show_steps(
+                number, self.step - (number - 1) * self.feed.steps, self.feed.steps
+            )
             # The first call compiles and may take no step.
             if self.evaluate_every and self.step > before and not self.step % self.evaluate_every:
                 self._evaluate_within(number)
@@ -145,7 +146,7 @@ class Run:
         if evaluate is not None:
             row |= self._tell("on_eval_end", row)
         row |= self._tell("on_epoch_end", row)
-        self.report.epoch(number, row)
+        self.report.show_epoch(number, row)
         for logger in self.loggers:
             logger.log(self.step, row)
         if self._due:
@@ -159,7 +160,7 @@ class Run:
         row |= self._tell("on_eval_end", row)
         shown = (item for item in row.items() if not item[0].endswith("seconds"))
         values = "  ".join(f"{name} {value:.4g}" for name, value in shown)
-        self.report.say(f"step {self.step} (epoch {number})  {values}")
+        self.report.show_message(f"step {self.step} (epoch {number})  {values}")
         for logger in self.loggers:
             logger.log(self.step, row)
 
@@ -172,15 +173,15 @@ class Run:
         for every in (self.checkpoints and self.checkpoints.every, self.evaluate_every):
             stop = min(stop, (self.step // every + 1) * every) if every else stop
         began = time.perf_counter()
-        rows, first, count = self.feed.at(self.step, min(wanted, stop - self.step))
+        rows, first, count = self.feed.get(self.step, min(wanted, stop - self.step))
         self.state, wait = self.program.run(self.state, rows, first, count)
-        self.feed.ahead(self.step, end)
+        self.feed.prefetch(self.step, end)
         log = wait()
         spent = time.perf_counter() - began
         taken = len(log["loss"][0])
         if compiling:
             self.seconds["compile_seconds"] += spent
-            self.report.compiled(spent)
+            self.report.show_compilation(spent)
             pace = 1
         else:
             self.seconds["seconds"] += spent
@@ -197,7 +198,7 @@ class Run:
             self.step -= 1
             self.state = self.state.replace(step=self.state.step - 1)
             self.stopped = f"step {self.step} is infinite or NaN; the state is the one before it"
-        self.pace, self.signal = sharding.agreed(pace, self.interrupted())
+        self.pace, self.signal = sharding.reduce_over_processes(pace, self.interrupted())
         if self.signal:
             self.stopped = "interrupted"
 
@@ -219,7 +220,7 @@ class Run:
             "seconds": self.seconds,
             "stopped": None if self.signal else self.stopped,
         }
-        extra: dict[str, Any] = {str(i): c.saved() for i, c in enumerate(self.callbacks)}
+        extra: dict[str, Any] = {str(i): c.state_dict() for i, c in enumerate(self.callbacks)}
         extra["totals"] = {
             name: dict(enumerate(arrays)) for name, arrays in self.totals.collected.items()
         }

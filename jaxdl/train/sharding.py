@@ -1,8 +1,8 @@
-"""Many devices and many processes: the same program, with the batch shared out between them.
+"""Data-parallel training: batches split over devices and processes.
 
-Every process runs the same script. `fit` splits each global batch over the mesh's axis "data", XLA
-sums the gradients (and a batch norm's statistics) over all of it, and the result is that of one
-device up to the order of the sums. There are no collectives here but those of JAX.
+Every process runs the same script. `fit` splits each global batch over the mesh axis "data"; XLA
+sums gradients and batch statistics over the whole batch. The result equals that of one device up
+to the order of summation. All communication goes through JAX's collectives.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.train.state import TrainState
 
-__all__ = ["init", "mesh"]
+__all__ = ["init", "make_mesh"]
 
 DATA = "data"
-"""The mesh axis that the batch is split over."""
+"""Name of the mesh axis over which batches are split."""
 
 
 def init(
@@ -30,28 +30,28 @@ def init(
     process: int | None = None,
     **options: Any,
 ) -> None:
-    """Joins the processes of a run: `jax.distributed.initialize`, with errors that say what to do.
+    """Connects the processes of a run by `jax.distributed.initialize`.
 
-    To be called first in the program, before any array is made. On a cluster that JAX knows (Slurm,
-    Open MPI, Kubernetes, Cloud TPU) no argument is needed.
+    Call it first in the program, before any array is created. On a cluster that JAX detects (Slurm,
+    Open MPI, Kubernetes, Cloud TPU) no arguments are needed.
 
     Args:
-      coordinator: "host:port" of process 0, which all processes can reach.
-      processes: how many there are.
-      process: which this one is, from 0.
+      coordinator: "host:port" of process 0, reachable from all processes.
+      processes: number of processes.
+      process: index of this process, from 0.
       **options: for `jax.distributed.initialize`.
 
     Raises:
-      ValueError: JAX has made its devices already, the arguments contradict each other, or the
-        cluster cannot be found out.
+      ValueError: JAX has already created its devices, only some of the three arguments are given,
+        or no cluster is detected.
       RuntimeError: the other processes cannot be reached.
     """
-    given = {"coordinator": coordinator, "processes": processes, "process": process}
-    missing = [name for name, value in given.items() if value is None]
-    if 0 < len(missing) < len(given):
+    arguments = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in arguments.items() if value is None]
+    if 0 < len(missing) < len(arguments):
         raise ValueError(
             f"sharding.init: {' and '.join(missing)} not given; expected coordinator, processes "
-            "and process all three, or none of them on a cluster that JAX knows."
+            "and process, or none of them on a cluster that JAX detects."
         )
     if coordinator is not None and processes is not None and process is not None:
         if not 0 <= process < processes:
@@ -65,49 +65,91 @@ def init(
                 "'10.0.0.1:1234'."
             )
     if jax.distributed.is_initialized():
-        raise ValueError("sharding.init: called a second time; expected once a process.")
+        raise ValueError("sharding.init: called a second time; expected one call per process.")
     try:
         jax.distributed.initialize(coordinator, processes, process, **options)
     except (RuntimeError, ValueError) as error:
+        # JAX's message contains "before": "must be called before any JAX calls".
         if "before" in str(error):
             raise ValueError(
-                "sharding.init: JAX has already made its devices; expected to be called before "
-                "the first array: move it to the start of the program."
+                "sharding.init: JAX has already created its devices; expected a call before the "
+                "first array. Move it to the start of the program."
             ) from error
         if missing:
             raise ValueError(
-                f"sharding.init: the cluster cannot be found out ({error}); give coordinator="
-                "'host:port', processes= and process=."
+                f"sharding.init: no cluster is detected ({error}); pass coordinator='host:port', "
+                "processes= and process=."
             ) from error
         raise
 
 
-def mesh(devices: Sequence | None = None) -> Mesh:
-    """The devices in a row, an axis named "data" that `fit` splits batches over.
+def make_mesh(devices: Sequence | None = None) -> Mesh:
+    """Returns a mesh with one axis, "data", over which `fit` splits batches.
 
     Args:
-      devices: the devices; None takes all, of every process.
+      devices: the devices; None takes all devices of all processes.
 
     Returns:
-      A `jax.sharding.Mesh`. For parameters that are split too, make one with more axes by
-      `jax.make_mesh` and give `fit` its `param_sharding`.
+      A `jax.sharding.Mesh`. To shard parameters too, create a mesh with more axes by
+      `jax.make_mesh` and pass `param_sharding` to `fit`.
     """
     devices = jax.devices() if devices is None else list(devices)
+    # In explicit mode, the default of jax.make_mesh, models would need sharding annotations.
     automatic = (jax.sharding.AxisType.Auto,)
     return jax.make_mesh((len(devices),), (DATA,), axis_types=automatic, devices=devices)
 
 
-def parts(given: Mesh | None) -> int:
-    """How many devices share a batch: those of the user's mesh, or all."""
-    return jax.device_count() if given is None else given.shape.get(DATA, 1)
+def resolve_mesh(who: str, mesh: Mesh | None) -> Mesh | None:
+    """Returns the mesh of a run, or None for the default device alone.
+
+    Args:
+      who: the calling function, for errors.
+      mesh: the user's mesh; None takes all devices.
+    """
+    if mesh is None and jax.device_count() > 1:
+        mesh = make_mesh()
+    if mesh is None or (list(mesh.devices.flat) == jax.devices() and mesh.size == 1):
+        return None
+    if DATA not in mesh.axis_names:
+        raise ValueError(
+            f"{who}: the mesh has the axes {mesh.axis_names}; expected an axis named {DATA!r}, "
+            "over which the batch is split: jax.make_mesh((8,), ('data',), ...)."
+        )
+    return mesh
+
+
+def num_shards(mesh: Mesh | None) -> int:
+    """Returns the number of devices that share a batch."""
+    return 1 if mesh is None else mesh.shape[DATA]
+
+
+def replicated(mesh: Mesh | None) -> NamedSharding | None:
+    """Returns the sharding of an array that every device has in full."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh | None, axis: int) -> NamedSharding | None:
+    """Returns the sharding of an array whose `axis` is the batch."""
+    if mesh is None:
+        return None
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Returns the indices of the rows of a batch that this process's devices need."""
+    sharding = NamedSharding(mesh, PartitionSpec(DATA))
+    index = sharding.addressable_devices_indices_map((batch_size,))
+    rows = [np.arange(batch_size)[part] for part in index.values() if part is not None]
+    # Devices that differ only in another axis of the mesh need the same rows.
+    return np.unique(np.concatenate(rows))
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where a run's arrays lie.
+class Sharding:
+    """Sharding of the state and of the batches of a run; hashable, as a key of compiled programs.
 
     Attributes:
-      mesh: with an axis "data".
+      mesh: a mesh with an axis "data".
       state: a `NamedSharding` for every leaf of the `TrainState`.
     """
 
@@ -115,146 +157,134 @@ class Placement:
     state: tuple[NamedSharding, ...]
 
     @property
-    def parts(self) -> int:
-        """How many devices share a batch."""
-        return self.mesh.shape[DATA]
-
-    @property
-    def everywhere(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
+        """The sharding of an array that every device has in full."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def tree(self, like: TrainState) -> TrainState:
-        """The shardings as a tree like the state."""
-        return jax.tree.unflatten(jax.tree.structure(like), self.state)
-
-    def batch(self, axis: int) -> NamedSharding:
-        """An array whose `axis` is that of the batch."""
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, DATA))
-
-    def columns(self, batch_size: int) -> np.ndarray:
-        """The rows of every batch that lie on this process's devices."""
-        index = self.batch(0).addressable_devices_indices_map((batch_size,))
-        parts = [np.arange(batch_size)[where] for where in index.values() if where is not None]
-        return np.unique(np.concatenate(parts))
+    def tree_like(self, state: TrainState) -> TrainState:
+        """Returns the shardings of the leaves as a tree with the structure of `state`."""
+        return jax.tree.unflatten(jax.tree.structure(state), self.state)
 
 
-def placement(
+def make_sharding(
     who: str,
-    given: Mesh | None,
+    mesh: Mesh | None,
     param_sharding: Any,
     optimizer: optax.GradientTransformation,
     state: TrainState,
-) -> Placement | None:
-    """Where the arrays of a run go; None for one device, where there is nothing to say.
+) -> Sharding | None:
+    """Returns the sharding of a run, or None on one device.
+
+    Optimizer state that has the shape of parameters is sharded like them.
 
     Args:
-      given: the user's mesh, or None for all devices.
-      param_sharding: a tree prefix of the parameters, of `PartitionSpec`s; None replicates.
-      state: the run's state, as shapes.
+      who: the calling function, for errors.
+      mesh: from `resolve_mesh`.
+      param_sharding: a tree prefix of the parameters with `PartitionSpec`s; None replicates.
+      optimizer: the optimizer of the run.
+      state: the state of the run, as shapes.
     """
-    if given is None and jax.device_count() > 1:
-        given = mesh()
-    if given is None or (list(given.devices.flat) == jax.devices() and given.size == 1):
+    if mesh is None:
         return None
-    if DATA not in given.axis_names:
-        raise ValueError(
-            f"{who}: the mesh has the axes {given.axis_names}; expected one named {DATA!r}, over "
-            "which the batch is split: jax.make_mesh((8,), ('data',), ...)."
-        )
-    everywhere = NamedSharding(given, PartitionSpec())
+    whole = NamedSharding(mesh, PartitionSpec())
     if param_sharding is None:
-        return Placement(given, (everywhere,) * len(jax.tree.leaves(state)))
-    is_spec = lambda a: isinstance(a, PartitionSpec)  # noqa: E731
+        return Sharding(mesh, (whole,) * len(jax.tree.leaves(state)))
     try:
         params = jax.tree.map(
-            lambda spec, part: jax.tree.map(lambda _: NamedSharding(given, spec), part),
+            lambda spec, part: jax.tree.map(lambda _: NamedSharding(mesh, spec), part),
             param_sharding,
             state.params,
-            is_leaf=is_spec,
+            is_leaf=lambda a: isinstance(a, PartitionSpec),
         )
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{who}: param_sharding does not fit the parameters ({error}); expected a "
-            "PartitionSpec for all of them, or a tree that begins like theirs, of these."
+            f"{who}: param_sharding does not fit the parameters ({error}); expected one "
+            "PartitionSpec for all of them, or a tree prefix of the parameters with PartitionSpecs."
         ) from error
     opt_state = optax.tree.map_params(
         optimizer,
         lambda _, sharding: sharding,
         state.opt_state,
         params,
-        transform_non_params=lambda _: everywhere,
+        transform_non_params=lambda _: whole,
     )
-    whole = jax.tree.map(lambda _: everywhere, state)
-    return Placement(
-        given, tuple(jax.tree.leaves(whole.replace(params=params, opt_state=opt_state)))
-    )
+    shardings = jax.tree.map(lambda _: whole, state).replace(params=params, opt_state=opt_state)
+    return Sharding(mesh, tuple(jax.tree.leaves(shardings)))
 
 
-def placed_state(
+def place_state(
     make: Callable[[], TrainState],
-    given: TrainState | None,
-    at: Placement | None,
+    state: TrainState | None,
+    sharding: Sharding | None,
     like: TrainState,
 ) -> TrainState:
-    """The state that was given, or the first one, where it belongs."""
-    if at is None:
-        return make() if given is None else given
-    if given is None:  # made where it lies: on one device there may be no room for it
-        return jax.jit(make, out_shardings=at.tree(like))()
-    return jax.device_put(given, at.tree(like))
+    """Returns `state`, or the first state `make()`, placed according to the sharding.
+
+    Args:
+      make: returns the first state.
+      state: the state to continue from, or None.
+      sharding: the sharding of the run; None is one device.
+      like: the state as shapes.
+    """
+    if sharding is None:
+        return make() if state is None else state
+    if state is None:
+        # Initialized directly into its shards: a sharded model may not fit on one device.
+        return jax.jit(make, out_shardings=sharding.tree_like(like))()
+    return jax.device_put(state, sharding.tree_like(like))
 
 
-def check_batch(who: str, size: int, at: Placement | None) -> None:
-    """The batch can be split over the mesh."""
-    parts = 1 if at is None else at.parts
+def validate_batch_size(who: str, size: int, mesh: Mesh | None) -> None:
+    """Raises if a batch cannot be split evenly over the mesh."""
+    parts = num_shards(mesh)
     if size % parts:
-        near = max(parts, round(size / parts) * parts)
+        nearest = max(parts, round(size / parts) * parts)
         raise ValueError(
             f"{who}: the batch size is {size}, to be split over {parts} devices; expected a "
-            f"multiple of {parts}, such as {near}; for one device give "
-            "mesh=train.sharding.mesh(jax.devices()[:1])."
+            f"multiple of {parts}, such as {nearest}. To use one device, pass "
+            "mesh=train.sharding.make_mesh(jax.devices()[:1])."
         )
 
 
 def put(data: Any, sharding: NamedSharding | None) -> Any:
-    """Host arrays on the devices; every process holds all of them and sends what is its own."""
+    """Puts host arrays on the devices; every process passes the whole arrays."""
     if sharding is None:
         return jax.device_put(data)
 
-    def one(a):
+    def put_array(a):
         a = np.asarray(a, jax.dtypes.canonicalize_dtype(a.dtype))
         return jax.make_array_from_callback(a.shape, sharding, lambda index: a[index])
 
-    return jax.tree.map(one, data)
+    return jax.tree.map(put_array, data)
 
 
-def put_shares(data: Any, sharding: NamedSharding | None) -> Any:
-    """Host arrays on the devices; every process holds its share of the batch."""
+def put_local(data: Any, sharding: NamedSharding | None) -> Any:
+    """Puts host arrays on the devices; every process passes its own rows of the batch."""
     if sharding is None:
         return jax.device_put(data)
 
-    def one(a):
+    def put_array(a):
         a = np.asarray(a, jax.dtypes.canonicalize_dtype(a.dtype))
         return jax.make_array_from_process_local_data(sharding, a)
 
-    return jax.tree.map(one, data)
+    return jax.tree.map(put_array, data)
 
 
-def first_process() -> bool:
-    """Whether this process is the one that prints and writes."""
+def is_process0() -> bool:
+    """Returns whether this process prints and writes files."""
     return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-    """Waits until every process is here."""
+    """Waits until every process has called this."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
 
 
-def from_first(value: int) -> int:
-    """The first process's value, in every process."""
+def broadcast_from_process0(value: int) -> int:
+    """Returns the value of process 0 in every process."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -262,11 +292,14 @@ def from_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def agreed(pace: int, signal: int) -> tuple[int, int]:
-    """The least pace and the greatest signal of all processes: what they do next is the same."""
+def reduce_over_processes(steps_per_call: int, signal: int) -> tuple[int, int]:
+    """Returns the least `steps_per_call` and the greatest `signal` of all processes.
+
+    Processes that disagreed on either would run different programs and deadlock in a collective.
+    """
     if jax.process_count() == 1:
-        return pace, signal
+        return steps_per_call, signal
     from jax.experimental import multihost_utils
 
-    every = multihost_utils.process_allgather(np.array([pace, signal], np.int32))
-    return int(every[:, 0].min()), int(every[:, 1].max())
+    values = multihost_utils.process_allgather(np.array([steps_per_call, signal], np.int32))
+    return int(values[:, 0].min()), int(values[:, 1].max())

@@ -22,12 +22,12 @@ from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
 from jaxdl.train import names, validation
 from jaxdl.train.batches import Batches, epoch_batches
+from jaxdl.train.callbacks import open_reporter
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import Rows, eval_loop, loop, slow_when_looped
+from jaxdl.train.epoch import EpochBatches, eval_loop, loop, slow_when_looped
 from jaxdl.train.evaluate import Evaluation
-from jaxdl.train.logging import Logger, logging
-from jaxdl.train.progress import progress
-from jaxdl.train.resume import description, resumed
+from jaxdl.train.logging import Logger, open_loggers
+from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
 from jaxdl.train.totals import Totals
@@ -127,11 +127,11 @@ def train_many(
     check_model("train_many", model)
     if states is not None:
         check_state("train_many", states, "states")
-    validation.positive("train_many", epochs=epochs)
-    validation.choice("train_many", "batching", batching, ("auto", "vmap", "map"))
-    validation.choice("train_many", "verbose", verbose, (0, 1, 2))
+    validation.validate_positive("train_many", epochs=epochs)
+    validation.validate_one_of("train_many", "batching", batching, ("auto", "vmap", "map"))
+    validation.validate_one_of("train_many", "verbose", verbose, (0, 1, 2))
     each = _settings(seeds, hyper, optimizer)
-    checkpoints = Checkpointer.of(checkpoint)
+    checkpoints = Checkpointer.from_argument(checkpoint)
     if checkpoints is not None and (checkpoints.every or checkpoints.monitor):
         raise ValueError(
             f"train_many: the checkpoints have every={checkpoints.every} and monitor="
@@ -151,25 +151,24 @@ def train_many(
             f"batch_size={batch_size.size}, of rows in an order of their own in every epoch, or "
             "call fit for each seed."
         )
-    data = validation.unpacked(data, "data")
-    n = validation.rows(data, "data")
-    batch_size = validation.batch_size("train_many", batch_size, n)
+    data = validation.as_xy(data, "data")
+    n = validation.count_rows(data, "data")
+    batch_size = validation.choose_batch_size("train_many", batch_size, n)
     sets = {"data": data}
     if eval_data is not None:
-        sets["eval_data"] = eval_data = validation.unpacked(eval_data, "eval_data")
+        sets["eval_data"] = eval_data = validation.as_xy(eval_data, "eval_data")
     if batching == "auto":
         batching = "map" if jax.default_backend() == "cpu" else "vmap"
     x = jax.tree.map(lambda a: validation.spec(a, batch_size), data[0])
     if check:
         key = jax.random.key(0)
-        params, state = validation.taken(
-            model, x, lambda: jax.eval_shape(lambda key: init(model, key, *inputs(x)), key)
-        )
-        validation.trainable(model, params, state, x)
-        validation.stateless("train_many", state)
+        with validation.annotate_errors(model, x):
+            params, state = jax.eval_shape(lambda key: init(model, key, *inputs(x)), key)
+        validation.validate_trainable(model, params, state, x)
+        validation.validate_stateless("train_many", state)
         for name, part in sets.items():
-            validation.rows(part, name)
-            validation.batch(model, params, state, part, losses.loss(loss), name)
+            validation.count_rows(part, name)
+            validation.validate_batch(model, params, state, part, losses.loss(loss), name)
 
     loss, measures = losses.loss(loss), names.measures(metrics)
     columns = {name: np.array([run[name] for run in each]) for name in each[0]}
@@ -190,7 +189,7 @@ def train_many(
         setup, saved, done = {}, None, 0
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())
-            setup = description(
+            setup = describe_setup(
                 model,
                 _make(optimizer, {name: values[0] for name, values in columns.items()}),
                 jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), like),
@@ -203,7 +202,7 @@ def train_many(
                 seeds=list(seeds),
                 **{name: values.tolist() for name, values in columns.items()},
             )
-            saved = resumed(checkpoints, "auto", _packed(like, 0), setup)
+            saved = restore_run(checkpoints, "auto", _packed(like, 0), setup)
         if saved is not None:
             done, history = int(saved.state.step), saved.record["history"]
             running = saved.state.replace(step=jnp.asarray(saved.extra["steps"]))
@@ -213,8 +212,8 @@ def train_many(
                     f"{done}; expected at least {done}, or another directory."
                 )
         running = begin() if running is None else running
-        report = stack.enter_context(progress(verbose, epochs))
-        report.say(f"{len(each)} runs; the lines show their means")
+        report = stack.enter_context(open_reporter(verbose, epochs))
+        report.show_message(f"{len(each)} runs; the lines show their means")
         data, train = jax.device_put(data), None
         before = np.asarray(running.step) // steps - done  # epochs of each run before this call
         for epoch in range(done, epochs):
@@ -228,7 +227,7 @@ def train_many(
                 began = time.perf_counter()
                 train = runs["train_program"](running, *args)
                 running, _ = jax.block_until_ready(train(running, *args, 0))
-                report.compiled(time.perf_counter() - began)
+                report.show_compilation(time.perf_counter() - began)
             began = time.perf_counter()
             running, log = train(running, *args, steps)
             row, seconds = _per_run(log), time.perf_counter() - began
@@ -238,7 +237,7 @@ def train_many(
             for name, values in row.items():
                 history.setdefault(name, []).append(values)
             means = {name: float(np.mean(values)) for name, values in row.items()}
-            report.epoch(epoch + 1, means | {"seconds": seconds})
+            report.show_epoch(epoch + 1, means | {"seconds": seconds})
             for log_epoch in loggers:
                 log_epoch((epoch + 1) * steps, row, means)
             if checkpoints is not None:
@@ -272,11 +271,11 @@ def _logging(
         logger.log(step, {name: values[i] for name, values in row.items()})
 
     with contextlib.ExitStack() as stack:
-        own = stack.enter_context(logging(single, checkpoints, "train_many"))
+        own = stack.enter_context(open_loggers(single, checkpoints, "train_many"))
         calls = [functools.partial(together, logger) for logger in own]
         for maker in makers:
             made: list[Any] = [maker(dict(run)) for run in each]
-            made = list(stack.enter_context(logging(made, None, "train_many")))
+            made = list(stack.enter_context(open_loggers(made, None, "train_many")))
             calls += [functools.partial(alone, logger, i) for i, logger in enumerate(made)]
         yield calls
 
@@ -325,7 +324,7 @@ def _settings(
         raise ValueError(f"train_many: seeds is {seeds!r}; expected a sequence of them: {fix}.")
     seeds = list(seeds)
     for seed in seeds:
-        validation.seed("train_many", seed)
+        validation.validate_seed("train_many", seed)
     settings = _sequences("train_many", {} if hyper is None else hyper)
     lengths = {name: len(values) for name, values in settings.items()}
     if not seeds or 0 in lengths.values() or len(set(lengths.values())) > 1:
@@ -380,7 +379,7 @@ def _runs(
     @functools.partial(_cache.Compiled, donate_argnums=(0,))
     def train_looped(states, settings, data, orders, mask, count):
         def one(state, setting, order):
-            rows = Rows(data, order, mask)
+            rows = EpochBatches(data, order, mask)
             return loop(functools.partial(step, setting), None, state, rows, 0, count)[:2]
 
         return over_runs(one, states, settings, orders)
@@ -395,7 +394,7 @@ def _runs(
         ends, logs = [], []
         for run in range(orders.shape[0] if count else 1):
             state, setting, order = take((states, settings, orders), run)
-            rows, log = Rows(data, order, mask), []
+            rows, log = EpochBatches(data, order, mask), []
             for i in range(max(count, 1)):
                 state, pairs = train_step(state, setting, rows, np.int32(i))
                 log.append(pairs)
@@ -418,7 +417,7 @@ def _runs(
         if batching == "vmap":
             return train_looped
         state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
-        rows = Rows(data, order, mask)
+        rows = EpochBatches(data, order, mask)
         slow = slow_when_looped(functools.partial(step, setting), state, rows)
         return train_stepwise if slow else train_looped
 
@@ -453,9 +452,9 @@ def _scaled(params: Tree, scale: jax.Array) -> Tree:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def _eval_rows(data: Any, batch_size: int) -> Rows:
-    n = validation.rows(data, "eval_data")
-    return Rows(jax.device_put(data), *epoch_batches(n, min(batch_size, n), None, 0))
+def _eval_rows(data: Any, batch_size: int) -> EpochBatches:
+    n = validation.count_rows(data, "eval_data")
+    return EpochBatches(jax.device_put(data), *epoch_batches(n, min(batch_size, n), None, 0))
 
 
 def _per_run(log: Any) -> dict[str, list[float]]:

@@ -1,8 +1,8 @@
-"""Checks of the data on the host, before anything is compiled.
+"""Validation of models, states and data on the host, before anything is compiled.
 
-What JAX would let pass in silence (a label outside the classes, NaN in the input), or refuse in the
-words of a compiler, is refused here by the argument's name, with what was given, what is expected
-and how to mend it.
+JAX accepts some errors silently (a label outside the classes, NaN in the input), and reports others
+in terms of the compiler. Here they raise a `ValueError` that names the argument, its value, what is
+expected and how to fix it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -26,48 +26,47 @@ from jaxdl.jaxpr import reading
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train import names
-from jaxdl.train.checkpoint_format import differences
-from jaxdl.train.checkpoint_format import spec as described
+from jaxdl.train.checkpoint_format import format_array, list_differences
 from jaxdl.train.step import inputs
 
 
-def positive(who: str, **values: Any) -> None:
-    """Every value is an integer of at least 1."""
+def validate_positive(who: str, **values: Any) -> None:
+    """Raises unless every value is an integer of at least 1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{who}: {name} is {value!r}; expected an integer of at least 1.")
 
 
-def batch_size(who: str, size: Any, n: int) -> int:
-    """A batch of at least one row, and of no more than there are; None is 32, or all of fewer."""
+def choose_batch_size(who: str, size: Any, n: int) -> int:
+    """Returns `size`, or 32 (at most n) for None; raises unless it is in 1 .. n."""
     size = min(32, n) if size is None else size
-    positive(who, batch_size=size)
+    validate_positive(who, batch_size=size)
     if size > n:
         raise ValueError(
-            f"{who}: batch_size is {size} and the data hold {n} rows; expected at most {n}: pass "
+            f"{who}: batch_size is {size} and the data have {n} rows; expected at most {n}. Pass "
             f"batch_size={n} to train on all rows at once."
         )
     return size
 
 
-def seed(who: str, value: Any) -> None:
-    """A seed is an integer of at least 0."""
+def validate_seed(who: str, value: Any) -> None:
+    """Raises unless the value is an integer of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
         raise ValueError(f"{who}: seed is {value!r}; expected an integer of at least 0.")
 
 
-def choice(who: str, name: str, value: Any, known: tuple) -> None:
-    """The value is one of those known."""
+def validate_one_of(who: str, name: str, value: Any, known: tuple) -> None:
+    """Raises unless the value is one of the known ones."""
     if value not in known:
         raise ValueError(f"{who}: {name} is {value!r}; expected one of {known}.")
 
 
-def unpacked(data: Any, name: str) -> tuple[Any, ...]:
+def as_xy(data: Any, name: str) -> tuple[Any, ...]:
     """Returns `(x, y)` or `(x, y, weight)` as arrays."""
     if hasattr(data, "train") and hasattr(data, "test"):
         raise ValueError(
-            f"{name} is a {type(data).__name__} of several splits; expected one: pass its .train, "
-            "or its .test to evaluate on."
+            f"{name} is a {type(data).__name__} of several splits; expected one. Pass its .train, "
+            "or its .test for evaluation."
         )
     if not (isinstance(data, tuple | list) and len(data) in (2, 3)):
         raise ValueError(convert.expected_pair(data, name))
@@ -82,40 +81,41 @@ def unpacked(data: Any, name: str) -> tuple[Any, ...]:
     return arrays
 
 
-def rows(data: Any, name: str) -> int:
-    """The number of rows, the same in every array, at least one."""
+def count_rows(data: Any, name: str) -> int:
+    """Returns the number of rows; raises unless all arrays have the same, at least 1."""
     leaves = jax.tree.leaves(data)
     if any(leaf.ndim == 0 for leaf in leaves):
-        raise ValueError(f"{name} holds a single number; expected arrays with one row an example.")
+        raise ValueError(f"{name} has a single number; expected arrays with one row per example.")
     lengths = [leaf.shape[0] for leaf in leaves]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"{name}: arrays of {', '.join(map(str, lengths))} rows; expected as many of each, one "
-            "row an example; a list is one array, several inputs are a tuple."
+            f"{name}: arrays of {', '.join(map(str, lengths))} rows; expected the same number, one "
+            "row per example. A list is one array; several inputs are a tuple."
         )
     if not any(lengths):
-        raise ValueError(f"{name} is empty, 0 rows; expected at least one: was it filtered away?")
+        raise ValueError(f"{name} has 0 rows; expected at least one. Check how it was filtered.")
     return lengths[0]
 
 
-def same_state(who: str, given: Any, expected: Any) -> None:
-    """A state has the arrays of this model and optimizer.
+def validate_state(who: str, state: Any, expected: Any) -> None:
+    """Raises unless a state has the arrays of this model and optimizer.
 
     Args:
-      given: the state.
+      who: the calling function, for errors.
+      state: the state.
       expected: the first state of the run, as shapes.
     """
     flat = [
         {path: leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for path, leaf in parts.items()}
-        for parts in map(tree.flatten, (given, expected))
+        for parts in map(tree.flatten, (state, expected))
     ]
-    wrong = differences(*({p: described(leaf) for p, leaf in part.items()} for part in flat))
+    wrong = list_differences(*({p: format_array(a) for p, a in part.items()} for part in flat))
     if not wrong:
         return
     fix = "expected a state of this model, for inputs of this shape"
     if all(text.startswith("opt_state") for text in wrong):
         fix = (
-            "it is another optimizer's: to go on with this one give "
+            "it is of another optimizer. To continue with this one, pass "
             "state.replace(opt_state=optimizer.init(state.params))"
         )
     elif all(text.startswith("loss_scale") for text in wrong):
@@ -123,21 +123,22 @@ def same_state(who: str, given: Any, expected: Any) -> None:
     raise ValueError(f"{who}: state differs from the run's: {'; '.join(wrong[:8])}; {fix}.")
 
 
-def taken(model: Module, x: Any, make: Callable[[], Any]) -> Any:
-    """`make()`, or its error with the input's shape."""
+@contextlib.contextmanager
+def annotate_errors(model: Module, x: Any) -> Iterator[None]:
+    """Adds the model and the shape of x to errors that a layer raises."""
     try:
-        return make()
+        yield
     except (AttributeError, TypeError, ValueError) as error:
         if str(error).startswith(("optimizer", "the model's ")):
             raise
         words = str(error).removesuffix(".")
         raise ValueError(
-            f"the model {model.kind} does not take x, {show(x)}: {words}.{hint(x)}"
+            f"the model {model.kind} does not take x, {show(x)}: {words}.{suggest_fix(x)}"
         ) from error
 
 
-def hint(x: Any) -> str:
-    """What may have been meant with an x that a model does not take, as a sentence, or ""."""
+def suggest_fix(x: Any) -> str:
+    """Returns a sentence that suggests how to convert an x that a model rejects, or ""."""
     if any(leaf.ndim > 2 and leaf.dtype.kind in "iu" for leaf in jax.tree.leaves(x)):
         return " Integer images become input by x.astype(np.float32) / 255."
     if isinstance(x, dict):
@@ -145,67 +146,76 @@ def hint(x: Any) -> str:
     return ""
 
 
-def trainable(model: Module, params: Any, model_state: Any, x: Any) -> None:
-    """`apply` can be called in training, and all parameters have a gradient."""
+def validate_trainable(model: Module, params: Any, model_state: Any, x: Any) -> None:
+    """Raises unless `apply` can be called in training and all parameters have a gradient."""
     try:
         inspect.signature(model.apply).bind(params, model_state, *inputs(x), train=True, key=None)
     except TypeError as error:
         raise ValueError(
             f"the model's apply ({model.kind}) cannot be called in training: {error}; expected "
-            "apply(params, state, *inputs, train=False, key=None, tap=None): add **_ to its "
-            "arguments, for those that it does not use."
+            "apply(params, state, *inputs, train=False, key=None, tap=None). Add **_ to its "
+            "arguments for those it does not use."
         ) from error
     for path, leaf in tree.flatten(params).items():
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise ValueError(
                 f"params {path} is {leaf.dtype}{list(leaf.shape)}, which has no gradient; expected "
-                "floating-point parameters: let init return it in the state."
+                "floating-point parameters. Return it from init in the state."
             )
     if model.kind == "module" and model_state:  # written by hand
         key = jax.random.key(0)
         args = jax.tree.map(spec, (params, model_state, x))
-        taken(model, x, lambda: jax.eval_shape(functools.partial(_apply, model, key), *args))
+        with annotate_errors(model, x):
+            jax.eval_shape(functools.partial(_apply, model, key), *args)
 
 
 def _apply(model: Module, key: jax.Array | None, params: Any, model_state: Any, x: Any) -> Any:
-    """Returns the output of a model, in training if there is a key; its state keeps its shape."""
+    """Applies a model, in training if there is a key; raises if the state changes its shape."""
     options = {} if key is None else {"train": True, "key": key}
-    made = model.apply(params, model_state, *inputs(x, params), **options)
-    if not (isinstance(made, tuple) and len(made) == 2):
+    result = model.apply(params, model_state, *inputs(x, params), **options)
+    if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(
-            f"the model's apply ({model.kind}) returns {show_returned(made)}; expected (output, "
-            "state): return the output and the state that apply was given, or the next one."
+            f"the model's apply ({model.kind}) returns {show_returned(result)}; expected (output, "
+            "state). Return the output and the new state, or the state that was passed in."
         )
     parts = [
         {path: jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(part)}
-        for part in (made[1], model_state)
+        for part in (result[1], model_state)
     ]
     if parts[0] != parts[1]:
-        shown = [
+        new, first = (
             ", ".join(f"{jax.tree_util.keystr(p)} {list(s)}" for p, s in part.items()) or "nothing"
             for part in parts
-        ]
-        raise ValueError(
-            f"the model's apply ({model.kind}) returns a state of {shown[0]}; expected that of "
-            f"init, {shown[1]}: keep its entries and their shapes."
         )
-    return made[0]
+        raise ValueError(
+            f"the model's apply ({model.kind}) returns a state of {new}; expected that of init, "
+            f"{first}. Keep its entries and their shapes."
+        )
+    return result[0]
 
 
-def stateless(who: str, model_state: Any) -> None:
-    """No layer keeps a carry from batch to batch: the rows are shuffled."""
+def validate_stateless(who: str, model_state: Any) -> None:
+    """Raises if a layer keeps a carry from batch to batch, which shuffled rows would mix up."""
     if carry_rows(model_state) is not None:
         raise ValueError(
             f"{who}: the model keeps a carry from batch to batch, and {who} shuffles the rows; "
-            "expected a model without stateful layers: build it with stateful=False, or use fit."
+            "expected a model without stateful layers. Build it with stateful=False, or use fit."
         )
 
 
-def _logits(model: Module, params: Any, model_state: Any, x: Any, task: str, name: str) -> None:
-    """Warns where a loss of logits is given probabilities, with which it trains badly."""
+def _warn_of_probabilities(
+    model: Module, params: Any, model_state: Any, x: Any, task: str, name: str
+) -> None:
+    """Warns if a model ends in a softmax or sigmoid and the loss takes logits.
+
+    Such a model trains, but badly: the loss applies the function a second time.
+    """
     model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
     args = jax.tree.map(spec, (params, model_state, x))
-    forward = lambda p, s, x: model.apply(p, s, *inputs(x, p))[0]  # noqa: E731
+
+    def forward(params, model_state, x):
+        return model.apply(params, model_state, *inputs(x, params))[0]
+
     function = reading.last_function(reading.traced(forward, *args)[0].jaxpr)
     if function == "sigmoid" or (function == "softmax" and task == "multiclass"):
         warnings.warn(
@@ -215,7 +225,7 @@ def _logits(model: Module, params: Any, model_state: Any, x: Any, task: str, nam
         )
 
 
-def batch(
+def validate_batch(
     model: Module,
     params: Any,
     model_state: Any,
@@ -224,30 +234,30 @@ def batch(
     name: str,
     measures: names.Measures | None = (),
 ) -> Callable[[tuple[Any, ...], str], None]:
-    """The model takes x, the loss takes its output and y, and the values are in their ranges.
+    """Raises unless model and loss accept the data, and all values are in range.
 
     Returns:
-      `(data, name)`: the same check of the values of a later batch, which traces nothing for one of
-      the same shapes.
+      `check(data, name)`, which validates the values of a later batch. It traces nothing if the
+      shapes are the same.
     """
     x, y, weight = data if len(data) == 3 else (*data, None)
-    params, model_state = jax.tree.map(spec, (params, model_state))  # not to keep the arrays
-    _values(x, y, weight, name)
+    params, model_state = jax.tree.map(spec, (params, model_state))  # `check` must not keep arrays
+    _validate_values(x, y, weight, name)
     if weight is not None and not np.asarray(weight).any():
-        raise ValueError(f"{name}: all weights are 0; expected some above.")
-    predicted = ids(model, params, model_state, x, name)
+        raise ValueError(f"{name}: all weights are 0; expected some above 0.")
+    predicted = validate_ids(model, params, model_state, x, name)
     task = losses.task(loss) if callable(loss) else None
     if task in ("multiclass", "binary") and loss is not losses.hinge:
-        _logits(model, params, model_state, x, task, name)
+        _warn_of_probabilities(model, params, model_state, x, task, name)
     labels = None
     if hasattr(predicted, "shape") and hasattr(y, "dtype"):
         if task == "binary":
-            labels = _binary
+            labels = _validate_binary
         elif y.shape == predicted.shape[:-1]:
-            labels = functools.partial(_classes, predicted.shape[-1])
+            labels = functools.partial(_validate_classes, predicted.shape[-1])
         elif y.shape == predicted.shape and predicted.shape[-1] > 1:
             by_class = any(value in names.CLASS_NAMES for _, value in measures or ())
-            labels = _probabilities if task == "multiclass" or by_class else None
+            labels = _validate_distributions if task == "multiclass" or by_class else None
 
     def check_labels(y, weight, name):
         if labels is not None:
@@ -260,104 +270,105 @@ def batch(
         try:
             jax.eval_shape(losses.loss(loss), predicted, jax.tree.map(spec, y))
         except (AttributeError, TypeError, ValueError) as error:
-            given = f"the output {show(predicted)} with y {show(y)}"
-            fix = _label_fix(y, predicted) if task == "multiclass" else ""
-            raise ValueError(f"{name}: the loss does not take {given}: {error}{fix}") from error
+            shapes = f"the output {show(predicted)} with y {show(y)}"
+            fix = _suggest_labels(y, predicted) if task == "multiclass" else ""
+            raise ValueError(f"{name}: the loss does not take {shapes}: {error}{fix}") from error
 
-    def again(data, name):
+    def check(data, name):
         x, y, weight = data if len(data) == 3 else (*data, None)
-        _values(x, y, weight, name)
-        ids_again(model, params, model_state, x, name)
+        _validate_values(x, y, weight, name)
+        validate_ids_again(model, params, model_state, x, name)
         check_labels(y, weight, name)
 
-    return again
+    return check
 
 
-def _label_fix(y: Any, predicted: Any) -> str:
-    """How targets become classes, where they have the shape of classes or of a column of them."""
+def _suggest_labels(y: Any, predicted: Any) -> str:
+    """Suggests how to convert y to classes, if it has the shape of classes or of a column."""
     rows = getattr(predicted, "shape", (None,))[:-1]
     if not hasattr(y, "dtype") or y.shape not in (rows, (*rows, 1)):
         return ""
     column = "" if y.shape == rows else "[:, 0]" if y.ndim == 2 else "[..., 0]"
     kind = "" if jnp.issubdtype(y.dtype, jnp.integer) else ".astype(int)"
-    return f" As classes, give y{column}{kind}."
+    return f" As classes, pass y{column}{kind}."
 
 
-def _values(x: Any, y: Any, weight: Any, name: str) -> None:
-    """All numbers are finite, and in the range of their dtype on the device."""
+def _validate_values(x: Any, y: Any, weight: Any, name: str) -> None:
+    """Raises unless all numbers are finite and in the range of their dtype on the device."""
     if weight is not None:
-        _weights(weight, x, name)
-    for at, part in (("x", x), ("y", y)):
+        _validate_weights(weight, x, name)
+    for label, part in (("x", x), ("y", y)):
         for leaf in jax.tree.leaves(part):
-            _finite(leaf, f"{name}: {at}")
-            convert.check_range(leaf, f"{name}: {at}")
+            _validate_finite(leaf, f"{name}: {label}")
+            convert.check_range(leaf, f"{name}: {label}")
 
 
-def _weights(weight: Any, x: Any, name: str) -> None:
-    """Weights are numbers of at least 0, with one row an example."""
+def _validate_weights(weight: Any, x: Any, name: str) -> None:
+    """Raises unless weights are numbers of at least 0, with one row per example."""
     rows = jax.tree.leaves(x)[0].shape[0]
     if (
         not hasattr(weight, "dtype")
         or weight.shape[:1] != (rows,)
         or weight.dtype.kind not in "biuf"
     ):
-        given = f"{weight.dtype}{list(weight.shape)}" if hasattr(weight, "dtype") else repr(weight)
+        shown = f"{weight.dtype}{list(weight.shape)}" if hasattr(weight, "dtype") else repr(weight)
         raise ValueError(
-            f"{name}: weight is {given}; expected floats or bools with one row for each of the "
+            f"{name}: weight is {shown}; expected floats or bools with one row for each of the "
             f"{rows} examples: (N,), or (N, T) for the steps of sequences."
         )
     numbers = np.asarray(weight, np.float64)
     if not np.isfinite(numbers).all() or numbers.min() < 0:
         raise ValueError(
-            f"{name}: weights lie in {numbers.min():g} .. {numbers.max():g}; expected finite "
-            "numbers of at least 0, some of them above."
+            f"{name}: weights are in {numbers.min():g} .. {numbers.max():g}; expected finite "
+            "numbers of at least 0, some of them above 0."
         )
 
 
-def _binary(y: Any, name: str) -> None:
-    """Targets of independent labels are in [0, 1]."""
+def _validate_binary(y: Any, name: str) -> None:
+    """Raises unless targets of independent labels are in [0, 1]."""
     if y.size and not 0 <= y.min() <= y.max() <= 1:
         raise ValueError(
-            f"{name} holds labels from {y.min()} to {y.max()}, and the loss takes 0 or 1 for each "
-            "output; expected labels in [0, 1]: for -1 and 1 give (y + 1) / 2, for classes give "
-            "the model an output for each and loss='cross_entropy'."
+            f"{name} has labels from {y.min()} to {y.max()}, and the loss takes 0 or 1 for each "
+            "output; expected labels in [0, 1]. For labels -1 and 1 pass (y + 1) / 2; for classes "
+            "use one output per class and loss='cross_entropy'."
         )
 
 
-def _probabilities(y: Any, name: str) -> None:
-    """Rows over the classes are probabilities."""
+def _validate_distributions(y: Any, name: str) -> None:
+    """Raises unless every row of y is a probability distribution over the classes."""
     sums = np.asarray(y, np.float32).sum(-1)
     if y.size and (y.min() < 0 or abs(sums - 1).max() > 1e-2):
         raise ValueError(
-            f"{name} holds rows that sum to {sums.min():g} .. {sums.max():g}, and the loss or a "
-            "metric takes them for probabilities of classes; expected integer classes, or rows "
-            "that sum to 1: for independent labels give loss='binary_cross_entropy', for numbers "
-            "metrics such as 'mae'. If they are meant so, pass check=False."
+            f"{name} has rows that sum to {sums.min():g} .. {sums.max():g}, and the loss or a "
+            "metric treats them as probabilities of classes; expected integer classes, or rows "
+            "that sum to 1. For independent labels use loss='binary_cross_entropy', for numbers "
+            "metrics such as 'mae'; check=False skips this check."
         )
 
 
-def _classes(classes: int, y: Any, name: str) -> None:
-    """Integer labels are in 0 .. C - 1; other targets are checked by the loss."""
+def _validate_classes(classes: int, y: Any, name: str) -> None:
+    """Raises unless integer labels are in 0 .. C - 1; the loss validates other targets."""
     if not jnp.issubdtype(y.dtype, jnp.integer) or not y.size:
         return
     low, high = int(y.min()), int(y.max())
     if classes > 1 and (low < 0 or high >= classes):
         raise ValueError(
-            f"{name} holds labels from {low} to {high}, and the model has {classes} outputs; "
-            f"expected labels in 0 .. {classes - 1}: number the classes from 0, give those without "
-            f"a label weight 0 by data.weighted(x, y, ignore_index={low if low < 0 else high}), or "
-            "give the model more outputs. If y is no label, pass check=False."
+            f"{name} has labels from {low} to {high}, and the model has {classes} outputs; "
+            f"expected labels in 0 .. {classes - 1}. Number the classes from 0, ignore a label by "
+            f"data.weighted(x, y, ignore_index={low if low < 0 else high}), or give the model more "
+            "outputs; check=False skips this check."
         )
 
 
-def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
-    """Ids that `nn.embedding` reads from x are in 0 .. V - 1; returns the output's shape.
+def validate_ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
+    """Raises unless ids that `nn.embedding` reads are in 0 .. V - 1; returns the output's shape.
 
-    Checked are arrays of x, and what integer operations make of them, such as `ids[:, :-1]`; not
-    what is read inside of loops.
+    Covers arrays of x, and results of integer operations on them, such as `ids[:, :-1]`, but no
+    lookups inside loops.
     """
-    _lengths(model, x, name)
-    sizes: list[tuple[int | None, int]] = []  # the leaf that is read as it is, or None; and V
+    _validate_lengths(model, x, name)
+    # V of each lookup, with the index of the leaf of x that it reads, None for a computed array.
+    sizes: list[tuple[int | None, int]] = []
 
     def apply(x, params, model_state):
         with record_lookups() as lookups:
@@ -368,41 +379,42 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
 
     model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
     args = jax.tree.map(spec, (x, params, model_state))
-    output = taken(model, x, lambda: jax.eval_shape(lambda *a: apply(*a)[0], *args))
+    with annotate_errors(model, x):
+        output = jax.eval_shape(lambda *a: apply(*a)[0], *args)
     read, program = list(sizes), None
     if any(i is None for i, _ in read):
-        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # some are read inside a loop
+        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # a lookup inside a loop
             program = reading.traced(lambda *a: apply(*a)[1], *args)[0]
-    _read(model)[_kind(x)] = read, program
-    _check_ids(x, read, program, name)
+    _lookups(model)[_kind(x)] = read, program
+    _validate_known_ids(x, read, program, name)
     return output
 
 
 @_cache.per_model
-def _read(model: Module) -> dict:
-    """By kind of x, which of its leaves embeddings of which sizes read, and what makes others."""
+def _lookups(model: Module) -> dict:
+    """Cache of `validate_ids`: by kind of x, the lookups and the program of computed ids."""
     return {}
 
 
-def ids_again(model: Module, params: Any, model_state: Any, x: Any, name: str) -> None:
-    """As `ids`, but traces the model only for the first x of a kind."""
+def validate_ids_again(model: Module, params: Any, model_state: Any, x: Any, name: str) -> None:
+    """Same as `validate_ids`, but traces the model only for the first x of a kind."""
     if all(not jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)):
         return
-    known = _read(model).get(_kind(x))
+    known = _lookups(model).get(_kind(x))
     if known is None:
-        ids(model, params, model_state, x, name)
+        validate_ids(model, params, model_state, x, name)
     else:
-        _lengths(model, x, name)
+        _validate_lengths(model, x, name)
         sizes, program = known
-        _check_ids(x, sizes, program, name)
+        _validate_known_ids(x, sizes, program, name)
 
 
 def _kind(x: Any) -> Any:
     return jax.tree.structure(x), tuple((a.dtype, a.shape) for a in jax.tree.leaves(x))
 
 
-def _lengths(model: Module, x: Any, name: str) -> None:
-    """The lengths that follow a first input of T steps are in 0 .. T."""
+def _validate_lengths(model: Module, x: Any, name: str) -> None:
+    """Raises unless the lengths that follow a first input of T steps are in 0 .. T."""
     if not (model.takes_lengths and isinstance(x, tuple) and len(x) > 1):
         return
     steps, lengths = (getattr(part, "shape", ()) for part in x[:2])
@@ -411,57 +423,60 @@ def _lengths(model: Module, x: Any, name: str) -> None:
     low, high = x[1].min(), x[1].max()
     if low < 0 or high > steps[1]:
         raise ValueError(
-            f"{name}: x[1] holds lengths from {low} to {high}; expected 0 .. {steps[1]}, the steps "
-            "of x[0] before each row's padding, as data.pad returns them."
+            f"{name}: x[1] has lengths from {low} to {high}; expected 0 .. {steps[1]}, the number "
+            "of steps of x[0] before the padding. data.pad returns them."
         )
 
 
-def _check_ids(x: Any, sizes: list[tuple[int | None, int]], program: Any, name: str) -> None:
+def _validate_known_ids(
+    x: Any, sizes: list[tuple[int | None, int]], program: Any, name: str
+) -> None:
     leaves = jax.tree.leaves_with_path(x)
     if program is not None:
-        made = reading.evaluate_known(program, [leaf for _, leaf in leaves])
-        for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
+        computed = reading.evaluate_known(program, [leaf for _, leaf in leaves])
+        for leaf, size in zip(computed, [size for i, size in sizes if i is None], strict=True):
             if leaf is not None and not isinstance(leaf, Tracer):
-                _in_vocabulary(leaf, size, f"{name}: what the model makes of x")
+                _validate_id_range(leaf, size, f"{name}: an array that the model computes from x")
     for i, size in sizes:
         if i is not None and not isinstance(leaves[i][1], Tracer):
             path, leaf = leaves[i]
-            _in_vocabulary(leaf, size, f"{name}: x{jax.tree_util.keystr(path)}")
+            _validate_id_range(leaf, size, f"{name}: x{jax.tree_util.keystr(path)}")
 
 
-def _in_vocabulary(leaf: Any, size: int, name: str) -> None:
+def _validate_id_range(leaf: Any, size: int, name: str) -> None:
     low, high = (int(leaf.min()), int(leaf.max())) if leaf.size else (0, 0)
     if low < 0 or high >= size:
         raise ValueError(
-            f"{name} holds ids from {low} to {high}, and nn.embedding has {size} rows; expected "
-            f"ids in 0 .. {size - 1}. Give the embedding a row for every id, or map unknown tokens "
-            "and padding to ids in range."
+            f"{name} has ids from {low} to {high}, and nn.embedding has {size} rows; expected "
+            f"ids in 0 .. {size - 1}. Enlarge the embedding, or map unknown tokens and padding to "
+            "ids in range."
         )
 
 
-def _finite(leaf: Any, name: str) -> None:
+def _validate_finite(leaf: Any, name: str) -> None:
     if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.size:
         return
     with np.errstate(all="ignore"):
-        if np.isfinite(float(leaf.sum())):  # then every term is; one pass over large data
+        # A finite sum has finite terms: one pass over large data, without a mask of its size.
+        if np.isfinite(float(leaf.sum())):
             return
     bad = np.argwhere(~np.isfinite(np.asarray(leaf, np.float64)))
     if not bad.size:
         return
-    at = tuple(int(i) for i in bad[0])
+    first = tuple(int(i) for i in bad[0])
     raise ValueError(
-        f"{name} holds {len(bad)} values that are NaN or infinite, the first at {at}; expected "
-        "finite numbers: drop these rows or fill them in; data.weighted(x, y, ignore_index=np.nan) "
-        "leaves out targets."
+        f"{name} has {len(bad)} values that are NaN or infinite, the first at {first}; expected "
+        "finite numbers. Drop or fill in these rows; data.weighted(x, y, ignore_index=np.nan) "
+        "ignores missing targets."
     )
 
 
 def spec(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
-    """The shape and the dtype of an array on the device, or of `rows` of its rows."""
+    """Returns shape and dtype of an array, or of `rows` of its rows, on the device."""
     shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
     return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
 def show(tree: Any) -> str:
-    """Dtypes and shapes of arrays, for errors."""
+    """Returns dtypes and shapes of arrays as text, for errors."""
     return " and ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))

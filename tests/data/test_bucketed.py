@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import data, nn, train
-from jaxdl.train.batches import StreamFeed
+from jaxdl.train.batches import StreamSource
 
 LENGTHS = np.arange(60) % 20 + 1
 ROWS = np.arange(60)
@@ -119,10 +119,10 @@ def test_a_bucketed_evaluation_is_that_of_whole_rows(trained):
 
 def test_bad_input():
     for bounds in ([], [5, 5], [3]):
-        with pytest.raises(ValueError, match="expected rising lengths"):
+        with pytest.raises(ValueError, match="expected ascending lengths"):
             bucketed(np.array([4]), bounds=bounds)
     for x in (np.ones((2, 9)), np.ones((1, 8)), np.ones(1)):
-        with pytest.raises(ValueError, match="expected 1 rows, one for each length, and x of at"):
+        with pytest.raises(ValueError, match="expected 1 rows, one per length, and x of at"):
             data.bucketed((x, np.ones(1)), np.array([4]), 1, bounds=[9], seed=0)
     with pytest.raises(ValueError, match="batch_size is 0"):
         bucketed(size=0)
@@ -132,7 +132,7 @@ def test_bad_input():
         bucketed(LENGTHS * 1.0)
     with pytest.raises(ValueError, match="lengths from -4 to 5; expected none below 0"):
         bucketed(np.array([-4, 5]))
-    with pytest.raises(ValueError, match="bounds is 9; expected rising integers"):
+    with pytest.raises(ValueError, match="bounds is 9; expected ascending integers"):
         bucketed(bounds=9)
     lists = data.bucketed(([[1, 2], [3, 0]], [0, 1]), [2, 1], 2, bounds=[2], seed=0)
     assert {a.shape[0] for a in jax.tree.leaves(next(lists.open(0, 0)))} == {2}
@@ -146,4 +146,4 @@ def test_bad_input():
     ]:
         with pytest.raises(ValueError, match="batch 1 of the stream is .*" + told):
             stream = data.from_iterable([batches[0], other])
-            StreamFeed(stream, 1).at(0, 1)
+            StreamSource(stream).get(0, 1)

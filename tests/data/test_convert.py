@@ -89,14 +89,14 @@ REFUSED = {
     "ragged objects": (lambda: np.array([np.ones(3), np.ones(2)], object), "data.pad"),
     "sizes": (lambda: [np.ones((3, 4)), np.ones((2, 5))], "resize or crop"),
     "numbers and rows": (lambda: [1.0, [2.0, 3.0]], r"shapes \[\], \[2\]"),
-    "strings": (lambda: WORDS, "holds strings, such as '.*'; .*data.Vocabulary"),
-    "missing": (lambda: [1.0, None], "holds None; .*fill in what is missing"),
-    "objects": (lambda: [1.0, fractions.Fraction(1, 2)], r"x\[1\] holds a Fraction"),
-    "a set": (lambda: {1, 2}, "holds a set"),
-    "a dict in a list": (lambda: [{"a": 1}], r"x\[0\] holds a dict"),
+    "strings": (lambda: WORDS, "has strings, such as '.*'; .*data.Vocabulary"),
+    "missing": (lambda: [1.0, None], "has None; .*fill in missing"),
+    "objects": (lambda: [1.0, fractions.Fraction(1, 2)], r"x\[1\] has a Fraction"),
+    "a set": (lambda: {1, 2}, "has a set"),
+    "a dict in a list": (lambda: [{"a": 1}], r"x\[0\] has a dict"),
     "dates": (lambda: np.array(["2020"] * 3, "M8[D]"), r"times, datetime64\[D\]; .*timedelta64"),
     "records": (lambda: np.zeros(3, [("a", "f4"), ("b", "i4")]), "records of a, b; .*unstructured"),
-    "bytes": (lambda: np.array([b"a", b"b"]), "holds strings"),
+    "bytes": (lambda: np.array([b"a", b"b"]), "has strings"),
     "masked": (lambda: np.ma.masked_greater(X, 1), r"has \d+ masked values; .*filled"),
     "sparse": (lambda: sparse.csr_matrix(X), r"sparse, a csr_matrix; .*todense\(\)"),
     "sparse on the device": (
@@ -115,7 +115,7 @@ def test_what_is_no_array_of_numbers(make, words):
 
 def test_classes_as_strings_are_numbered():
     for labels in (WORDS, np.array(WORDS), np.array(WORDS, object)):
-        with pytest.raises(ValueError, match="data: y holds strings.*np.unique.*return_inverse"):
+        with pytest.raises(ValueError, match="data: y has strings.*np.unique.*return_inverse"):
             fit((X, labels))
     _, numbered = np.unique(WORDS, return_inverse=True)
     fit((X, numbered))
@@ -144,14 +144,14 @@ def test_predictions_of_what_are_no_rows():
         train.predict(MODEL, state, X[0])
     with pytest.raises(ValueError, match="Pass x alone, without y"):
         train.predict(MODEL, state, (X, Y))
-    with pytest.raises(ValueError, match="x is a Stream"):
+    with pytest.raises(ValueError, match="x is a BatchStream"):
         train.predict(MODEL, state, data.from_iterable([(X, Y)]))
 
 
 def test_few_rows_make_one_batch_unasked():
     assert fit((X[:5], Y[:5]), batch_size=None) == fit((X[:5], Y[:5]), batch_size=5)
-    assert [validation.batch_size("lr_find", None, rows) for rows in (5, 40)] == [5, 32]
-    with pytest.raises(ValueError, match="batch_size is 6 and the data hold 5 rows"):
+    assert [validation.choose_batch_size("lr_find", None, rows) for rows in (5, 40)] == [5, 32]
+    with pytest.raises(ValueError, match="batch_size is 6 and the data have 5 rows"):
         fit((X[:5], Y[:5]), batch_size=6)
 
 
@@ -187,11 +187,11 @@ NO_PAIRS = {
     ),
     "single examples": (
         lambda: data.from_iterable(list(zip(X, Y, strict=True))),
-        r"holds single examples; .*dataset.batch\(n\)",
+        r"has single examples; .*dataset.batch\(n\)",
     ),
     "fetch of one row": (
         lambda: data.RandomAccessSource(24, lambda rows: (X[rows[0]], Y[rows[0]])),
-        r"fetches for 8 row numbers has the shapes \[4\], \[\]; expected 8 rows",
+        r"fetch for 8 row indices has the shapes \[4\], \[\]; expected 8 rows",
     ),
     "inputs in a list": (lambda: ([X, X], Y), "arrays of 2, 24 rows; .*several inputs are a tuple"),
     "columns": (lambda: (dict(enumerate(X.T)), Y), r"the model .* np.stack\(\[\*x.values\(\)\], 1"),
@@ -210,7 +210,7 @@ def test_batches_and_rows_of_lists():
     assert fit(data.from_iterable(listed)) == fit(data.from_iterable(BATCHES))
     rows = data.RandomAccessSource(24, lambda rows: (X[rows].tolist(), list(Y[rows])))
     assert fit(rows) == fit((X, Y))
-    with pytest.raises(ValueError, match="what Indexed fetches is ndarray"):
+    with pytest.raises(ValueError, match="the result of fetch is ndarray"):
         fit(data.RandomAccessSource(24, lambda rows: X[rows]))
 
 
@@ -224,11 +224,11 @@ def test_data_frames_of_pandas():
     assert converted(mixed).tolist() == mixed.astype(float).to_numpy().tolist()
     assert converted(mixed[["b"]]).dtype.kind == "i"
     kinds = {
-        r"x\['a'\] holds strings": frame.assign(a=WORDS),
-        r"x\['c'\] holds strings": frame.assign(c=pd.Series(WORDS).astype("category")),
-        r"x\['b'\] holds times": frame.assign(b=pd.date_range("2020", periods=24)),
+        r"x\['a'\] has strings": frame.assign(a=WORDS),
+        r"x\['c'\] has strings": frame.assign(c=pd.Series(WORDS).astype("category")),
+        r"x\['b'\] has times": frame.assign(b=pd.date_range("2020", periods=24)),
         "missing|NaN": frame.assign(d=pd.array([None, *range(23)], dtype="Int64")),
-        r"x holds 1 values that are NaN .*\(2, 3\)": frame.assign(
+        r"x has 1 values that are NaN .*\(2, 3\)": frame.assign(
             d=frame["d"].where(np.arange(24) != 2)
         ),
     }
@@ -245,8 +245,8 @@ def test_data_frames_of_polars():
     np.testing.assert_array_equal(converted(frame), X)
     assert fit((frame, pl.Series(Y))) == fit((X, Y))
     kinds = {
-        r"x\['s'\] holds strings": frame.with_columns(s=pl.Series(WORDS)),
-        "x holds 1 values that are NaN": frame.with_columns(s=pl.Series([None, *range(23)])),
+        r"x\['s'\] has strings": frame.with_columns(s=pl.Series(WORDS)),
+        "x has 1 values that are NaN": frame.with_columns(s=pl.Series([None, *range(23)])),
         r"x is a LazyFrame; expected its values: x.collect\(\)": frame.lazy(),
     }
     for words, bad in kinds.items():

@@ -103,7 +103,7 @@ def test_files_that_do_not_fit_together(tmp_path):
     ids=["tiny_shakespeare", "movie_reviews", "snips", "multi30k"],
 )
 def test_empty_files(tmp_path, files, read):
-    with pytest.raises(ValueError, match="is empty; get it anew"):
+    with pytest.raises(ValueError, match="is empty; get it again"):
         read(write(tmp_path, files))
 
 

@@ -124,5 +124,5 @@ def test_mixed_up_idx_files_are_told(tmp_path, data_root):
         (tmp_path / name).write_bytes((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
     for name in ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"):
         (tmp_path / name).symlink_to(folder / name)
-    with pytest.raises(ValueError, match="are the files of one data set"):
+    with pytest.raises(ValueError, match="files are of one data set"):
         data.mnist(tmp_path)

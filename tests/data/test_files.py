@@ -37,9 +37,9 @@ def test_a_good_idx_file(tmp_path, pack):
         (b"\0\0\x09" + VALID[3:], "begins with '00000902'"),
         (b"\0\0\x08\x00" + VALID[4:], "expected an idx file"),
         (VALID[:7], "expected an idx file"),
-        (VALID[:-1], r"header says 2 x 3 = 6 bytes, the file holds 5"),
-        (VALID + b"!", "header says 2 x 3 = 6 bytes, the file holds 7"),
-        (b"\0\0\x08\x04" + b"\xff" * 16 + b"abc", "the file holds 3"),
+        (VALID[:-1], r"header says 2 x 3 = 6 bytes, the file has 5"),
+        (VALID + b"!", "header says 2 x 3 = 6 bytes, the file has 7"),
+        (b"\0\0\x08\x04" + b"\xff" * 16 + b"abc", "the file has 3"),
     ],
     ids=["empty", "floats", "no axes", "cut header", "short", "long", "2^128 bytes"],
 )

@@ -8,7 +8,7 @@ from jaxdl import data
 
 
 def draw(task, rows, length, seed=0):
-    function = getattr(data.memory_tasks, task)
+    function = getattr(data.toy.memory_tasks, task)
     compiled = jax.jit(functools.partial(function, n=rows, length=length))
     return jax.device_get(compiled(jax.random.key(seed)))
 
@@ -37,4 +37,4 @@ def test_recall_and_copying_ask_for_the_beginning():
 def test_too_short():
     for task, least in (("adding", 2), ("recall", 2), ("copying", 11)):
         with pytest.raises(ValueError, match=f"{task}: length is {least - 1}"):
-            getattr(data.memory_tasks, task)(jax.random.key(0), 2, least - 1)
+            getattr(data.toy.memory_tasks, task)(jax.random.key(0), 2, least - 1)

@@ -13,7 +13,7 @@ ORDINALS |= {12: "twelfth", 14: "fourteenth", 20: "twentieth", 21: "twenty first
 @pytest.mark.row("K07")
 def test_numbers_of_up_to_six_digits_and_dates_that_say_what_their_digits_say():
     large, dates = 0, 0
-    for words, text in data.numerals.pairs(jax.random.key(3), 300):
+    for words, text in data.toy.numerals.pairs(jax.random.key(3), 300):
         date = re.fullmatch(r"(\d+)年(\d+)月(\d+)日", text)
         if date:
             of = words.index("of")
@@ -36,4 +36,4 @@ def test_numbers_of_up_to_six_digits_and_dates_that_say_what_their_digits_say():
     ],
 )
 def test_english_numbers_by_hand(n, expected):
-    assert data.numerals.english(n) == expected
+    assert data.toy.numerals.english(n) == expected

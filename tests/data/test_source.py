@@ -131,7 +131,7 @@ def test_a_generator_lasts_as_long_as_it_does():
 def test_a_generator_cannot_go_back():
     stream = data.from_iterable((batch for batch in in_order()), steps=7)
     assert len(list(stream.open(0, 0))) == 7
-    with pytest.raises(ValueError, match="has given 7 batches and cannot go back"):
+    with pytest.raises(ValueError, match="has yielded 7 batches and cannot go back"):
         stream.open(0, 0)
 
 
@@ -211,9 +211,9 @@ def test_a_grain_data_loader():
 @pytest.mark.parametrize(
     "make, told",
     [
-        (lambda: data.RandomAccessSource(0, lambda rows: rows), "Indexed: rows is 0"),
+        (lambda: data.RandomAccessSource(0, lambda rows: rows), "RandomAccessSource: rows is 0"),
         (lambda: data.BatchStream(-1, lambda e, f: iter([])), "Stream: steps is -1"),
-        (lambda: data.from_iterable(iter([])), "has no length; give steps="),
+        (lambda: data.from_iterable(iter([])), "has no length; pass steps="),
         (lambda: fit(data.from_iterable([(X, Y)], steps=3), epochs=1), "ends after 1 batches"),
         (lambda: fit(data.from_iterable([X])), "a batch of the stream is"),
         (
@@ -222,7 +222,7 @@ def test_a_grain_data_loader():
         ),
         (
             lambda: fit(data.RandomAccessSource(9, lambda rows: X[rows]), batch_size=3),
-            "what Indexed fetches is",
+            "the result of fetch is",
         ),
         (lambda: fit(data.from_iterable([(X[:5] * np.nan, Y[:5])])), "NaN or infinite"),
     ],

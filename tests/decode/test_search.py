@@ -137,7 +137,7 @@ def test_the_loop_ends_when_every_row_has_stopped():
 def test_bad_input():
     with pytest.raises(ValueError, match="length is 0"):
         decode.greedy(step, ZEROS, START, length=0)
-    with pytest.raises(ValueError, match="one integer a row"):
+    with pytest.raises(ValueError, match="one integer per row"):
         decode.greedy(step, ZEROS, ZEROS, length=1)
     with pytest.raises(ValueError, match=r"logits \(2, 4\), and stop is 4; expected"):
         decode.greedy(step, ZEROS, START, length=1, stop=4)

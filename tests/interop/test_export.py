@@ -87,7 +87,7 @@ def test_a_model_that_fixes_its_batch_is_told(tmp_path):
     pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
     model = jaxdl.as_module(lambda x: x.reshape(int(x.shape[0]), -1))
     state = train.init_state(model, optax.sgd(0.1), jax.random.key(0), DATA[0])
-    with pytest.raises(ValueError, match="expected a model that takes any"):
+    with pytest.raises(ValueError, match="expected a model for any size"):
         export(model, state, tmp_path / "model.bin", DATA[0])
     assert not list(tmp_path.iterdir())
 
@@ -135,7 +135,7 @@ def test_a_name_cannot_break_out_of_its_place(tmp_path):
     for name in ("", "two\nlines"):
         with pytest.raises(ValueError, match="expected one line"):
             card(tmp_path, name=name)
-    with pytest.raises(ValueError, match="history holds no numbers"):
+    with pytest.raises(ValueError, match="history has no numbers"):
         write_model_card(
             tmp_path, "x", {"seconds": [1.0]}, config={}, description="", limits="", license="mit"
         )

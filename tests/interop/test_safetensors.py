@@ -73,7 +73,7 @@ def test_the_file_is_replaced_whole_or_not_at_all(path, key):
 
 
 def test_a_name_with_a_slash_is_refused(path):
-    with pytest.raises(ValueError, match="holds '/'"):
+    with pytest.raises(ValueError, match="contains '/'"):
         save_weights(path, {"a/b": jnp.ones(2)})
 
 
@@ -117,7 +117,7 @@ MALFORMED = {
     "header longer than allowed": (file_of({}, length=2**63), "claims a header"),
     "not JSON": (file_of(b"{nonsense"), "damaged"),
     "not UTF-8": (file_of(b"\xff\xfe{}"), "damaged"),
-    "not a dict": (file_of([1]), "no dict"),
+    "not a dict": (file_of([1]), "not a dict"),
     "deep JSON": (file_of(b"[" * 100_000), "damaged"),
     "duplicate names": (file_of(DUPLICATE, BODY), "twice"),
     "truncated": (file_of({"params/a": entry()}, BODY[:4]), "cannot be read"),

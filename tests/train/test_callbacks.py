@@ -166,7 +166,7 @@ def test_bad_arguments():
         train.EarlyStopping(mode="down")
     with pytest.raises(ValueError, match="when is 'always'"):
         train.SaveCheckpoint(print, when="always")
-    with pytest.raises(ValueError, match="monitor is 'eval_loss'; .*Give fit eval_data="):
+    with pytest.raises(ValueError, match="monitor is 'eval_loss'; .*Pass eval_data= to fit"):
         fit(callbacks=[train.EarlyStopping()])
     with pytest.raises(ValueError, match="did you mean 'accuracy'"):
         fit(callbacks=[train.SaveCheckpoint(print, when="best", monitor="acuracy", mode="max")])

@@ -114,7 +114,7 @@ def test_from_a_checkpoint_by_its_path(tmp_path):
     first = train.Checkpointer(tmp_path / "a").paths()[0]
     whole = fit(epochs=4)
     same(fit(tmp_path / "b", epochs=4, resume=first)[0], whole[0])
-    with pytest.raises(ValueError, match="to go on from an earlier step"):
+    with pytest.raises(ValueError, match="To continue from an earlier step"):
         fit(tmp_path / "a", epochs=4, resume=first)
     with pytest.raises(ValueError, match="resume is .* without checkpoint="):
         fit(epochs=4, resume=first)
@@ -219,7 +219,7 @@ def test_the_same_data_rounded_otherwise_are_the_same_run(tmp_path):
 
 
 def test_a_directory_with_checkpoints_is_not_begun_anew(after_an_epoch):
-    with pytest.raises(ValueError, match="holds 1 checkpoints and resume is False"):
+    with pytest.raises(ValueError, match="has 1 checkpoints and resume is False"):
         fit(after_an_epoch, epochs=1, resume=False)
     with pytest.raises(ValueError, match="is at step 7, past the 3"):
         fit(after_an_epoch, steps=3)
@@ -231,7 +231,7 @@ def test_one_made_by_hand_is_told_from_one_of_fit(tmp_path):
         fit(tmp_path, epochs=2)
     record = dict.fromkeys(("history", "totals", "seconds"), {}) | {"began": 0}
     with pytest.raises(ValueError, match="was not written by fit"):
-        train.resume.check("a", record | {"setup": {"rows": 3}}, {"rows": "3"})
+        train.resume.validate_setup("a", record | {"setup": {"rows": 3}}, {"rows": "3"})
 
 
 # What is kept
@@ -286,7 +286,7 @@ def test_where_all_are_damaged_nothing_begins(tmp_path):
     (tmp_path / "step_000000001" / "manifest.json").unlink()
     with (
         pytest.warns(UserWarning, match="manifest.json cannot be read"),
-        pytest.raises(train.CheckpointCorrupt, match="none of 1 is as it was written"),
+        pytest.raises(train.CheckpointCorrupt, match="none of 1 is intact"),
     ):
         fit(tmp_path)
 
@@ -406,7 +406,7 @@ def test_a_full_disk(tmp_path):
         [sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, timeout=120
     )
     assert "told: checkpoint" in done.stdout, done.stderr[-2000:]
-    assert "Is there space on the disk?" in done.stdout
+    assert "Check the free space" in done.stdout
     assert "newest: 1" in done.stdout
     assert "left: ['lock', 'step_000000001', 'step_000000003']" in done.stdout
 

@@ -26,7 +26,7 @@ error = max(float(abs(a - b).max()) for a, b in zip(jax.tree.leaves(one), jax.tr
 
 model = nn.dense(3)
 x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 3, 40).astype(np.int32)
-second = train.sharding.mesh(devices[1:2])
+second = train.sharding.make_mesh(devices[1:2])
 options = dict(loss="cross_entropy", optimizer="sgd", verbose=0)
 state, _ = train.fit(model, (x, y), mesh=second, **options)
 everywhere, _ = train.fit(model, (x, y), batch_size=30, **options)

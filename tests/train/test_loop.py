@@ -6,13 +6,19 @@ import optax
 import pytest
 
 from jaxdl import Module, train
-from jaxdl.train.epoch import Rows, eval_program, looped_program, slow_when_looped, stepwise_program
+from jaxdl.train.epoch import (
+    EpochBatches,
+    eval_program,
+    looped_program,
+    slow_when_looped,
+    stepwise_program,
+)
 from jaxdl.train.step import carrying_eval_step
 from tests.train import toy
 
 MODEL, SGD = toy.mlp(), optax.sgd(0.1)
 X, Y = (jnp.asarray(a) for a in toy.data())
-ROWS = Rows((X, Y), jnp.asarray(np.arange(48, dtype=np.int32).reshape(6, 8)), None)
+ROWS = EpochBatches((X, Y), jnp.asarray(np.arange(48, dtype=np.int32).reshape(6, 8)), None)
 STEP = jax.jit(train.make_train_step(MODEL, "cross_entropy", SGD), inline=True)
 
 

@@ -78,7 +78,7 @@ def test_the_direction_of_a_name(name, larger):
 
 def test_a_direction_that_is_not_known():
     for name in ("eval_quality", "loss_accuracy"):
-        with pytest.raises(ValueError, match=f"{name}.*give mode='max' if larger is better"):
+        with pytest.raises(ValueError, match=f"{name}.*pass mode='max' if larger is better"):
             train.EarlyStopping(name)
 
 
@@ -101,12 +101,12 @@ def test_batches_are_dropped_and_kept_in_order():
     run(batch_size=train.Batches(4, drop_last=True), epochs=2, steps_per_call=1)
     orders = [data.permutation(10, seed=0, epoch=epoch)[:8] for epoch in (0, 1)]
     assert np.array_equal(np.ravel(seen), np.ravel(orders))
-    with pytest.raises(ValueError, match="batch_size is 11 and the data hold 10 rows"):
+    with pytest.raises(ValueError, match="batch_size is 11 and the data have 10 rows"):
         run(batch_size=train.Batches(11))
     with pytest.raises(ValueError, match="Batches: size is 0"):
         train.Batches(0)
     stream = data.from_iterable([(rows, rows)])
-    with pytest.raises(ValueError, match="data a Stream, which makes its batches itself"):
+    with pytest.raises(ValueError, match="data is a BatchStream, which makes its own batches"):
         train.fit(net, stream, **(options | {"loss": "mse", "batch_size": cut}))
 
 
@@ -248,7 +248,7 @@ def test_a_state_of_another_model_or_optimizer():
     ):
         train.fit(serial(nn.dense(9), jax.nn.relu, nn.dense(3)), (X, Y), state=old, **options)
     adam = optax.adam(0.01)
-    with pytest.raises(ValueError, match=r"another optimizer's.*opt_state=optimizer.init"):
+    with pytest.raises(ValueError, match=r"of another optimizer.*opt_state=optimizer.init"):
         fit((X, Y), optimizer=adam, state=old)
     new, _ = fit((X, Y), optimizer=adam, state=old.replace(opt_state=adam.init(old.params)))
     assert int(new.step) == 8
@@ -310,7 +310,7 @@ def test_names_of_metrics():
 
 def test_a_monitor_that_the_history_lacks(tmp_path):
     with pytest.raises(
-        ValueError, match="Checkpointer: monitor is 'eval_fooo'.*history holds: loss"
+        ValueError, match="Checkpointer: monitor is 'eval_fooo'.*history entries: loss"
     ):
         fit((X, Y), checkpoint=train.Checkpointer(tmp_path, monitor="eval_fooo", mode="min"))
 

@@ -14,15 +14,15 @@ def test_the_slowest_gives_the_pace_and_any_signal_counts(monkeypatch):
     every = np.array([[5, 0], [3, 2], [4, 1]], np.int32)
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: every)
-    assert sharding.agreed(5, 0) == (3, 2)
+    assert sharding.reduce_over_processes(5, 0) == (3, 2)
 
 
 def test_a_batch_is_a_multiple_of_the_devices():
-    eight = types.SimpleNamespace(parts=8)
+    eight = types.SimpleNamespace(shape={"data": 8})
     for size in (8, 24):
-        sharding.check_batch("fit", size, eight)
-    sharding.check_batch("fit", 7, None)
+        sharding.validate_batch_size("fit", size, eight)
+    sharding.validate_batch_size("fit", 7, None)
     for size, near in ((3, 8), (12, 16), (20, 16)):
-        told = f"batch size is {size}, to be split over 8 devices; .* such as {near};"
+        told = f"batch size is {size}, to be split over 8 devices; .* such as {near}\\."
         with pytest.raises(ValueError, match=told):
-            sharding.check_batch("fit", size, eight)
+            sharding.validate_batch_size("fit", size, eight)

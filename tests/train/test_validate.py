@@ -27,11 +27,11 @@ def fit(data=(X, Y), model=MODEL, **options):
 DATA = {
     "not a pair": (X, r"data is ndarray; expected \(x, y\)"),
     "four parts": ((X, Y, Y, Y), "data is 4 parts; expected"),
-    "weights below 0": ((X, Y, -np.ones(50)), r"weights lie in -1 .. -1"),
+    "weights below 0": ((X, Y, -np.ones(50)), r"weights are in -1 .. -1"),
     "weights of letters": ((X, Y, np.full(50, "a")), "weight holds strings"),
-    "empty": ((X[:0], Y[:0]), "data is empty, 0 rows.*filtered away"),
+    "empty": ((X[:0], Y[:0]), "data has 0 rows.*filtered"),
     "lengths": ((X, Y[:-1]), "arrays of 50, 49 rows"),
-    "a number": ((X, np.float32(1)), "holds a single number"),
+    "a number": ((X, np.float32(1)), "has a single number"),
     "label too large": ((X, Y + 1), "labels from 1 to 3, and the model has 3 outputs.*0 .. 2"),
     "label -1": (
         (X, np.where(Y == 1, -1, Y)),
@@ -49,9 +49,9 @@ DATA = {
         (X, np.eye(4, dtype=int)[Y]),
         r"the loss does not take .* y int64\[50, 4\]",
     ),
-    "NaN": ((NAN, Y), r"data: x holds 2 values that are NaN or infinite, the first at \(3, 1\)"),
-    "NaN on the device": ((jnp.asarray(NAN), Y), "x holds 2 values that are NaN"),
-    "NaN in y": ((X, ONE_HOT * np.nan), "y holds 150 values that are NaN"),
+    "NaN": ((NAN, Y), r"data: x has 2 values that are NaN or infinite, the first at \(3, 1\)"),
+    "NaN on the device": ((jnp.asarray(NAN), Y), "x has 2 values that are NaN"),
+    "NaN in y": ((X, ONE_HOT * np.nan), "y has 150 values that are NaN"),
 }
 
 
@@ -140,13 +140,13 @@ def reading():
 def test_token_ids_are_in_the_vocabulary(reading, shift, words):
     words += ", and nn.embedding has 9 rows; expected ids in 0 .. 8"
     for call, name in [
-        (lambda ids: fit((ids, Y), READER), "data: x holds "),
-        (lambda ids: fit((IDS, Y), READER, eval_data=(ids, Y)), "eval_data: x holds "),
+        (lambda ids: fit((ids, Y), READER), "data: x has "),
+        (lambda ids: fit((IDS, Y), READER, eval_data=(ids, Y)), "eval_data: x has "),
         (
             lambda ids: train.evaluate(READER, reading, (ids, Y), metrics=["accuracy"]),
-            "data: x holds ",
+            "data: x has ",
         ),
-        (lambda ids: train.predict(READER, reading, ids), "predict: x holds "),
+        (lambda ids: train.predict(READER, reading, ids), "predict: x has "),
     ]:
         with pytest.raises(ValueError, match=name + words):
             call(IDS + shift)
@@ -154,7 +154,7 @@ def test_token_ids_are_in_the_vocabulary(reading, shift, words):
 
 
 def test_ids_that_the_model_makes_are_checked_too():
-    with pytest.raises(ValueError, match="what the model makes of x holds ids from 1 to 9"):
+    with pytest.raises(ValueError, match="model computes from x has ids from 1 to 9"):
         fit(((IDS, X), Y), SHIFTED)
 
 
@@ -211,8 +211,8 @@ def test_debug_nans_names_the_place():
 
 
 LATER = {
-    "labels": (lambda x, y: (x, y + 1), "y holds labels from 1 to 3"),
-    "NaN": (lambda x, y: (x * np.float32(np.nan), y), "x holds 40 values that are NaN"),
+    "labels": (lambda x, y: (x, y + 1), "y has labels from 1 to 3"),
+    "NaN": (lambda x, y: (x * np.float32(np.nan), y), "x has 40 values that are NaN"),
     "integers": (lambda x, y: (x, y.astype(int) + 2**32), "beyond the range of int32"),
 }
 
@@ -230,7 +230,7 @@ def test_later_batches_are_checked_too(change, words):
     x, y = map(np.concatenate, zip(*batches, strict=True))
     rows = data.RandomAccessSource(30, lambda rows: (x[rows], y[rows]))
     words = words.replace("from 1", "from 0").replace("40", r"\d+")
-    with pytest.raises(ValueError, match=f"what Indexed fetches.*{words}"):
+    with pytest.raises(ValueError, match=f"the result of fetch.*{words}"):
         train.evaluate(MODEL, state, rows, loss="cross_entropy", batch_size=10)
 
 
@@ -240,12 +240,12 @@ def test_ids_of_later_batches_and_of_predictions():
     ids = np.ones((3, 2, 3), int)
     ids[2, 1, 2] = 5
     stream = data.from_iterable([(x, np.zeros((2, 2, 3), np.float32)) for x in ids])
-    with pytest.raises(ValueError, match="batch 2 of the stream: what the model makes.* 1 to 5"):
+    with pytest.raises(ValueError, match="batch 2 of the stream: an array that the model.* 1 to 5"):
         train.evaluate(model, state, stream, loss="mse")
     with pytest.raises(ValueError, match="predict: x is int64 .* beyond the range of int32"):
         train.predict(model, state, ids[0] + 2**32)
     many = jax.tree.map(lambda a: a[None], state)
-    with pytest.raises(ValueError, match="predict_many: what the model makes.* 1 to 5"):
+    with pytest.raises(ValueError, match="predict_many: an array that the model.* 1 to 5"):
         train.predict_many(model, many, ids[2])
 
 
@@ -326,7 +326,7 @@ def test_words_for_what_was_meant():
         train.predict(MODEL, state, IMAGES)
     with pytest.raises(ValueError, match=r"several inputs are a tuple, not a list"):
         train.predict(MODEL, state, [X, Y])
-    with pytest.raises(ValueError, match=r"As classes, give y\[:, 0\]\.astype\(int\)\."):
+    with pytest.raises(ValueError, match=r"As classes, pass y\[:, 0\]\.astype\(int\)\."):
         fit((X, Y[:, None] > 0))
     with pytest.raises(ValueError, match="fetch is None; expected a function"):
         data.RandomAccessSource(40, None)

@@ -1,1 +1,5 @@
-"""Made-up data: the lectures' grammars and memory tasks."""
+"""Small generated data sets: travel requests, numbers and dates in words, memory tasks."""
+
+from jaxdl.data.toy import memory_tasks, numerals, travel
+
+__all__ = ["memory_tasks", "numerals", "travel"]

@@ -1,8 +1,8 @@
-"""Numbers and dates in English words and in Chinese characters: a small exact translation task.
+"""Numbers and dates in English and Chinese: a small translation task with exact targets.
 
-Chinese numbers are written as in formal prose: 2 is 二, but before 百, 千 and 万 it is 两; zeros
-between digits are written once, 零; 10 to 19 begin with 十. So 2019 is 两千零一十九.
-Lecture row K07.
+Chinese numbers are written as in formal prose: 2 is 二, but 两 before 百, 千 and 万; consecutive
+zeros between digits are written once, 零; 10 to 19 begin with 十. For example, 2019 is
+两千零一十九.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DIGITS = "零一二三四五六七八九"
 
 
 def english(n: int) -> str:
-    """A number in English words: 2019 is "two thousand and nineteen".
+    """Returns a number in English words: 2019 is "two thousand and nineteen".
 
     Args:
       n: in 0 .. 999,999.
@@ -56,7 +56,7 @@ def english(n: int) -> str:
 
 
 def chinese(n: int) -> str:
-    """A number in Chinese characters: 2019 is 两千零一十九.
+    """Returns a number in Chinese characters: 2019 is 两千零一十九.
 
     Args:
       n: in 0 .. 999,999.
@@ -69,13 +69,13 @@ def chinese(n: int) -> str:
         head, rest = divmod(n, 10_000)
         gap = "零" if 0 < rest < 1000 else ""
         many = "两" if head == 2 else chinese(head)
-        return many + "万" + (gap + _below(rest) if rest else "")
-    text = _below(n) if n else "零"
+        return many + "万" + (gap + _format_below_10000(rest) if rest else "")
+    text = _format_below_10000(n) if n else "零"
     return text[1:] if text.startswith("一十") else text
 
 
-def _below(n: int) -> str:
-    """1 .. 9,999, with 一 before 十."""
+def _format_below_10000(n: int) -> str:
+    """Returns 1 .. 9,999 in Chinese, with 一 before 十."""
     text, zero = "", False
     for unit, name in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
         digit, n = divmod(n, unit)
@@ -97,16 +97,17 @@ def _ordinal(n: int) -> str:
 
 
 def pairs(key: jax.Array, n: int, *, held_out: bool = False) -> list[tuple[list[str], str]]:
-    """English phrases and their Chinese: half numbers, in characters, half dates, in digits.
+    """Draws English phrases with their Chinese translations: half numbers, half dates.
 
-    Numbers are of one to six digits, each length alike; dates are "the third of May nineteen ninety
-    eight", 1998年5月3日. A number from 100 on, or a date, is held out if its own value says so,
-    one in ten, whatever the key: the two sets never share a phrase.
+    Numbers have one to six digits, each length with equal probability, and Chinese characters as
+    translation. Dates are "the third of May nineteen ninety eight", 1998年5月3日. Of the dates and
+    the numbers from 100 on, one in ten is held out, by a hash of its value that does not depend on
+    the key; so both sets never share a phrase.
 
     Args:
-      key: a PRNG key, which alone decides what is drawn.
-      n: how many, at least 1.
-      held_out: draw from what is held out, or from the rest.
+      key: a PRNG key.
+      n: number of pairs, at least 1.
+      held_out: whether to draw held-out phrases, or the others.
 
     Returns:
       n pairs of English words and a Chinese string.
@@ -117,8 +118,8 @@ def pairs(key: jax.Array, n: int, *, held_out: bool = False) -> list[tuple[list[
     if n < 1:
         raise ValueError(f"numerals.pairs: n is {n}; expected at least 1.")
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), np.uint32)))
-    found: list[tuple[list[str], str]] = []
-    while len(found) < n:
+    drawn: list[tuple[list[str], str]] = []
+    while len(drawn) < n:
         if rng.random() < 0.5:
             number = int(rng.integers(0, 10 ** rng.integers(1, 7)))
             code, phrase, target = number, english(number), chinese(number)
@@ -128,9 +129,10 @@ def pairs(key: jax.Array, n: int, *, held_out: bool = False) -> list[tuple[list[
             code = (year * 13 + month) * 32 + day
             phrase = f"the {_ordinal(day)} of {MONTHS[month - 1]} {_year(year)}"
             target = f"{year}年{month}月{day}日"
+        # Multiplicative hash (Knuth) of the value: deterministic, and even over all values.
         if (code >= 100 and code * 2_654_435_761 % 2**32 % 10 == 0) == held_out:
-            found.append((phrase.split(), target))
-    return found
+            drawn.append((phrase.split(), target))
+    return drawn
 
 
 def _year(year: int) -> str:

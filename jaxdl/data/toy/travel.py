@@ -1,7 +1,7 @@
-"""Travel requests from a small grammar, each word with its slot. Lecture row K01.
+"""Travel requests from a small grammar, with a slot label for each word.
 
-A city after "arrive" is the destination and after "leave" the place of departure; the word itself
-does not tell which. Dates and the rest are as in the deck: "arrive Taipei on November 2nd".
+A city after "arrive" is the destination and after "leave" the place of departure, so that the slot
+of a city depends on the context. Example: "arrive Taipei on November 2nd".
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 __all__ = ["CITIES", "SLOTS", "requests"]
 
 SLOTS = ("other", "dest", "departure", "time")
-"""The slots' names, in the order of their numbers."""
+"""Names of the slots, in the order of their ids."""
 
 CITIES = (
     *("Taipei", "Guangzhou", "Beijing", "Shanghai", "Tokyo", "Paris", "London", "Berlin"),
     *("Madrid", "Rome", "Vienna", "Zurich", "Boston", "Chicago", "Sydney", "Singapore"),
 )
-"""The cities that a request may name."""
+"""Cities of the requests."""
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August"),
@@ -31,16 +31,17 @@ CLOSINGS = ("", "please", "with my family", "by train", "by plane", "if possible
 
 
 def requests(key: jax.Array, n: int) -> list[tuple[list[str], list[int]]]:
-    """n requests: one verb and one city, often a date, words of courtesy around them.
+    """Draws requests with one verb, one city, often a date, and polite phrases.
 
-    Arriving and leaving are drawn alike for every city, so that the city alone says nothing.
+    Arriving and leaving are equally likely for every city, so the city alone does not determine the
+    slot.
 
     Args:
-      key: a PRNG key, which alone decides what is drawn.
-      n: how many, at least 1.
+      key: a PRNG key.
+      n: number of requests, at least 1.
 
     Returns:
-      For each request its words and as many slots, indices into `SLOTS`.
+      For each request its words and their slots, indices into `SLOTS`.
 
     Raises:
       ValueError: n is below 1.
@@ -48,7 +49,10 @@ def requests(key: jax.Array, n: int) -> list[tuple[list[str], list[int]]]:
     if n < 1:
         raise ValueError(f"travel.requests: n is {n}; expected at least 1.")
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), np.uint32)))
-    pick = lambda options: options[rng.integers(len(options))]  # noqa: E731
+
+    def pick(options):
+        return options[rng.integers(len(options))]
+
     drawn = []
     for _ in range(n):
         slot = int(rng.integers(1, 3))

@@ -8,7 +8,7 @@ says nothing of that here.
 import pathlib
 import shutil
 
-from jaxdl.train import manifest
+from jaxdl.train.checkpoint_format import write_manifest
 from tests.train.test_golden import run
 
 folder = pathlib.Path(__file__).parent / "format_1"
@@ -18,4 +18,4 @@ for name in ("lock", "log.jsonl"):
     (folder / name).unlink()
 for step in folder.glob("step_*"):
     (step / "arrays" / "commit_success.txt").write_text("Checkpoint commit was successful\n")
-    manifest.write(step)
+    write_manifest(step)
