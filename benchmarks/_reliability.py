@@ -324,10 +324,10 @@ def overhead(rounds: int) -> Found:
                 loss="cross_entropy",
                 optimizer=optimizer,
                 batch_size=batch,
-                steps=steps,
+                epochs=train.Steps(steps),
                 metrics=(),
                 verbose=0,
-                check=False,
+                execution=train.Execution(check=False),
                 checkpoint=train.Checkpointer(made, every=1000),
             )
             return time.perf_counter() - began

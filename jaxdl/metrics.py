@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import warnings
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._precision import widen
+from jaxdl._spans import SpanScore, span_f1, spans
 from jaxdl.core import suggest
 from jaxdl.losses import (
     absolute_error,
@@ -23,13 +23,14 @@ from jaxdl.losses import (
     reduce,
     squared_error,
 )
+from jaxdl.losses import task as task_of
 
 __all__ = [
     "BINARY_METRICS",
     "METRICS",
+    "Average",
     "Collection",
     "DatasetMetric",
-    "Mean",
     "SpanScore",
     "accuracy",
     "auc",
@@ -54,6 +55,10 @@ __all__ = [
 
 Metric = Callable[[jax.Array, jax.Array], jax.Array]
 """`(output, target) -> (N, ...)`, a value for each example."""
+Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
+"""Metrics as `fit` takes them: names and functions, in a sequence or a dict by name."""
+NamedMetrics = tuple[tuple[str, str | Callable], ...]
+"""Metrics with their names in the history; hashable, so that it can be the key of a cache."""
 Task = Literal["multiclass", "binary"]
 """Scores (..., C) of exclusive classes, or scores (..., L) of independent labels, 0 or 1 each."""
 
@@ -196,32 +201,32 @@ def confusion(
     return matrix.at[true, decision].add(count.astype(jnp.int32), mode="drop")
 
 
-class Mean(NamedTuple):
-    """A weighted sum and its weight: those of batches add up to the exact mean over the data.
+class Average(NamedTuple):
+    """A weighted mean as a sum and a count, which add up over batches to the exact mean.
 
     Attributes:
-      sum: sum_n w_n v_n so far.
-      weight: sum_n w_n; without weights, the number of values.
+      total: sum_n w_n v_n.
+      count: sum_n w_n; without weights, the number of values.
     """
 
-    sum: jax.Array
-    weight: jax.Array
+    total: jax.Array
+    count: jax.Array
 
     @property
     def value(self) -> jax.Array:
-        """sum / weight; NaN where the weight is 0."""
-        return self.sum / self.weight
+        """total / count; NaN where the count is 0."""
+        return self.total / self.count
 
 
-def mean(values: jax.Array, weight: jax.Array | None = None) -> Mean:
-    """Returns the `Mean` of one batch.
+def mean(values: jax.Array, weight: jax.Array | None = None) -> Average:
+    """Returns the `Average` of one batch.
 
     Args:
       values: (N, ...) of a metric or a loss.
       weight: as for `losses.reduce`.
     """
     ones = jnp.ones_like(values)
-    return Mean(reduce(values, weight, "sum"), reduce(ones, weight, "sum"))
+    return Average(reduce(values, weight, "sum"), reduce(ones, weight, "sum"))
 
 
 @functools.partial(
@@ -321,9 +326,9 @@ class DatasetMetric:
 
 
 def merge(a: Any, b: Any) -> Any:
-    """Returns the `Mean` or the `Collection` of two batches together, whatever their sizes."""
-    if isinstance(a, Mean):
-        return Mean(a.sum + b.sum, a.weight + b.weight)
+    """Returns the `Average` or the `Collection` of two batches together, whatever their sizes."""
+    if isinstance(a, Average):
+        return Average(a.total + b.total, a.count + b.count)
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), a, b)
 
 
@@ -638,78 +643,88 @@ def _classes(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
     )
 
 
-class SpanScore(NamedTuple):
-    """How well spans were found.
+RESERVED = ("loss", "seconds", "compile_seconds", "skipped")
+FACTORIES = (
+    auc,
+    average_precision,
+    ece,
+    f1,
+    precision,
+    r2,
+    recall,
+    rmse,
+    top_k,
+)
+CLASS_METRICS = (*BINARY_METRICS, "top3", "top5")
 
-    Attributes:
-      precision, recall, f1: in [0, 1]; 0 where they would be 0 / 0.
-      support: the number of true spans.
-      by_kind: the same for each kind of span, whose own `by_kind` is empty.
-    """
 
-    precision: float
-    recall: float
-    f1: float
-    support: int
-    by_kind: dict[str, SpanScore]
-
-
-def spans(labels: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The spans of IOB labels: `(kind, first, last + 1)`.
-
-    The rules of the CoNLL-2000 scorer (Tjong Kim Sang and Buchholz 2000): B-x begins a span, and
-    I-x goes on with one of kind x, or begins one after O or after another kind.
-
-    Args:
-      labels: such as O, B-artist, I-artist.
-
-    Returns:
-      The set of spans.
+def name_metrics(metrics: Metrics | None) -> NamedMetrics | None:
+    """Returns metrics with their names, or None where `resolve_metrics` chooses them.
 
     Raises:
-      ValueError: a label is none of O, B-x and I-x.
+      ValueError: a metric is unknown, or has the name of the loss.
     """
-    found, begin, kind = set(), 0, ""
-    for i, label in enumerate([*labels, "O"]):
-        prefix, _, name = label.partition("-")
-        if label != "O" and (prefix not in ("B", "I") or not name):
-            raise ValueError(f"spans: label {label!r}; expected O, or B- or I- and a kind.")
-        if kind and (prefix != "I" or name != kind):
-            found.add((kind, begin, i))
-            kind = ""
-        if name and not kind:
-            begin, kind = i, name
-    return found
+    if metrics is None:
+        return None
+    if isinstance(metrics, str) or callable(metrics):
+        raise ValueError(
+            f"metrics is {metrics!r}; expected a sequence or a dict: write metrics=[{metrics!r}]."
+        )
+    if not isinstance(metrics, Mapping):
+        names = [_name(value) for value in metrics]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ValueError(
+                f"metrics has {names.count(double)} named {double!r}; expected a name for each: "
+                f"write a dict, metrics={{'a': ..., 'b': ...}}."
+            )
+        metrics = dict(zip(names, metrics, strict=True))
+    for name, value in metrics.items():
+        if name in RESERVED or name.startswith("eval_"):
+            raise ValueError(f"metrics has one named {name!r}, which the history uses; rename it.")
+        if value in FACTORIES:
+            raise ValueError(f"metrics holds {name} itself; expected it called: metrics.{name}().")
+        metric(value)
+    return tuple(metrics.items())
 
 
-def span_f1(output: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) -> SpanScore:
-    """Precision, recall and F1 of whole spans: right if kind, first and last all are.
+def resolve_metrics(
+    named: NamedMetrics | None, loss: Callable | None, output: Any, y: Any
+) -> tuple[tuple[str, Callable], ...]:
+    """Returns the functions of the metrics for the task of the loss, with their names.
 
-    Args:
-      output, target: for each sequence its IOB labels; see `spans`.
-
-    Returns:
-      A `SpanScore` over all sequences, and by kind.
-
-    Raises:
-      ValueError: the two differ in number of rows or of labels; a label is no IOB label.
+    None chooses the accuracy for a classification loss, and for integer labels of several classes
+    with an unknown loss; it chooses nothing for a regression.
     """
-    if len(output) != len(target):
-        raise ValueError(f"span_f1: {len(output)} rows of output for {len(target)} of target.")
-    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for i, (guess, true) in enumerate(zip(output, target, strict=True)):
-        if len(guess) != len(true):
-            raise ValueError(f"span_f1: row {i} has {len(guess)} labels for {len(true)} of target.")
-        found, wanted = spans(guess), spans(true)
-        for name, group in (("found", found), ("wanted", wanted), ("right", found & wanted)):
-            for kind, _, _ in group:
-                counts[kind][name] += 1
-    total = sum(counts.values(), collections.Counter())
-    return _score(total, {kind: _score(count, {}) for kind, count in sorted(counts.items())})
+    task = task_of(loss)
+    shape = getattr(output, "shape", None)
+    single = shape is not None and (len(shape) == 1 or shape[-1] == 1)
+    if named is None:
+        classes = hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.integer)
+        classes = classes and shape is not None and not single and y.shape == shape[:-1]
+        chosen = task in ("multiclass", "binary") or (task is None and classes)
+        named = (("accuracy", "accuracy"),) if chosen else ()
+    for _, value in named:
+        if task == "regression" and single and value in CLASS_METRICS:
+            raise ValueError(
+                f"metric {value!r} is one of classes, and the loss one of a regression; expected "
+                "such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."
+            )
+        if task == "binary" and value in ("top3", "top5"):
+            raise ValueError(
+                f"metric {value!r} is one of exclusive classes, and the loss one of independent "
+                "labels; expected such as 'accuracy', 'f1' or 'auc'."
+            )
+    if task is None and single:
+        task = "binary"
+    return tuple((name, metric(value, task)) for name, value in named)
 
 
-def _score(count: collections.Counter[str], by_kind: dict[str, SpanScore]) -> SpanScore:
-    right, found, wanted = count["right"], count["found"], count["wanted"]
-    share = lambda whole: right / whole if whole else 0.0  # noqa: E731
-    f1 = 2 * right / (found + wanted) if right else 0.0
-    return SpanScore(share(found), share(wanted), f1, wanted, by_kind)
+def _name(value: str | Callable) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, DatasetMetric) and value.name:
+        return value.name
+    while isinstance(value, functools.partial | DatasetMetric):
+        value = value.func if isinstance(value, functools.partial) else value.compute
+    return getattr(value, "__name__", type(value).__name__).strip("<>")

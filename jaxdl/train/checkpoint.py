@@ -68,6 +68,8 @@ class Checkpointer:
       keep: how many of the newest to keep; None keeps all.
       monitor: an entry of the history, such as "eval_loss", by which the best is kept too.
       mode: "min", "max" or "auto", as for `EarlyStopping`.
+      resume: what `fit` resumes from: "auto", the newest valid checkpoint, if there is one; False,
+        nothing, and the directory must have no checkpoint; or the path of a checkpoint.
 
     Raises:
       ValueError: an argument is out of range.
@@ -81,6 +83,7 @@ class Checkpointer:
         keep: int | None = 3,
         monitor: str | None = None,
         mode: str = "auto",
+        resume: str | os.PathLike | bool = "auto",
     ):
         given = {"every": every, "keep": keep}
         validation.positive("Checkpointer", **{k: v for k, v in given.items() if v is not None})
@@ -90,7 +93,7 @@ class Checkpointer:
                 "for the history has a number an epoch."
             )
         self.directory = pathlib.Path(directory).expanduser().absolute()
-        self.every, self.keep, self.monitor = every, keep, monitor
+        self.every, self.keep, self.monitor, self.resume = every, keep, monitor, resume
         self._sign = sign("Checkpointer", monitor or "loss", mode)
         self._orbax: Any = None
         self._thread: threading.Thread | None = None

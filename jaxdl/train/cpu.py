@@ -1,15 +1,18 @@
-"""What a process can ask of a CPU to train faster; never done by itself, as it is process-wide."""
+"""Settings of the whole process: CPU devices, memory, and a compilation cache on disk."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import pathlib
 import sys
+import tempfile
 
 import jax
 
 from jaxdl.nn import _check
 
-__all__ = ["keep_memory", "use_cpu_devices"]
+__all__ = ["enable_compilation_cache", "keep_memory", "use_cpu_devices"]
 
 
 def use_cpu_devices(count: int) -> list:
@@ -67,3 +70,35 @@ def keep_memory() -> bool:
         return False
     settings = {mmap_max: 0, trim_threshold: 2**31 - 1, top_pad: 2**26}
     return all(mallopt(option, value) == 1 for option, value in settings.items())
+
+
+def enable_compilation_cache(directory: str | os.PathLike) -> pathlib.Path:
+    """Keeps what XLA compiles in a directory, and takes it from there at the next start.
+
+    For the whole process, so a program asks for it and the library never does; best before
+    anything is compiled. Tracing is not saved, only compiling. Programs in the cache are run as
+    they are: use a directory that only you can write.
+
+    Args:
+      directory: made if it is not there.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: nothing can be written there.
+    """
+    path = pathlib.Path(directory).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"enable_compilation_cache: cannot write to {str(path)!r} ({error}); expected a "
+            "directory that you may write."
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return path

@@ -10,15 +10,16 @@ import jax
 
 from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
+from jaxdl.metrics import Metrics, NamedMetrics, name_metrics
 from jaxdl.nn.recurrent.carry import reset_carry
-from jaxdl.train import names, validation
-from jaxdl.train.batches import RESIDENT_BYTES, Feed
+from jaxdl.train import validation
+from jaxdl.train.batches import Feed
 from jaxdl.train.batches import feed as make_feed
-from jaxdl.train.epoch import eval_program
+from jaxdl.train.epoch import MetricAccumulator, compile_eval
+from jaxdl.train.options import Execution, explain_moved
 from jaxdl.train.sharding import Placement
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
-from jaxdl.train.totals import Totals
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -77,16 +78,16 @@ class Evaluation:
         return state.replace(params=params)
 
 
+@explain_moved
 def evaluate(
     model: Module,
     state: TrainState,
     data: Any,
     *,
     loss: str | Callable | None = None,
-    metrics: names.Metrics | None = None,
+    metrics: Metrics | None = None,
     batch_size: int = 256,
-    resident_bytes: int = RESIDENT_BYTES,
-    check: bool = True,
+    execution: Execution | None = None,
 ) -> dict[str, float]:
     """The loss and the metrics over a whole data set: weighted means over examples. Row V04.
 
@@ -97,8 +98,7 @@ def evaluate(
       loss, metrics: as for `fit`; without a loss there are only metrics, and those of one output
         are taken for binary classification by a logit.
       batch_size: rows at a time; the result does not depend on it, the last batch is masked.
-      resident_bytes: data up to this size are put on the device as a whole.
-      check: whether to check the data on the host first.
+      execution: `check` and `resident_bytes`, as for `fit`.
 
     Returns:
       `{"loss": ..., "accuracy": ...}`, the loss first.
@@ -108,48 +108,50 @@ def evaluate(
     """
     check_model("evaluate", model)
     check_state("evaluate", state)
+    execution = Execution() if execution is None else execution
+    execution.restrict("evaluate", "check", "resident_bytes")
     feed = make_feed(
         "data",
         data,
         batch_size,
         seed=None,
-        resident_bytes=resident_bytes,
+        resident_bytes=execution.resident_bytes,
         evaluates=True,
         few_shapes=True,
         who="evaluate",
     )
-    measures = names.measures(metrics)
+    named = name_metrics(metrics)
     loss = None if loss is None else losses.loss(loss)
-    if check:
+    if execution.check:
         feed.check = validation.batch(
-            model, state.params, state.model_state, feed.sample, loss, "data", measures
+            model, state.params, state.model_state, feed.sample, loss, "data", named
         )
-    values = evaluated(eval_run(model, loss, measures), state, feed)
+    values = run_evaluation(compile_evaluation(model, loss, named), state, feed)
     if not values:
         raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")
     return values
 
 
 @_cache.per_model
-def eval_run(
+def compile_evaluation(
     model: Module,
     loss: Callable | None,
-    measures: names.Measures | None,
-    at: Placement | None = None,
+    named: NamedMetrics | None,
+    placement: Placement | None = None,
 ) -> Callable:
     """The evaluation program of a model; asked for again, it is not compiled again."""
-    step = carrying_eval_step(model, loss, metrics=None if measures is None else dict(measures))
+    step = carrying_eval_step(model, loss, metrics=None if named is None else dict(named))
     step = jax.jit(step, inline=True)  # a compiled function is traced once
-    return eval_program(step, at)
+    return compile_eval(step, placement)
 
 
-def evaluated(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
+def run_evaluation(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
     """Runs an evaluation program over a feed and means its metrics."""
-    totals, at = Totals(), 0
+    metrics, step = MetricAccumulator(), 0
     state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
-    while at < feed.steps:
-        rows, _, count = feed.at(at, feed.steps)
+    while step < feed.steps:
+        rows, _, count = feed.at(step, feed.steps)
         state, log = run(state, rows, count)
-        totals.add(log)  # batches from `count` on weigh nothing
-        at += count
-    return totals.means()
+        metrics.add(log)  # batches from `count` on have weight 0
+        step += count
+    return metrics.compute()

@@ -1,8 +1,9 @@
-"""The learning-rate range test. Smith 2017, "Cyclical learning rates" (arXiv 1506.01186), 3.3."""
+"""The learning-rate range test, and a diagnosis of a training history."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +14,12 @@ from jaxdl import losses
 from jaxdl.core import Module, check_model
 from jaxdl.train import validation
 from jaxdl.train.batches import epoch_batches
-from jaxdl.train.epoch import Rows, loop
+from jaxdl.train.epoch import Rows, run_loop
+from jaxdl.train.options import Execution, explain_moved
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
-__all__ = ["RangeTest", "lr_find"]
+__all__ = ["Diagnosis", "RangeTest", "diagnose", "lr_find"]
 
 
 class RangeTest(NamedTuple):
@@ -36,6 +38,7 @@ class RangeTest(NamedTuple):
     suggestion: float
 
 
+@explain_moved
 def lr_find(
     model: Module,
     data: Any,
@@ -49,7 +52,7 @@ def lr_find(
     smoothing: float = 0.9,
     seed: int = 0,
     state: TrainState | None = None,
-    check: bool = True,
+    execution: Execution | None = None,
 ) -> RangeTest:
     """Trains while the learning rate grows from step to step, to see where the loss falls.
 
@@ -64,7 +67,7 @@ def lr_find(
       smoothing: s in [0, 1).
       seed: of the parameters and of the data's order.
       state: whose parameters to begin with; new ones if None.
-      check: as for `fit`.
+      execution: `check`, as for `fit`.
 
     Returns:
       A `RangeTest`. At the rate of the lowest loss training is about to diverge; a tenth of it is
@@ -74,6 +77,8 @@ def lr_find(
       ValueError: an argument is not what is expected, or every loss is NaN.
     """
     check_model("lr_find", model)
+    execution = Execution() if execution is None else execution
+    execution.restrict("lr_find", "check")
     if state is not None:
         check_state("lr_find", state)
     if not 0 < lowest < highest or not 0 <= smoothing < 1 or steps < 2:
@@ -104,10 +109,10 @@ def lr_find(
             opt_state=transformation.init(state.params),
         )
     loss = losses.loss(loss)
-    if check:
+    if execution.check:
         validation.batch(model, fresh.params, fresh.model_state, data, loss, "data")
     step = make_train_step(model, loss, transformation)
-    _, log, _ = jax.jit(lambda s, r: loop(step, None, s, r, 0, steps))(
+    _, log, _ = jax.jit(lambda s, r: run_loop(step, None, None, s, r, 0, steps))(
         fresh, _rows(data, n, batch_size, steps, seed)
     )
     total, weight = (np.asarray(part, np.float64) for part in log["loss"])
@@ -139,3 +144,56 @@ def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest
         )
     lowest = np.nanargmin(np.where(np.isfinite(smoothed), smoothed, np.nan))
     return RangeTest(rates, values, smoothed, float(rates[lowest] / 10))
+
+
+class Diagnosis(NamedTuple):
+    """Where a run falls short.
+
+    Attributes:
+      problem: "training", "overfitting", or "none".
+      advice: what to try, in a sentence.
+    """
+
+    problem: str
+    advice: str
+
+
+def diagnose(
+    history: Mapping[str, Sequence[float]], *, goal: float = 0.05, gap: float = 0.05
+) -> Diagnosis:
+    """Looks at the training error first, and only if that is small at the other. Lecture row E01.
+
+    A model that errs on its own training data does not overfit, however much worse it is on
+    other data, and what helps against overfitting makes it worse.
+
+    Args:
+      history: from `fit`, with `accuracy` and `eval_accuracy`; the last epoch counts.
+      goal: the training error, 1 - accuracy, that is small enough.
+      gap: by how much the error on the evaluation data may exceed it.
+
+    Returns:
+      A `Diagnosis`.
+
+    Raises:
+      ValueError: the history lacks an accuracy.
+    """
+    for name in ("accuracy", "eval_accuracy"):
+        if not history.get(name):
+            raise ValueError(
+                f"diagnose: the history holds {', '.join(history) or 'nothing'}; expected "
+                f"{name!r}: fit with metrics=['accuracy'] and eval_data=."
+            )
+    error, eval_error = 1 - history["accuracy"][-1], 1 - history["eval_accuracy"][-1]
+    if math.isnan(error) or error > goal:
+        return Diagnosis(
+            "training",
+            f"the error on the training data is {error:.1%}, above {goal:.1%}: train longer, or "
+            "change the learning rate, the optimizer, the activation or the model's size.",
+        )
+    if not eval_error - error <= gap:
+        return Diagnosis(
+            "overfitting",
+            f"the error is {error:.1%} on the training data and {eval_error:.1%} on other data: "
+            "stop early, decay the weights, use dropout, augment the data or find more.",
+        )
+    return Diagnosis("none", f"the errors are {error:.1%} and {eval_error:.1%}, close to equal.")

@@ -36,7 +36,7 @@ class LossScale:
     value: jax.Array
     steps: jax.Array
 
-    def adjusted(self, finite: jax.Array) -> LossScale:
+    def adjust(self, finite: jax.Array) -> LossScale:
         """The scale after a step whose gradient was finite, or was not."""
         grown = self.steps + 1 >= GROWTH
         # Above 2^127 float32 itself ends; 1 is no scale at all.
@@ -53,12 +53,12 @@ def first_scale(precision: str) -> LossScale | None:
     return LossScale(jnp.float32(2.0**15), jnp.int32(0))
 
 
-def lowered(value: Any, precision: str) -> Any:
+def cast_down(value: Any, precision: str) -> Any:
     """A tree with its floating-point arrays in the precision's dtype."""
     dtype = DTYPES[precision]
     return value if dtype is None else tree.cast(value, dtype)
 
 
-def raised(value: Any, precision: str) -> Any:
+def cast_back(value: Any, precision: str) -> Any:
     """A tree with its floating-point arrays in float32, where they had been lowered."""
     return value if DTYPES[precision] is None else tree.cast(value, jnp.float32)

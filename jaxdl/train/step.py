@@ -22,10 +22,16 @@ from jaxdl import losses, optim
 from jaxdl.core import Module, Tree, check_model
 from jaxdl.jaxpr.reading import Literal, traced
 from jaxdl.losses import match_weight
-from jaxdl.metrics import DatasetMetric, Mean, mean
+from jaxdl.metrics import (
+    Average,
+    DatasetMetric,
+    Metrics,
+    mean,
+    name_metrics,
+    resolve_metrics,
+)
 from jaxdl.nn.recurrent.carry import carries
-from jaxdl.train import names
-from jaxdl.train.precision import DTYPES, lowered, raised
+from jaxdl.train.precision import DTYPES, cast_back, cast_down
 from jaxdl.train.state import TrainState
 
 __all__ = ["make_eval_step", "make_train_step"]
@@ -42,11 +48,11 @@ def make_train_step(
     loss: str | Callable,
     optimizer: str | optax.GradientTransformation,
     *,
-    metrics: names.Metrics | None = (),
+    metrics: Metrics | None = (),
     augment: Augment | None = None,
-    guard: bool = False,
+    skip_nonfinite: bool = False,
     precision: str = "float32",
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Average]]]:
     """A pure function `step(state, batch) -> (state, metrics)`, to be jitted by its caller.
 
     Args:
@@ -80,7 +86,7 @@ def make_train_step(
             f"make_train_step: precision is {precision!r}; expected one of {tuple(DTYPES)}."
         )
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
-    measures = names.measures(metrics)
+    named = name_metrics(metrics)
     augment = None if augment is None else _on_batches(augment)
 
     def step(state, batch):
@@ -98,26 +104,25 @@ def make_train_step(
 
         def objective(params):
             output, model_state = model.apply(
-                lowered(params, precision),
+                cast_down(params, precision),
                 state.model_state,
-                *lowered(inputs(x, state.params), precision),
+                *cast_down(inputs(x, state.params), precision),
                 train=True,
                 key=key,
             )
-            output = raised(output, precision)
+            output = cast_back(output, precision)
             cost = _mean("loss", loss_fn, output, y, weight)
             # A batch without weight has loss and gradient 0.
-            value = cost.sum / jnp.where(cost.weight == 0, 1, cost.weight)
+            value = cost.total / jnp.where(cost.count == 0, 1, cost.count)
             scaled = value if scale is None else value * scale.value
             return scaled, (value, cost, output, model_state)
 
-        def differentiate(params):
-            gradient, aux = jax.grad(objective, has_aux=True)(params)
-            if scale is not None:
-                gradient = jax.tree.map(lambda g: g / scale.value, gradient)
-            return gradient, aux
+        def unscale(gradient):
+            return gradient if scale is None else jax.tree.map(lambda g: g / scale.value, gradient)
 
+        differentiate = jax.grad(objective, has_aux=True)
         gradient, (value, cost, output, model_state) = differentiate(state.params)
+        gradient = unscale(gradient)
         params, opt_state = optim.update_params(
             optimizer,
             gradient,
@@ -125,25 +130,25 @@ def make_train_step(
             state.params,
             value=value,
             value_fn=lambda params: objective(params)[1][0],
-            grad_fn=lambda params, i: differentiate(params)[0],
+            grad_fn=lambda params, i: unscale(differentiate(params)[0]),
         )
         new = state.replace(
             params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )
-        functions = names.resolve(measures, loss_fn, output, y)
+        functions = resolve_metrics(named, loss_fn, output, y)
         means = {"loss": cost} | _measure(functions, output, y, weight)
         if scale is not None:
             finite = all_finite(gradient)
-            new, means = _guarded(state, new, jnp.where(finite, value, jnp.nan), means)
-            return new.replace(loss_scale=scale.adjusted(finite)), means
-        return _guarded(state, new, value, means) if guard else (new, means)
+            new, means = _skip_nonfinite(state, new, jnp.where(finite, value, jnp.nan), means)
+            return new.replace(loss_scale=scale.adjust(finite)), means
+        return _skip_nonfinite(state, new, value, means) if skip_nonfinite else (new, means)
 
     return step
 
 
 def make_eval_step(
-    model: Module, loss: str | Callable | None, *, metrics: names.Metrics | None = ()
-) -> Callable[[TrainState, Batch], dict[str, Mean]]:
+    model: Module, loss: str | Callable | None, *, metrics: Metrics | None = ()
+) -> Callable[[TrainState, Batch], dict[str, Average]]:
     """A pure function `step(state, batch) -> metrics`, with dropout off and statistics fixed.
 
     Args:
@@ -160,17 +165,17 @@ def make_eval_step(
 
 
 def carrying_eval_step(
-    model: Module, loss: str | Callable | None, *, metrics: names.Metrics | None = ()
-) -> Callable[[TrainState, Batch], tuple[Tree, dict[str, Mean]]]:
+    model: Module, loss: str | Callable | None, *, metrics: Metrics | None = ()
+) -> Callable[[TrainState, Batch], tuple[Tree, dict[str, Average]]]:
     """As `make_eval_step`, but returns `(carries, metrics)`, the carries of stateful layers."""
     check_model("make_eval_step", model)
-    measures = names.measures(metrics)
+    named = name_metrics(metrics)
     loss_fn = None if loss is None else losses.loss(loss)
 
     def step(state, batch):
         x, y, weight = _parts(batch)
         output, model_state = model.apply(state.params, state.model_state, *inputs(x, state.params))
-        functions = names.resolve(measures, loss_fn, output, y)
+        functions = resolve_metrics(named, loss_fn, output, y)
         if loss_fn is not None:
             functions = (("loss", loss_fn), *functions)
         return carries(model_state), _measure(functions, output, y, weight)
@@ -185,14 +190,14 @@ def inputs(x: Any, params: Tree | None = None) -> tuple:
     have it too, it becomes float32.
     """
     x = x if isinstance(x, tuple) else (x,)
-    return x if any(map(_is_half, jax.tree.leaves(params))) else jax.tree.map(_widened, x)
+    return x if any(map(_is_half, jax.tree.leaves(params))) else jax.tree.map(_widen, x)
 
 
 def _is_half(leaf: Any) -> bool:
     return leaf.dtype in (jnp.bfloat16, jnp.float16)
 
 
-def _widened(leaf: Any) -> Any:
+def _widen(leaf: Any) -> Any:
     if not _is_half(leaf):
         return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -256,7 +261,7 @@ def _measure(
     }
 
 
-def _mean(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None) -> Mean:
+def _mean(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None) -> Average:
     """Sums the weighted values of a loss or a metric over a batch."""
     values = f(output, y)
     n = jax.tree.leaves(output)[0].shape[0]
@@ -327,9 +332,9 @@ def _shapes(tree: Any) -> str:
     return " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def _guarded(
-    old: TrainState, new: TrainState, loss: jax.Array, means: Mapping[str, Mean]
-) -> tuple[TrainState, dict[str, Mean]]:
+def _skip_nonfinite(
+    old: TrainState, new: TrainState, loss: jax.Array, means: Mapping[str, Average]
+) -> tuple[TrainState, dict[str, Average]]:
     ok = jnp.isfinite(loss) & all_finite((new.params, new.model_state))
     kept = jax.tree.map(
         lambda a, b: jnp.where(ok, a, b),
@@ -339,7 +344,7 @@ def _guarded(
     new = new.replace(params=kept[0], model_state=kept[1], opt_state=kept[2])
     means = {name: jax.tree.map(lambda v: jnp.where(ok, v, 0), m) for name, m in means.items()}
     one = jnp.ones((), jnp.float32)
-    return new, means | {"skipped": Mean(jnp.where(ok, 0, one), one)}
+    return new, means | {"skipped": Average(jnp.where(ok, 0, one), one)}
 
 
 def all_finite(tree: Any) -> jax.Array:

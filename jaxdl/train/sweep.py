@@ -20,17 +20,18 @@ from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, Tree, check_model, init
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
-from jaxdl.train import names, validation
+from jaxdl.metrics import Metrics, NamedMetrics, name_metrics
+from jaxdl.train import validation
 from jaxdl.train.batches import Batches, epoch_batches
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import Rows, eval_loop, loop, slow_when_looped
+from jaxdl.train.epoch import MetricAccumulator, Rows, eval_loop, run_loop, slow_when_looped
 from jaxdl.train.evaluate import Evaluation
 from jaxdl.train.logging import Logger, logging
+from jaxdl.train.options import AugmentedData, Execution, explain_moved
 from jaxdl.train.progress import progress
 from jaxdl.train.resume import description, resumed
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
-from jaxdl.train.totals import Totals
 
 __all__ = ["grid", "train_many"]
 
@@ -58,6 +59,7 @@ def grid(**values: Sequence[float]) -> dict[str, list[float]]:
     return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
 
 
+@explain_moved
 def train_many(
     model: Module,
     data: Any,
@@ -69,13 +71,12 @@ def train_many(
     batch_size: int | None = None,
     epochs: int = 1,
     eval_data: Any = None,
-    metrics: names.Metrics | None = None,
-    augment: Augment | None = None,
+    metrics: Metrics | None = None,
     states: TrainState | None = None,
     batching: str = "auto",
     checkpoint: Checkpointer | str | os.PathLike | None = None,
-    logger: Loggers = (),
-    check: bool = True,
+    callbacks: Loggers = (),
+    execution: Execution | None = None,
     verbose: int = 1,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """Trains a model once for every seed with every setting of the hyper-parameters.
@@ -84,7 +85,7 @@ def train_many(
     the device once, and whole.
 
     Args:
-      model, loss, epochs, metrics, augment, check, verbose: as for `fit`.
+      model, loss, metrics, verbose: as for `fit`.
       data, eval_data: `(x, y)` or `(x, y, weight)` of arrays, or of what becomes arrays, as for
         `fit`; no `RandomAccessSource`, no `BatchStream`, no `Evaluation`.
       batch_size: rows a step, at most N; None is 32, or all rows if these are fewer.
@@ -100,10 +101,11 @@ def train_many(
         CPU, whose cores one run keeps busy already, and "vmap" elsewhere.
       checkpoint: a directory to save all runs in at the end of every epoch, or `Checkpointer`. The
         same call resumes from the newest whole checkpoint in it, bit for bit.
-      logger: one or more loggers, which receive the means over the runs, `loss`, and the numbers of
-        each, `loss/0`, `loss/1`, ...; or a function of a run's settings,
-        `{"seed": 5, "learning_rate": 0.1}`, that makes a logger for this run alone:
+      callbacks: loggers, which receive the means over the runs, `loss`, and the numbers of each
+        run, `loss/0`, `loss/1`, ...; or functions of a run's settings,
+        `{"seed": 5, "learning_rate": 0.1}`, that make a logger for this run alone:
         `lambda run: train.TensorBoard(f"runs/{run['seed']}")`.
+      execution: `check`, as for `fit`.
 
     Returns:
       `(states, history)` with a leading axis over the runs, seed by seed and within a seed setting
@@ -125,6 +127,9 @@ def train_many(
       (12, 5)
     """
     check_model("train_many", model)
+    execution = Execution() if execution is None else execution
+    execution.restrict("train_many", "check")
+    data, augment = AugmentedData.split(data)
     if states is not None:
         check_state("train_many", states, "states")
     validation.positive("train_many", epochs=epochs)
@@ -160,7 +165,7 @@ def train_many(
     if batching == "auto":
         batching = "map" if jax.default_backend() == "cpu" else "vmap"
     x = jax.tree.map(lambda a: validation.spec(a, batch_size), data[0])
-    if check:
+    if execution.check:
         key = jax.random.key(0)
         params, state = validation.taken(
             model, x, lambda: jax.eval_shape(lambda key: init(model, key, *inputs(x)), key)
@@ -171,7 +176,7 @@ def train_many(
             validation.rows(part, name)
             validation.batch(model, params, state, part, losses.loss(loss), name)
 
-    loss, measures = losses.loss(loss), names.measures(metrics)
+    loss, measures = losses.loss(loss), name_metrics(metrics)
     columns = {name: np.array([run[name] for run in each]) for name in each[0]}
     chosen = columns.pop("seed")
     settings = {name: jnp.asarray(values, jnp.float32) for name, values in columns.items()}
@@ -185,7 +190,7 @@ def train_many(
     steps = -(-n // batch_size)
 
     with contextlib.ExitStack() as stack:
-        loggers = stack.enter_context(_logging(logger, checkpoints, each))
+        loggers = stack.enter_context(_logging(callbacks, checkpoints, each))
         history: dict[str, list[list[float]]] = {}
         setup, saved, done = {}, None, 0
         if checkpoints is not None:
@@ -347,7 +352,7 @@ def _runs(
     model: Module,
     loss: Callable,
     optimizer: Optimizer,
-    measures: names.Measures | None,
+    measures: NamedMetrics | None,
     augment: Augment | None,
     batching: str,
 ) -> dict[str, Callable]:
@@ -381,7 +386,7 @@ def _runs(
     def train_looped(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             rows = Rows(data, order, mask)
-            return loop(functools.partial(step, setting), None, state, rows, 0, count)[:2]
+            return run_loop(functools.partial(step, setting), None, None, state, rows, 0, count)[:2]
 
         return over_runs(one, states, settings, orders)
 
@@ -461,10 +466,10 @@ def _eval_rows(data: Any, batch_size: int) -> Rows:
 def _per_run(log: Any) -> dict[str, list[float]]:
     """The means of logs with a leading axis over the runs, one for each run."""
     log = jax.device_get(log)
-    runs = len(log["loss"].sum)
+    runs = len(log["loss"].total)
     rows = []
     for i in range(runs):
-        totals = Totals()
-        totals.add(jax.tree.map(lambda a, i=i: a[i], log))
-        rows.append(totals.means())
+        metrics = MetricAccumulator()
+        metrics.add(jax.tree.map(lambda a, i=i: a[i], log))
+        rows.append(metrics.compute())
     return {name: [row[name] for row in rows] for name in rows[0]}

@@ -72,8 +72,8 @@ def test_more_rows_than_the_memory_holds(tmp_path):
         loss="cross_entropy",
         optimizer=SGD,
         batch_size=500,
-        steps=12,
-        steps_per_call=2,
+        epochs=train.Steps(12),
+        execution=train.Execution(steps_per_call=2),
         verbose=0,
     )
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

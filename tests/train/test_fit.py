@@ -86,7 +86,7 @@ def test_the_device_sees_every_row_once_an_epoch():
         metrics={"mean_row": lambda _, target: target, "twice": lambda o, t: seen["row"](o, t) > 8},
         batch_size=8,
         epochs=3,
-        check=False,
+        execution=train.Execution(check=False),
         verbose=0,
     )
     assert history["mean_row"] == [24.5] * 3 and history["twice"] == [0] * 3

@@ -237,7 +237,7 @@ def test_frozen_parts_stay_as_they_are():
         jaxdl.init(
             jaxdl.frozen(serial(nn.dense(9)), {"dense_0": params["dense_0"]}), jax.random.key(0), X
         )
-    low = train.fit(tuned, (X, Y), **options, precision="bfloat16")[0]
+    low = train.fit(tuned, (X, Y), **options, execution=train.Execution(precision="bfloat16"))[0]
     chex.assert_trees_all_equal(low.model_state["body"]["params"], params)
 
 

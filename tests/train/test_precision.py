@@ -21,7 +21,7 @@ DATA = toy.data()
 
 def fit(precision, model=NOISY, **options):
     options = {"loss": "cross_entropy", "optimizer": ADAM, "batch_size": 10, "verbose": 0} | options
-    return train.fit(model, DATA, precision=precision, **options)
+    return train.fit(model, DATA, execution=train.Execution(precision=precision), **options)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -120,7 +120,7 @@ def test_where_no_scale_helps_it_is_said():
             optimizer=hot,
             batch_size=10,
             epochs=8,
-            precision="float16",
+            execution=train.Execution(precision="float16"),
             verbose=0,
         )
 

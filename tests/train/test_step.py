@@ -87,7 +87,7 @@ def test_metrics_of_batches_add_up():
 
 
 def test_random_numbers_hang_on_the_step_and_nothing_else():
-    state, step, batch = start(NOISY), train_step(NOISY, guard=True), (X, Y)
+    state, step, batch = start(NOISY), train_step(NOISY, skip_nonfinite=True), (X, Y)
     chex.assert_trees_all_equal(*(toy.plain(step(state, batch)) for _ in range(2)))
     later = state.replace(step=state.step + 1)
     assert step(state, batch)[1]["loss"].sum != step(later, batch)[1]["loss"].sum
@@ -119,7 +119,7 @@ def test_augmentation_is_keyed_by_the_step():
 @pytest.mark.parametrize("optimizer", [SGD, optax.adam(0.1)], ids=["sgd", "adam"])
 def test_a_guarded_step_leaves_everything_as_it_was(optimizer):
     x, y = X, Y
-    step = train_step(NOISY, optimizer, guard=True)
+    step = train_step(NOISY, optimizer, skip_nonfinite=True)
     state, metrics = step(start(NOISY, optimizer), (x, y))
     assert metrics["skipped"].sum == 0
     kept, metrics = step(state, (np.where(x == x[3, 2], np.nan, x), y))
@@ -134,7 +134,7 @@ def test_a_guarded_step_leaves_everything_as_it_was(optimizer):
 
 def test_the_guard_sees_parameters_that_overflow():
     state = start()
-    kept, metrics = train_step(optimizer=optax.sgd(1e38), guard=True)(state, (1e20 * X, Y))
+    kept, metrics = train_step(optimizer=optax.sgd(1e38), skip_nonfinite=True)(state, (1e20 * X, Y))
     assert metrics["skipped"].sum == 1
     chex.assert_trees_all_equal(kept.params, state.params)
 
