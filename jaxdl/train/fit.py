@@ -252,7 +252,9 @@ def fit(
 def _split_callbacks(callbacks: Any) -> tuple[list[Callback], list[Logger]]:
     """Returns the callbacks and the loggers of a sequence of both."""
     if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
-        raise ValueError(f"fit: callbacks is {callbacks!r}; expected a list: callbacks=[...].")
+        raise ValueError(
+            f"fit: callbacks is one {type(callbacks).__name__}; write callbacks=[...]."
+        )
     for item in callbacks:
         if isinstance(item, type) or not (
             isinstance(item, Callback) or (hasattr(item, "log") and hasattr(item, "close"))

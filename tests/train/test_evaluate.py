@@ -91,7 +91,12 @@ def test_evaluations_compile_for_few_numbers_of_rows():
     hits = np.cumsum(output().argmax(1) == Y)
     for n in range(1, len(X) + 1):
         result = train.evaluate(
-            model, state(), (X[:n], Y[:n]), metrics=["accuracy"], batch_size=8, execution=train.Execution(check=False)
+            model,
+            state(),
+            (X[:n], Y[:n]),
+            metrics=["accuracy"],
+            batch_size=8,
+            execution=train.Execution(check=False),
         )
         assert result["accuracy"] == hits[n - 1] / n, n
     assert {shape[0] for shape in traces} == {1, 2, 4, 8} and len(traces) <= 12
@@ -120,8 +125,22 @@ def test_one_compilation_whatever_the_last_batch():
     assert traces == [(16, 4)]
     train.predict(model, state(), X[:40], batch_size=16)
     assert traces == [(16, 4)]
-    train.evaluate(model, state(), (X, Y), loss="cross_entropy", batch_size=16, execution=train.Execution(check=False))
-    train.evaluate(model, state(), (X, Y), loss="cross_entropy", batch_size=16, execution=train.Execution(check=False))
+    train.evaluate(
+        model,
+        state(),
+        (X, Y),
+        loss="cross_entropy",
+        batch_size=16,
+        execution=train.Execution(check=False),
+    )
+    train.evaluate(
+        model,
+        state(),
+        (X, Y),
+        loss="cross_entropy",
+        batch_size=16,
+        execution=train.Execution(check=False),
+    )
     assert len(traces) == 2
 
 

@@ -130,7 +130,7 @@ def test_a_stopped_call_resumes_bit_for_bit(model, tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.train_many(model, DATA, checkpoint=tmp_path, logger=Stop(), **options)
+        train.train_many(model, DATA, checkpoint=tmp_path, callbacks=[Stop()], **options)
     for _ in range(2):  # the second finds all epochs done
         states, history = train.train_many(model, DATA, checkpoint=tmp_path, **options)
         chex.assert_trees_all_equal(toy.plain(states), toy.plain(whole))
@@ -171,7 +171,7 @@ def test_loggers_of_all_runs_and_of_each():
         seeds=[5, 2],
         optimizer=momentum,
         hyper={"learning_rate": [0.1, 0.01]},
-        logger=[together, make],
+        callbacks=[together, make],
         **OPTIONS,
     )
     assert list(each) == [(5, 0.1), (5, 0.01), (2, 0.1), (2, 0.01)]
@@ -245,7 +245,7 @@ def test_one_trace_for_all_runs_and_epochs():
         return MLP.apply(params, state, x, train=train, key=key, tap=tap)
 
     model = Module(MLP.init, apply)
-    options = OPTIONS | {"epochs": 3, "check": False}
+    options = OPTIONS | {"epochs": 3, "execution": train.Execution(check=False)}
     train.train_many(model, DATA, seeds=range(4), optimizer=optax.sgd(0.1), **options)
     assert traces == {True: 1, False: 1}
 
@@ -295,8 +295,8 @@ BAD = {
         {"hyper": {"rate": [1]}, "optimizer": "adam"},
         "hyper has rate, which the optimizer does not take",
     ),
-    "a logger": ({"logger": "runs"}, "logger is 'runs'; expected log"),
-    "no logger made": ({"logger": lambda run: None}, "logger is None; expected log"),
+    "a logger": ({"callbacks": ["runs"]}, "logger is 'runs'; expected log"),
+    "no logger made": ({"callbacks": [lambda run: None]}, "logger is None; expected log"),
     "checkpoints within an epoch": (
         {"checkpoint": train.Checkpointer("never", every=3)},
         "have every=3 and monitor=None; expected neither",
@@ -337,7 +337,7 @@ def test_what_is_taken_by_fit_alone():
         ({"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))}, "data is Indexed"),
         ({"eval_data": train.Evaluation((x, y))}, "eval_data is Evaluation"),
         ({"batch_size": train.Batches(2)}, "expected the number of rows: pass batch_size=2"),
-        ({"logger": 3}, "logger is 3"),
+        ({"callbacks": [3]}, "logger is 3"),
     ]:
         with pytest.raises(ValueError, match=f"train_many: .*{words}"):
             train.train_many(nn.dense(2), **({"data": (x, y)} | common | options))

@@ -40,7 +40,7 @@ def one_update(precision):
     state = train.init_state(MODEL, optimizer, jax.random.key(0), DATA[0], precision=precision)
     step = train.make_train_step(MODEL, "cross_entropy", optimizer, precision=precision)
     new, metrics = jax.jit(step)(state, DATA)
-    assert metrics["loss"].sum.dtype == jnp.float32
+    assert metrics["loss"].total.dtype == jnp.float32
     return jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), new.params, state.params)
 
 
@@ -129,7 +129,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="precision is 'half'"):
         fit("half")
     with pytest.raises(ValueError, match="on_nonfinite is 'stop' and precision 'float16'"):
-        fit("float16", on_nonfinite="stop")
+        train.Execution(precision="float16", on_nonfinite="stop")
     step = train.make_train_step(MODEL, "cross_entropy", ADAM, precision="float16")
     state = train.init_state(MODEL, ADAM, jax.random.key(0), DATA[0])
     with pytest.raises(ValueError, match="make the state by init_state"):

@@ -253,6 +253,6 @@ def test_a_loss_of_several_outputs_and_a_batch_by_name():
     loss = lambda o, t: losses.cross_entropy(o[0], t[0]) + (o[1] - t[1]) ** 2
     step = train.make_eval_step(model, loss)
     start = train.TrainState({}, {}, None, jax.random.key(0), jnp.int32(0))
-    assert np.isfinite(step(start, (X, (Y, X[:, 0])))["loss"].sum)
+    assert np.isfinite(step(start, (X, (Y, X[:, 0])))["loss"].total)
     with pytest.raises(ValueError, match=r"batch is dict; expected \(x, y\)"):
         step(start, {"x": X})
