@@ -66,7 +66,7 @@ def test_the_network_is_computed_in_the_short_numbers():
     assert products and all("bf16" in line for line in products)
 
 
-adjusted = jax.jit(LossScale.adjusted)
+adjusted = jax.jit(LossScale.adjust)
 
 
 @example([True] * 4, 5)  # it grows at the third step; few random lists begin like this
