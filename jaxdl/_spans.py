@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 
 class SpanScore(NamedTuple):
-    """How well spans were found.
+    """Precision, recall and F1 of predicted spans.
 
     Attributes:
-      precision, recall, f1: in [0, 1]; 0 where they would be 0 / 0.
+      precision, recall, f1: in [0, 1]; 0 / 0 is 0.
       support: the number of true spans.
-      by_kind: the same for each kind of span, whose own `by_kind` is empty.
+      by_kind: the scores of each kind of span, with empty `by_kind`.
     """
 
     precision: float
@@ -24,10 +24,10 @@ class SpanScore(NamedTuple):
 
 
 def spans(labels: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The spans of IOB labels: `(kind, first, last + 1)`.
+    """Returns the spans of IOB labels as `(kind, first, last + 1)`.
 
-    The rules of the CoNLL-2000 scorer (Tjong Kim Sang and Buchholz 2000): B-x begins a span, and
-    I-x goes on with one of kind x, or begins one after O or after another kind.
+    The rules of the CoNLL-2000 scorer (Tjong Kim Sang and Buchholz 2000): B-x begins a span. I-x
+    continues a span of kind x, and begins one after O or after another kind.
 
     Args:
       labels: such as O, B-artist, I-artist.
@@ -36,32 +36,32 @@ def spans(labels: Sequence[str]) -> set[tuple[str, int, int]]:
       The set of spans.
 
     Raises:
-      ValueError: a label is none of O, B-x and I-x.
+      ValueError: a label is not O, B-x or I-x.
     """
-    found, begin, kind = set(), 0, ""
+    result, begin, kind = set(), 0, ""
     for i, label in enumerate([*labels, "O"]):
         prefix, _, name = label.partition("-")
         if label != "O" and (prefix not in ("B", "I") or not name):
             raise ValueError(f"spans: label {label!r}; expected O, or B- or I- and a kind.")
         if kind and (prefix != "I" or name != kind):
-            found.add((kind, begin, i))
+            result.add((kind, begin, i))
             kind = ""
         if name and not kind:
             begin, kind = i, name
-    return found
+    return result
 
 
 def span_f1(output: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) -> SpanScore:
-    """Precision, recall and F1 of whole spans: right if kind, first and last all are.
+    """Computes precision, recall and F1 of whole spans; kind, first and last must match.
 
     Args:
-      output, target: for each sequence its IOB labels; see `spans`.
+      output, target: the IOB labels of each sequence; see `spans`.
 
     Returns:
       A `SpanScore` over all sequences, and by kind.
 
     Raises:
-      ValueError: the two differ in number of rows or of labels; a label is no IOB label.
+      ValueError: the numbers of rows or of labels differ, or a label is no IOB label.
     """
     if len(output) != len(target):
         raise ValueError(f"span_f1: {len(output)} rows of output for {len(target)} of target.")
@@ -69,8 +69,9 @@ def span_f1(output: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) ->
     for i, (guess, true) in enumerate(zip(output, target, strict=True)):
         if len(guess) != len(true):
             raise ValueError(f"span_f1: row {i} has {len(guess)} labels for {len(true)} of target.")
-        found, wanted = spans(guess), spans(true)
-        for name, group in (("found", found), ("wanted", wanted), ("right", found & wanted)):
+        predicted, expected = spans(guess), spans(true)
+        groups = {"predicted": predicted, "true": expected, "correct": predicted & expected}
+        for name, group in groups.items():
             for kind, _, _ in group:
                 counts[kind][name] += 1
     total = sum(counts.values(), collections.Counter())
@@ -78,7 +79,8 @@ def span_f1(output: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) ->
 
 
 def _score(count: collections.Counter[str], by_kind: dict[str, SpanScore]) -> SpanScore:
-    right, found, wanted = count["right"], count["found"], count["wanted"]
-    share = lambda whole: right / whole if whole else 0.0  # noqa: E731
-    f1 = 2 * right / (found + wanted) if right else 0.0
-    return SpanScore(share(found), share(wanted), f1, wanted, by_kind)
+    correct, predicted, true = count["correct"], count["predicted"], count["true"]
+    precision = correct / predicted if predicted else 0.0
+    recall = correct / true if true else 0.0
+    f1 = 2 * correct / (predicted + true) if correct else 0.0
+    return SpanScore(precision, recall, f1, true, by_kind)

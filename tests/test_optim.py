@@ -239,7 +239,7 @@ def test_optimizers_by_name_and_by_transformation():
     assert optim.optimizer(own) is own
     with pytest.raises(ValueError, match=r"no optimizer 'adagrd'; did you mean 'adagrad'\?"):
         optim.optimizer("adagrd")
-    with pytest.raises(ValueError, match="learning_rate given beside a transformation"):
+    with pytest.raises(ValueError, match="learning_rate passed with a transformation"):
         optim.optimizer(own, learning_rate=0.1)
 
 

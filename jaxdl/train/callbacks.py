@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.core import Module, suggest
-from jaxdl.train.state import TrainState, rebuilt
+from jaxdl.train.state import TrainState, rebuild
 
 __all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "SaveCheckpoint", "Stop"]
 
@@ -185,7 +185,7 @@ class EarlyStopping(Callback):
     def resume(self, saved, context):
         self._watch.resume(saved, context)
         if any(path.startswith("state/") for path in saved):
-            self._state = rebuilt(context.state, saved, "state/")
+            self._state = rebuild(context.state, saved, "state/")
 
 
 class SaveCheckpoint(Callback):

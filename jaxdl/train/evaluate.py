@@ -1,4 +1,4 @@
-"""Loss and metrics over a data set."""
+"""Evaluation: the loss and the metrics of a whole data set."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What, when and with which parameters `fit` evaluates, as `fit(eval_data=)` takes it.
+    """Data, interval and parameters of an evaluation; `fit(eval_data=)` takes it.
 
     Attributes:
-      data: data as for `fit`, whose metrics are `eval_loss`, ...; or a dict of several by name,
-        whose metrics are `{name}_loss`, ...
-      every: steps from one evaluation to the next, whose steps the history has as `eval_step`; None
-        evaluates at the end of every epoch.
+      data: data as for `fit`, with metrics named `eval_loss`, ...; or a dict of several data sets,
+        with metrics named `{name}_loss`, ...
+      every: steps between evaluations, which `history["eval_step"]` lists; None evaluates at the
+        end of every epoch.
       params: `TrainState -> parameters` to evaluate with, such as averages of the weights:
-        `lambda state: optim.averaged_params(state.opt_state)`. None takes those of the state.
+        `lambda state: optim.averaged_params(state.opt_state)`. None is `state.params`.
 
     Raises:
       ValueError: `every` is no positive integer, or `data` an empty dict.
@@ -62,11 +62,11 @@ class Evaluation:
 
     @property
     def sets(self) -> dict[str, Any]:
-        """The data by the prefix of their metrics."""
+        """The data sets by the prefix of their metrics."""
         return self.data if isinstance(self.data, dict) else {"eval": self.data}
 
     def prepare(self, state: TrainState) -> TrainState:
-        """Returns the state to evaluate."""
+        """Returns a state with the parameters to evaluate."""
         if self.params is None:
             return state
         params = self.params(state)
@@ -89,22 +89,22 @@ def evaluate(
     batch_size: int = 256,
     execution: Execution | None = None,
 ) -> dict[str, float]:
-    """The loss and the metrics over a whole data set: weighted means over examples. Row V04.
+    """Computes the loss and the metrics of a whole data set, weighted means over examples.
 
     Args:
       model: any `Module`.
       state: a `TrainState`; its `params` and `model_state` are used.
       data: as for `fit`.
-      loss, metrics: as for `fit`; without a loss there are only metrics, and those of one output
-        are taken for binary classification by a logit.
-      batch_size: rows at a time; the result does not depend on it, the last batch is masked.
+      loss, metrics: as for `fit`. Without a loss only the metrics are computed, and a single output
+        is the logit of a binary classification.
+      batch_size: rows at a time; the result does not depend on it.
       execution: `check` and `resident_bytes`, as for `fit`.
 
     Returns:
       `{"loss": ..., "accuracy": ...}`, the loss first.
 
     Raises:
-      ValueError: the data, or a name, are not what is expected; the message says how to mend it.
+      ValueError: the data or a name are invalid; the message says how to fix it.
     """
     check_model("evaluate", model)
     check_state("evaluate", state)
@@ -139,14 +139,14 @@ def compile_evaluation(
     named: NamedMetrics | None,
     placement: Placement | None = None,
 ) -> Callable:
-    """The evaluation program of a model; asked for again, it is not compiled again."""
+    """Returns the compiled evaluation of a model; the same parts are compiled once."""
     step = carrying_eval_step(model, loss, metrics=None if named is None else dict(named))
-    step = jax.jit(step, inline=True)  # a compiled function is traced once
+    step = jax.jit(step, inline=True)  # tracing it again finds its jaxpr in JAX's cache
     return compile_eval(step, placement)
 
 
 def run_evaluation(run: Callable, state: TrainState, feed: Feed) -> dict[str, float]:
-    """Runs an evaluation program over a feed and means its metrics."""
+    """Evaluates all batches of a feed and returns the metrics."""
     metrics, step = MetricAccumulator(), 0
     state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
     while step < feed.steps:

@@ -23,12 +23,12 @@ __all__ = ["Diagnosis", "RangeTest", "diagnose", "lr_find"]
 
 
 class RangeTest(NamedTuple):
-    """What a range test found.
+    """The result of a range test.
 
     Attributes:
       learning_rates: (steps,) the rate of each step.
-      losses: (steps,) the loss of each batch, before its step; NaN where the run had diverged.
-      smoothed: (steps,) their moving average, the recent ones weighing most.
+      losses: (steps,) the loss of each batch before its step; NaN after a divergence.
+      smoothed: (steps,) the exponential moving average of `losses`.
       suggestion: a tenth of the rate at which `smoothed` is lowest.
     """
 
@@ -54,27 +54,29 @@ def lr_find(
     state: TrainState | None = None,
     execution: Execution | None = None,
 ) -> RangeTest:
-    """Trains while the learning rate grows from step to step, to see where the loss falls.
+    """Trains with a learning rate that grows in every step, and records the losses.
 
-    Step t of T has the rate lowest (highest / lowest)^(t / (T - 1)); all steps are one program.
-    The average is m_t = s m_{t-1} + (1 - s) l_t, over 1 - s^(t+1). Nothing given is changed.
+    Smith 2017, "Cyclical learning rates" (arXiv 1506.01186), sec. 3.3. Step t of T has the rate
+    lowest (highest / lowest)^(t / (T - 1)). The smoothed loss is m_t / (1 - s^(t+1)) with
+    m_t = s m_{t-1} + (1 - s) l_t.
 
     Args:
       model, data, loss, batch_size: as for `fit`.
-      optimizer: makes the transformation from a learning rate, here a schedule; optax's do.
+      optimizer: a function from a learning rate, here a schedule, to a transformation, such as
+        `optax.sgd`.
       lowest, highest: the first and the last rate, 0 < lowest < highest.
       steps: T, at least 2.
       smoothing: s in [0, 1).
-      seed: of the parameters and of the data's order.
-      state: whose parameters to begin with; new ones if None.
+      seed: determines the parameters and the order of the data.
+      state: a state whose parameters to begin with; None initializes them.
       execution: `check`, as for `fit`.
 
     Returns:
-      A `RangeTest`. At the rate of the lowest loss training is about to diverge; a tenth of it is
-      a rate to begin with.
+      A `RangeTest`. Training is about to diverge at the rate of the lowest loss; a tenth of it is a
+      good first choice.
 
     Raises:
-      ValueError: an argument is not what is expected, or every loss is NaN.
+      ValueError: an argument is invalid, or every loss is NaN.
     """
     check_model("lr_find", model)
     execution = Execution() if execution is None else execution
@@ -117,22 +119,22 @@ def lr_find(
     )
     total, weight = (np.asarray(part, np.float64) for part in log["loss"])
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
-    return _found(rates, total / weight, smoothing)
+    return _analyze(rates, total / weight, smoothing)
 
 
 def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> Rows:
-    """The rows of the test's batches and no others, over as many epochs as it takes."""
+    """Returns the rows of the batches of the test, over as many epochs as needed."""
     per_epoch = -(-n // batch_size)
     epochs = [epoch_batches(n, batch_size, seed, epoch) for epoch in range(-(-steps // per_epoch))]
     order = np.concatenate([order for order, _ in epochs])[:steps]
     mask = epochs[0][1]
     if mask is not None:
         mask = np.concatenate([mask] * len(epochs))[:steps]
-    picked = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
-    return Rows(picked, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
+    selected = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
+    return Rows(selected, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
 
 
-def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:
+def _analyze(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:
     smoothed, average = np.full_like(values, np.nan), 0.0
     for t, value in enumerate(values):
         average = smoothing * average + (1 - smoothing) * value
@@ -147,11 +149,11 @@ def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest
 
 
 class Diagnosis(NamedTuple):
-    """Where a run falls short.
+    """The main problem of a run.
 
     Attributes:
       problem: "training", "overfitting", or "none".
-      advice: what to try, in a sentence.
+      advice: what to try next.
     """
 
     problem: str
@@ -161,26 +163,26 @@ class Diagnosis(NamedTuple):
 def diagnose(
     history: Mapping[str, Sequence[float]], *, goal: float = 0.05, gap: float = 0.05
 ) -> Diagnosis:
-    """Looks at the training error first, and only if that is small at the other. Lecture row E01.
+    """Names the main problem of a run: the training error, or overfitting.
 
-    A model that errs on its own training data does not overfit, however much worse it is on
-    other data, and what helps against overfitting makes it worse.
+    The training error comes first: a model with a large training error does not overfit, however
+    large its error on other data is, and regularization would make it worse.
 
     Args:
-      history: from `fit`, with `accuracy` and `eval_accuracy`; the last epoch counts.
-      goal: the training error, 1 - accuracy, that is small enough.
-      gap: by how much the error on the evaluation data may exceed it.
+      history: from `fit`, with `accuracy` and `eval_accuracy`; the last epoch is used.
+      goal: the largest training error, 1 - accuracy, that is small enough.
+      gap: by how much the error on the evaluation data may exceed the training error.
 
     Returns:
       A `Diagnosis`.
 
     Raises:
-      ValueError: the history lacks an accuracy.
+      ValueError: the history has no accuracy.
     """
     for name in ("accuracy", "eval_accuracy"):
         if not history.get(name):
             raise ValueError(
-                f"diagnose: the history holds {', '.join(history) or 'nothing'}; expected "
+                f"diagnose: the history has {', '.join(history) or 'nothing'}; expected "
                 f"{name!r}: fit with metrics=['accuracy'] and eval_data=."
             )
     error, eval_error = 1 - history["accuracy"][-1], 1 - history["eval_accuracy"][-1]
@@ -194,6 +196,6 @@ def diagnose(
         return Diagnosis(
             "overfitting",
             f"the error is {error:.1%} on the training data and {eval_error:.1%} on other data: "
-            "stop early, decay the weights, use dropout, augment the data or find more.",
+            "stop early, decay the weights, use dropout, augment the data or collect more.",
         )
     return Diagnosis("none", f"the errors are {error:.1%} and {eval_error:.1%}, close to equal.")

@@ -211,7 +211,7 @@ def test_states_of_another_kind_are_refused():
     state = train.init_state(MODEL, FIRST, jax.random.key(0), DATA[0][:8])
     one = jax.tree.map(lambda a: a[None], state)
     for states, seeds in ((state, [0]), (one, [0, 1])):
-        with pytest.raises(ValueError, match="entries of the states are of another kind"):
+        with pytest.raises(ValueError, match="entries of the states differ"):
             train.train_many(MODEL, DATA, seeds=seeds, optimizer=FIRST, states=states, **OPTIONS)
     with pytest.raises(ValueError, match="of this model and optimizer"):
         train.train_many(MODEL, DATA, seeds=[0], optimizer=optax.adam(0.1), states=one, **OPTIONS)

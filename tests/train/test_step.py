@@ -178,5 +178,5 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="named 'loss'.*rename"):
         make_train_step(MODEL, "cross_entropy", SGD, metrics={"loss": "accuracy"})
     step = make_train_step(MODEL, lambda o, t: jnp.mean(losses.cross_entropy(o, t)), SGD)
-    with pytest.raises(ValueError, match=r"loss gives float32\[\] for a batch of 50"):
+    with pytest.raises(ValueError, match=r"loss returns float32\[\] for a batch of 50"):
         jax.eval_shape(step, start(), (X, Y))

@@ -174,7 +174,7 @@ def test_regressions_have_no_accuracy():
     options = {"optimizer": SGD, "batch_size": 16, "verbose": 0}
     _, history = train.fit(ONE, (X, numbers), loss="mse", **options)
     assert set(history) == {"loss", "seconds", "compile_seconds"}
-    with pytest.raises(ValueError, match="metric 'accuracy' is one of classes.*'mae'"):
+    with pytest.raises(ValueError, match="metric 'accuracy' is for classification.*'mae'"):
         train.fit(ONE, (X, numbers), loss="mae", metrics=["accuracy"], **options)
     for loss in ("cross_entropy", "hinge"):
         with pytest.raises(ValueError, match="one class, whose loss is always 0.*binary_cross"):
@@ -229,7 +229,7 @@ def test_labels_that_are_no_classes():
     for loss in ("mse", None, lambda o, t: ((o - t) ** 2).mean(-1)):
         with pytest.raises(ValueError, match="rows that sum to"):
             train.evaluate(MODEL, state(), (X, several), loss=loss, metrics=["accuracy"])
-    with pytest.raises(ValueError, match="'top3' is one of exclusive classes"):
+    with pytest.raises(ValueError, match="'top3' is for exclusive classes"):
         train.evaluate(MODEL, state(), (X, several > 0), loss="bce", metrics=["top3"])
 
 
