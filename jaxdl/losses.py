@@ -85,6 +85,7 @@ def hinge(scores: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     true = jnp.arange(scores.shape[-1]) == labels[..., None]
     score = jnp.sum(jnp.where(true, scores, 0), axis=-1, keepdims=True)
     losses = jnp.sum(jnp.where(true, 0, jax.nn.relu(scores - score + margin)), axis=-1)
+    # A class out of range matches no score.
     return jnp.where(jnp.any(true, axis=-1), losses, jnp.nan)
 
 
@@ -167,6 +168,7 @@ def ctc(
     frames = jnp.arange(steps) < lengths[:, None]
     real = jnp.arange(labels.shape[1]) < label_lengths[:, None]
     values = optax.losses.ctc_loss(
+        # A NaN in the padding would reach the gradient in spite of the mask.
         jnp.where(frames[..., None], logits, 0),
         (~frames).astype(logits.dtype),
         labels,
@@ -276,6 +278,7 @@ def reduce(
     weight = match_weight("reduce: weight", weight, values)
     if weight.dtype == bool:
         return (jnp.mean if how == "mean" else jnp.sum)(values, where=weight)
+    # 0 * NaN is NaN, so the values of padding are replaced before the product.
     total = jnp.sum(jnp.where(weight != 0, values * weight.astype(values.dtype), 0))
     return total if how == "sum" else total / jnp.sum(weight.astype(values.dtype))
 
@@ -287,6 +290,7 @@ def match_weight(what: str, weight: jax.Array, values: jax.Array) -> jax.Array:
       ValueError: they are not numbers or bools over leading axes of the values.
     """
     weight = jnp.asarray(weight)
+    # (N, 1) weights belong to values (N,), and must not broadcast to (N, N).
     while weight.ndim > values.ndim and weight.shape[-1] == 1:
         weight = weight[..., 0]
     complex = jnp.issubdtype(weight.dtype, jnp.complexfloating)
@@ -352,6 +356,7 @@ TASKS: dict[str, tuple[Loss, ...]] = {
 
 def task(loss: Loss | None) -> str | None:
     """Returns the task of a loss, or None for a function that is not in `TASKS`."""
+    # functools.partial(huber, delta=2.0) has the task of huber.
     while isinstance(loss, functools.partial):
         loss = loss.func
     return next((name for name, known in TASKS.items() if any(loss is f for f in known)), None)

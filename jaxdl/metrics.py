@@ -263,6 +263,7 @@ class Collection:
         used = weight.reshape(len(weight), -1).any(axis=1)
         values = [np.asarray(v).reshape(len(weight), *v.shape[axes:])[used] for v in self.values]
         weight = weight[used]
+        # scikit-learn raises for NaN; a history entry must stay a number.
         if not len(weight) or not all(np.isfinite(v.astype(np.float64)).all() for v in values):
             return float("nan")
         weights = {} if (weight == 1).all() else {"sample_weight": weight}
@@ -329,6 +330,7 @@ def merge(a: Any, b: Any) -> Any:
     """Merges two `Average`s, or two `Collection`s, of batches of any sizes."""
     if isinstance(a, Average):
         return Average(a.total + b.total, a.count + b.count)
+    # Metrics of a data set need all examples: their batches cannot be summed.
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), a, b)
 
 
@@ -345,7 +347,7 @@ def auc(task: Task = "multiclass") -> DatasetMetric:
     Returns:
       A metric in [0, 1]; NaN if no class has both positives and negatives.
     """
-    compute = functools.partial(_ranked, "roc_auc_score")
+    compute = functools.partial(_rank_metric, "roc_auc_score")
     return DatasetMetric(compute, _select(task, _log_odds), "auc")
 
 
@@ -358,7 +360,7 @@ def average_precision(task: Task = "multiclass") -> DatasetMetric:
     Returns:
       A metric in [0, 1]; NaN if no class has both positives and negatives.
     """
-    score = functools.partial(_ranked, "average_precision_score")
+    score = functools.partial(_rank_metric, "average_precision_score")
     return DatasetMetric(score, _select(task, _log_odds), "average_precision")
 
 
@@ -377,17 +379,17 @@ def f1(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
     Raises:
       ValueError: `average` is unknown.
     """
-    return _decided("f1_score", task, average)
+    return _decision_metric("f1_score", task, average)
 
 
 def precision(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
     """Returns the share of correct positive predictions, `precision_score`; see `f1`."""
-    return _decided("precision_score", task, average)
+    return _decision_metric("precision_score", task, average)
 
 
 def recall(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
     """Returns the share of positives that are predicted, `recall_score`; see `f1`."""
-    return _decided("recall_score", task, average)
+    return _decision_metric("recall_score", task, average)
 
 
 def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
@@ -424,6 +426,7 @@ def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
         )
         places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
         gaps = np.zeros(bins)
+        # `gaps[places] += ...` would add only once for repeated places.
         np.add.at(gaps, places, weight * (right - confidence))
         return np.abs(gaps).sum() / weight.sum()
 
@@ -531,7 +534,7 @@ def _by_label(
     return columns
 
 
-def _ranked(
+def _rank_metric(
     name: str, labels: np.ndarray, scores: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> float:
     import sklearn.metrics
@@ -545,7 +548,7 @@ def _ranked(
     return float(np.mean(values)) if values else float("nan")
 
 
-def _decided(name: str, task: str, average: str) -> DatasetMetric:
+def _decision_metric(name: str, task: str, average: str) -> DatasetMetric:
     if average not in ("macro", "micro", "weighted"):
         raise ValueError(
             f"{name}: average is {average!r}; expected 'macro', 'micro' or 'weighted'."
@@ -675,7 +678,9 @@ def name_metrics(metrics: Metrics | None) -> NamedMetrics | None:
             f"metrics is {metrics!r}; expected a sequence or a dict: write metrics=[{metrics!r}]."
         )
     if not isinstance(metrics, Mapping):
+        # A sequence is named by its functions, as in Keras.
         names = [_name(value) for value in metrics]
+        # The second would overwrite the first in the history.
         double = next((name for name in names if names.count(name) > 1), None)
         if double is not None:
             raise ValueError(
@@ -707,6 +712,7 @@ def resolve_metrics(
     single = shape is not None and (len(shape) == 1 or shape[-1] == 1)
     if named is None:
         classes = hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.integer)
+        # An unknown loss with integer targets of one axis less than the output is a classification.
         classes = classes and shape is not None and not single and y.shape == shape[:-1]
         chosen = task in ("multiclass", "binary") or (task is None and classes)
         named = (("accuracy", "accuracy"),) if chosen else ()

@@ -124,6 +124,7 @@ def adagrad(learning_rate: float) -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         def step(g, s):
+            # rsqrt(0) is infinite, and infinity times a gradient of 0 is NaN.
             rate = jnp.where(s > 0, _like(s, learning_rate) * jax.lax.rsqrt(s), 0)
             return (-rate * widen(g)).astype(g.dtype)
 
@@ -189,6 +190,7 @@ def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
         raise ValueError(f"params_ema: decay is {decay!r}; expected a number in [0, 1).")
 
     def init(params):
+        # A copy, since a step may donate the parameters and the average at once.
         return ParamsEMAState(jax.tree.map(lambda w: jnp.array(widen(w), copy=True), params))
 
     def update(updates, state, params=None):
@@ -198,6 +200,7 @@ def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
             )
 
         def step(a, w, u):
+            # For decay near 1 this form rounds less than decay * a + (1 - decay) * w.
             return a + (1 - _like(a, decay)) * ((w + u).astype(a.dtype) - a)
 
         return updates, ParamsEMAState(jax.tree.map(step, state.average, params, updates))
@@ -381,6 +384,7 @@ def init_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
 
 def _like(array: jax.Array, value: Any) -> jax.Array:
     """Casts a hyper-parameter, a number or a traced scalar, to the dtype of an array."""
+    # Under strict promotion a float32 rate would not multiply a bfloat16 gradient.
     return jnp.asarray(value, array.dtype)
 
 

@@ -348,7 +348,7 @@ def test_an_optimizer_that_does_not_fit_the_parameters_says_so():
     with pytest.raises(ValueError, match="^optimizer: its init raises"):
         fit = lambda tx: train.fit(LINE, (X, Y), loss="mse", optimizer=tx, verbose=0)
         fit(optax.multi_transform(parts, {"kernel": "a", "other": "a"}))
-    with pytest.raises(ValueError, match="^optimizer: its update raises .*what optax documents"):
+    with pytest.raises(ValueError, match="^optimizer: its update raises .*as optax documents"):
         fit(optax.lookahead(optax.sgd(0.1), 5, 0.5))
 
 

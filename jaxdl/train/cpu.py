@@ -59,7 +59,7 @@ def keep_memory() -> bool:
     With this setting they are reused, and the process keeps its largest size.
 
     Returns:
-      Whether the setting was made; only glibc on Linux has it.
+      True if the setting was made; only glibc on Linux has it.
     """
     if not sys.platform.startswith("linux"):
         return False

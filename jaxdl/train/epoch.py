@@ -127,6 +127,7 @@ def run_loop(
         log = jax.tree.map(lambda log, value: log.at[i].set(value), log, metrics)
         return i + 1, _continues(metrics, stop_on), state, log
 
+    # eval_shape of the batch too: traced here, its gathers would stay in the program unused.
     log = _empty_log(jax.eval_shape(step, state, jax.eval_shape(rows.batch, first))[1], rows)
     carry = first, jnp.asarray(True), state, log
     i, _, state, log = jax.lax.while_loop(lambda c: (c[0] < first + count) & c[1], body, carry)
@@ -172,6 +173,7 @@ def compile_single(
 
     def run(state, rows, first, count):
         log = []
+        # Looked up once a call, since the lookup traces its arguments.
         selected = compiled.select(state, rows, np.int32(first))
         for i in range(first, first + count):
             state, metrics = selected(state, rows, np.int32(i))
@@ -226,7 +228,7 @@ def eval_loop(step: Callable, state: TrainState, rows: Rows, count: Any) -> tupl
 
 
 def slow_when_looped(step: Callable, state: TrainState, rows: Rows) -> bool:
-    """Returns whether a step runs faster in calls of its own than in a loop of the device.
+    """Returns whether a step runs faster when called alone than in a loop of the device.
 
     Inside a loop, XLA on the CPU does not bring a convolution into the layout that its fast kernel
     needs (https://github.com/jax-ml/jax/issues/12868). The weight gradient that autodiff makes, a
@@ -275,6 +277,7 @@ class MetricAccumulator:
                 self._collections[name] = item
                 arrays = tuple(np.asarray(a) for a in (item.weight, *item.values))
                 axes = arrays[0].ndim - item.labels
+                # The leading axes are steps, rows and, for sequences, time.
                 flat = tuple(a.reshape(-1, *a.shape[axes:]) for a in arrays)
                 self._arrays.setdefault(name, []).append(flat)
                 continue

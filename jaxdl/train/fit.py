@@ -138,6 +138,7 @@ def fit(
         *inputs(x),
         precision=execution.precision,
     )
+    # Shapes only, so that a model that rejects the data fails before anything is computed.
     abstract = validation.taken(model, x, lambda: jax.eval_shape(make))
     validation.trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
@@ -146,6 +147,7 @@ def fit(
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         validation.same_state("fit", state, abstract)
+        # The compiled steps donate their state; that of the caller must stay valid.
         abstract = state = jax.tree.map(jnp.copy, state)
     placement = sharding.placement(
         "fit", execution.mesh, execution.param_sharding, optimizer, abstract
@@ -197,10 +199,12 @@ def fit(
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())
             batches = batch_size if isinstance(batch_size, Batches) else Batches()
+            # Everything that would change the result of a resumed run.
             setup = description(
                 model,
                 optimizer,
                 state,
+                # Other sources are not read again to compare their rows.
                 feed.sample if isinstance(data, tuple | list) else (),
                 loss=loss,
                 metrics=_resolve_for(named, model, loss, abstract, feed),
@@ -230,6 +234,7 @@ def fit(
         )
         if saved is not None:
             report.say(f"resumed at step {progress.step} from {saved.path}")
+        # Without checkpoints there is nothing to save, and SIGTERM may end the process at once.
         signals = [signal.SIGINT] if checkpoints is None else [signal.SIGINT, signal.SIGTERM]
         config = RunConfig(
             model=model,

@@ -130,6 +130,7 @@ def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> Rows:
     mask = epochs[0][1]
     if mask is not None:
         mask = np.concatenate([mask] * len(epochs))[:steps]
+    # Only these rows go to the device: a short test needs few rows of a large data set.
     selected = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
     return Rows(selected, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
 
@@ -144,6 +145,7 @@ def _analyze(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTe
             "lr_find: the loss is NaN from the first step; expected a model and data whose loss is "
             "finite at the initial parameters."
         )
+    # After a divergence the average is NaN or infinite.
     lowest = np.nanargmin(np.where(np.isfinite(smoothed), smoothed, np.nan))
     return RangeTest(rates, values, smoothed, float(rates[lowest] / 10))
 
@@ -186,6 +188,7 @@ def diagnose(
                 f"{name!r}: fit with metrics=['accuracy'] and eval_data=."
             )
     error, eval_error = 1 - history["accuracy"][-1], 1 - history["eval_accuracy"][-1]
+    # The order of the two checks matters: see the docstring.
     if math.isnan(error) or error > goal:
         return Diagnosis(
             "training",

@@ -22,7 +22,7 @@ STOP_ON = {"raise": "loss", "skip": None, "stop": "skipped"}
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Execution:
-    """How training runs: devices, precision, checks and errors; `fit(execution=)` takes it.
+    """Devices, precision, checks and error handling of training, for `fit(execution=)`.
 
     Attributes:
       precision: "float32", "bfloat16" or "float16", as for `make_train_step`.
@@ -34,8 +34,8 @@ class Execution:
         `NonFiniteError`; "skip" the step and count it in `history["skipped"]`, the share of the
         epoch's steps; or "stop" and return the state before the step. "skip" and "stop" compare
         every parameter in every step. In float16, steps that overflow are always skipped.
-      steps_per_call: steps in one call of the device. None takes as many as run in half a second,
-        but one where a compiled loop would slow down a convolution.
+      steps_per_call: steps in one call of the device. None is the number of steps that
+        run in half a second, or 1 where a compiled loop would slow down a convolution.
       resident_bytes: data up to this size stay on the device; larger data are sent in chunks.
       check: whether to check the data on the host first.
 

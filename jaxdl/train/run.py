@@ -100,7 +100,7 @@ class Progress:
             step,
             record["began"],
             history={name: list(values) for name, values in record["history"].items()},
-            metrics=MetricAccumulator(record["totals"], _collected(saved.extra)),
+            metrics=MetricAccumulator(record["totals"], _read_collected(saved.extra)),
             seconds=dict(record["seconds"]),
             stop_reason=record["stopped"],
             saved_step=step,
@@ -201,6 +201,7 @@ def _after_call(config: RunConfig, progress: Progress, log: Log, seconds: float)
     if progress.steps_per_call is None:
         progress.seconds["compile_seconds"] += seconds
         config.report.compiled(seconds)
+        # One step next: the time of the first call is that of the compilation.
         steps_per_call = 1
     else:
         progress.seconds["seconds"] += seconds
@@ -208,11 +209,13 @@ def _after_call(config: RunConfig, progress: Progress, log: Log, seconds: float)
     if config.on_nonfinite == "raise":
         check_log(progress.state, log, first, config.feed.steps)
     elif config.on_nonfinite == "stop" and taken and log["skipped"][0][-1] > 0:
+        # The skipped step was counted, and the state before it has one step less.
         progress.step -= 1
         progress.state = progress.state.replace(step=progress.state.step - 1)
         progress.stop_reason = (
             f"step {progress.step} is infinite or NaN; the state is the one before it"
         )
+    # All processes must run the same steps, or their collectives would wait for ever.
     progress.steps_per_call, progress.signal = sharding.agreed(
         config.steps_per_call or steps_per_call, config.interrupted()
     )
@@ -323,7 +326,7 @@ def _time(
     return values | {"eval_seconds": time.perf_counter() - start}
 
 
-def _collected(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _read_collected(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Returns the arrays of metrics of whole data sets, from the paths of a checkpoint."""
     arrays: dict[str, dict[int, Any]] = {}
     for path, leaf in extra.items():
@@ -367,6 +370,7 @@ def check_finite(state: TrainState) -> None:
     if _is_finite((state.params, state.model_state)):
         return
     leaves = tree.flatten(state.params) | tree.flatten(state.model_state)
+    # One call checks all leaves; single leaves are checked only to name the first bad one.
     path = next(path for path, leaf in leaves.items() if not _is_finite(leaf))
     raise ValueError(
         f"fit: {path} of state is NaN or infinite; expected finite parameters. Continue from an "
@@ -378,6 +382,7 @@ def check_log(state: TrainState, log: Log, first: int, steps_per_epoch: int) -> 
     """Raises if a loss of the steps from `first` on, or the state after them, is not finite."""
     losses = log["loss"][0]
     scale = state.loss_scale
+    # At scale 1 the gradient overflows without scaling, so a smaller scale cannot help.
     if scale is not None and log["skipped"][0][-1:].any() and scale.value <= 1:
         raise NonFiniteError(first + len(losses) - 1, 0, "gradient", "overflows unscaled", None)
     bad = np.flatnonzero(~np.isfinite(losses))

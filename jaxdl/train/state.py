@@ -47,6 +47,7 @@ def check_state(who: str, state: Any, name: str = "state") -> None:
     """Raises a `ValueError` if `state` is no `TrainState`, or one that was donated."""
     if isinstance(state, TrainState):
         leaves = jax.tree.leaves(state)
+        # JAX would raise only when a leaf is read, without naming the state.
         if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
             raise ValueError(
                 f"{who}: {name} has been donated to a step; expected a copy made before it: "
@@ -94,6 +95,7 @@ def init_state(
         params,
         model_state,
         opt_state=optim.init_state(optim.optimizer(optimizer), params),
+        # Steps must not draw the random numbers of the initial parameters again.
         key=jax.random.fold_in(key, 0),
         step=jnp.zeros((), jnp.int32),
         loss_scale=first_scale(precision),
@@ -122,6 +124,7 @@ def rebuild(like: Any, leaves: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _from_numbers(array: Any, like: Any) -> jax.Array:
+    # A step may donate the array, which it must not do to memory of NumPy or Orbax.
     copy = jnp.array(array, copy=True)
     if not is_key(like):
         return copy

@@ -309,7 +309,7 @@ def check_broadcast(name: str, f: Callable, output: Any, y: Any, values: Any) ->
 def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
     """Returns whether f accepts output and target of different lengths, and reads both."""
 
-    def resized(tree, rows):
+    def resize(tree, rows):
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree)
 
     def attempt(output, y):
@@ -320,7 +320,7 @@ def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
             failed = True
 
     failed = False
-    jaxpr = traced(attempt, resized(output, 5), resized(y, 7))[0].jaxpr
+    jaxpr = traced(attempt, resize(output, 5), resize(y, 7))[0].jaxpr
     if failed:
         return False
     read = {v for equation in jaxpr.eqns for v in equation.invars if not isinstance(v, Literal)}

@@ -180,6 +180,7 @@ def train_many(
     loss, named = losses.loss(loss), name_metrics(metrics)
     columns = {name: np.array([run[name] for run in run_settings]) for name in run_settings[0]}
     run_seeds = columns.pop("seed")
+    # Arrays and not constants, so that all settings share one compilation.
     settings = {name: jnp.asarray(values, jnp.float32) for name, values in columns.items()}
     runs = _compile_runs(model, loss, optimizer, named, augment, batching)
     keys = jax.vmap(jax.random.key)(jnp.asarray(run_seeds))
@@ -281,6 +282,7 @@ def _logging(
         shared = stack.enter_context(logging(shared, checkpoints, "train_many"))
         calls = [functools.partial(log_all, logger) for logger in shared]
         for maker in makers:
+            # A dict for each call: the maker may pass it on to a service that changes it.
             own: list[Any] = [maker(dict(run)) for run in run_settings]
             own = list(stack.enter_context(logging(own, None, "train_many")))
             calls += [functools.partial(log_one, logger, i) for i, logger in enumerate(own)]
@@ -384,7 +386,7 @@ def _compile_runs(
         )(state, batch)
 
     @functools.partial(_cache.Compiled, donate_argnums=(0,))
-    def train_looped(states, settings, data, orders, mask, count):
+    def train_in_loop(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             rows = Rows(data, order, mask)
             return run_loop(functools.partial(step, setting), None, None, state, rows, 0, count)[:2]
@@ -397,7 +399,7 @@ def _compile_runs(
         lambda state, setting, rows, i: step(setting, state, rows.batch(i)), donate_argnums=0
     )
 
-    def train_stepwise(states, settings, data, orders, mask, count):
+    def train_step_by_step(states, settings, data, orders, mask, count):
         ends, logs = [], []
         for run in range(orders.shape[0] if count else 1):
             state, setting, order = take((states, settings, orders), run)
@@ -425,11 +427,11 @@ def _compile_runs(
     def train_program(states, settings, data, orders, mask):
         """Returns the faster of the two training functions."""
         if batching == "vmap":
-            return train_looped
+            return train_in_loop
         state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
         rows = Rows(data, order, mask)
         slow = slow_when_looped(functools.partial(step, setting), state, rows)
-        return train_stepwise if slow else train_looped
+        return train_step_by_step if slow else train_in_loop
 
     return {"init": init, "train_program": train_program, "evaluate": evaluate}
 

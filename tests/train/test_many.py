@@ -103,8 +103,8 @@ CONV = from_linen(Conv())
 
 def test_convolutions_that_are_slow_in_a_loop_are_called_step_by_step(monkeypatch):
     calls = []
-    looped = train.many.loop
-    monkeypatch.setattr(train.many, "loop", lambda *a: calls.append(1) or looped(*a))
+    looped = train.sweep.run_loop
+    monkeypatch.setattr(train.sweep, "run_loop", lambda *a: calls.append(1) or looped(*a))
     options = OPTIONS | {"seeds": [5, 2]}
     rates = {"optimizer": momentum, "hyper": {"learning_rate": [0.1, 0.01]}}
     states, history = train.train_many(CONV, DATA, **rates, **options)
@@ -334,7 +334,7 @@ def test_what_is_taken_by_fit_alone():
     x, y = np.zeros((4, 2), np.float32), np.zeros(4, int)
     common = {"seeds": [0], "loss": "cross_entropy", "optimizer": "adam", "verbose": 0}
     for options, words in [
-        ({"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))}, "data is Indexed"),
+        ({"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))}, "data is RandomAccessSource"),
         ({"eval_data": train.Evaluation((x, y))}, "eval_data is Evaluation"),
         ({"batch_size": train.Batches(2)}, "expected the number of rows: pass batch_size=2"),
         ({"callbacks": [3]}, "logger is 3"),
