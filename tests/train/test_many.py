@@ -334,7 +334,10 @@ def test_what_is_taken_by_fit_alone():
     x, y = np.zeros((4, 2), np.float32), np.zeros(4, int)
     common = {"seeds": [0], "loss": "cross_entropy", "optimizer": "adam", "verbose": 0}
     for options, words in [
-        ({"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))}, "data is RandomAccessSource"),
+        (
+            {"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))},
+            "data is RandomAccessSource",
+        ),
         ({"eval_data": train.Evaluation((x, y))}, "eval_data is Evaluation"),
         ({"batch_size": train.Batches(2)}, "expected the number of rows: pass batch_size=2"),
         ({"callbacks": [3]}, "logger is 3"),
