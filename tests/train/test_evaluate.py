@@ -169,7 +169,7 @@ def test_bad_arguments():
         train.predict(Module(MODEL.init, lambda *args: (args[2].mean(0), {})), state(), X[:8])
     with pytest.raises(ValueError, match="a tuple of 2 arrays.*Pass x alone"):
         train.predict(MODEL, state(), (X, Y))
-    with pytest.raises(ValueError, match="x is a Stream; .*each batch's x"):
+    with pytest.raises(ValueError, match="x is a BatchStream; .*each batch's x"):
         train.predict(MODEL, state(), data.from_iterable([(X, Y)], steps=1))
     for call in (train.predict, train.predict_many, train.predictor, train.evaluate):
         rest = () if call is train.predictor else ((X, Y),) if call is train.evaluate else (X,)
