@@ -180,7 +180,7 @@ def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
             epochs=1,
             metrics=(),
             states=held["states"],
-            check=False,
+            execution=train.Execution(check=False),
             verbose=0,
         )
         return history["loss"]

@@ -42,7 +42,13 @@ def epoch(n):
 
     def run():
         held["state"], history = train.fit(
-            model, (x, y), epochs=1, state=held["state"], check=False, verbose=0, **options
+            model,
+            (x, y),
+            epochs=1,
+            state=held["state"],
+            execution=train.Execution(check=False),
+            verbose=0,
+            **options,
         )
         return history["seconds"][-1]
 

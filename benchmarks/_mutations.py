@@ -245,8 +245,8 @@ MUTATIONS = (
     Mutation(
         "train: a skipped step still moves the optimizer's state",
         "jaxdl/train/step.py",
-        "new.replace(params=kept[0], model_state=kept[1], opt_state=kept[2])",
-        "new.replace(params=kept[0], model_state=kept[1])",
+        "new.replace(params=selected[0], model_state=selected[1], opt_state=selected[2])",
+        "new.replace(params=selected[0], model_state=selected[1])",
         "train/test_fit_nonfinite.py train/test_step.py",
     ),
     Mutation(
@@ -273,8 +273,8 @@ MUTATIONS = (
     Mutation(
         "train: a resumed epoch forgets the losses before",
         "jaxdl/train/run.py",
-        'Totals(record["totals"], _collected',
-        "Totals({}, _collected",
+        'MetricAccumulator(record["totals"], _read_collected',
+        "MetricAccumulator({}, _read_collected",
         "train/test_resume_within_epoch.py train/test_checkpoint.py",
     ),
     Mutation(
@@ -343,8 +343,8 @@ MUTATIONS = (
     Mutation(
         "train: metrics leave the weights out",
         "jaxdl/train/step.py",
-        "else _mean(name, f, output, y, weight)",
-        "else _mean(name, f, output, y, None)",
+        "else _average(name, f, output, y, weight)",
+        "else _average(name, f, output, y, None)",
         "train/test_weights.py train/test_evaluate.py",
     ),
     Mutation(

@@ -99,10 +99,11 @@ def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> 
         ),
         "batch_size": 8,
         "epochs": epochs,
-        "augment": bomb,
         "verbose": 0,
     }
-    fit = functools.partial(train.fit, _worker.network(), (x, y), **options)
+    fit = functools.partial(
+        train.fit, _worker.network(), train.AugmentedData((x, y), bomb), **options
+    )
     callbacks = lambda: [train.EarlyStopping(patience=3)]  # noqa: E731
     whole = outcome(*fit(callbacks=callbacks()))
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
@@ -111,7 +112,11 @@ def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> 
         with folder() as made:
             bomb.set(step, number)
             try:
-                fit(checkpoint=made, steps_per_call=pace, callbacks=callbacks())
+                fit(
+                    checkpoint=made,
+                    execution=train.Execution(steps_per_call=pace),
+                    callbacks=callbacks(),
+                )
                 code = 0
             except SystemExit as left:
                 code = left.code
@@ -324,10 +329,10 @@ def overhead(rounds: int) -> Outcome:
                 loss="cross_entropy",
                 optimizer=optimizer,
                 batch_size=batch,
-                steps=steps,
+                epochs=train.Steps(steps),
                 metrics=(),
                 verbose=0,
-                check=False,
+                execution=train.Execution(check=False),
                 checkpoint=train.Checkpointer(made, every=1000),
             )
             return time.perf_counter() - began

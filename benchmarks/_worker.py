@@ -64,9 +64,9 @@ def fit(directory: str, steps: str, out: str, devices: str, process: str, port: 
         loss="cross_entropy",
         optimizer=optax.adam(0.01),
         batch_size=24,
-        steps=int(steps),
+        epochs=train.Steps(int(steps)),
         checkpoint=checkpoint,
-        steps_per_call=1,
+        execution=train.Execution(steps_per_call=1),
         verbose=2,
     )
     if jax.process_index() == 0:
@@ -125,7 +125,7 @@ def soak(directory: str, steps: str) -> None:
         loss="cross_entropy",
         optimizer=optax.adam(1e-3),
         batch_size=8,
-        steps=int(steps),
+        epochs=train.Steps(int(steps)),
         checkpoint=checkpoints,
         callbacks=[Look(), train.EarlyStopping(patience=10**6)],
         verbose=0,

@@ -104,7 +104,7 @@ def run(config: Config) -> dict:
 def passed(step, state, x, y):
     """One pass over all windows in one program."""
     state, metrics = jax.lax.scan(step, state, (x, y))
-    return state, jnp.sum(metrics["loss"].sum) / jnp.sum(metrics["loss"].weight)
+    return state, jnp.sum(metrics["loss"].total) / jnp.sum(metrics["loss"].count)
 
 
 def measured(model, params, state, x, y):

@@ -168,12 +168,11 @@ def final(network: Network, digits: data.Dataset, config: Config) -> tuple[train
     steps = config.epochs * -(-len(digits.train.y) // BATCH)
     state, _ = train.fit(
         network.model,
-        digits.train,
+        train.AugmentedData(digits.train, jitter),
         loss="cross_entropy",
         optimizer=recipe(network.rate, steps),
         batch_size=BATCH,
         epochs=config.epochs,
-        augment=jitter,
         seed=config.seed,
         verbose=0,
     )

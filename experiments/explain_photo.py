@@ -48,12 +48,11 @@ def run(config: Config) -> dict:
         steps = config.epochs * -(-len(photos.train.y) // 64)
         state, _ = train.fit(
             model,
-            photos.train,
+            train.AugmentedData(photos.train, data.augment.flip),
             loss="cross_entropy",
             optimizer=optax.adamw(optax.cosine_decay_schedule(3e-3, steps), weight_decay=1e-3),
             batch_size=64,
             epochs=config.epochs,
-            augment=data.augment.flip,
             seed=seed,
             verbose=0,
         )

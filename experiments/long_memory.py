@@ -126,7 +126,7 @@ def learn(
         def update(state, i):
             batch = draw(jax.random.fold_in(jax.random.key(seed + 1), i), n=BATCH)
             state, metrics = step(state, batch)
-            return state, metrics["loss"].sum / metrics["loss"].weight
+            return state, metrics["loss"].total / metrics["loss"].count
 
         state, values = jax.lax.scan(update, state, jnp.arange(updates))
         x, y = draw(jax.random.key(seed + 2), n=500)

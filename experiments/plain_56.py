@@ -104,12 +104,11 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
         began = time.perf_counter()
         state, history = train.fit(
             model,
-            split,
+            train.AugmentedData(split, cut_and_mirrored) if config.long else split,
             loss="cross_entropy",
             optimizer=optimizer,
             batch_size=batch,
             epochs=epochs,
-            augment=cut_and_mirrored if config.long else None,
             eval_data=dataset.test,
             seed=seed,
             verbose=1,

@@ -70,7 +70,7 @@ def travel(config: Config) -> dict:
             epochs=2 if config.smoke else 8,
             metrics=(),
             seed=config.seed,
-            check=False,  # -1 is the padding's slot
+            execution=train.Execution(check=False),  # -1 is the padding's slot
             verbose=0,
         )
         words, slots = arrays[1]
@@ -175,7 +175,7 @@ def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict
         epochs=config.epochs,
         metrics=(),
         seed=config.seed,
-        check=False,
+        execution=train.Execution(check=False),
     )
     seconds = time.perf_counter() - start
     measured = {}

@@ -1,7 +1,7 @@
-"""Losses per example, in logits, and their one reduction; others are in `optax.losses`.
+"""Losses per example, computed from logits, and their reduction over a batch.
 
-A loss maps (output, target) to a value for each example, (N, ...): the reduction over the batch is
-the caller's, `reduce(cross_entropy(logits, labels))`. Lecture rows C02-C08.
+A loss maps (output, target) to a value for each example, (N, ...); the caller reduces the values,
+`reduce(cross_entropy(logits, labels))`. `optax.losses` has more losses of this form.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """l = -sum_k p_k log softmax(s)_k; for a class y, l = -log(e^{s_y} / sum_k e^{s_k}).
+    """Returns the cross-entropy -sum_k p_k log softmax(s)_k of scores s and targets p.
 
-    Natural logarithm; finite for any finite logits, since softmax is never formed. Lecture rows
-    C02, C06 (one deck prints -sum_k y_k ln y_k: the hat over the second y is lost).
+    For a class y it is -log(e^{s_y} / sum_k e^{s_k}), with the natural logarithm. It is finite for
+    all finite logits, since softmax and logarithm are computed together.
 
     Args:
       logits: (..., C) scores s, before any softmax.
       labels: (...) integer classes y in 0 .. C - 1, or (..., C) probabilities p, such as one-hot
-        rows. The rank decides which.
+        rows, depending on the rank.
 
     Returns:
-      (...) losses >= 0, in float32, or in the logits' dtype if that is wider. A class out of range
-      gives NaN, as compiled code cannot raise.
+      (...) losses >= 0, in float32, or in the dtype of the logits if that is wider. A class out of
+      range gives NaN, since compiled code cannot raise.
 
     Raises:
-      ValueError: `logits` are no floating-point scores, or `labels` fit them in neither way.
+      ValueError: `logits` are not floating-point, or the shape of `labels` does not fit.
     """
     logits = _scores("cross_entropy", logits)
     if _are_classes("cross_entropy", logits, labels):
@@ -63,15 +63,15 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def hinge(scores: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.Array:
-    """l = sum_{j != y} max(0, s_j - s_y + margin), the multiclass hinge of the SVM.
+    """Returns the multiclass hinge loss, sum_{j != y} max(0, s_j - s_y + margin).
 
-    Weston and Watkins 1999; lecture row C03. `optax.losses.multiclass_hinge_loss` is Crammer and
-    Singer's: the largest of these terms in place of their sum.
+    Weston and Watkins 1999. `optax.losses.multiclass_hinge_loss`, by Crammer and Singer, takes the
+    largest of these terms instead of their sum.
 
     Args:
       scores: (..., C) scores s.
       labels: (...) integer classes y in 0 .. C - 1, or (..., C) one-hot rows.
-      margin: how far s_y must lead to cost nothing.
+      margin: the lead of s_y at which a term is 0.
 
     Returns:
       (...) losses >= 0, in float32 at least. A class out of range gives NaN.
@@ -85,13 +85,14 @@ def hinge(scores: jax.Array, labels: jax.Array, *, margin: float = 1.0) -> jax.A
     true = jnp.arange(scores.shape[-1]) == labels[..., None]
     score = jnp.sum(jnp.where(true, scores, 0), axis=-1, keepdims=True)
     losses = jnp.sum(jnp.where(true, 0, jax.nn.relu(scores - score + margin)), axis=-1)
+    # A class out of range matches no score.
     return jnp.where(jnp.any(true, axis=-1), losses, jnp.nan)
 
 
 def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """l = -y log sigma(s) - (1 - y) log(1 - sigma(s)): binary and multi-label classification.
+    """Returns -y log sigma(s) - (1 - y) log(1 - sigma(s)), for one or several binary labels.
 
-    `optax.losses.sigmoid_binary_cross_entropy` with checked shapes, in float32 at least.
+    `optax.losses.sigmoid_binary_cross_entropy` with checked shapes, in at least float32.
 
     Args:
       logits: (N, ..., L) scores s of L independent labels, or (N,), one for each example.
@@ -102,7 +103,7 @@ def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
       Losses >= 0 in the shape of the logits, (N, ...).
 
     Raises:
-      ValueError: `logits` are no floating-point scores, or the shapes differ.
+      ValueError: `logits` are not floating-point, or the shapes differ.
     """
     logits = _scores("binary_cross_entropy", logits)
     targets = match_labels("binary_cross_entropy", logits, targets)
@@ -129,23 +130,23 @@ def ctc(
     *,
     blank: int = 0,
 ) -> jax.Array:
-    """l = -log of the probability of all paths that collapse to the labels.
+    """Returns the CTC loss, -log of the probability of all paths that collapse to the labels.
 
-    Graves et al. 2006 (doi:10.1145/1143844.1143891), eq. 3, by `optax.losses.ctc_loss`, which takes
-    masks where this takes lengths. Lecture row K05; `decode.ctc_beam` turns logits into labels.
+    Graves et al. 2006 (doi:10.1145/1143844.1143891), eq. 3. `optax.losses.ctc_loss` with lengths
+    instead of masks. `decode.ctc_beam` decodes logits.
 
     Args:
-      logits: (N, T, K) finite scores of the symbols, the blank among them; T at least 1.
-      labels: (N, L) integers, none of them the blank before label_lengths.
-      lengths: (N,) frames of each row before its padding.
-      label_lengths: (N,) labels of each row before its padding.
-      blank: the blank's number.
+      logits: (N, T, K) finite scores of the symbols, including the blank; T at least 1.
+      labels: (N, L) integers, which must not contain the blank within `label_lengths`.
+      lengths: (N,) number of frames of each row, without padding.
+      label_lengths: (N,) number of labels of each row, without padding.
+      blank: the index of the blank.
 
     Returns:
-      (N,) losses >= 0, in float32 at least. Labels that need more frames than there are, one for
-      each and one between equal neighbours, have probability 0 and a loss of about 1e5, not inf, so
-      that gradients stay finite. A label or a length out of range gives NaN, a blank among the
-      labels too. What stands in the padding does not matter.
+      (N,) losses >= 0, in at least float32. Labels need one frame each, and one more between equal
+      neighbours. Rows with too few frames have probability 0 and a loss of about 1e5 instead of
+      inf, so that gradients stay finite. Labels or lengths out of range, and blanks among the
+      labels, give NaN. The values of the padding are ignored.
 
     Raises:
       ValueError: the shapes do not fit, the labels are no integers, or `blank` is not in
@@ -165,22 +166,23 @@ def ctc(
             f"blank in 0 .. {symbols - 1}."
         )
     frames = jnp.arange(steps) < lengths[:, None]
-    spelt = jnp.arange(labels.shape[1]) < label_lengths[:, None]
+    real = jnp.arange(labels.shape[1]) < label_lengths[:, None]
     values = optax.losses.ctc_loss(
+        # A NaN in the padding would reach the gradient in spite of the mask.
         jnp.where(frames[..., None], logits, 0),
         (~frames).astype(logits.dtype),
         labels,
-        (~spelt).astype(logits.dtype),
+        (~real).astype(logits.dtype),
         blank_id=blank,
     )
     symbol = (labels >= 0) & (labels < symbols) & (labels != blank)
-    valid = jnp.all(symbol | ~spelt, axis=1) & (lengths >= 0) & (lengths <= steps)
+    valid = jnp.all(symbol | ~real, axis=1) & (lengths >= 0) & (lengths <= steps)
     valid &= (label_lengths >= 0) & (label_lengths <= labels.shape[1])
     return jnp.where(valid, values, jnp.nan)
 
 
 def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
-    """l = (1/F) sum_f (o_f - y_f)^2, the mean over the last axis ("mse"). Lecture row C05.
+    """Returns (1/F) sum_f (o_f - y_f)^2, the mean over the last axis ("mse").
 
     Args:
       output: (N, ..., F) predictions o, or (N,), one number for each example.
@@ -197,7 +199,7 @@ def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def absolute_error(output: jax.Array, target: jax.Array) -> jax.Array:
-    """l = (1/F) sum_f |o_f - y_f|, the mean over the last axis ("mae").
+    """Returns (1/F) sum_f |o_f - y_f|, the mean over the last axis ("mae").
 
     Args:
       output, target: as for `squared_error`.
@@ -213,13 +215,14 @@ def absolute_error(output: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def huber(output: jax.Array, target: jax.Array, *, delta: float = 1.0) -> jax.Array:
-    """The mean over the last axis of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2).
+    """Returns the Huber loss, the mean over the last axis.
 
-    Huber 1964 (doi:10.1214/aoms/1177703732); `optax.losses.huber_loss` with checked shapes.
+    e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), for the error e = o - y. Huber 1964
+    (doi:10.1214/aoms/1177703732); `optax.losses.huber_loss` with checked shapes.
 
     Args:
-      output, target: as for `squared_error`; e = o - y.
-      delta: where the quadratic part ends, > 0.
+      output, target: as for `squared_error`.
+      delta: the end of the quadratic part, > 0.
 
     Returns:
       (N, ...) losses >= 0, in float32 at least.
@@ -232,9 +235,9 @@ def huber(output: jax.Array, target: jax.Array, *, delta: float = 1.0) -> jax.Ar
 
 
 def half_squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
-    """l = 1/2 sum_f (o_f - y_f)^2, whose gradient is o - y. Lecture rows C05, S04.
+    """Returns 1/2 sum_f (o_f - y_f)^2, whose gradient is o - y.
 
-    It is F/2 times `squared_error`, so that the same step needs 2/F of the learning rate.
+    It is F/2 times `squared_error`, so equal steps need 2/F of the learning rate.
 
     Args:
       output, target: as for `squared_error`.
@@ -252,22 +255,21 @@ def half_squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
 def reduce(
     values: jax.Array, weight: jax.Array | None = None, how: Literal["mean", "sum"] = "mean"
 ) -> jax.Array:
-    """L = sum_n w_n l_n / sum_n w_n, or the sum alone. Lecture rows C04, C06, C07.
+    """Reduces values to their weighted mean, sum_n w_n l_n / sum_n w_n, or weighted sum.
 
-    What belongs to the parameters, a regularizer R(W), is added once to the reduced loss and not
-    to each example's.
+    A regularizer of the parameters, R(W), is added once to the reduced loss, not to each example.
 
     Args:
       values: (N, ...) losses or metrics per example.
-      weight: w >= 0, floats or bools over the leading axes of `values`: (N,) weighs examples,
-        (N, T) the steps of sequences; None is 1. A value of weight 0 may be NaN.
-      how: "mean" over the weights, the deck's 1/N sum; or "sum".
+      weight: w >= 0, floats or bools over the leading axes of `values`: (N,) for examples, (N, T)
+        for the steps of sequences; None is 1. Values of weight 0 may be NaN.
+      how: "mean" or "sum".
 
     Returns:
-      A scalar. The mean of nothing is NaN, as `jnp.mean`'s.
+      A scalar. The mean of no values is NaN, as in `jnp.mean`.
 
     Raises:
-      ValueError: `how` is another word; `weight` does not fit the leading axes.
+      ValueError: `how` is unknown, or `weight` does not fit the leading axes.
     """
     if how not in ("mean", "sum"):
         raise ValueError(f"reduce: how is {how!r}; expected 'mean' or 'sum'.")
@@ -276,26 +278,27 @@ def reduce(
     weight = match_weight("reduce: weight", weight, values)
     if weight.dtype == bool:
         return (jnp.mean if how == "mean" else jnp.sum)(values, where=weight)
+    # 0 * NaN is NaN, so the values of padding are replaced before the product.
     total = jnp.sum(jnp.where(weight != 0, values * weight.astype(values.dtype), 0))
     return total if how == "sum" else total / jnp.sum(weight.astype(values.dtype))
 
 
 def match_weight(what: str, weight: jax.Array, values: jax.Array) -> jax.Array:
-    """Returns weights over leading axes in the shape of the values.
+    """Broadcasts weights over leading axes to the shape of the values.
 
     Raises:
-      ValueError: they are no numbers or bools over leading axes of the values.
+      ValueError: they are not numbers or bools over leading axes of the values.
     """
     weight = jnp.asarray(weight)
+    # (N, 1) weights belong to values (N,), and must not broadcast to (N, N).
     while weight.ndim > values.ndim and weight.shape[-1] == 1:
         weight = weight[..., 0]
     complex = jnp.issubdtype(weight.dtype, jnp.complexfloating)
     if complex or weight.shape != values.shape[: weight.ndim]:
         raise ValueError(
             f"{what} is {weight.dtype}{list(weight.shape)} for values of shape {values.shape}; "
-            "expected numbers or bools over their leading axes, one for each example or step. For "
-            "weights of single outputs take a loss that keeps these, such as "
-            "optax.losses.squared_error."
+            "expected numbers or bools over their leading axes, one for each example or step. To "
+            "weight single outputs use a loss per output, such as optax.losses.squared_error."
         )
     if weight.dtype != bool and not jnp.issubdtype(weight.dtype, jnp.floating):
         weight = weight.astype(jnp.float32)
@@ -320,7 +323,7 @@ LOSSES: dict[str, Loss] = {
     "sparse_categorical_crossentropy": cross_entropy,
     "squared_error": squared_error,
 }
-"""Losses by name, Keras's names among them. Cross-entropies take logits: no softmax at the end."""
+"""Losses by name, including the names of Keras. Cross-entropies take logits, not probabilities."""
 
 TASKS: dict[str, tuple[Loss, ...]] = {
     "multiclass": (
@@ -348,20 +351,22 @@ TASKS: dict[str, tuple[Loss, ...]] = {
         optax.losses.squared_error,
     ),
 }
-"""What the target of a loss is, by the loss; "binary" stands for multi-label targets, too."""
+"""The losses of each task; "binary" includes multi-label targets."""
 
 
 def task(loss: Loss | None) -> str | None:
-    """The key of `TASKS` that a loss belongs to, or None for a function that is not listed."""
+    """Returns the task of a loss, or None for a function that is not in `TASKS`."""
+    # functools.partial(huber, delta=2.0) has the task of huber.
     while isinstance(loss, functools.partial):
         loss = loss.func
     return next((name for name, known in TASKS.items() if any(loss is f for f in known)), None)
 
 
 def loss(spec: str | Loss) -> Loss:
-    """A loss by its name in `LOSSES`, or a function `(output, target) -> (N, ...)` as it is.
+    """Returns a loss by its name in `LOSSES`; functions are returned unchanged.
 
-    Lecture row V02.
+    Args:
+      spec: a name, or a function `(output, target) -> (N, ...)`.
 
     Raises:
       ValueError: the name is unknown, or `spec` is neither a name nor a function.
@@ -374,7 +379,7 @@ def loss(spec: str | Loss) -> Loss:
 
 
 def check_array(what: str, output: jax.Array) -> None:
-    """Raises if a model's output is no array but a tree of them."""
+    """Raises if the output of a model is a tree of arrays and not one array."""
     if not hasattr(output, "dtype"):
         raise ValueError(
             f"{what}: the output is a {type(output).__name__}; expected one array: for several "
@@ -393,11 +398,11 @@ def _scores(what: str, scores: jax.Array) -> jax.Array:
 
 
 def _are_classes(what: str, scores: jax.Array, labels: jax.Array) -> bool:
-    """Whether `labels` are classes, one axis less than `scores`, and not rows over the classes."""
+    """Returns whether `labels` are integer classes and not rows over the classes."""
     if scores.shape[-1] == 1:
         raise ValueError(
             f"{what}: scores of shape {scores.shape} are one class, whose loss is always 0; "
-            "expected at least two. For labels 0 and 1 of one output take "
+            "expected at least two. For labels 0 and 1 of one output use "
             "loss='binary_cross_entropy', for -1 and 1 optax.losses.hinge_loss."
         )
     if labels.shape == scores.shape:
@@ -417,7 +422,7 @@ def _difference(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
         raise ValueError(
             f"{what}: output is {output.dtype}{list(output.shape)} and target {target.dtype}"
             f"{list(target.shape)}; expected a floating-point output and a target of its shape, "
-            "batch first: make rows of class labels by jax.nn.one_hot, or drop an axis of 1."
+            "batch first. Convert class labels by jax.nn.one_hot, or drop an axis of size 1."
         )
     output = widen(output)
     return output - target.astype(output.dtype)

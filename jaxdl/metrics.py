@@ -1,8 +1,7 @@
-"""Metrics per example, metrics of a whole data set, and means that add up exactly over batches."""
+"""Metrics per example and per data set, and averages that add up exactly over batches."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import warnings
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._precision import widen
+from jaxdl._spans import SpanScore, span_f1, spans
 from jaxdl.core import suggest
 from jaxdl.losses import (
     absolute_error,
@@ -23,13 +23,14 @@ from jaxdl.losses import (
     reduce,
     squared_error,
 )
+from jaxdl.losses import task as task_of
 
 __all__ = [
     "BINARY_METRICS",
     "METRICS",
+    "Average",
     "Collection",
     "DatasetMetric",
-    "Mean",
     "SpanScore",
     "accuracy",
     "auc",
@@ -54,12 +55,16 @@ __all__ = [
 
 Metric = Callable[[jax.Array, jax.Array], jax.Array]
 """`(output, target) -> (N, ...)`, a value for each example."""
+Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
+"""Metrics as `fit` takes them: names and functions, in a sequence or a dict by name."""
+NamedMetrics = tuple[tuple[str, str | Callable], ...]
+"""Metrics with their names in the history; hashable, so that it can be the key of a cache."""
 Task = Literal["multiclass", "binary"]
-"""Scores (..., C) of exclusive classes, or scores (..., L) of independent labels, 0 or 1 each."""
+"""Scores (..., C) of exclusive classes, or (..., L) of independent labels that are 0 or 1."""
 
 
 def accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
-    """1 where argmax_k s_k is the class, else 0. Of equal scores the first wins.
+    """Returns 1 where argmax_k s_k is the class, else 0; ties go to the first class.
 
     Args:
       output: (..., C) scores s or probabilities of at least two classes.
@@ -69,17 +74,17 @@ def accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
       (...) float32 in {0, 1}; NaN for a class out of range or scores that are NaN.
 
     Raises:
-      ValueError: `target` fits `output` in neither way, or there is one class.
+      ValueError: the shape of `target` does not fit, or there is one class.
     """
     classes = _classes("accuracy", output, target)
-    return _known(jnp.argmax(output, axis=-1) == classes, classes, output)
+    return _mask_unknown(jnp.argmax(output, axis=-1) == classes, classes, output)
 
 
 def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
-    """1 where a label is on and its logit above 0, or off and not above 0; else 0.
+    """Returns 1 where the sign of the logit matches the label, else 0.
 
     Args:
-      output: (N, ..., L) logits of independent labels, or (N,); for probabilities p take
+      output: (N, ..., L) logits of independent labels, or (N,); for probabilities p use
         `binary_accuracy(p - 0.5, target)`.
       target: 0 or 1, bools or probabilities in the shape of the logits; the last axis may be
         missing where L is 1.
@@ -91,12 +96,12 @@ def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
       ValueError: the shapes differ.
     """
     target = match_labels("binary_accuracy", output, target)
-    right = (output > 0) == (_numbers(target) > 0.5)
+    right = (output > 0) == (_as_float(target) > 0.5)
     return jnp.where(jnp.isnan(output), jnp.nan, right.astype(jnp.float32))
 
 
 def top_k(k: int) -> Metric:
-    """The metric that is 1 where the class is among the k highest scores, else 0.
+    """Returns a metric that is 1 where the class is among the k highest scores, else 0.
 
     Args:
       k: from 1, which is `accuracy`, to the number of classes.
@@ -113,21 +118,21 @@ def top_k(k: int) -> Metric:
     def metric(output, target):
         if k > output.shape[-1]:
             raise ValueError(
-                f"top_k: k is {k} for {output.shape[-1]} classes; expected at most as many."
+                f"top_k: k is {k} for {output.shape[-1]} classes; expected at most that number."
             )
         _, best = jax.lax.top_k(output, k)
         classes = _classes("top_k", output, target)
-        return _known(jnp.any(best == classes[..., None], axis=-1), classes, output)
+        return _mask_unknown(jnp.any(best == classes[..., None], axis=-1), classes, output)
 
     metric.__name__ = f"top{k}"
     return metric
 
 
 def brier(output: jax.Array, target: jax.Array) -> jax.Array:
-    """sum_k (p_k - y_k)^2 with p the softmax of the scores, halved for two classes.
+    """Returns the Brier score, sum_k (p_k - y_k)^2 with p the softmax of the scores.
 
-    Brier 1950 (doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2). Halved, the score of two
-    classes is that of one logit, (p - y)^2.
+    Brier 1950 (doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2). For two classes it is halved,
+    which equals the score of one logit, (p - y)^2.
 
     Args:
       output, target: as for `accuracy`.
@@ -142,11 +147,11 @@ def brier(output: jax.Array, target: jax.Array) -> jax.Array:
     if target.shape != output.shape:
         target = jax.nn.one_hot(classes, output.shape[-1])
     squares = jnp.sum((jax.nn.softmax(widen(output)) - target) ** 2, axis=-1)
-    return _known(squares / (2 if output.shape[-1] == 2 else 1), classes, output)
+    return _mask_unknown(squares / (2 if output.shape[-1] == 2 else 1), classes, output)
 
 
 def binary_brier(output: jax.Array, target: jax.Array) -> jax.Array:
-    """(p - y)^2 with p the sigmoid of the logit; see `brier`.
+    """Returns the Brier score of labels, (p - y)^2 with p the sigmoid of the logit.
 
     Args:
       output, target: as for `binary_accuracy`.
@@ -158,24 +163,24 @@ def binary_brier(output: jax.Array, target: jax.Array) -> jax.Array:
       ValueError: the shapes differ.
     """
     target = match_labels("brier", output, target)
-    return (jax.nn.sigmoid(widen(output)) - _numbers(target)) ** 2
+    return (jax.nn.sigmoid(widen(output)) - _as_float(target)) ** 2
 
 
 def confusion(
     output: jax.Array, target: jax.Array, classes: int, *, where: jax.Array | None = None
 ) -> jax.Array:
-    """M[i, j], the number of examples of class i that were taken for class j.
+    """Returns the confusion matrix: M[i, j] examples of class i were classified as j.
 
-    The matrices of batches add up to that of the data, and trace(M) / sum(M) is the accuracy.
+    The matrices of batches add up to the matrix of the data; trace(M) / sum(M) is the accuracy.
 
     Args:
       output: (N, C) scores, or (N,) integer decisions.
       target: (N,) integer classes, or (N, C) one-hot rows.
-      classes: C, the matrix's size.
+      classes: C.
       where: (N,) bools, true at the examples to count.
 
     Returns:
-      (C, C) int32. Examples whose class or decision is not in 0 .. C - 1 are not counted.
+      (C, C) int32. Examples with a class or a decision outside 0 .. C - 1 are not counted.
 
     Raises:
       ValueError: the shapes do not fit.
@@ -196,32 +201,32 @@ def confusion(
     return matrix.at[true, decision].add(count.astype(jnp.int32), mode="drop")
 
 
-class Mean(NamedTuple):
-    """A weighted sum and its weight: those of batches add up to the exact mean over the data.
+class Average(NamedTuple):
+    """A weighted mean as a sum and a count, which add up over batches to the exact mean.
 
     Attributes:
-      sum: sum_n w_n v_n so far.
-      weight: sum_n w_n; without weights, the number of values.
+      total: sum_n w_n v_n.
+      count: sum_n w_n; without weights, the number of values.
     """
 
-    sum: jax.Array
-    weight: jax.Array
+    total: jax.Array
+    count: jax.Array
 
     @property
     def value(self) -> jax.Array:
-        """sum / weight; NaN where the weight is 0."""
-        return self.sum / self.weight
+        """total / count; NaN where the count is 0."""
+        return self.total / self.count
 
 
-def mean(values: jax.Array, weight: jax.Array | None = None) -> Mean:
-    """Returns the `Mean` of one batch.
+def mean(values: jax.Array, weight: jax.Array | None = None) -> Average:
+    """Returns the `Average` of one batch.
 
     Args:
       values: (N, ...) of a metric or a loss.
       weight: as for `losses.reduce`.
     """
     ones = jnp.ones_like(values)
-    return Mean(reduce(values, weight, "sum"), reduce(ones, weight, "sum"))
+    return Average(reduce(values, weight, "sum"), reduce(ones, weight, "sum"))
 
 
 @functools.partial(
@@ -231,12 +236,12 @@ def mean(values: jax.Array, weight: jax.Array | None = None) -> Mean:
 )
 @dataclasses.dataclass(frozen=True)
 class Collection:
-    """What a `DatasetMetric` reads of some batches.
+    """The arrays that a `DatasetMetric` needs of one or more batches.
 
     Attributes:
       values: arrays with a common leading axis M over examples.
-      weight: (M,) weights, or (M, L) of L labels each; an example of weight 0 is left out.
-      compute: the metric's own.
+      weight: (M,) weights, or (M, L) for L labels each; examples of weight 0 are ignored.
+      compute: as for `DatasetMetric`.
       labels: 1 if the last axis of `weight` is over labels, else 0.
     """
 
@@ -247,7 +252,7 @@ class Collection:
 
     @property
     def value(self) -> float:
-        """The metric of these examples; NaN if there are none, or a value is not finite.
+        """The metric of these examples; NaN if there are none or a value is not finite.
 
         Raises:
           ValueError: `compute` fails, or returns no number.
@@ -258,6 +263,7 @@ class Collection:
         used = weight.reshape(len(weight), -1).any(axis=1)
         values = [np.asarray(v).reshape(len(weight), *v.shape[axes:])[used] for v in self.values]
         weight = weight[used]
+        # scikit-learn raises for NaN; a history entry must stay a number.
         if not len(weight) or not all(np.isfinite(v.astype(np.float64)).all() for v in values):
             return float("nan")
         weights = {} if (weight == 1).all() else {"sample_weight": weight}
@@ -273,15 +279,15 @@ class Collection:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DatasetMetric:
-    """A metric that is no mean over examples, such as the area under a curve.
+    """A metric that is not a mean over examples, such as the area under a curve.
 
-    `train.fit` and `train.evaluate` collect what it reads over the data set, and compute it once,
-    on the host. The functions of `sklearn.metrics` fit as `compute`:
+    `train.fit` and `train.evaluate` collect its arrays over the data set and compute it once, on
+    the host. `compute` can be a function of `sklearn.metrics`:
     `metrics={"kappa": DatasetMetric(cohen_kappa_score, select=...)}`.
 
     Attributes:
       compute: `(*values, sample_weight=w) -> number` of NumPy arrays with a leading axis over the
-        examples; `sample_weight` (M,) is passed only where weights differ from 1.
+        examples; `sample_weight` (M,) is passed only if weights differ from 1.
       select: `(output, target) -> (value, ...)`, traced: the arrays that `compute` takes. The
         default takes `(target, output)`.
       name: in the history, where the metrics are given in a sequence.
@@ -292,10 +298,10 @@ class DatasetMetric:
     name: str = ""
 
     def collect(self, output: Any, target: Any, weight: jax.Array | None = None) -> Collection:
-        """Returns what the metric reads of a batch.
+        """Returns the arrays that the metric needs of a batch.
 
-        The examples are the leading axes of the output, all but its last: (N,), or (N, T) for the
-        steps of sequences; with weights in the output's shape, each label has its own.
+        The examples are all axes of the output but the last: (N,), or (N, T) for the steps of
+        sequences. Weights in the shape of the output weight each label.
 
         Raises:
           ValueError: `select` returns arrays without these axes, or `weight` does not fit them.
@@ -321,78 +327,80 @@ class DatasetMetric:
 
 
 def merge(a: Any, b: Any) -> Any:
-    """Returns the `Mean` or the `Collection` of two batches together, whatever their sizes."""
-    if isinstance(a, Mean):
-        return Mean(a.sum + b.sum, a.weight + b.weight)
+    """Merges two `Average`s, or two `Collection`s, of batches of any sizes."""
+    if isinstance(a, Average):
+        return Average(a.total + b.total, a.count + b.count)
+    # Metrics of a data set need all examples: their batches cannot be summed.
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), a, b)
 
 
 def auc(task: Task = "multiclass") -> DatasetMetric:
-    """Area under the ROC curve: the share of (positive, negative) pairs in the right order.
+    """Returns the area under the ROC curve, `sklearn.metrics.roc_auc_score`.
 
-    `sklearn.metrics.roc_auc_score`; ties count one half. For two classes class 1 is positive; for
-    more, or for several labels, the mean over those that have both kinds of examples, each against
-    the rest, with log odds as scores.
+    It is the share of (positive, negative) pairs in the correct order; ties count one half. For two
+    classes class 1 is positive. For more classes or several labels it is the mean over those that
+    have positives and negatives, each against the rest, with log odds as scores.
 
     Args:
       task: "multiclass" for scores of exclusive classes; "binary" for logits of labels.
 
     Returns:
-      A metric in [0, 1], NaN where every class lacks positives or negatives.
+      A metric in [0, 1]; NaN if no class has both positives and negatives.
     """
-    compute = functools.partial(_ranked, "roc_auc_score")
+    compute = functools.partial(_rank_metric, "roc_auc_score")
     return DatasetMetric(compute, _select(task, _log_odds), "auc")
 
 
 def average_precision(task: Task = "multiclass") -> DatasetMetric:
-    """Area under the precision-recall curve by `sklearn.metrics.average_precision_score`.
+    """Returns the area under the precision-recall curve, `average_precision_score`.
 
     Args:
-      task: as for `auc`, also for the mean over classes or labels.
+      task: as for `auc`, which also explains the mean over classes or labels.
 
     Returns:
-      A metric in [0, 1], NaN where every class lacks positives or negatives.
+      A metric in [0, 1]; NaN if no class has both positives and negatives.
     """
-    score = functools.partial(_ranked, "average_precision_score")
+    score = functools.partial(_rank_metric, "average_precision_score")
     return DatasetMetric(score, _select(task, _log_odds), "average_precision")
 
 
 def f1(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
-    """2 P R / (P + R) of precision P and recall R, by `sklearn.metrics.f1_score`.
+    """Returns F1, 2 P R / (P + R) of precision P and recall R, `sklearn.metrics.f1_score`.
 
     Args:
-      task: "multiclass" decides by the largest score; "binary" takes labels with a logit above 0.
-      average: over more than two classes, or several labels: "macro", "micro", "weighted". For two
-        classes class 1 is positive.
+      task: "multiclass" predicts the class with the largest score; "binary" predicts labels with a
+        logit above 0.
+      average: "macro", "micro" or "weighted", over more than two classes or several labels. For
+        two classes class 1 is positive.
 
     Returns:
       A metric in [0, 1]; 0 / 0 is 0.
 
     Raises:
-      ValueError: `average` is another word.
+      ValueError: `average` is unknown.
     """
-    return _decided("f1_score", task, average)
+    return _decision_metric("f1_score", task, average)
 
 
 def precision(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
-    """True among all decided positives, by `sklearn.metrics.precision_score`; see `f1`."""
-    return _decided("precision_score", task, average)
+    """Returns the share of correct positive predictions, `precision_score`; see `f1`."""
+    return _decision_metric("precision_score", task, average)
 
 
 def recall(task: Task = "multiclass", average: str = "macro") -> DatasetMetric:
-    """Positives that are decided so, by `sklearn.metrics.recall_score`; see `f1`."""
-    return _decided("recall_score", task, average)
+    """Returns the share of positives that are predicted, `recall_score`; see `f1`."""
+    return _decision_metric("recall_score", task, average)
 
 
 def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
-    """Expected calibration error: sum_b (n_b / n) |accuracy_b - confidence_b|.
+    """Returns the expected calibration error, sum_b (n_b / n) |accuracy_b - confidence_b|.
 
-    Guo et al. 2017 (arXiv 1706.04599), eq. 3: the confidence is the probability of the decision,
-    in bins of equal width.
+    Guo et al. 2017 (arXiv 1706.04599), eq. 3: the confidence is the probability of the predicted
+    class, in bins b of equal width.
 
     Args:
-      task: "multiclass" for scores of exclusive classes; "binary" for logits of labels, each of
-        which is a decision.
+      task: "multiclass" for scores of exclusive classes; "binary" for logits of labels, each a
+        prediction of its own.
       bins: the number of bins, at least 1.
 
     Returns:
@@ -418,6 +426,7 @@ def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
         )
         places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
         gaps = np.zeros(bins)
+        # `gaps[places] += ...` would add only once for repeated places.
         np.add.at(gaps, places, weight * (right - confidence))
         return np.abs(gaps).sum() / weight.sum()
 
@@ -425,7 +434,7 @@ def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
 
 
 def rmse() -> DatasetMetric:
-    """sqrt of the mean squared error over the data set and all outputs, in float64."""
+    """Returns the root mean squared error over the data set and all outputs, in float64."""
 
     def compute(errors, sample_weight=None):
         return np.sqrt(np.average(np.asarray(errors, np.float64), weights=sample_weight))
@@ -434,9 +443,9 @@ def rmse() -> DatasetMetric:
 
 
 def r2() -> DatasetMetric:
-    """1 - sum (o - y)^2 / sum (y - mean y)^2 by `sklearn.metrics.r2_score`, the mean over outputs.
+    """Returns R^2, 1 - sum (o - y)^2 / sum (y - mean y)^2, the mean over the outputs.
 
-    NaN for fewer than two examples.
+    By `sklearn.metrics.r2_score`; NaN for fewer than two examples.
     """
 
     def compute(target, output, **weights):
@@ -454,13 +463,13 @@ def r2() -> DatasetMetric:
     return DatasetMetric(compute, read, "r2")
 
 
-def _known(values: jax.Array, classes: jax.Array, output: jax.Array) -> jax.Array:
-    """Values of examples in float32; NaN where the class is out of range or a score NaN."""
+def _mask_unknown(values: jax.Array, classes: jax.Array, output: jax.Array) -> jax.Array:
+    """Casts values to float32, with NaN where the class is out of range or a score is NaN."""
     known = (classes >= 0) & (classes < output.shape[-1]) & ~jnp.isnan(output).any(axis=-1)
     return jnp.where(known, values.astype(jnp.float32), jnp.nan)
 
 
-def _numbers(target: jax.Array) -> jax.Array:
+def _as_float(target: jax.Array) -> jax.Array:
     return (
         widen(target) if jnp.issubdtype(target.dtype, jnp.floating) else target.astype(jnp.float32)
     )
@@ -479,20 +488,23 @@ def _select(task: str, read: Callable[[jax.Array], jax.Array]) -> Callable:
     def select(output, target):
         check_array("metric", output)
         if task == "binary":
-            target = _numbers(match_labels("metric", output, target))
+            target = _as_float(match_labels("metric", output, target))
             return jnp.where(jnp.isnan(output), jnp.nan, target), output
         labels = _classes("metric", output, target)
-        return _known(labels, labels, output), read(output)  # NaN makes the metric NaN
+        return _mask_unknown(labels, labels, output), read(output)  # NaN makes the metric NaN
 
     return select
 
 
 def _log_odds(scores: jax.Array) -> jax.Array:
-    """log p_k / (1 - p_k) of each class, which does not saturate; of class 1 alone where C is 2."""
+    """Returns log p_k / (1 - p_k) of each class, or of class 1 alone where C is 2.
+
+    Unlike probabilities, log odds do not saturate, which would create ties.
+    """
     scores = widen(scores)
     if scores.shape[-1] == 2:
         return scores[..., 1] - scores[..., 0]
-    # 1 - p_k cancels only for the largest score: there, the others are summed by themselves.
+    # 1 - p_k cancels only for the largest score, for which the other scores are summed instead.
     largest = jax.nn.one_hot(jnp.argmax(scores, axis=-1), scores.shape[-1], dtype=bool)
     others = jax.nn.logsumexp(scores, axis=-1, where=~largest, keepdims=True)
     log_p = jax.nn.log_softmax(scores)
@@ -500,7 +512,7 @@ def _log_odds(scores: jax.Array) -> jax.Array:
 
 
 def _columns(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as 0 or 1 for each column of scores."""
+    """Returns labels as 0 or 1 for each column of scores."""
     if scores.ndim == labels.ndim + 1:
         return labels[..., None] == np.arange(scores.shape[-1]), scores
     labels, scores = (a.reshape(len(a), -1) for a in (labels, scores))
@@ -510,7 +522,7 @@ def _columns(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
 def _by_label(
     labels: np.ndarray, scores: np.ndarray, weight: np.ndarray | None
 ) -> list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
-    """For each label its examples of weight above 0: labels, scores and `sample_weight`."""
+    """Returns labels, scores and `sample_weight` of each label, for weights above 0."""
     columns = []
     for k in range(scores.shape[1]):
         if weight is None:
@@ -522,7 +534,7 @@ def _by_label(
     return columns
 
 
-def _ranked(
+def _rank_metric(
     name: str, labels: np.ndarray, scores: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> float:
     import sklearn.metrics
@@ -536,7 +548,7 @@ def _ranked(
     return float(np.mean(values)) if values else float("nan")
 
 
-def _decided(name: str, task: str, average: str) -> DatasetMetric:
+def _decision_metric(name: str, task: str, average: str) -> DatasetMetric:
     if average not in ("macro", "micro", "weighted"):
         raise ValueError(
             f"{name}: average is {average!r}; expected 'macro', 'micro' or 'weighted'."
@@ -547,7 +559,7 @@ def _decided(name: str, task: str, average: str) -> DatasetMetric:
 
         score = functools.partial(getattr(sklearn.metrics, name), zero_division=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of classes that are neither present nor decided
+            warnings.simplefilter("ignore")  # about classes that are neither present nor predicted
             if decisions.dtype != bool:
                 return score(labels, decisions, average=average, sample_weight=sample_weight)
             columns = _by_label(*_columns(labels, decisions), sample_weight)
@@ -587,7 +599,7 @@ METRICS: dict[str, Metric | DatasetMetric] = {
     "top3": top_k(3),
     "top5": top_k(5),
 }
-"""Metrics by name, for exclusive classes where the task matters."""
+"""Metrics by name, for exclusive classes where the task makes a difference."""
 
 BINARY_METRICS: dict[str, Metric | DatasetMetric] = {
     "accuracy": binary_accuracy,
@@ -599,15 +611,15 @@ BINARY_METRICS: dict[str, Metric | DatasetMetric] = {
     "precision": precision("binary"),
     "recall": recall("binary"),
 }
-"""Metrics by name that differ for logits of labels, 0 or 1 each."""
+"""Metrics by name for logits of labels 0 and 1, where these differ from `METRICS`."""
 
 
 def metric(spec: str | Metric | DatasetMetric, task: str | None = None) -> Metric | DatasetMetric:
-    """Returns a metric by its name, or one that is no name as it is.
+    """Returns a metric by its name; functions and `DatasetMetric`s are returned unchanged.
 
     Args:
       spec: a name in `METRICS`, a function `(output, target) -> (N, ...)` or a `DatasetMetric`.
-      task: "binary" takes the name from `BINARY_METRICS` first.
+      task: "binary" looks the name up in `BINARY_METRICS` first.
 
     Raises:
       ValueError: the name is unknown, or `spec` is neither a name nor a function.
@@ -621,12 +633,12 @@ def metric(spec: str | Metric | DatasetMetric, task: str | None = None) -> Metri
 
 
 def _classes(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
-    """Integer classes, from themselves or from rows over the classes."""
+    """Returns integer classes, from integers or from rows over the classes."""
     check_array(what, output)
     if output.shape[-1] == 1:
         raise ValueError(
             f"{what}: the output has shape {output.shape}, one class; expected at least two. For a "
-            "logit of labels 0 and 1 take loss='binary_cross_entropy' or metrics.binary_accuracy."
+            "logit of labels 0 and 1 use loss='binary_cross_entropy' or metrics.binary_accuracy."
         )
     if target.shape == output.shape:
         return jnp.argmax(target, axis=-1)
@@ -638,78 +650,93 @@ def _classes(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
     )
 
 
-class SpanScore(NamedTuple):
-    """How well spans were found.
+RESERVED = ("loss", "seconds", "compile_seconds", "skipped")
+FACTORIES = (
+    auc,
+    average_precision,
+    ece,
+    f1,
+    precision,
+    r2,
+    recall,
+    rmse,
+    top_k,
+)
+CLASS_METRICS = (*BINARY_METRICS, "top3", "top5")
 
-    Attributes:
-      precision, recall, f1: in [0, 1]; 0 where they would be 0 / 0.
-      support: the number of true spans.
-      by_kind: the same for each kind of span, whose own `by_kind` is empty.
-    """
 
-    precision: float
-    recall: float
-    f1: float
-    support: int
-    by_kind: dict[str, SpanScore]
-
-
-def spans(labels: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The spans of IOB labels: `(kind, first, last + 1)`.
-
-    The rules of the CoNLL-2000 scorer (Tjong Kim Sang and Buchholz 2000): B-x begins a span, and
-    I-x goes on with one of kind x, or begins one after O or after another kind.
-
-    Args:
-      labels: such as O, B-artist, I-artist.
-
-    Returns:
-      The set of spans.
+def name_metrics(metrics: Metrics | None) -> NamedMetrics | None:
+    """Returns metrics with their names, or None where `resolve_metrics` chooses them.
 
     Raises:
-      ValueError: a label is none of O, B-x and I-x.
+      ValueError: a metric is unknown, or has the name of the loss.
     """
-    found, begin, kind = set(), 0, ""
-    for i, label in enumerate([*labels, "O"]):
-        prefix, _, name = label.partition("-")
-        if label != "O" and (prefix not in ("B", "I") or not name):
-            raise ValueError(f"spans: label {label!r}; expected O, or B- or I- and a kind.")
-        if kind and (prefix != "I" or name != kind):
-            found.add((kind, begin, i))
-            kind = ""
-        if name and not kind:
-            begin, kind = i, name
-    return found
+    if metrics is None:
+        return None
+    if isinstance(metrics, str) or callable(metrics):
+        raise ValueError(
+            f"metrics is {metrics!r}; expected a sequence or a dict: write metrics=[{metrics!r}]."
+        )
+    if not isinstance(metrics, Mapping):
+        # A sequence is named by its functions, as in Keras.
+        names = [_name(value) for value in metrics]
+        # The second would overwrite the first in the history.
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ValueError(
+                f"metrics has {names.count(double)} named {double!r}; expected a name for each: "
+                f"write a dict, metrics={{'a': ..., 'b': ...}}."
+            )
+        metrics = dict(zip(names, metrics, strict=True))
+    for name, value in metrics.items():
+        if name in RESERVED or name.startswith("eval_"):
+            raise ValueError(f"metrics has one named {name!r}, which the history uses; rename it.")
+        if value in FACTORIES:
+            raise ValueError(
+                f"metrics contains the factory {name}; expected its result: metrics.{name}()."
+            )
+        metric(value)
+    return tuple(metrics.items())
 
 
-def span_f1(output: Sequence[Sequence[str]], target: Sequence[Sequence[str]]) -> SpanScore:
-    """Precision, recall and F1 of whole spans: right if kind, first and last all are.
+def resolve_metrics(
+    named: NamedMetrics | None, loss: Callable | None, output: Any, y: Any
+) -> tuple[tuple[str, Callable], ...]:
+    """Returns the functions of the metrics for the task of the loss, with their names.
 
-    Args:
-      output, target: for each sequence its IOB labels; see `spans`.
-
-    Returns:
-      A `SpanScore` over all sequences, and by kind.
-
-    Raises:
-      ValueError: the two differ in number of rows or of labels; a label is no IOB label.
+    None chooses the accuracy for a classification loss, and for integer labels of several classes
+    with an unknown loss; it chooses nothing for a regression.
     """
-    if len(output) != len(target):
-        raise ValueError(f"span_f1: {len(output)} rows of output for {len(target)} of target.")
-    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for i, (guess, true) in enumerate(zip(output, target, strict=True)):
-        if len(guess) != len(true):
-            raise ValueError(f"span_f1: row {i} has {len(guess)} labels for {len(true)} of target.")
-        found, wanted = spans(guess), spans(true)
-        for name, group in (("found", found), ("wanted", wanted), ("right", found & wanted)):
-            for kind, _, _ in group:
-                counts[kind][name] += 1
-    total = sum(counts.values(), collections.Counter())
-    return _score(total, {kind: _score(count, {}) for kind, count in sorted(counts.items())})
+    task = task_of(loss)
+    shape = getattr(output, "shape", None)
+    single = shape is not None and (len(shape) == 1 or shape[-1] == 1)
+    if named is None:
+        classes = hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.integer)
+        # An unknown loss with integer targets of one axis less than the output is a classification.
+        classes = classes and shape is not None and not single and y.shape == shape[:-1]
+        chosen = task in ("multiclass", "binary") or (task is None and classes)
+        named = (("accuracy", "accuracy"),) if chosen else ()
+    for _, value in named:
+        if task == "regression" and single and value in CLASS_METRICS:
+            raise ValueError(
+                f"metric {value!r} is for classification, and the loss for regression; expected a "
+                "metric such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."
+            )
+        if task == "binary" and value in ("top3", "top5"):
+            raise ValueError(
+                f"metric {value!r} is for exclusive classes, and the loss for independent labels; "
+                "expected a metric such as 'accuracy', 'f1' or 'auc'."
+            )
+    if task is None and single:
+        task = "binary"
+    return tuple((name, metric(value, task)) for name, value in named)
 
 
-def _score(count: collections.Counter[str], by_kind: dict[str, SpanScore]) -> SpanScore:
-    right, found, wanted = count["right"], count["found"], count["wanted"]
-    share = lambda whole: right / whole if whole else 0.0  # noqa: E731
-    f1 = 2 * right / (found + wanted) if right else 0.0
-    return SpanScore(share(found), share(wanted), f1, wanted, by_kind)
+def _name(value: str | Callable) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, DatasetMetric) and value.name:
+        return value.name
+    while isinstance(value, functools.partial | DatasetMetric):
+        value = value.func if isinstance(value, functools.partial) else value.compute
+    return getattr(value, "__name__", type(value).__name__).strip("<>")

@@ -1,8 +1,8 @@
-"""The lectures' optimizers as the decks write them; for training take `optax`'s.
+"""Textbook optimizers, averaged weights, and optimizers by name, all for `optax`.
 
-Each is an `optax.GradientTransformation`, to be chained, masked and scheduled like any other:
-`optax.inject_hyperparams(momentum)(learning_rate=schedule)`. Its twin in optax is named beside it,
-with what differs.
+Each optimizer is an `optax.GradientTransformation` that can be chained, masked and scheduled:
+`optax.inject_hyperparams(momentum)(learning_rate=schedule)`. Docstrings name the counterpart in
+optax and how it differs; for training prefer optax.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ __all__ = [
 
 
 def sgd(learning_rate: float) -> optax.GradientTransformation:
-    """w <- w - eta g, gradient descent. Lecture rows D03, D11; bit for bit `optax.sgd(eta)`.
+    """Gradient descent, w <- w - eta g; equals `optax.sgd(eta)` bit for bit.
 
     Args:
       learning_rate: eta > 0.
 
     Returns:
-      The transformation; it has no state.
+      The transformation, without state.
 
     Raises:
-      ValueError: `learning_rate` is no number, or a number that is not positive.
+      ValueError: `learning_rate` is a function, or a number that is not positive.
     """
     _check("sgd", learning_rate=learning_rate)
 
@@ -62,15 +62,15 @@ class MomentumState(NamedTuple):
 
 
 def momentum(learning_rate: float, decay: float = 0.9) -> optax.GradientTransformation:
-    """v <- lambda v - eta g, w <- w + v, from v = 0. Polyak 1964; lecture row D07.
+    """Gradient descent with momentum: v <- lambda v - eta g, w <- w + v, from v = 0. Polyak 1964.
 
-    `optax.sgd(eta, momentum=lambda)` keeps t <- lambda t + g and steps by -eta t. At a constant
-    eta, v = -eta t and both take the same way; when eta changes, v keeps the rate that each of its
-    gradients came with, while t takes the new one for all.
+    `optax.sgd(eta, momentum=lambda)` stores t <- lambda t + g and steps by -eta t. For constant eta
+    both are equal, with v = -eta t. When eta changes, v scales each gradient by the rate at its own
+    step, while t scales all of them by the current rate.
 
     Args:
       learning_rate: eta > 0.
-      decay: lambda, what is kept of the last movement, in [0, 1).
+      decay: lambda, the share of the last update that is kept, in [0, 1).
 
     Returns:
       The transformation, with a `MomentumState`.
@@ -102,15 +102,14 @@ class AdagradState(NamedTuple):
 
 
 def adagrad(learning_rate: float) -> optax.GradientTransformation:
-    """s <- s + g^2, w <- w - eta g / sqrt(s), from s = 0. Duchi et al. 2011; lecture row D06.
+    """Adagrad: s <- s + g^2, w <- w - eta g / sqrt(s), from s = 0. Duchi et al. 2011.
 
-    Without the epsilon and the first value of s that the usual implementations add:
-    `optax.adagrad(eta, initial_accumulator_value=0, eps=0)`, whose defaults are 0.1 and 1e-7. A
-    weight whose gradients were all zero, or too small to be squared (below 1e-19 in float32),
-    stays where it is.
+    Without the epsilon and the initial value of s of most implementations:
+    `optax.adagrad(eta, initial_accumulator_value=0, eps=0)`, with defaults 0.1 and 1e-7. A weight
+    whose gradients are all 0, or underflow when squared (below 1e-19 in float32), does not change.
 
     Args:
-      learning_rate: eta > 0, which is also the length of every weight's first step.
+      learning_rate: eta > 0, which is also the size of the first step of every weight.
 
     Returns:
       The transformation, with an `AdagradState`.
@@ -125,6 +124,7 @@ def adagrad(learning_rate: float) -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         def step(g, s):
+            # rsqrt(0) is infinite, and infinity times a gradient of 0 is NaN.
             rate = jnp.where(s > 0, _like(s, learning_rate) * jax.lax.rsqrt(s), 0)
             return (-rate * widen(g)).astype(g.dtype)
 
@@ -135,17 +135,17 @@ def adagrad(learning_rate: float) -> optax.GradientTransformation:
 
 
 def decay_after_step(rate: float = 0.01) -> optax.GradientTransformation:
-    """w <- (1 - lambda) (w - eta g): weights shrink after the step. Lecture row E05.
+    """Weight decay after the step: w <- (1 - lambda) (w - eta g).
 
-    The last link of a chain: `optax.chain(sgd(0.1), decay_after_step(0.01))`. Neither twin is the
-    same: L2 by `optax.add_decayed_weights` before the step, and AdamW's decay beside it, both
-    scale lambda by eta. For w = 1, g = 0.5, eta = 0.1 the deck's rule gives 0.9405, theirs 0.949.
+    Use it last in a chain: `optax.chain(sgd(0.1), decay_after_step(0.01))`. L2 regularization by
+    `optax.add_decayed_weights` and the decay of AdamW differ, since they scale lambda by eta: for
+    w = 1, g = 0.5, eta = 0.1, lambda = 0.01 this rule gives 0.9405, and they give 0.949.
 
     Args:
-      rate: lambda in [0, 1); the deck's 0.01 keeps 0.99 of each weight.
+      rate: lambda in [0, 1); 0.01 keeps 0.99 of each weight.
 
     Returns:
-      The transformation; it needs the parameters in `update`, and has no state.
+      The transformation, without state; its `update` needs the parameters.
 
     Raises:
       ValueError: `rate` is outside [0, 1); in `update`, no parameters are given.
@@ -170,17 +170,18 @@ class ParamsEMAState(NamedTuple):
 
 
 def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
-    """a <- decay a + (1 - decay) w, of the weights w after the step, from the first weights.
+    """Moving average of the weights after each step: a <- decay a + (1 - decay) w.
 
-    The last link of a chain, `optax.chain(optax.adam(1e-3), params_ema(0.999))`: the updates pass
-    unchanged. Polyak and Juditsky 1992 (doi:10.1137/0330046). `optax.ema` averages updates, not
-    weights. Evaluate with `averaged_params`.
+    It starts with the initial weights. Use it last in a chain,
+    `optax.chain(optax.adam(1e-3), params_ema(0.999))`; it does not change the updates. Polyak and
+    Juditsky 1992 (doi:10.1137/0330046). `optax.ema` averages updates, not weights. Evaluate with
+    `averaged_params`.
 
     Args:
-      decay: in [0, 1); about 1 / (1 - decay) steps are averaged.
+      decay: in [0, 1); the average covers about 1 / (1 - decay) steps.
 
     Returns:
-      The transformation, with a `ParamsEMAState`; it needs the parameters in `update`.
+      The transformation, with a `ParamsEMAState`; its `update` needs the parameters.
 
     Raises:
       ValueError: `decay` is outside [0, 1); in `update`, no parameters are given.
@@ -189,6 +190,7 @@ def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
         raise ValueError(f"params_ema: decay is {decay!r}; expected a number in [0, 1).")
 
     def init(params):
+        # A copy, since a step may donate the parameters and the average at once.
         return ParamsEMAState(jax.tree.map(lambda w: jnp.array(widen(w), copy=True), params))
 
     def update(updates, state, params=None):
@@ -198,6 +200,7 @@ def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
             )
 
         def step(a, w, u):
+            # For decay near 1 this form rounds less than decay * a + (1 - decay) * w.
             return a + (1 - _like(a, decay)) * ((w + u).astype(a.dtype) - a)
 
         return updates, ParamsEMAState(jax.tree.map(step, state.average, params, updates))
@@ -206,7 +209,7 @@ def params_ema(decay: float = 0.999) -> optax.GradientTransformation:
 
 
 def averaged_params(opt_state: Any) -> Any:
-    """Returns the averages that `params_ema` keeps in an optimizer's state, a tree of parameters.
+    """Returns the averaged weights that `params_ema` stores in an optimizer state.
 
     Example:
       >>> averaged = state.replace(params=optim.averaged_params(state.opt_state))
@@ -216,7 +219,10 @@ def averaged_params(opt_state: Any) -> Any:
     Raises:
       ValueError: the optimizer has no `params_ema`, or several.
     """
-    is_ema = lambda part: isinstance(part, ParamsEMAState)  # noqa: E731
+
+    def is_ema(part):
+        return isinstance(part, ParamsEMAState)
+
     averages = [part for part in jax.tree.leaves(opt_state, is_leaf=is_ema) if is_ema(part)]
     if len(averages) != 1:
         raise ValueError(
@@ -244,24 +250,24 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": functools.partial(optax.rmsprop, learning_rate=0.001),
     "sgd": functools.partial(sgd, learning_rate=0.01),
 }
-"""Factories by name, with the learning rate each has when none is given.
+"""Factories by name, with default learning rates.
 
-"adagrad", "momentum" and "sgd" are those of this module, the others optax's."""
+"adagrad", "momentum" and "sgd" are those of this module, the others those of optax."""
 
 
 def optimizer(spec: Any, **options: Any) -> optax.GradientTransformation:
-    """Returns an optimizer by its name in `OPTIMIZERS`, or an optax transformation as it is.
+    """Returns an optimizer by its name in `OPTIMIZERS`; transformations are returned unchanged.
 
-    Lecture row V02: `optimizer("sgd", learning_rate=0.1)`.
+    Example: `optimizer("sgd", learning_rate=0.1)`.
 
     Args:
-      spec: the name; or the transformation: an `optax.GradientTransformation`, or an object with
-        its methods `init` and `update`, such as `optax.MultiSteps`.
-      **options: the factory's arguments, for a name.
+      spec: a name; or a transformation: an `optax.GradientTransformation`, or an object with the
+        methods `init` and `update`, such as `optax.MultiSteps`.
+      **options: arguments of the factory, for a name.
 
     Raises:
-      ValueError: the name is unknown; `spec` is neither a name nor a transformation; options are
-        given beside a transformation.
+      ValueError: the name is unknown, `spec` is neither a name nor a transformation, or options are
+        passed with a transformation.
     """
     if isinstance(spec, str):
         if spec not in OPTIMIZERS:
@@ -272,24 +278,24 @@ def optimizer(spec: Any, **options: Any) -> optax.GradientTransformation:
             return OPTIMIZERS[spec](**options)
         except TypeError as error:
             raise ValueError(
-                f"optimizer: {spec!r} does not take {', '.join(options)} ({error}); expected such "
-                "as learning_rate."
+                f"optimizer: {spec!r} does not take {', '.join(options)} ({error}); expected "
+                "options such as learning_rate."
             ) from error
     if isinstance(spec, type) or not (hasattr(spec, "init") and hasattr(spec, "update")):
         raise ValueError(f"optimizer is {_describe(spec)}")
     if options:
         raise ValueError(
-            f"optimizer: {', '.join(options)} given beside a transformation that is built; "
-            "expected them in its factory's call."
+            f"optimizer: {', '.join(options)} passed with a transformation; expected them in the "
+            "call of its factory."
         )
     if isinstance(spec, optax.GradientTransformation):
         return spec
-    # Equal for the same object, so that its programs are compiled once.
+    # The bound methods of one object are equal, so steps with it are compiled once.
     return optax.GradientTransformationExtraArgs(spec.init, spec.update)
 
 
 def _describe(spec: Any) -> str:
-    """The error's text for what is no optimizer: what it is, and what to pass in its place."""
+    """Returns the error text for an invalid optimizer: what it is, and what to pass instead."""
     if isinstance(spec, int | float) or getattr(spec, "shape", None) == ():
         return f"{spec}, a number; expected a transformation with that rate: optax.adam({spec})."
     if callable(spec):
@@ -319,11 +325,11 @@ def update_params(
     value_fn: Callable[[Any], jax.Array],
     grad_fn: Callable[[Any, int], Any],
 ) -> tuple[Any, Any]:
-    """Takes a step of an optimizer, with the extra arguments that optax documents.
+    """Applies one step of an optimizer, with the extra arguments that optax documents.
 
-    Each takes some of them and refuses others: line searches take `value`, `grad` and `value_fn`,
-    `optax.contrib.sam` takes `grad_fn`, `optax.contrib.sophia` takes `obj_fn`. A chain does not
-    show which of these it has, so the sets are tried one after another.
+    Line searches take `value`, `grad` and `value_fn`, `optax.contrib.sam` takes `grad_fn`,
+    `optax.contrib.sophia` takes `obj_fn`, and each rejects the others. A chain does not show which
+    it needs, so the sets are tried one after another.
 
     Args:
       optimizer: the transformation.
@@ -336,7 +342,7 @@ def update_params(
       `(params, opt_state)` after the step.
 
     Raises:
-      ValueError: the optimizer takes none of the sets.
+      ValueError: the optimizer accepts none of the sets.
     """
     call = functools.partial(
         optax.with_extra_args_support(optimizer).update, gradient, opt_state, params
@@ -356,15 +362,15 @@ def update_params(
                 errors.append(error)
     raise ValueError(
         f"optimizer: its update raises {errors[0]!r}; expected one that takes the gradient, its "
-        "state, the parameters and what optax documents: value, grad and value_fn, or grad_fn."
+        "state, the parameters, and value, grad and value_fn, or grad_fn, as optax documents."
     ) from errors[0]
 
 
 def init_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """Returns an optimizer's first state, computed with JAX's standard type promotion.
+    """Returns the initial state of an optimizer, with JAX's standard type promotion.
 
     Raises:
-      ValueError: the optimizer does not take the parameters.
+      ValueError: the optimizer rejects the parameters.
     """
     try:
         with jax.numpy_dtype_promotion("standard"):  # a schedule mixes integers and floats
@@ -377,7 +383,8 @@ def init_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
 
 
 def _like(array: jax.Array, value: Any) -> jax.Array:
-    """A hyper-parameter, a number or a traced scalar, in the dtype of an array."""
+    """Casts a hyper-parameter, a number or a traced scalar, to the dtype of an array."""
+    # Under strict promotion a float32 rate would not multiply a bfloat16 gradient.
     return jnp.asarray(value, array.dtype)
 
 

@@ -79,7 +79,7 @@ def test_merged_means_are_the_mean_of_all(n, batch):
     whole = parts[0]
     for part in parts[1:]:
         whole = metrics.merge(whole, part)
-    np.testing.assert_allclose(whole.sum / whole.weight, values.mean(), rtol=1e-6)
+    np.testing.assert_allclose(whole.total / whole.count, values.mean(), rtol=1e-6)
 
 
 def test_the_mean_of_means_is_wrong_where_the_last_batch_is_short():
@@ -96,9 +96,9 @@ def test_a_mean_is_a_tree_that_scans_and_masks():
     def step(total, batch):
         return metrics.merge(total, metrics.mean(*batch)), None
 
-    start = metrics.Mean(jnp.zeros(()), jnp.zeros(()))
+    start = metrics.Average(jnp.zeros(()), jnp.zeros(()))
     total, _ = jax.lax.scan(step, start, (values, where))
-    assert total.weight == 3 and total.value == pytest.approx(2 / 3)
+    assert total.count == 3 and total.value == pytest.approx(2 / 3)
     assert np.isnan(start.value)
 
 

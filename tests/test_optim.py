@@ -239,7 +239,7 @@ def test_optimizers_by_name_and_by_transformation():
     assert optim.optimizer(own) is own
     with pytest.raises(ValueError, match=r"no optimizer 'adagrd'; did you mean 'adagrad'\?"):
         optim.optimizer("adagrd")
-    with pytest.raises(ValueError, match="learning_rate given beside a transformation"):
+    with pytest.raises(ValueError, match="learning_rate passed with a transformation"):
         optim.optimizer(own, learning_rate=0.1)
 
 
@@ -348,7 +348,7 @@ def test_an_optimizer_that_does_not_fit_the_parameters_says_so():
     with pytest.raises(ValueError, match="^optimizer: its init raises"):
         fit = lambda tx: train.fit(LINE, (X, Y), loss="mse", optimizer=tx, verbose=0)
         fit(optax.multi_transform(parts, {"kernel": "a", "other": "a"}))
-    with pytest.raises(ValueError, match="^optimizer: its update raises .*what optax documents"):
+    with pytest.raises(ValueError, match="^optimizer: its update raises .*as optax documents"):
         fit(optax.lookahead(optax.sgd(0.1), 5, 0.5))
 
 

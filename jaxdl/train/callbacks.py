@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.core import Module, suggest
-from jaxdl.train.state import TrainState, rebuilt
+from jaxdl.train.state import TrainState, rebuild
 
 __all__ = ["Callback", "Context", "EarlyStopping", "LRLogger", "SaveCheckpoint", "Stop"]
 
@@ -189,7 +189,7 @@ class EarlyStopping(Callback):
     def load_state_dict(self, leaves, context):
         self._watch.load_state_dict(leaves, context)
         if any(path.startswith("state/") for path in leaves):
-            self._state = rebuilt(context.state, leaves, "state/")
+            self._state = rebuild(context.state, leaves, "state/")
 
 
 class SaveCheckpoint(Callback):

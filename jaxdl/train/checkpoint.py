@@ -74,6 +74,8 @@ class Checkpointer:
       keep: number of newest checkpoints to keep; None keeps all.
       monitor: an entry of the history, such as "eval_loss"; the best checkpoint by it is kept too.
       mode: "min", "max" or "auto", as for `EarlyStopping`.
+      resume: what `fit` resumes from: "auto", the newest valid checkpoint, if there is one; False,
+        nothing, and the directory must have no checkpoint; or the path of a checkpoint.
 
     Raises:
       ValueError: an argument is out of range.
@@ -87,6 +89,7 @@ class Checkpointer:
         keep: int | None = 3,
         monitor: str | None = None,
         mode: str = "auto",
+        resume: str | os.PathLike | bool = "auto",
     ):
         counts = {"every": every, "keep": keep}
         counts = {name: n for name, n in counts.items() if n is not None}
@@ -97,7 +100,7 @@ class Checkpointer:
                 "because the history has one value per epoch."
             )
         self.directory = pathlib.Path(directory).expanduser().absolute()
-        self.every, self.keep, self.monitor = every, keep, monitor
+        self.every, self.keep, self.monitor, self.resume = every, keep, monitor, resume
         self._sign = sign("Checkpointer", monitor or "loss", mode)
         self._orbax: Any = None
         self._thread: threading.Thread | None = None

@@ -27,7 +27,7 @@ import numpy as np
 
 from jaxdl import tree
 from jaxdl.data._files import read_up_to
-from jaxdl.train.state import TrainState, as_numbers, is_key, rebuilt
+from jaxdl.train.state import TrainState, as_numbers, is_key, rebuild
 
 __all__ = ["CheckpointCorrupt", "RestoredRun"]
 
@@ -129,7 +129,7 @@ def read(
             )
     arrays |= empty
     leaves = {path: arrays[_name(i)] for i, path in enumerate(stored)}
-    state = rebuilt(like, leaves, "state/")
+    state = rebuild(like, leaves, "state/")
     extra = {p.removeprefix("extra/"): leaf for p, leaf in leaves.items() if p not in expected}
     extra |= {path.removeprefix("extra/"): value for path, value in content["numbers"].items()}
     return RestoredRun(state, content["record"], extra, folder)

@@ -1,13 +1,14 @@
-"""Many steps in one compiled call, over data that lies on the device.
+"""Compiled steps of training and evaluation over an epoch, and sums of their metrics.
 
-A call runs steps `first .. first + count` of an epoch. The number of steps is a value, not a
-shape, so calls of every length are one compilation: an epoch may be one call, or as many as
-progress and Ctrl-C want.
+A call runs the steps `first .. first + count` over data on the device. `count` is a value and not a
+shape, so calls of every length share one compilation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,19 +19,20 @@ from jax.extend import core as jex
 from jaxdl import _cache
 from jaxdl.core import Tree
 from jaxdl.jaxpr.reading import inner_jaxprs, primitives
+from jaxdl.metrics import Collection
 from jaxdl.nn.recurrent.stacked import carries, with_carries
 from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState
 
 
 class EpochBatches(NamedTuple):
-    """The batches of an epoch, or of a shard of one.
+    """The batches of an epoch, or of a chunk of one.
 
     Attributes:
-      data: `(x, y)` or `(x, y, weight)`, trees of arrays with one leading axis, over the rows.
-      order: (steps, batch) int32, which rows make which batch; None where the data come as
-        batches, with the leading axes (steps, batch).
-      mask: (steps, batch) bool, true at the real rows; None where all are.
+      data: `(x, y)` or `(x, y, weight)`, trees of arrays with one leading axis over the rows.
+      order: (steps, batch) int32, the rows of each batch; None where the data are batches already,
+        with the leading axes (steps, batch).
+      mask: (steps, batch) bool, true at real rows; None where all rows are real.
     """
 
     data: Any
@@ -38,8 +40,9 @@ class EpochBatches(NamedTuple):
     mask: Any
 
     def batch(self, i: Any) -> tuple:
-        """Returns batch i, `(x, y, weight)`; the rows that fill it up have weight 0."""
+        """Returns batch i as `(x, y, weight)`; padding rows have weight 0."""
         rows = i if self.order is None else self.order[i]
+        # The default mode would add a bounds check and a fill to every gather.
         data = jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), self.data)
         x, y, weight = data if len(data) == 3 else (*data, None)
         mask = None if self.mask is None else self.mask[i]
@@ -53,20 +56,20 @@ class EpochBatches(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """How many batches there are."""
+        """The number of batches."""
         return jax.tree.leaves(self.data if self.order is None else self.order)[0].shape[0]
 
 
 Log = dict[str, Any]
-"""The metrics of many steps: each `Mean` or `Collection` with a leading axis over the steps."""
+"""The metrics of many steps: `Average` or `Collection` with a leading axis over the steps."""
 
 
-class Program(NamedTuple):
-    """A compiled training program.
+class CompiledSteps(NamedTuple):
+    """A training step, compiled to run many times.
 
     Attributes:
-      run: `(state, rows, first, count) -> (state, wait)`. It consumes `state` and does not wait for
-        the device; `wait()` does, and returns the log of the steps that were taken.
+      run: `(state, rows, first, count) -> (state, wait)`. It consumes `state` and returns before
+        the device is done; `wait()` blocks and returns the log of the steps that were run.
       looped: whether `count` steps are one call of the device, or `count` calls.
     """
 
@@ -74,19 +77,24 @@ class Program(NamedTuple):
     looped: bool
 
 
-def looped_program(step: Callable, halt: str | None, at: Sharding | None = None) -> Program:
-    """All steps of a call in one loop of the device.
+def compile_loop(
+    step: Callable, stop_on: str | None, placement: Sharding | None = None
+) -> CompiledSteps:
+    """Compiles a step into a loop, so that all steps of a call run on the device.
 
     Args:
       step: from `make_train_step`.
-      halt: the metric to watch: "loss" ends the call after the first step whose loss is not finite,
-        "skipped" after the first that was skipped; None never ends it early.
-      at: where the state and the log lie; None for one device.
+      stop_on: the metric that ends a call early: "loss" after the first step whose loss is not
+        finite, "skipped" after the first skipped step; None never does.
+      placement: shardings of state and log; None for one device.
     """
-    compiled = placed(lambda *args: loop(step, halt, *args), at)
+    compiled = _cache.Compiled(
+        functools.partial(run_loop, step, stop_on, placement), donate_argnums=(0,)
+    )
 
     def run(state, rows, first, count):
-        state, log, taken = compiled(state, rows, np.int32(first), np.int32(count))
+        args = state, rows, np.int32(first), np.int32(count)
+        state, log, taken = compiled.select(*args)(*args)
 
         def wait():
             stop = first + int(taken)
@@ -94,124 +102,139 @@ def looped_program(step: Callable, halt: str | None, at: Sharding | None = None)
 
         return state, wait
 
-    return Program(run, looped=True)
+    return CompiledSteps(run, looped=True)
 
 
-def placed(program: Callable, at: Sharding | None) -> _cache.Compiled:
-    """`program(state, ...) -> (state, ...)`, compiled; it consumes the state and places the next
-    one alike, so that the program after it is the same."""
-
-    def run(state, *args):
-        new, *rest = program(state, *args)
-        if at is not None:
-            new = jax.lax.with_sharding_constraint(new, at.tree_like(new))
-            rest = jax.lax.with_sharding_constraint(rest, at.replicated)
-        return new, *rest
-
-    return _cache.Compiled(run, donate_argnums=(0,))
-
-
-def loop(
-    step: Callable, halt: str | None, state: TrainState, rows: EpochBatches, first: Any, count: Any
+def run_loop(
+    step: Callable,
+    stop_on: str | None,
+    placement: Sharding | None,
+    state: TrainState,
+    rows: EpochBatches,
+    first: Any,
+    count: Any,
 ) -> tuple[TrainState, Log, Any]:
-    """The steps `first .. first + count`, traced: `(state, log, taken)`.
+    """Runs the steps `first .. first + count` in a `while_loop`; to be traced.
 
-    The log has a row for every batch of `rows`; those of the steps not taken are zero.
+    Returns:
+      `(state, log, taken)`; the log has an entry for every batch of `rows`, zero for steps that
+      were not run.
     """
 
     def body(carry):
         i, go, state, log = carry
-        state, pairs = step(state, rows.batch(i))
-        log = jax.tree.map(lambda log, value: log.at[i].set(value), log, pairs)
-        return i + 1, _goes_on(pairs, halt), state, log
+        state, metrics = step(state, rows.batch(i))
+        log = jax.tree.map(lambda log, value: log.at[i].set(value), log, metrics)
+        return i + 1, _continues(metrics, stop_on), state, log
 
-    pairs = jax.eval_shape(lambda: step(state, rows.batch(first))[1])
-    carry = first, jnp.asarray(True), state, _empty(pairs, rows)
+    # eval_shape of the batch too: traced here, its gathers would stay in the program unused.
+    log = _empty_log(jax.eval_shape(step, state, jax.eval_shape(rows.batch, first))[1], rows)
+    carry = first, jnp.asarray(True), state, log
     i, _, state, log = jax.lax.while_loop(lambda c: (c[0] < first + count) & c[1], body, carry)
-    return state, log, i - first
+    state, (log, taken) = _constrain(placement, state, (log, i - first))
+    return state, log, taken
 
 
-def _goes_on(pairs: dict, halt: str | None) -> jax.Array:
-    if halt is None:
+def _constrain(placement: Sharding | None, state: TrainState, rest: Any) -> tuple[TrainState, Any]:
+    """Gives the next state the shardings of the current one: one program serves all calls."""
+    if placement is None:
+        return state, rest
+    return (
+        jax.lax.with_sharding_constraint(state, placement.tree_like(state)),
+        jax.lax.with_sharding_constraint(rest, placement.replicated),
+    )
+
+
+def _continues(metrics: dict, stop_on: str | None) -> jax.Array:
+    if stop_on is None:
         return jnp.asarray(True)
-    value = pairs[halt][0]
-    return value == 0 if halt == "skipped" else jnp.isfinite(value)
+    value = metrics[stop_on].total
+    return value == 0 if stop_on == "skipped" else jnp.isfinite(value)
 
 
-def _empty(pairs: Any, rows: EpochBatches) -> Any:
-    return jax.tree.map(lambda a: jnp.zeros((rows.steps, *a.shape), a.dtype), pairs)
+def _empty_log(metrics: Any, rows: EpochBatches) -> Any:
+    return jax.tree.map(lambda a: jnp.zeros((rows.steps, *a.shape), a.dtype), metrics)
 
 
-def stepwise_program(step: Callable, halt: str | None, at: Sharding | None = None) -> Program:
-    """Every step a call of the device; for what is `slow_when_looped`.
+def compile_single(
+    step: Callable, stop_on: str | None, placement: Sharding | None = None
+) -> CompiledSteps:
+    """Compiles a step that is called once a batch, for steps that are `slow_when_looped`.
 
     Args:
-      step, halt, at: as for `looped_program`. Only for "skipped" does it wait for every step; a
-        loss that is not finite is for the caller to find in the log.
+      step, stop_on, placement: as for `compile_loop`. Only "skipped" ends a call early, since it
+        needs the result of every step; the caller finds a non-finite loss in the log.
     """
-    compiled = placed(lambda state, rows, i: step(state, rows.batch(i)), at)
+
+    def one_step(state, rows, i):
+        return _constrain(placement, *step(state, rows.batch(i)))
+
+    compiled = _cache.Compiled(one_step, donate_argnums=(0,))
 
     def run(state, rows, first, count):
         log = []
-        one = compiled.select(state, rows, np.int32(first))
+        # Looked up once a call, since the lookup traces its arguments.
+        selected = compiled.select(state, rows, np.int32(first))
         for i in range(first, first + count):
-            state, pairs = one(state, rows, np.int32(i))
-            log.append(pairs)
-            if halt == "skipped" and pairs[halt][0] > 0:
+            state, metrics = selected(state, rows, np.int32(i))
+            log.append(metrics)
+            if stop_on == "skipped" and metrics[stop_on].total > 0:
                 break
         return state, lambda: jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log))
 
-    return Program(run, looped=False)
+    return CompiledSteps(run, looped=False)
 
 
-def eval_program(
-    step: Callable, at: Sharding | None = None
+def compile_eval(
+    step: Callable, placement: Sharding | None = None
 ) -> Callable[[TrainState, EpochBatches, int], tuple[TrainState, Log]]:
-    """`run(state, rows, count) -> (state, log)`, compiled, over the first `count` batches.
+    """Compiles `run(state, rows, count) -> (state, log)` over the first `count` batches.
 
     Args:
       step: from `carrying_eval_step`; only the carries of stateful layers change in the state.
-      at: where the log lies; None for one device.
+      placement: the sharding of the log; None for one device.
     """
 
-    def run(*args):
+    def eval_steps(*args):
         result = eval_loop(step, *args)
-        return result if at is None else jax.lax.with_sharding_constraint(result, at.replicated)
+        if placement is None:
+            return result
+        return jax.lax.with_sharding_constraint(result, placement.replicated)
 
-    compiled = _cache.Compiled(run)
+    compiled = _cache.Compiled(eval_steps)
 
-    def program(state, rows, count):
-        if jax.debug_nans.value:  # compiled, the place that JAX names would be the loop
+    def run(state, rows, count):
+        if jax.debug_nans.value:  # compiled, JAX would name the loop and not the operation
             with jax.disable_jit():
                 kept, log = eval_loop(step, state, rows, count)
         else:
             kept, log = compiled(state, rows, count)
         return state.replace(model_state=with_carries(state.model_state, kept)), log
 
-    return program
+    return run
 
 
 def eval_loop(
     step: Callable, state: TrainState, rows: EpochBatches, count: Any
 ) -> tuple[Tree, Log]:
-    """The carries and the log of the first `count` batches, traced."""
+    """Evaluates the first `count` batches; to be traced. Returns `(carries, log)`."""
 
     def body(i, carry):
         kept, log = carry
         model_state = with_carries(state.model_state, kept)
-        kept, pairs = step(state.replace(model_state=model_state), rows.batch(i))
-        return kept, jax.tree.map(lambda log, value: log.at[i].set(value), log, pairs)
+        kept, metrics = step(state.replace(model_state=model_state), rows.batch(i))
+        return kept, jax.tree.map(lambda log, value: log.at[i].set(value), log, metrics)
 
-    log = _empty(jax.eval_shape(lambda: step(state, rows.batch(0))[1]), rows)
+    log = _empty_log(jax.eval_shape(lambda: step(state, rows.batch(0))[1]), rows)
     return jax.lax.fori_loop(0, count, body, (carries(state.model_state), log))
 
 
 def slow_when_looped(step: Callable, state: TrainState, rows: EpochBatches) -> bool:
-    """Whether a step is better called by itself than in a loop of the device.
+    """Returns whether a step runs faster when called alone than in a loop of the device.
 
     Inside a loop, XLA on the CPU does not bring a convolution into the layout that its fast kernel
-    needs (jax issue 12868). The weight gradient that autodiff makes, a convolution that sums over
-    the batch, is then ten times slower and more.
+    needs (https://github.com/jax-ml/jax/issues/12868). The weight gradient that autodiff makes, a
+    convolution that sums over the batch, is then more than ten times slower.
     """
     if jax.default_backend() != "cpu":
         return False
@@ -227,3 +250,67 @@ def _sums_over_batch(jaxpr: jex.Jaxpr) -> bool:
         if any(map(_sums_over_batch, inner_jaxprs(eqn.params))):
             return True
     return False
+
+
+class MetricAccumulator:
+    """Sums of metrics over an epoch, in float64 and in the order of the steps.
+
+    The order of the additions does not depend on how steps are grouped into calls, so an epoch that
+    was interrupted and resumed has the same means, bit for bit, as one that was not.
+
+    Args:
+      sums: `{"loss": (total, count), ...}` to continue from.
+      collected: `{"auc": (weight, value, ...), ...}` to continue from.
+    """
+
+    def __init__(
+        self,
+        sums: Mapping[str, tuple[float, float]] | None = None,
+        collected: Mapping[str, tuple[np.ndarray, ...]] | None = None,
+    ):
+        self.sums = {name: (float(a), float(b)) for name, (a, b) in (sums or {}).items()}
+        self._arrays = {name: [tuple(arrays)] for name, arrays in (collected or {}).items()}
+        self._collections: dict[str, Collection] = {}
+
+    def add(self, log: Log) -> None:
+        """Adds the metrics of more steps."""
+        for name, item in log.items():
+            if isinstance(item, Collection):
+                self._collections[name] = item
+                arrays = tuple(np.asarray(a) for a in (item.weight, *item.values))
+                axes = arrays[0].ndim - item.labels
+                # The leading axes are steps, rows and, for sequences, time.
+                flat = tuple(a.reshape(-1, *a.shape[axes:]) for a in arrays)
+                self._arrays.setdefault(name, []).append(flat)
+                continue
+            before = self.sums.get(name, (0.0, 0.0))
+            total, count = (
+                _add_in_order(start, values) for start, values in zip(before, item, strict=True)
+            )
+            self.sums[name] = total, count
+
+    @property
+    def collected(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """The arrays that metrics of whole data sets need: `{"auc": (weight, value, ...)}`."""
+        return {
+            name: tuple(np.concatenate(parts) for parts in zip(*arrays, strict=True))
+            for name, arrays in self._arrays.items()
+        }
+
+    def compute(self) -> dict[str, float]:
+        """Returns each metric over the steps, the loss first; NaN where the weight is 0."""
+        values: dict[str, Any] = {name: _divide(*pair) for name, pair in self.sums.items()}
+        for name, (weight, *arrays) in self.collected.items():
+            last = self._collections[name]
+            values[name] = dataclasses.replace(last, values=tuple(arrays), weight=weight).value
+        return dict(sorted(values.items(), key=lambda item: item[0] != "loss"))
+
+
+def _add_in_order(start: float, values) -> float:
+    # np.sum adds pairwise, which would depend on how many steps a call had.
+    steps = np.asarray(values, np.float64).ravel()
+    return float(np.add.accumulate(np.concatenate([[start], steps]))[-1])
+
+
+def _divide(total: float, count: float) -> float:
+    return total / count if count else float("nan")

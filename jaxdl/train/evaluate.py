@@ -1,4 +1,4 @@
-"""Loss and metrics over a data set."""
+"""Evaluation: the loss and the metrics of a whole data set."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import jax
 
 from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
+from jaxdl.metrics import Metrics, NamedMetrics, name_metrics
 from jaxdl.nn.recurrent.stacked import reset_carry
-from jaxdl.train import names, validation
-from jaxdl.train.batches import RESIDENT_BYTES, BatchSource, make_batch_source
-from jaxdl.train.epoch import eval_program
+from jaxdl.train import validation
+from jaxdl.train.batches import BatchSource, make_batch_source
+from jaxdl.train.epoch import MetricAccumulator, compile_eval
+from jaxdl.train.options import Execution, explain_moved
 from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
-from jaxdl.train.totals import Totals
 
 __all__ = ["Evaluation", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What, when and with which parameters `fit` evaluates, as `fit(eval_data=)` takes it.
+    """Data, interval and parameters of an evaluation; `fit(eval_data=)` takes it.
 
     Attributes:
-      data: data as for `fit`, whose metrics are `eval_loss`, ...; or a dict of several by name,
-        whose metrics are `{name}_loss`, ...
-      every: steps from one evaluation to the next, whose steps the history has as `eval_step`; None
-        evaluates at the end of every epoch.
+      data: data as for `fit`, with metrics named `eval_loss`, ...; or a dict of several data sets,
+        with metrics named `{name}_loss`, ...
+      every: steps between evaluations, which `history["eval_step"]` lists; None evaluates at the
+        end of every epoch.
       params: `TrainState -> parameters` to evaluate with, such as averages of the weights:
-        `lambda state: optim.averaged_params(state.opt_state)`. None takes those of the state.
+        `lambda state: optim.averaged_params(state.opt_state)`. None is `state.params`.
 
     Raises:
       ValueError: `every` is no positive integer, or `data` an empty dict.
@@ -60,11 +61,11 @@ class Evaluation:
 
     @property
     def sets(self) -> dict[str, Any]:
-        """The data by the prefix of their metrics."""
+        """The data sets by the prefix of their metrics."""
         return self.data if isinstance(self.data, dict) else {"eval": self.data}
 
     def prepare(self, state: TrainState) -> TrainState:
-        """Returns the state to evaluate."""
+        """Returns a state with the parameters to evaluate."""
         if self.params is None:
             return state
         params = self.params(state)
@@ -76,79 +77,80 @@ class Evaluation:
         return state.replace(params=params)
 
 
+@explain_moved
 def evaluate(
     model: Module,
     state: TrainState,
     data: Any,
     *,
     loss: str | Callable | None = None,
-    metrics: names.Metrics | None = None,
+    metrics: Metrics | None = None,
     batch_size: int = 256,
-    resident_bytes: int = RESIDENT_BYTES,
-    check: bool = True,
+    execution: Execution | None = None,
 ) -> dict[str, float]:
-    """The loss and the metrics over a whole data set: weighted means over examples. Row V04.
+    """Computes the loss and the metrics of a whole data set, weighted means over examples.
 
     Args:
       model: any `Module`.
       state: a `TrainState`; its `params` and `model_state` are used.
       data: as for `fit`.
-      loss, metrics: as for `fit`; without a loss there are only metrics, and those of one output
-        are taken for binary classification by a logit.
-      batch_size: rows at a time; the result does not depend on it, the last batch is masked.
-      resident_bytes: data up to this size are put on the device as a whole.
-      check: whether to check the data on the host first.
+      loss, metrics: as for `fit`. Without a loss only the metrics are computed, and a single output
+        is the logit of a binary classification.
+      batch_size: rows at a time; the result does not depend on it.
+      execution: `check` and `resident_bytes`, as for `fit`.
 
     Returns:
       `{"loss": ..., "accuracy": ...}`, the loss first.
 
     Raises:
-      ValueError: the data, or a name, are not what is expected; the message says how to mend it.
+      ValueError: the data or a name are invalid; the message says how to fix it.
     """
     check_model("evaluate", model)
     check_state("evaluate", state)
+    execution = Execution() if execution is None else execution
+    execution.restrict("evaluate", "check", "resident_bytes")
     feed = make_batch_source(
         "data",
         data,
         batch_size,
         seed=None,
-        resident_bytes=resident_bytes,
+        resident_bytes=execution.resident_bytes,
         evaluates=True,
         few_shapes=True,
         who="evaluate",
     )
-    measures = names.measures(metrics)
+    named = name_metrics(metrics)
     loss = None if loss is None else losses.loss(loss)
-    if check:
+    if execution.check:
         feed.check = validation.validate_batch(
-            model, state.params, state.model_state, feed.sample, loss, "data", measures
+            model, state.params, state.model_state, feed.sample, loss, "data", named
         )
-    values = evaluated(eval_run(model, loss, measures), state, feed)
+    values = run_evaluation(compile_evaluation(model, loss, named), state, feed)
     if not values:
         raise ValueError("evaluate: nothing to evaluate; expected loss= or metrics=.")
     return values
 
 
 @_cache.per_model
-def eval_run(
+def compile_evaluation(
     model: Module,
     loss: Callable | None,
-    measures: names.Measures | None,
-    at: Sharding | None = None,
+    named: NamedMetrics | None,
+    placement: Sharding | None = None,
 ) -> Callable:
-    """The evaluation program of a model; asked for again, it is not compiled again."""
-    step = carrying_eval_step(model, loss, metrics=None if measures is None else dict(measures))
-    step = jax.jit(step, inline=True)  # a compiled function is traced once
-    return eval_program(step, at)
+    """Returns the compiled evaluation of a model; the same parts are compiled once."""
+    step = carrying_eval_step(model, loss, metrics=None if named is None else dict(named))
+    step = jax.jit(step, inline=True)  # tracing it again finds its jaxpr in JAX's cache
+    return compile_eval(step, placement)
 
 
-def evaluated(run: Callable, state: TrainState, feed: BatchSource) -> dict[str, float]:
-    """Runs an evaluation program over a feed and means its metrics."""
-    totals, at = Totals(), 0
+def run_evaluation(run: Callable, state: TrainState, feed: BatchSource) -> dict[str, float]:
+    """Evaluates all batches of a feed and returns the metrics."""
+    metrics, step = MetricAccumulator(), 0
     state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
-    while at < feed.steps:
-        rows, _, count = feed.get(at, feed.steps)
+    while step < feed.steps:
+        rows, _, count = feed.get(step, feed.steps)
         state, log = run(state, rows, count)
-        totals.add(log)  # batches from `count` on weigh nothing
-        at += count
-    return totals.means()
+        metrics.add(log)  # batches from `count` on have weight 0
+        step += count
+    return metrics.compute()

@@ -1,4 +1,4 @@
-"""Training over epochs. All of its mathematics is in `step`; here is only when what is called."""
+"""`fit`: trains a model over epochs of mini-batches, with evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
+from jaxdl.metrics import Metrics, NamedMetrics, name_metrics, resolve_metrics
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
-from jaxdl.train import names, nonfinite, sharding, validation
-from jaxdl.train.batches import RESIDENT_BYTES, Batches, BatchSource, make_batch_source
+from jaxdl.train import sharding, validation
+from jaxdl.train.batches import Batches, BatchSource, make_batch_source
 from jaxdl.train.callbacks import Callback, open_reporter
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import Program, looped_program, slow_when_looped, stepwise_program
-from jaxdl.train.evaluate import Evaluation, eval_run, evaluated
-from jaxdl.train.interrupt import interruptible
+from jaxdl.train.epoch import CompiledSteps, compile_loop, compile_single, slow_when_looped
+from jaxdl.train.evaluate import Evaluation, compile_evaluation, run_evaluation
 from jaxdl.train.logging import Logger, open_loggers
-from jaxdl.train.nonfinite import HALTS
-from jaxdl.train.precision import DTYPES
+from jaxdl.train.options import STOP_ON, AugmentedData, Execution, Steps, explain_moved
 from jaxdl.train.resume import describe_setup, restore_run
-from jaxdl.train.run import History, Run
+from jaxdl.train.run import History, Progress, RunConfig, catch_signals, check_finite, train
 from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, inputs, make_train_step
@@ -35,6 +35,7 @@ from jaxdl.train.step import Augment, inputs, make_train_step
 __all__ = ["fit"]
 
 
+@explain_moved
 def fit(
     model: Module,
     data: Any,
@@ -42,94 +43,67 @@ def fit(
     loss: str | Callable,
     optimizer: str | optax.GradientTransformation,
     batch_size: int | Batches | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
+    epochs: int | Steps = 1,
     eval_data: Any = None,
-    metrics: names.Metrics | None = None,
-    callbacks: Sequence[Callback] = (),
-    augment: Augment | None = None,
+    metrics: Metrics | None = None,
+    callbacks: Sequence[Callback | Logger] = (),
+    checkpoint: Checkpointer | str | os.PathLike | None = None,
     seed: int = 0,
     state: TrainState | None = None,
-    on_nonfinite: str = "raise",
-    precision: str = "float32",
-    checkpoint: Checkpointer | str | os.PathLike | None = None,
-    resume: str | os.PathLike | bool = "auto",
-    logger: Logger | Sequence[Logger] = (),
-    mesh: jax.sharding.Mesh | None = None,
-    param_sharding: Any = None,
-    steps_per_call: int | None = None,
-    resident_bytes: int = RESIDENT_BYTES,
-    check: bool = True,
+    execution: Execution | None = None,
     verbose: int = 1,
 ) -> tuple[TrainState, History]:
-    """Trains a model by mini-batches. Lecture rows D08, V03.
+    """Trains a model by mini-batch gradient descent.
 
-    Every epoch goes once through the rows in an order that is a pure function of (seed, epoch),
-    and takes ceil(N / batch_size) steps. The last batch is filled up with rows of weight 0, so that
-    loss and metrics are weighted means over examples; batch statistics do include these rows.
+    Every epoch visits each row once, in an order that is a pure function of (seed, epoch), and
+    takes ceil(N / batch_size) steps. The last batch is padded with rows of weight 0: loss and
+    metrics are exact weighted means over examples, while batch statistics include the padding.
     Training is compiled once and evaluation once.
 
     Args:
       model: any `Module`.
-      data: `(x, y)`: x an array (N, ...) or a tuple of them for a model of several inputs, y what
-        the loss takes as target. `(x, y, weight)` weighs examples, (N,), or steps of sequences,
-        (N, T), in the loss and in the metrics; see `data.weighted` for weights by class and labels
-        to ignore. Arrays, or what becomes arrays of numbers: lists, data frames, PyTorch tensors;
-        or rows fetched by number, `data.RandomAccessSource` or a PyTorch `Dataset`; or batches in
-        their own order, a `data.BatchStream`, a `DataLoader` or a Grain data set.
+      data: `(x, y)`: x an array (N, ...), or a tuple of arrays for a model of several inputs, and y
+        the target of the loss. `(x, y, weight)` weights examples, (N,), or steps of sequences,
+        (N, T), in loss and metrics; see `data.weighted` for class weights and ignored labels.
+        Lists, data frames and PyTorch tensors are converted. Other sources: rows by number,
+        `data.RandomAccessSource` or a PyTorch `Dataset`; or ready batches, `data.BatchStream`, a
+        `DataLoader` or a Grain data set. `AugmentedData` adds an augmentation to any of them.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
-      batch_size: rows a step, of all devices together, at most N; None is 32, or all rows if these
-        are fewer, or a stream's own. `Batches` drops a short last batch or keeps the rows' order.
-      epochs, steps: how long to train, from where `state` stands: one of the two, or one epoch. A
-        resumed run goes on to where the first would have ended.
-      eval_data: data to evaluate on after every epoch; or an `Evaluation` of several sets, after a
-        number of steps, or with averaged parameters.
+      batch_size: rows a step on all devices together, at most N; None is 32, or N if that is less,
+        or the stream's own size. `Batches` also sets shuffling and whether a short last batch is
+        dropped.
+      epochs: how long to train from the step of `state` on; `Steps(n)` counts steps instead. A
+        resumed run ends where the first run would have ended.
+      eval_data: data to evaluate on after every epoch; or an `Evaluation` for several sets, for
+        other intervals, or for averaged parameters.
       metrics: names from `metrics`, functions like the loss or `metrics.DatasetMetric`s, in a
-        sequence or a dict by name; None takes the accuracy where the loss is one of classes. On
-        the training data they are those of the outputs trained on, while the parameters change.
-      callbacks: see `Callback`.
-      augment: `(key, x) -> x`, `(key, x, y) -> (x, y)` or `(key, x, y, weight) -> (x, y, weight)`,
-        applied to every training batch on the device.
-      seed: of the parameters, of the steps' random numbers and of the order of the data.
-      state: a state to go on from, of this model and optimizer; it is copied, not consumed. With
-        the same seed, a run in two parts is the run in one, bit for bit. To go on with another
-        optimizer or rate, give `state.replace(opt_state=optimizer.init(state.params))`.
-      on_nonfinite: when a loss or a parameter comes out infinite or NaN: "raise" a
-        `NonFiniteError`; "skip" the step, counted in the history as `skipped`, the share of the
-        epoch's steps; or "stop" and return the state before it. The last two look at every
-        parameter in every step. float16 skips the steps that overflow, whatever this is.
-      precision: as for `make_train_step`.
-      checkpoint: a directory to save the run in, by default at the end of every epoch, or
-        `Checkpointer`. Ctrl-C and SIGTERM then save before they end the run.
-      resume: "auto" goes on from the newest whole checkpoint in the directory, if there is one;
-        False begins anew, in a directory without one; the path of a checkpoint goes on from that.
-        The run goes on as if it had never stopped, and must be set up alike.
-      logger: where to write the numbers of every epoch, besides the history; with `checkpoint` they
-        are in its log.jsonl too.
-      mesh: the devices to train on, with an axis "data" that batches are split over; None takes all
-        that there are, of every process.
-      param_sharding: `PartitionSpec`s over the mesh for the parameters, a tree prefix; None puts
-        all of them on every device.
-      steps_per_call: how many steps make one call of the device; None takes as many as fit in half
-        a second, but single steps where a compiled loop would slow down a convolution.
-      resident_bytes: data up to this size stay on the device; larger ones are fed in pieces.
-      check: whether to check the data on the host first.
-      verbose: 0 silent, 1 a progress bar on a terminal and else a line an epoch, 2 lines.
+        sequence or a dict by name; None takes the accuracy for a classification loss. On training
+        data they are computed during the step, while the parameters change.
+      callbacks: `Callback`s, and loggers such as `TensorBoard`, which receive the metrics of every
+        epoch. With `checkpoint`, log.jsonl in its directory has them too.
+      checkpoint: a directory in which to save the run after every epoch and from which to resume
+        it; `Checkpointer` sets how often. After Ctrl-C and SIGTERM the run is saved first.
+      seed: determines the parameters, the random numbers of the steps and the order of the data.
+      state: a state of this model and optimizer to continue from; it is copied, not consumed. With
+        the same seed, two runs of n and m steps equal one of n + m steps, bit for bit. For another
+        optimizer or rate pass `state.replace(opt_state=optimizer.init(state.params))`.
+      execution: devices, precision, the policy for non-finite values, and checks.
+      verbose: 0 for silence, 1 for a progress bar on a terminal and else a line an epoch, 2 for
+        lines.
 
     Returns:
       `(state, history)`: a new state, and `{"loss": [...], "accuracy": [...], "eval_loss": [...],
-      "seconds": [...], "compile_seconds": [...], ...}`, one number an epoch, those of an
-      `Evaluation(every=...)` one an evaluation. `seconds` are those of the steps and their data,
-      `compile_seconds` of the first call, `eval_seconds` of the evaluation with its compilation;
-      callbacks, loggers and checkpoints take the rest. After Ctrl-C the numbers are those of the
-      steps taken so far; the epoch begun counts as one.
+      "seconds": [...], "compile_seconds": [...], ...}`, one number an epoch, or one an evaluation
+      with `Evaluation(every=...)`. `seconds` covers the steps and their data, `compile_seconds` the
+      first call, `eval_seconds` evaluation with its compilation; callbacks, loggers and checkpoints
+      are not included. After Ctrl-C the unfinished epoch counts as one.
 
     Raises:
-      ValueError: an argument is not what is expected, or the checkpoints are those of another run;
-        the message says how to mend it.
-      NonFiniteError: see `on_nonfinite`.
-      CheckpointCorrupt: there are checkpoints, but none is as it was written.
+      ValueError: an argument is invalid, or the checkpoints are of another run; the message says
+        how to fix it.
+      NonFiniteError: see `Execution.on_nonfinite`.
+      CheckpointCorrupt: there are checkpoints, but all are damaged.
       OSError: a checkpoint could not be written.
       SystemExit: 143, after SIGTERM, where there is a `checkpoint`.
 
@@ -141,154 +115,198 @@ def fit(
     check_model("fit", model)
     if state is not None:
         check_state("fit", state)
+    execution = Execution() if execution is None else execution
     validation.validate_one_of("fit", "verbose", verbose, (0, 1, 2))
-    validation.validate_one_of("fit", "on_nonfinite", on_nonfinite, tuple(HALTS))
     validation.validate_seed("fit", seed)
-    counts = {"epochs": epochs, "steps": steps, "steps_per_call": steps_per_call}
-    validation.validate_positive("fit", **{name: n for name, n in counts.items() if n is not None})
-    if epochs is not None and steps is not None:
-        raise ValueError(f"fit: epochs is {epochs} and steps {steps}; expected one of the two.")
-    if isinstance(callbacks, Callback):
-        raise ValueError(
-            f"fit: callbacks is one {type(callbacks).__name__}; write callbacks=[...]."
-        )
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise ValueError(f"fit: callbacks hold {callback!r}; expected each a train.Callback.")
-    validation.validate_one_of("fit", "precision", precision, tuple(DTYPES))
-    if precision == "float16" and on_nonfinite == "stop":
-        raise ValueError(
-            "fit: on_nonfinite is 'stop' and precision 'float16', which leaves out steps that "
-            "overflow as it finds its scale; expected 'raise', for when it finds none, or 'skip'."
-        )
+    if not isinstance(epochs, Steps):
+        validation.validate_positive("fit", epochs=epochs)
+    callbacks, loggers = _split_callbacks(callbacks)
+    data, augment = AugmentedData.split(data)
     loss, optimizer = losses.loss(loss), optim.optimizer(optimizer)
-    limits: dict[str, Any] = {"resident_bytes": resident_bytes, "steps_per_call": steps_per_call}
-    limits["mesh"] = mesh = sharding.resolve_mesh("fit", mesh)
-    feed = make_batch_source("data", data, batch_size, seed=seed, **limits)
+    named = name_metrics(metrics)
+    mesh = sharding.resolve_mesh("fit", execution.mesh)
+    feed = _make_feed("data", data, batch_size, mesh, execution, seed=seed)
+
+    # The state, and where it is placed.
     x = jax.tree.map(lambda a: validation.spec(a, feed.batch_size), feed.sample[0])
     make = functools.partial(
-        init_state, model, optimizer, jax.random.key(seed), *inputs(x), precision=precision
+        init_state,
+        model,
+        optimizer,
+        jax.random.key(seed),
+        *inputs(x),
+        precision=execution.precision,
     )
+    # Shapes only, so that a model that rejects the data fails before anything is computed.
     with validation.annotate_errors(model, x):
         abstract = jax.eval_shape(make)
     validation.validate_trainable(model, abstract.params, abstract.model_state, x)
     if state is not None:
-        if check:
-            nonfinite.check_finite(state)
+        if execution.check:
+            check_finite(state)
         if carry_rows(state.model_state) not in (None, feed.batch_size):
             state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
         validation.validate_state("fit", state, abstract)
+        # The compiled steps donate their state; that of the caller must stay valid.
         abstract = state = jax.tree.map(jnp.copy, state)
-    at = sharding.make_sharding("fit", mesh, param_sharding, optimizer, abstract)
+    placement = sharding.make_sharding("fit", mesh, execution.param_sharding, optimizer, abstract)
+
+    # The evaluation sets; all data are checked before the first compilation.
     evaluation = eval_data if isinstance(eval_data, Evaluation | None) else Evaluation(eval_data)
-    measures = names.measures(metrics)
-    feeds, sets = {"data": feed}, {}
+    feeds, eval_sets = {"data": feed}, {}
     for name, rows in evaluation.sets.items() if evaluation else ():
-        where = "eval_data" if name == "eval" else f"eval_data {name!r}"
-        feeds[where] = sets[name] = make_batch_source(
-            where, rows, feed.batch_size, seed=None, evaluates=True, **limits
+        argument = "eval_data" if name == "eval" else f"eval_data {name!r}"
+        eval_sets[name] = feeds[argument] = _make_feed(
+            argument, rows, feed.batch_size, mesh, execution, seed=None, evaluates=True
         )
     for name, part in feeds.items():
         if carry_rows(abstract.model_state) is not None:
             part.require_continued_rows(f"fit: {name}")
         sharding.validate_batch_size(f"fit: {name}", part.batch_size, mesh)
-        if check:
+        if execution.check:
             part.check = validation.validate_batch(
-                model, abstract.params, abstract.model_state, part.sample, loss, name, measures
+                model, abstract.params, abstract.model_state, part.sample, loss, name, named
             )
-    state = sharding.place_state(make, state, at, abstract)
+    state = sharding.place_state(make, state, placement, abstract)
 
-    guard = on_nonfinite != "raise"
-    step = train_step(model, loss, optimizer, measures, augment, guard, precision)
-    if jax.debug_nans.value:  # in a loop, the place that JAX names would be the loop
-        looped = False
-    elif steps_per_call is None:
-        looped = not slow_when_looped(step, state, feed.get(0, 1)[0])
-    else:
-        looped = steps_per_call > 1
-    program = _program(model, step, HALTS[on_nonfinite], looped, at)
+    step = build_step(
+        model,
+        loss,
+        optimizer,
+        named,
+        augment,
+        execution.on_nonfinite != "raise",
+        execution.precision,
+    )
+    steps = _compile_steps(
+        model,
+        step,
+        STOP_ON[execution.on_nonfinite],
+        _is_looped(execution, step, state, feed),
+        placement,
+    )
     evaluate = None
     if evaluation is not None:
-        run = eval_run(model, loss, measures, at)
-        evaluate = functools.partial(_evaluate_sets, run, evaluation, sets)
+        run_eval = compile_evaluation(model, loss, named, placement)
+        evaluate = functools.partial(_evaluate_sets, run_eval, evaluation, eval_sets)
 
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpointer.from_argument(checkpoint)
-        if checkpoints is None and resume not in ("auto", True, False):
-            raise ValueError(
-                f"fit: resume is {str(resume)!r} without checkpoint=; expected the directory that "
-                "the run saves in, too: checkpoint='run'."
-            )
         setup, saved = {}, None
         if checkpoints is not None:
             stack.enter_context(checkpoints.writing())
-            cut = batch_size if isinstance(batch_size, Batches) else Batches()
+            batches = batch_size if isinstance(batch_size, Batches) else Batches()
+            # Everything that would change the result of a resumed run.
             setup = describe_setup(
                 model,
                 optimizer,
                 state,
+                # Other sources are not read again to compare their rows.
                 feed.sample if isinstance(data, tuple | list) else (),
                 loss=loss,
-                metrics=_resolved(measures, model, loss, abstract, feed),
+                metrics=_resolve_for(named, model, loss, abstract, feed),
                 augment=augment,
                 seed=seed,
-                on_nonfinite=on_nonfinite,
-                precision=precision,
+                on_nonfinite=execution.on_nonfinite,
+                precision=execution.precision,
                 batch_size=feed.batch_size,
                 rows=feed.rows,
                 steps_per_epoch=feed.steps,
-                shuffle=cut.shuffle,
-                drop_last=cut.drop_last,
+                shuffle=batches.shuffle,
+                drop_last=batches.drop_last,
             )
-            saved = restore_run(checkpoints, resume, state, setup)
-        began = int(state.step) if saved is None else saved.record["began"]
-        state = state if saved is None else saved.state
-        last = began + (steps or (epochs or 1) * feed.steps)
-        if int(state.step) > last:
+            saved = restore_run(checkpoints, checkpoints.resume, state, setup)
+        start = int(state.step)
+        progress = Progress(state, start, start) if saved is None else Progress.restore(saved)
+        count = epochs.count if isinstance(epochs, Steps) else epochs * feed.steps
+        last = progress.start + count
+        if progress.step > last:
             raise ValueError(
-                f"fit: the checkpoint in {str(checkpoint)!r} is at step {int(state.step)}, past "
-                f"the {last} asked for; expected a longer run, or resume=False in a new directory."
+                f"fit: the checkpoint in {str(checkpoint)!r} is at step {progress.step}, past "
+                f"step {last}, where this run ends; expected a longer run, or a new directory."
             )
-        first = sharding.is_process0()
-        report = stack.enter_context(open_reporter(verbose if first else 0, -(-last // feed.steps)))
+        first_process = sharding.is_process0()
+        report = stack.enter_context(
+            open_reporter(verbose if first_process else 0, -(-last // feed.steps))
+        )
         if saved is not None:
-            report.show_message(f"goes on from step {int(state.step)}, {saved.path}")
+            report.show_message(f"resumed at step {progress.step} from {saved.path}")
+        # Without checkpoints there is nothing to save, and SIGTERM may end the process at once.
         signals = [signal.SIGINT] if checkpoints is None else [signal.SIGINT, signal.SIGTERM]
-        run = Run(
+        loggers = stack.enter_context(open_loggers(loggers if first_process else (), checkpoints))
+        config = RunConfig(
             model=model,
             feed=feed,
-            program=program,
+            steps=steps,
             callbacks=callbacks,
-            state=state,
-            step=int(state.step),
-            began=began,
             evaluate=evaluate,
             evaluate_every=evaluation.every if evaluation else None,
-            on_nonfinite=on_nonfinite,
-            calls=steps_per_call,
+            on_nonfinite=execution.on_nonfinite,
+            steps_per_call=execution.steps_per_call,
             report=report,
-            loggers=stack.enter_context(open_loggers(logger, checkpoints)) if first else (),
-            interrupted=stack.enter_context(interruptible(signals)),
+            loggers=loggers,
+            interrupted=stack.enter_context(catch_signals(signals)),
             checkpoints=checkpoints,
             setup=setup,
-            saved=saved,
         )
-        return run.train(last)
+        return train(config, progress, last, saved)
 
 
-def _resolved(
-    measures: names.Measures | None,
-    model: Module,
-    loss: Callable,
-    state: TrainState,
-    feed: BatchSource,
+def _split_callbacks(callbacks: Any) -> tuple[list[Callback], list[Logger]]:
+    """Returns the callbacks and the loggers of a sequence of both."""
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise ValueError(
+            f"fit: callbacks is one {type(callbacks).__name__}; write callbacks=[...]."
+        )
+    for item in callbacks:
+        if isinstance(item, type) or not (
+            isinstance(item, Callback) or (hasattr(item, "log") and hasattr(item, "close"))
+        ):
+            raise ValueError(
+                f"fit: callbacks contains {item!r}; expected a train.Callback, or a logger with "
+                "log(step, values) and close() such as train.TensorBoard(directory)."
+            )
+    own = [item for item in callbacks if isinstance(item, Callback)]
+    return own, [item for item in callbacks if not isinstance(item, Callback)]
+
+
+def _make_feed(
+    name: str,
+    data: Any,
+    batch_size: int | Batches | None,
+    mesh: Mesh | None,
+    execution: Execution,
+    **options: Any,
+) -> BatchSource:
+    return make_batch_source(
+        name,
+        data,
+        batch_size,
+        mesh=mesh,
+        resident_bytes=execution.resident_bytes,
+        steps_per_call=execution.steps_per_call,
+        **options,
+    )
+
+
+def _is_looped(execution: Execution, step: Callable, state: TrainState, feed: BatchSource) -> bool:
+    """Returns whether the steps of a call are one loop of the device."""
+    if jax.debug_nans.value:  # in a loop, JAX would name the loop and not the operation
+        return False
+    if execution.steps_per_call is None:
+        return not slow_when_looped(step, state, feed.get(0, 1)[0])
+    return execution.steps_per_call > 1
+
+
+def _resolve_for(
+    named: NamedMetrics | None, model: Module, loss: Callable, state: TrainState, feed: BatchSource
 ) -> tuple:
-    """The functions of the metrics, which a resumed run must have alike."""
+    """Returns the functions of the metrics, which must be the same in a resumed run."""
     x, y = jax.tree.map(lambda a: validation.spec(a, feed.batch_size), feed.sample[:2])
     output = jax.eval_shape(
         lambda p, s, x: model.apply(p, s, *inputs(x, p))[0], state.params, state.model_state, x
     )
-    return names.resolve(measures, loss, output, y)
+    return resolve_metrics(named, loss, output, y)
 
 
 def _evaluate_sets(
@@ -297,7 +315,7 @@ def _evaluate_sets(
     """Returns the metrics of every set, by `{set}_{metric}`."""
     state, row = evaluation.prepare(state), {}
     for name, feed in sets.items():
-        values = {f"{name}_{key}": value for key, value in evaluated(run, state, feed).items()}
+        values = {f"{name}_{key}": value for key, value in run_evaluation(run, state, feed).items()}
         double = next((key for key in values if key in row), None)
         if double is not None:
             raise ValueError(f"Evaluation: two sets have a metric {double!r}; rename one of them.")
@@ -306,31 +324,32 @@ def _evaluate_sets(
 
 
 @_cache.per_model
-def train_step(
+def build_step(
     model: Module,
     loss: Callable,
     optimizer: optax.GradientTransformation,
-    measures: names.Measures | None,
+    named: NamedMetrics | None,
     augment: Augment | None,
-    guard: bool,
+    skip_nonfinite: bool,
     precision: str,
 ) -> Callable:
-    """The step of these parts; asked for again, it is not traced again."""
+    """Returns the train step of these parts; the same parts are traced once."""
     step = make_train_step(
         model,
         loss,
         optimizer,
-        metrics=None if measures is None else dict(measures),
+        metrics=None if named is None else dict(named),
         augment=augment,
-        guard=guard,
+        skip_nonfinite=skip_nonfinite,
         precision=precision,
     )
-    return jax.jit(step, inline=True)  # a compiled function is traced once
+    # Tracing a jitted function again finds its jaxpr in JAX's cache.
+    return jax.jit(step, inline=True)
 
 
 @_cache.per_model
-def _program(
-    model: Module, step: Callable, halt: str | None, looped: bool, at: Sharding | None
-) -> Program:
-    """The program of a step; asked for again, it is not compiled again."""
-    return (looped_program if looped else stepwise_program)(step, halt, at)
+def _compile_steps(
+    model: Module, step: Callable, stop_on: str | None, looped: bool, placement: Sharding | None
+) -> CompiledSteps:
+    """Returns the compiled steps; the same parts are compiled once."""
+    return (compile_loop if looped else compile_single)(step, stop_on, placement)

@@ -1,8 +1,9 @@
-"""The learning-rate range test. Smith 2017, "Cyclical learning rates" (arXiv 1506.01186), 3.3."""
+"""The learning-rate range test, and a diagnosis of a training history."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,20 +14,21 @@ from jaxdl import losses
 from jaxdl.core import Module, check_model
 from jaxdl.train import validation
 from jaxdl.train.batches import epoch_batches
-from jaxdl.train.epoch import EpochBatches, loop
+from jaxdl.train.epoch import EpochBatches, run_loop
+from jaxdl.train.options import Execution, explain_moved
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
-__all__ = ["RangeTest", "lr_find"]
+__all__ = ["Diagnosis", "RangeTest", "diagnose", "lr_find"]
 
 
 class RangeTest(NamedTuple):
-    """What a range test found.
+    """The result of a range test.
 
     Attributes:
       learning_rates: (steps,) the rate of each step.
-      losses: (steps,) the loss of each batch, before its step; NaN where the run had diverged.
-      smoothed: (steps,) their moving average, the recent ones weighing most.
+      losses: (steps,) the loss of each batch before its step; NaN after a divergence.
+      smoothed: (steps,) the exponential moving average of `losses`.
       suggestion: a tenth of the rate at which `smoothed` is lowest.
     """
 
@@ -36,6 +38,7 @@ class RangeTest(NamedTuple):
     suggestion: float
 
 
+@explain_moved
 def lr_find(
     model: Module,
     data: Any,
@@ -49,31 +52,35 @@ def lr_find(
     smoothing: float = 0.9,
     seed: int = 0,
     state: TrainState | None = None,
-    check: bool = True,
+    execution: Execution | None = None,
 ) -> RangeTest:
-    """Trains while the learning rate grows from step to step, to see where the loss falls.
+    """Trains with a learning rate that grows in every step, and records the losses.
 
-    Step t of T has the rate lowest (highest / lowest)^(t / (T - 1)); all steps are one program.
-    The average is m_t = s m_{t-1} + (1 - s) l_t, over 1 - s^(t+1). Nothing given is changed.
+    Smith 2017, "Cyclical learning rates" (arXiv 1506.01186), sec. 3.3. Step t of T has the rate
+    lowest (highest / lowest)^(t / (T - 1)). The smoothed loss is m_t / (1 - s^(t+1)) with
+    m_t = s m_{t-1} + (1 - s) l_t.
 
     Args:
       model, data, loss, batch_size: as for `fit`.
-      optimizer: makes the transformation from a learning rate, here a schedule; optax's do.
+      optimizer: a function from a learning rate, here a schedule, to a transformation, such as
+        `optax.sgd`.
       lowest, highest: the first and the last rate, 0 < lowest < highest.
       steps: T, at least 2.
       smoothing: s in [0, 1).
-      seed: of the parameters and of the data's order.
-      state: whose parameters to begin with; new ones if None.
-      check: as for `fit`.
+      seed: determines the parameters and the order of the data.
+      state: a state whose parameters to begin with; None initializes them.
+      execution: `check`, as for `fit`.
 
     Returns:
-      A `RangeTest`. At the rate of the lowest loss training is about to diverge; a tenth of it is
-      a rate to begin with.
+      A `RangeTest`. Training is about to diverge at the rate of the lowest loss; a tenth of it is a
+      good first choice.
 
     Raises:
-      ValueError: an argument is not what is expected, or every loss is NaN.
+      ValueError: an argument is invalid, or every loss is NaN.
     """
     check_model("lr_find", model)
+    execution = Execution() if execution is None else execution
+    execution.restrict("lr_find", "check")
     if state is not None:
         check_state("lr_find", state)
     if not 0 < lowest < highest or not 0 <= smoothing < 1 or steps < 2:
@@ -103,30 +110,31 @@ def lr_find(
             opt_state=transformation.init(state.params),
         )
     loss = losses.loss(loss)
-    if check:
+    if execution.check:
         validation.validate_batch(model, fresh.params, fresh.model_state, data, loss, "data")
     step = make_train_step(model, loss, transformation)
-    _, log, _ = jax.jit(lambda s, r: loop(step, None, s, r, 0, steps))(
+    _, log, _ = jax.jit(lambda s, r: run_loop(step, None, None, s, r, 0, steps))(
         fresh, _rows(data, n, batch_size, steps, seed)
     )
     total, weight = (np.asarray(part, np.float64) for part in log["loss"])
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
-    return _found(rates, total / weight, smoothing)
+    return _analyze(rates, total / weight, smoothing)
 
 
 def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> EpochBatches:
-    """The rows of the test's batches and no others, over as many epochs as it takes."""
+    """Returns the rows of the batches of the test, over as many epochs as needed."""
     per_epoch = -(-n // batch_size)
     epochs = [epoch_batches(n, batch_size, seed, epoch) for epoch in range(-(-steps // per_epoch))]
     order = np.concatenate([order for order, _ in epochs])[:steps]
     mask = epochs[0][1]
     if mask is not None:
         mask = np.concatenate([mask] * len(epochs))[:steps]
-    picked = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
-    return EpochBatches(picked, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
+    # Only these rows go to the device: a short test needs few rows of a large data set.
+    selected = jax.tree.map(lambda a: np.asarray(a)[order.reshape(-1)], data)
+    return EpochBatches(selected, np.arange(order.size, dtype=np.int32).reshape(order.shape), mask)
 
 
-def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:
+def _analyze(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest:
     smoothed, average = np.full_like(values, np.nan), 0.0
     for t, value in enumerate(values):
         average = smoothing * average + (1 - smoothing) * value
@@ -136,5 +144,60 @@ def _found(rates: np.ndarray, values: np.ndarray, smoothing: float) -> RangeTest
             "lr_find: the loss is NaN from the first step; expected a model and data whose loss is "
             "finite at the initial parameters."
         )
+    # After a divergence the average is NaN or infinite.
     lowest = np.nanargmin(np.where(np.isfinite(smoothed), smoothed, np.nan))
     return RangeTest(rates, values, smoothed, float(rates[lowest] / 10))
+
+
+class Diagnosis(NamedTuple):
+    """The main problem of a run.
+
+    Attributes:
+      problem: "training", "overfitting", or "none".
+      advice: what to try next.
+    """
+
+    problem: str
+    advice: str
+
+
+def diagnose(
+    history: Mapping[str, Sequence[float]], *, goal: float = 0.05, gap: float = 0.05
+) -> Diagnosis:
+    """Names the main problem of a run: the training error, or overfitting.
+
+    The training error comes first: a model with a large training error does not overfit, however
+    large its error on other data is, and regularization would make it worse.
+
+    Args:
+      history: from `fit`, with `accuracy` and `eval_accuracy`; the last epoch is used.
+      goal: the largest training error, 1 - accuracy, that is small enough.
+      gap: by how much the error on the evaluation data may exceed the training error.
+
+    Returns:
+      A `Diagnosis`.
+
+    Raises:
+      ValueError: the history has no accuracy.
+    """
+    for name in ("accuracy", "eval_accuracy"):
+        if not history.get(name):
+            raise ValueError(
+                f"diagnose: the history has {', '.join(history) or 'nothing'}; expected "
+                f"{name!r}: fit with metrics=['accuracy'] and eval_data=."
+            )
+    error, eval_error = 1 - history["accuracy"][-1], 1 - history["eval_accuracy"][-1]
+    # The order of the two checks matters: see the docstring.
+    if math.isnan(error) or error > goal:
+        return Diagnosis(
+            "training",
+            f"the error on the training data is {error:.1%}, above {goal:.1%}: train longer, or "
+            "change the learning rate, the optimizer, the activation or the model's size.",
+        )
+    if not eval_error - error <= gap:
+        return Diagnosis(
+            "overfitting",
+            f"the error is {error:.1%} on the training data and {eval_error:.1%} on other data: "
+            "stop early, decay the weights, use dropout, augment the data or collect more.",
+        )
+    return Diagnosis("none", f"the errors are {error:.1%} and {eval_error:.1%}, close to equal.")

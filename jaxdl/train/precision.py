@@ -1,10 +1,9 @@
-"""Training with short floating-point numbers. Micikevicius et al. 2018 (arXiv 1710.03740).
+"""Mixed-precision training and loss scaling. Micikevicius et al. 2018 (arXiv 1710.03740).
 
-The parameters stay in float32, the master weights; each step computes the network and its gradient
-in a copy of fewer bits. bfloat16 has float32's range. float16 has not: gradients below 6e-8 vanish,
-so the loss is multiplied by a scale S before the gradient and the gradient divided by it after,
-and S follows what it finds (sec. 3.2): halved when a gradient overflows, in a step that is then
-left out, and doubled after 2,000 steps without.
+The parameters stay in float32; each step computes the network and its gradient in a copy with fewer
+bits. bfloat16 has the range of float32. In float16 gradients below 6e-8 become 0, so the loss is
+multiplied by a scale S and the gradient divided by it. S adapts (sec. 3.2): it is halved when a
+gradient overflows, in a step that is then skipped, and doubled after 2,000 steps without overflow.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 from jaxdl import tree
 
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
-"""`precision` and the dtype that a step computes in; None leaves everything as it is."""
+"""The compute dtype of each `precision`; None casts nothing."""
 GROWTH = 2000
 """Steps without an overflow after which the scale is doubled."""
 
@@ -26,20 +25,20 @@ GROWTH = 2000
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LossScale:
-    """The scale of the loss, in a `TrainState` of float16.
+    """The scale of the loss in float16, part of the `TrainState`.
 
     Attributes:
       value: () float32, S.
-      steps: () int32, steps since S last changed.
+      steps: () int32, steps since S changed.
     """
 
     value: jax.Array
     steps: jax.Array
 
-    def adjusted(self, finite: jax.Array) -> LossScale:
-        """The scale after a step whose gradient was finite, or was not."""
+    def adjust(self, finite: jax.Array) -> LossScale:
+        """Returns the scale after a step whose gradient was finite, or was not."""
         grown = self.steps + 1 >= GROWTH
-        # Above 2^127 float32 itself ends; 1 is no scale at all.
+        # 2^127 times 2 overflows float32; a scale below 1 would make gradients smaller.
         up = jnp.where(grown, jnp.minimum(self.value * 2, 2.0**126), self.value)
         value = jnp.where(finite, up, jnp.maximum(self.value / 2, 1.0))
         steps = jnp.where(finite & ~grown, self.steps + 1, 0)
@@ -47,18 +46,18 @@ class LossScale:
 
 
 def first_scale(precision: str) -> LossScale | None:
-    """The scale before the first step: 2^15 for float16, none for the others."""
+    """Returns the initial scale: 2^15 for float16, None for the others."""
     if precision != "float16":
         return None
     return LossScale(jnp.float32(2.0**15), jnp.int32(0))
 
 
-def lowered(value: Any, precision: str) -> Any:
-    """A tree with its floating-point arrays in the precision's dtype."""
+def cast_down(value: Any, precision: str) -> Any:
+    """Casts the floating-point arrays of a tree to the dtype of a precision."""
     dtype = DTYPES[precision]
     return value if dtype is None else tree.cast(value, dtype)
 
 
-def raised(value: Any, precision: str) -> Any:
-    """A tree with its floating-point arrays in float32, where they had been lowered."""
+def cast_back(value: Any, precision: str) -> Any:
+    """Casts the floating-point arrays of a tree to float32 if `cast_down` had cast them."""
     return value if DTYPES[precision] is None else tree.cast(value, jnp.float32)

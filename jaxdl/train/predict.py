@@ -1,4 +1,4 @@
-"""Predictions for any number of rows, in batches of few compiled sizes."""
+"""Predictions for any number of rows, in batches of a few compiled sizes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["predict", "predict_many", "predictor"]
 
 
 def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) -> Any:
-    """Returns the model's output for every row of x, computed in batches. Lecture row V04.
+    """Returns the model's output for every row of x, computed in batches.
 
-    Compiles for few numbers of rows: for `batch_size` and, where x has fewer rows, for the powers
-    of two below it. The last row is repeated to fill a batch up.
+    To limit compilations, batches have `batch_size` rows or, where x has fewer, the next power of
+    two. Short batches are padded with copies of the last row.
 
     Args:
       model: any `Module`.
@@ -42,8 +42,8 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
       The output, (N, ...), or a tree of such arrays.
 
     Raises:
-      ValueError: x holds no rows, its arrays differ in length, the model rejects it, or its output
-        has not one row for each row of x; or `state` is no `TrainState`.
+      ValueError: x has no rows, its arrays differ in length, the model rejects it, or the output
+        does not have one row for each row of x; or `state` is no `TrainState`.
     """
     check_model("predict", model)
     check_state("predict", state)
@@ -51,9 +51,9 @@ def predict(model: Module, state: TrainState, x: Any, *, batch_size: int = 256) 
 
 
 def predict_many(model: Module, states: TrainState, x: Any, *, batch_size: int = 256) -> Any:
-    """Returns the outputs of every run of `train_many`. Lecture row E09.
+    """Returns the outputs of every run of `train_many`.
 
-    An ensemble's answer is the mean of the probabilities, not of the scores:
+    The prediction of an ensemble is the mean of the probabilities, not of the scores:
     `jax.nn.softmax(train.predict_many(model, states, x)).mean(0)`.
 
     Args:
@@ -80,7 +80,7 @@ def predictor(model: Module, state: TrainState) -> Callable[..., Any]:
       state: a `TrainState`.
 
     Returns:
-      `f(x) -> output`, dropout off and statistics fixed.
+      `f(x) -> output`, with dropout off and statistics fixed.
 
     Raises:
       ValueError: `state` is no `TrainState`.
@@ -123,7 +123,7 @@ def _apply(model: Module, params: Any, model_state: Any, x: Any) -> tuple[Any, A
         return output, carries(new)
 
     if all(leaf.ndim == 1 for leaf in jax.tree.leaves(x)):
-        # One example of N features looks like N rows; another number of rows shows which it is.
+        # One example of N features looks like N rows; tracing N + 1 rows tells them apart.
         jax.eval_shape(apply, jax.tree.map(lambda a: validation.spec(a, len(a) + 1), x))
     return apply(x)
 
@@ -149,13 +149,16 @@ def _in_batches(
             "data.RandomAccessSource for rows fetched by number. Call "
             f"train.{who}(model, state, x) for each batch's x."
         )
-    one = lambda a: jax.ShapeDtypeStruct(a.shape[axis:], a.dtype)  # noqa: E731
-    params, one_state = jax.tree.map(one, (state.params, state.model_state))  # shapes of one run
+
+    def of_one_run(a):
+        return jax.ShapeDtypeStruct(a.shape[axis:], a.dtype)
+
+    params, one_state = jax.tree.map(of_one_run, (state.params, state.model_state))
     if isinstance(x, RandomAccessSource):
         n, fetch = x.rows, lambda rows: convert.as_arrays(x.fetch(rows)[0], "x")
     else:
-        # An array of the host is cut there: on the device each number of rows would compile.
-        x = jax.tree.map(lambda a: a if _placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
+        # Slicing on the device would compile once for each number of rows.
+        x = jax.tree.map(lambda a: a if _is_placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
         n, fetch = validation.count_rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
     size = min(batch_size, power_of_two(n))
     model_state = reset_carry(state.model_state, size)
@@ -166,36 +169,37 @@ def _in_batches(
             if not isinstance(leaf, Tracer):
                 convert.check_range(leaf, f"{who}: x")
         try:
-            output, kept = forward(state.params, model_state, batch)
+            output, carried = forward(state.params, model_state, batch)
         except (AttributeError, TypeError, ValueError) as error:
             whole = batch if isinstance(x, RandomAccessSource) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
         validation.validate_ids_again(model, params, one_state, batch, who)
         outputs.append(output)
-        model_state = with_carries(model_state, kept)
+        model_state = with_carries(model_state, carried)
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
 
 
-def _placed(a: Any) -> bool:
-    """Returns whether an array is traced, or was put on its devices by the caller."""
+def _is_placed(a: Any) -> bool:
+    """Returns whether an array is traced, or was placed on its devices by the caller."""
     return isinstance(a, Tracer) or (isinstance(a, jax.Array) and a.committed)
 
 
 def _join(parts: tuple[jax.Array, ...], n: int, axis: int) -> jax.Array:
-    """Joins outputs along their rows, without those that fill the last batch up."""
+    """Joins outputs along their rows, without the padding of the last batch."""
     if len(parts) == 1 and parts[0].shape[axis] == n:
         return parts[0]
     if any(isinstance(part, Tracer) or not part.is_fully_replicated for part in parts):
         return jax.lax.slice_in_dim(jnp.concatenate(parts, axis), 0, n, axis=axis)
+    # On the host: on the device every number of parts would compile.
     whole = np.concatenate([np.asarray(part) for part in parts], axis)
     whole = whole[(slice(None),) * axis + (slice(n),)]
     return jax.device_put(whole, parts[0].sharding if parts[0].committed else None)
 
 
 def _explain(forward: Callable, state: TrainState, x: Any, error: Exception) -> str:
-    """Says why a model does not take x, and what to pass."""
+    """Returns why a model rejects x, and what to pass instead."""
 
-    def refusal(x):
+    def rejection(x):
         try:
             model_state = reset_carry(state.model_state, _rows(x))
             jax.eval_shape(lambda x: forward(state.params, model_state, x), x)
@@ -203,16 +207,16 @@ def _explain(forward: Callable, state: TrainState, x: Any, error: Exception) -> 
             return error
         return None
 
-    if isinstance(x, tuple) and len(x) > 1 and refusal(x[0]) is None:
+    if isinstance(x, tuple) and len(x) > 1 and rejection(x[0]) is None:
         return (
             f"x is a tuple of {len(x)} arrays, {validation.show(x)}, which are several inputs, and "
             "the model takes one. Pass x alone, without y."
         )
-    if not refusal(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
+    if not rejection(jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)):
         return (
             f"x is {validation.show(x)}, one example without a batch axis; expected (N, ...). "
             "Pass x[None]."
         )
-    error = refusal(x) or error  # in the words of x itself, not of a batch that is filled up
+    error = rejection(x) or error  # with the shapes of x, not those of a padded batch
     words = str(error).removesuffix(".")
     return f"the model does not take x, {validation.show(x)}: {words}.{validation.suggest_fix(x)}"

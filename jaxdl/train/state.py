@@ -1,4 +1,4 @@
-"""The state of a training run: everything that a step reads and writes."""
+"""`TrainState`: the parameters, states and counters that a train step reads and writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TrainState", "init_state"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """A pytree; two equal states continue alike, bit for bit.
+    """The state of training, a pytree; equal states continue equally, bit for bit.
 
     Attributes:
       params: the model's parameters.
@@ -39,14 +39,15 @@ class TrainState:
     loss_scale: LossScale | None = None
 
     def replace(self, **changes: Any) -> TrainState:
-        """The state with some of its fields changed."""
+        """Returns the state with some of its fields changed."""
         return dataclasses.replace(self, **changes)
 
 
 def check_state(who: str, state: Any, name: str = "state") -> None:
-    """Raises a `ValueError` that says how to make a `TrainState` of `state`, if it is none."""
+    """Raises a `ValueError` if `state` is no `TrainState`, or one that was donated."""
     if isinstance(state, TrainState):
         leaves = jax.tree.leaves(state)
+        # JAX would raise only when a leaf is read, without naming the state.
         if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
             raise ValueError(
                 f"{who}: {name} has been donated to a step; expected a copy made before it: "
@@ -57,7 +58,7 @@ def check_state(who: str, state: Any, name: str = "state") -> None:
         fix = "fit returns a pair: state, history = train.fit(...)"
     else:
         fix = (
-            "parameters become one by train.init_state(model, optimizer, key, x).replace("
+            "make one of parameters by train.init_state(model, optimizer, key, x).replace("
             "params=params, model_state=model_state)"
         )
     raise ValueError(
@@ -72,15 +73,15 @@ def init_state(
     *inputs: Any,
     precision: str = "float32",
 ) -> TrainState:
-    """The state before the first step.
+    """Returns the state before the first step.
 
     Args:
       model: any `Module`.
       optimizer: an optax transformation, or a name from `optim`.
       key: a PRNG key, `jax.random.key(seed)`. The parameters are those of `jaxdl.init(model, key,
-        *inputs)`; the steps draw from a key derived from it.
-      *inputs: what the model will be given, with the batch axis; only shapes and dtypes matter.
-      precision: as for `make_train_step`. The parameters are float32 in all of them.
+        *inputs)`; the steps use a key derived from it.
+      *inputs: inputs of the model, with the batch axis; only shapes and dtypes matter.
+      precision: as for `make_train_step`. The parameters are always float32.
 
     Returns:
       A `TrainState` at step 0.
@@ -94,6 +95,7 @@ def init_state(
         params,
         model_state,
         opt_state=optim.init_state(optim.optimizer(optimizer), params),
+        # Steps must not draw the random numbers of the initial parameters again.
         key=jax.random.fold_in(key, 0),
         step=jnp.zeros((), jnp.int32),
         loss_scale=first_scale(precision),
@@ -101,26 +103,28 @@ def init_state(
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is an array of PRNG keys."""
+    """Returns whether a leaf is an array of PRNG keys."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def as_numbers(leaf: Any) -> Any:
-    """A leaf as it can be written to a file: PRNG keys as their uint32 data."""
+    """Returns a leaf that can be written to a file: PRNG keys become their uint32 data."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
-def rebuilt(like: Any, leaves: Mapping[str, Any], folder: str = "") -> Any:
-    """A tree like `like`, of the leaves that lie at `folder` and its paths.
+def rebuild(like: Any, leaves: Mapping[str, Any], prefix: str = "") -> Any:
+    """Builds a tree like `like` from leaves by their paths, prefixed with `prefix`.
 
-    The inverse of `as_numbers` over `tree.flatten`. The arrays have memory of their own, which a
-    step can take over.
+    The inverse of `as_numbers` over `tree.flatten`. The arrays are copies, which a step can donate.
     """
-    found = [_from_numbers(leaves[folder + at], leaf) for at, leaf in tree.flatten(like).items()]
-    return jax.tree.unflatten(jax.tree.structure(like), found)
+    values = [
+        _from_numbers(leaves[prefix + path], leaf) for path, leaf in tree.flatten(like).items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), values)
 
 
 def _from_numbers(array: Any, like: Any) -> jax.Array:
+    # A step may donate the array, which it must not do to memory of NumPy or Orbax.
     copy = jnp.array(array, copy=True)
     if not is_key(like):
         return copy
@@ -129,4 +133,4 @@ def _from_numbers(array: Any, like: Any) -> jax.Array:
 
 
 KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
-"""The kinds of keys that JAX has."""
+"""The PRNG implementations of JAX."""

@@ -1,9 +1,8 @@
-"""One step of training, and one of evaluation, as pure functions over a state and a batch.
+"""Train and eval steps: pure functions of a state and a batch.
 
-All the mathematics of training is here: `fit` only calls the step, many times. For a batch of n
-examples with losses l_i and weights w_i the step descends L = sum_i w_i l_i / sum_i w_i. A metric
-is a pair (sum, weight), so that those of batches add up to the mean over the data.
-Lecture rows D03, D08.
+For a batch of n examples with losses l_i and weights w_i the train step descends
+L = sum_i w_i l_i / sum_i w_i. Metrics are `Average`s, pairs (total, count) that add up over
+batches.
 """
 
 from __future__ import annotations
@@ -22,10 +21,16 @@ from jaxdl import losses, optim
 from jaxdl.core import Module, Tree, check_model
 from jaxdl.jaxpr.reading import Literal, traced
 from jaxdl.losses import match_weight
-from jaxdl.metrics import DatasetMetric, Mean, mean
+from jaxdl.metrics import (
+    Average,
+    DatasetMetric,
+    Metrics,
+    mean,
+    name_metrics,
+    resolve_metrics,
+)
 from jaxdl.nn.recurrent.stacked import carries
-from jaxdl.train import names
-from jaxdl.train.precision import DTYPES, lowered, raised
+from jaxdl.train.precision import DTYPES, cast_back, cast_down
 from jaxdl.train.state import TrainState
 
 __all__ = ["make_eval_step", "make_train_step"]
@@ -42,37 +47,38 @@ def make_train_step(
     loss: str | Callable,
     optimizer: str | optax.GradientTransformation,
     *,
-    metrics: names.Metrics | None = (),
+    metrics: Metrics | None = (),
     augment: Augment | None = None,
-    guard: bool = False,
+    skip_nonfinite: bool = False,
     precision: str = "float32",
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]:
-    """A pure function `step(state, batch) -> (state, metrics)`, to be jitted by its caller.
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Average]]]:
+    """Returns a pure function `step(state, batch) -> (state, metrics)`, not yet jitted.
 
     Args:
       model: any `Module`.
       loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
       optimizer: an optax transformation, or a name from `optim`.
       metrics: names from `metrics`, functions like `loss` or `metrics.DatasetMetric`s, in a
-        sequence, or a dict by name, computed from the output that the loss takes. None chooses the
-        accuracy where the loss is one of classes.
+        sequence or a dict by name, computed from the output of the loss. None chooses the accuracy
+        for a classification loss.
       augment: `(key, x) -> x`, `(key, x, y) -> (x, y)` or `(key, x, y, weight) -> (x, y, weight)`,
         applied to the batch before the model; `weight` is None where there are no weights.
-      guard: whether a step whose loss, parameters or model state come out infinite or NaN leaves
-        params, model_state and opt_state as they were. `step` counts it all the same, since the
-        batch is spent; the metrics gain `skipped`.
+      skip_nonfinite: whether a step that makes the loss, a parameter or the model state infinite or
+        NaN keeps params, model_state and opt_state unchanged. `state.step` counts such a step too,
+        since its batch is used up; the metrics contain `skipped`.
       precision: "float32"; or "bfloat16" or "float16" to compute the network and its gradient in
-        these, with parameters, loss and update in float32. A step in float16 needs a state of
-        `init_state(..., precision="float16")`, whose loss scale it adjusts; steps whose gradient
-        overflowed are left out as `guard` leaves them out, and counted as `skipped`.
+        that dtype, with parameters, loss and update in float32. A step in float16 needs a state of
+        `init_state(..., precision="float16")` and adjusts its loss scale; it skips steps whose
+        gradient overflows and counts them as `skipped`.
 
     Returns:
-      The step. Its metrics are `{"loss": (sum, weight), ...}`, float32 sums over the examples, and
-      a `metrics.Collection` for each `DatasetMetric`.
+      The step. Its metrics are `{"loss": Average, ...}`, float32 sums over the examples, and a
+      `metrics.Collection` for each `DatasetMetric`.
 
     Raises:
-      ValueError: a name is unknown; in the step, the loss or a metric is not per example or
-        broadcasts output and target, the weights do not fit, or the state has no loss scale.
+      ValueError: a name is unknown; in the step, the loss or a metric does not return one value or
+        more per example, or broadcasts output and target, the weights do not fit, or the state has
+        no loss scale.
     """
     check_model("make_train_step", model)
     if precision not in DTYPES:
@@ -80,8 +86,8 @@ def make_train_step(
             f"make_train_step: precision is {precision!r}; expected one of {tuple(DTYPES)}."
         )
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
-    measures = names.measures(metrics)
-    augment = None if augment is None else _on_batches(augment)
+    named = name_metrics(metrics)
+    augment = None if augment is None else _normalize_augment(augment)
 
     def step(state, batch):
         x, y, weight = _parts(batch)
@@ -98,26 +104,25 @@ def make_train_step(
 
         def objective(params):
             output, model_state = model.apply(
-                lowered(params, precision),
+                cast_down(params, precision),
                 state.model_state,
-                *lowered(inputs(x, state.params), precision),
+                *cast_down(inputs(x, state.params), precision),
                 train=True,
                 key=key,
             )
-            output = raised(output, precision)
-            cost = _mean("loss", loss_fn, output, y, weight)
-            # A batch without weight has loss and gradient 0.
-            value = cost.sum / jnp.where(cost.weight == 0, 1, cost.weight)
+            output = cast_back(output, precision)
+            cost = _average("loss", loss_fn, output, y, weight)
+            # A batch whose weights are all 0 has loss and gradient 0, not NaN.
+            value = cost.total / jnp.where(cost.count == 0, 1, cost.count)
             scaled = value if scale is None else value * scale.value
             return scaled, (value, cost, output, model_state)
 
-        def differentiate(params):
-            gradient, aux = jax.grad(objective, has_aux=True)(params)
-            if scale is not None:
-                gradient = jax.tree.map(lambda g: g / scale.value, gradient)
-            return gradient, aux
+        def unscale(gradient):
+            return gradient if scale is None else jax.tree.map(lambda g: g / scale.value, gradient)
 
+        differentiate = jax.grad(objective, has_aux=True)
         gradient, (value, cost, output, model_state) = differentiate(state.params)
+        gradient = unscale(gradient)
         params, opt_state = optim.update_params(
             optimizer,
             gradient,
@@ -125,32 +130,32 @@ def make_train_step(
             state.params,
             value=value,
             value_fn=lambda params: objective(params)[1][0],
-            grad_fn=lambda params, i: differentiate(params)[0],
+            grad_fn=lambda params, i: unscale(differentiate(params)[0]),
         )
         new = state.replace(
             params=params, model_state=model_state, opt_state=opt_state, step=state.step + 1
         )
-        functions = names.resolve(measures, loss_fn, output, y)
+        functions = resolve_metrics(named, loss_fn, output, y)
         means = {"loss": cost} | _measure(functions, output, y, weight)
         if scale is not None:
             finite = all_finite(gradient)
-            new, means = _guarded(state, new, jnp.where(finite, value, jnp.nan), means)
-            return new.replace(loss_scale=scale.adjusted(finite)), means
-        return _guarded(state, new, value, means) if guard else (new, means)
+            new, means = _skip_nonfinite(state, new, jnp.where(finite, value, jnp.nan), means)
+            return new.replace(loss_scale=scale.adjust(finite)), means
+        return _skip_nonfinite(state, new, value, means) if skip_nonfinite else (new, means)
 
     return step
 
 
 def make_eval_step(
-    model: Module, loss: str | Callable | None, *, metrics: names.Metrics | None = ()
-) -> Callable[[TrainState, Batch], dict[str, Mean]]:
-    """A pure function `step(state, batch) -> metrics`, with dropout off and statistics fixed.
+    model: Module, loss: str | Callable | None, *, metrics: Metrics | None = ()
+) -> Callable[[TrainState, Batch], dict[str, Average]]:
+    """Returns a pure function `step(state, batch) -> metrics`, with dropout off.
 
     Args:
       model, loss, metrics: as for `make_train_step`; `loss` may be None.
 
     Returns:
-      The step; its metrics are `{"loss": (sum, weight), ...}`, the loss first.
+      The step; its metrics are `{"loss": Average, ...}`, the loss first.
 
     Raises:
       ValueError: a name is unknown; in the step, a loss or metric is not per example.
@@ -160,17 +165,17 @@ def make_eval_step(
 
 
 def carrying_eval_step(
-    model: Module, loss: str | Callable | None, *, metrics: names.Metrics | None = ()
-) -> Callable[[TrainState, Batch], tuple[Tree, dict[str, Mean]]]:
-    """As `make_eval_step`, but returns `(carries, metrics)`, the carries of stateful layers."""
+    model: Module, loss: str | Callable | None, *, metrics: Metrics | None = ()
+) -> Callable[[TrainState, Batch], tuple[Tree, dict[str, Average]]]:
+    """Returns an eval step that returns `(carries, metrics)`, with stateful layers' carries."""
     check_model("make_eval_step", model)
-    measures = names.measures(metrics)
+    named = name_metrics(metrics)
     loss_fn = None if loss is None else losses.loss(loss)
 
     def step(state, batch):
         x, y, weight = _parts(batch)
         output, model_state = model.apply(state.params, state.model_state, *inputs(x, state.params))
-        functions = names.resolve(measures, loss_fn, output, y)
+        functions = resolve_metrics(named, loss_fn, output, y)
         if loss_fn is not None:
             functions = (("loss", loss_fn), *functions)
         return carries(model_state), _measure(functions, output, y, weight)
@@ -179,20 +184,20 @@ def carrying_eval_step(
 
 
 def inputs(x: Any, params: Tree | None = None) -> tuple:
-    """What `model.apply` is given: a tuple is several inputs, anything else is one.
+    """Returns the inputs of `model.apply` as a tuple; x is one input, or a tuple of several.
 
-    Half precision in data saves memory and says nothing of the parameters: unless some of `params`
-    have it too, it becomes float32.
+    Data of half precision, which saves memory, is cast to float32, unless `params` have half
+    precision too.
     """
     x = x if isinstance(x, tuple) else (x,)
-    return x if any(map(_is_half, jax.tree.leaves(params))) else jax.tree.map(_widened, x)
+    return x if any(map(_is_half, jax.tree.leaves(params))) else jax.tree.map(_widen, x)
 
 
 def _is_half(leaf: Any) -> bool:
     return leaf.dtype in (jnp.bfloat16, jnp.float16)
 
 
-def _widened(leaf: Any) -> Any:
+def _widen(leaf: Any) -> Any:
     if not _is_half(leaf):
         return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -203,14 +208,14 @@ def _widened(leaf: Any) -> Any:
 def _parts(batch: Any) -> tuple[Any, Any, Any]:
     """Returns `(x, y, weight)` of a batch, the weight None where there is none."""
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        given = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise ValueError(f"the step's batch is {given}; expected (x, y) or (x, y, weight).")
+        kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise ValueError(f"the step's batch is {kind}; expected (x, y) or (x, y, weight).")
     x, y, weight = batch if len(batch) == 3 else (*batch, None)
     return x, y, weight
 
 
-def _on_batches(augment: Augment) -> Augment:
-    """Returns `(key, x, y, weight) -> (x, y, weight)` of an augmentation in any of its forms."""
+def _normalize_augment(augment: Augment) -> Augment:
+    """Converts an augmentation of any signature to `(key, x, y, weight) -> (x, y, weight)`."""
     try:
         parameters = inspect.signature(augment).parameters.values()
     except (TypeError, ValueError):  # a built-in function
@@ -231,14 +236,14 @@ def _on_batches(augment: Augment) -> Augment:
         if count == 3 and weight is not None and weight.ndim > 1:
             raise ValueError(
                 f"augment changes x and y, and the weights are {weight.dtype}{list(weight.shape)}; "
-                "expected (key, x, y, weight) -> (x, y, weight), which changes these alike."
+                "expected (key, x, y, weight) -> (x, y, weight), which changes the weights too."
             )
         result = augment(key, x, y) if count == 3 else augment(key, x, y, weight)
-        wanted = ("x", "y", "weight")[: count - 1]
-        if not isinstance(result, tuple) or len(result) != len(wanted):
+        parts = ("x", "y", "weight")[: count - 1]
+        if not isinstance(result, tuple) or len(result) != len(parts):
             raise ValueError(
-                f"augment(key, {', '.join(wanted)}) returns {type(result).__name__}; expected the "
-                f"tuple ({', '.join(wanted)})."
+                f"augment(key, {', '.join(parts)}) returns {type(result).__name__}; expected the "
+                f"tuple ({', '.join(parts)})."
             )
         return (*result, weight)[:3]
 
@@ -251,29 +256,30 @@ def _measure(
     return {
         name: f.collect(output, y, weight)
         if isinstance(f, DatasetMetric)
-        else _mean(name, f, output, y, weight)
+        else _average(name, f, output, y, weight)
         for name, f in functions
     }
 
 
-def _mean(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None) -> Mean:
-    """Sums the weighted values of a loss or a metric over a batch."""
+def _average(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None) -> Average:
+    """Computes the weighted average of a loss or a metric over a batch."""
     values = f(output, y)
     n = jax.tree.leaves(output)[0].shape[0]
     if jnp.shape(values)[:1] != (n,):
         fix = "leave the reduction to the step"
-        if losses.task(f) == "multiclass":  # of scores (N,)
+        if losses.task(f) == "multiclass":  # the model returned scores (N,)
             fix = (
-                "give the model an output for each class; for one output take "
-                "'binary_cross_entropy', or optax.losses.hinge_loss of labels -1 and 1"
+                "give the model an output for each class; for one output use "
+                "'binary_cross_entropy', or optax.losses.hinge_loss with labels -1 and 1"
             )
-        given = f"{values.dtype}{list(jnp.shape(values))} for a batch of {n}"
+        shape = f"{values.dtype}{list(jnp.shape(values))} for a batch of {n}"
         raise ValueError(
-            f"{name} gives {given}; expected one value or more per example, ({n}, ...): {fix}."
+            f"{name} returns {shape}; expected one value or more per example, ({n}, ...): {fix}."
         )
     check_broadcast(name, f, output, y, values)
     if weight is not None:
         weight = match_weight("weight", weight, values)
+    # Sums of a batch in half precision would overflow or lose digits.
     wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
     return mean(values.astype(wide), weight)
 
@@ -281,7 +287,7 @@ def _mean(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None)
 def check_broadcast(name: str, f: Callable, output: Any, y: Any, values: Any) -> None:
     """Raises if a loss or a metric broadcasts output and target against each other.
 
-    Of (N, 1) and (N,) NumPy's rules make (N, N): every output against every target.
+    NumPy broadcasts (N, 1) and (N,) to (N, N), which pairs every output with every target.
 
     Raises:
       ValueError: the values have the broadcast shape, or the function accepts an output and a
@@ -295,27 +301,27 @@ def check_broadcast(name: str, f: Callable, output: Any, y: Any, values: Any) ->
     if broadcast or _accepts_other_rows(f, output, y):
         raise ValueError(
             f"{name} broadcasts the output {_shapes(output)} and the target {_shapes(y)} against "
-            "each other; expected pairs of the same shape: add or drop an axis of 1 of the target, "
+            "each other; expected equal shapes: add or drop an axis of size 1 of the target, "
             "y[:, None] or y[:, 0]."
         )
 
 
 def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
-    """Whether f runs where output and target differ in rows, and reads both."""
+    """Returns whether f accepts output and target of different lengths, and reads both."""
 
-    def resized(tree, rows):
+    def resize(tree, rows):
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree)
 
     def attempt(output, y):
-        nonlocal refused
+        nonlocal failed
         try:
             return f(output, y)
-        except Exception:  # a trace that fails would keep what f closes over alive
-            refused = True
+        except Exception:  # a failed trace would keep the arrays that f closes over alive
+            failed = True
 
-    refused = False
-    jaxpr = traced(attempt, resized(output, 5), resized(y, 7))[0].jaxpr
-    if refused:
+    failed = False
+    jaxpr = traced(attempt, resize(output, 5), resize(y, 7))[0].jaxpr
+    if failed:
         return False
     read = {v for equation in jaxpr.eqns for v in equation.invars if not isinstance(v, Literal)}
     outputs = len(jax.tree.leaves(output))
@@ -327,23 +333,24 @@ def _shapes(tree: Any) -> str:
     return " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def _guarded(
-    old: TrainState, new: TrainState, loss: jax.Array, means: Mapping[str, Mean]
-) -> tuple[TrainState, dict[str, Mean]]:
+def _skip_nonfinite(
+    old: TrainState, new: TrainState, loss: jax.Array, means: Mapping[str, Average]
+) -> tuple[TrainState, dict[str, Average]]:
+    """Returns the old parameters and states, and no metrics, if the step is not finite."""
     ok = jnp.isfinite(loss) & all_finite((new.params, new.model_state))
-    kept = jax.tree.map(
+    selected = jax.tree.map(
         lambda a, b: jnp.where(ok, a, b),
         (new.params, new.model_state, new.opt_state),
         (old.params, old.model_state, old.opt_state),
     )
-    new = new.replace(params=kept[0], model_state=kept[1], opt_state=kept[2])
+    new = new.replace(params=selected[0], model_state=selected[1], opt_state=selected[2])
     means = {name: jax.tree.map(lambda v: jnp.where(ok, v, 0), m) for name, m in means.items()}
     one = jnp.ones((), jnp.float32)
-    return new, means | {"skipped": Mean(jnp.where(ok, 0, one), one)}
+    return new, means | {"skipped": Average(jnp.where(ok, 0, one), one)}
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether every floating-point value of a tree is finite."""
+    """Returns whether every floating-point value of a tree is finite."""
     finite = [
         jnp.all(jnp.isfinite(leaf))
         for leaf in jax.tree.leaves(tree)

@@ -1,4 +1,4 @@
-"""The same run over many seeds and hyper-parameters, compiled once for all."""
+"""Training of many runs at once: seeds and hyper-parameters with one compilation."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, Tree, check_model, init
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
-from jaxdl.train import names, validation
+from jaxdl.metrics import Metrics, NamedMetrics, name_metrics
+from jaxdl.train import validation
 from jaxdl.train.batches import Batches, epoch_batches
 from jaxdl.train.callbacks import open_reporter
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import EpochBatches, eval_loop, loop, slow_when_looped
+from jaxdl.train.epoch import EpochBatches, MetricAccumulator, eval_loop, run_loop, slow_when_looped
 from jaxdl.train.evaluate import Evaluation
 from jaxdl.train.logging import Logger, open_loggers
+from jaxdl.train.options import AugmentedData, Execution, explain_moved
 from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
-from jaxdl.train.totals import Totals
 
 __all__ = ["grid", "train_many"]
 
@@ -39,25 +40,26 @@ Loggers = Logger | Sequence[Logger] | Callable[[dict[str, float]], Logger]
 
 
 def grid(**values: Sequence[float]) -> dict[str, list[float]]:
-    """Makes every combination of hyper-parameters, as `train_many(hyper=...)` takes them.
+    """Returns every combination of hyper-parameters for `train_many(hyper=...)`.
 
     Args:
-      **values: by name, the values to combine.
+      **values: a sequence of values for each name.
 
     Returns:
       A dict of lists of one length, the last name changing fastest.
 
     Raises:
-      ValueError: the values of a name are not a sequence of numbers.
+      ValueError: the values of a name are no sequence of numbers.
 
     Example:
       >>> train.grid(learning_rate=[0.1, 0.01], momentum=[0.5, 0.9])
       {'learning_rate': [0.1, 0.1, 0.01, 0.01], 'momentum': [0.5, 0.9, 0.5, 0.9]}
     """
-    combinations = list(itertools.product(*_sequences("grid", values).values()))
+    combinations = list(itertools.product(*_as_lists("grid", values).values()))
     return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
 
 
+@explain_moved
 def train_many(
     model: Module,
     data: Any,
@@ -69,52 +71,54 @@ def train_many(
     batch_size: int | None = None,
     epochs: int = 1,
     eval_data: Any = None,
-    metrics: names.Metrics | None = None,
-    augment: Augment | None = None,
+    metrics: Metrics | None = None,
     states: TrainState | None = None,
     batching: str = "auto",
     checkpoint: Checkpointer | str | os.PathLike | None = None,
-    logger: Loggers = (),
-    check: bool = True,
+    callbacks: Loggers = (),
+    execution: Execution | None = None,
     verbose: int = 1,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
-    """Trains a model once for every seed with every setting of the hyper-parameters.
+    """Trains a model for every seed and every setting of the hyper-parameters.
 
-    A run is the `fit` of its seed and setting; one compilation serves all of them. The data are on
-    the device once, and whole.
+    Each run equals `fit` with its seed and setting. All runs share one compilation and one copy of
+    the data on the device.
 
     Args:
-      model, loss, epochs, metrics, augment, check, verbose: as for `fit`.
-      data, eval_data: `(x, y)` or `(x, y, weight)` of arrays, or of what becomes arrays, as for
-        `fit`; no `RandomAccessSource`, no `BatchStream`, no `Evaluation`.
-      batch_size: rows a step, at most N; None is 32, or all rows if these are fewer.
-      seeds: the seeds.
+      model, loss, metrics, verbose: as for `fit`.
+      data: `(x, y)` or `(x, y, weight)` of arrays, or of values that `fit` converts to arrays; or
+        `AugmentedData` of these. `RandomAccessSource` and `BatchStream` are not supported.
+      seeds: one seed for each run.
+      epochs: the number of epochs.
+      batch_size: rows a step, at most N; None is 32, or N if that is less.
+      eval_data: data like `data`, evaluated after every epoch; no `Evaluation`.
       optimizer: an optax transformation; or, with `hyper`, a function of the hyper-parameters that
         makes one, `lambda learning_rate: optax.sgd(learning_rate)`, or its name in `optim`.
-      hyper: `{"learning_rate": [0.1, 0.01], ...}`, sequences of one length, the settings; passed to
-        `optimizer` by keyword. `grid` makes every combination. `initial_scale` is not passed: it
+      hyper: `{"learning_rate": [0.1, 0.01], ...}`, sequences of one length, which are passed to
+        `optimizer` by keyword; `grid` makes every combination. `initial_scale` is not passed but
         multiplies the initial kernels.
-      states: states to begin from, with a leading axis over the runs, as this function returns
-        them; None begins from `init_state`. A run continues with the epoch that its step is in.
-      batching: "vmap" runs all of them at once, "map" one after another; "auto" takes "map" on a
-        CPU, whose cores one run keeps busy already, and "vmap" elsewhere.
-      checkpoint: a directory to save all runs in at the end of every epoch, or `Checkpointer`. The
-        same call resumes from the newest whole checkpoint in it, bit for bit.
-      logger: one or more loggers, which receive the means over the runs, `loss`, and the numbers of
-        each, `loss/0`, `loss/1`, ...; or a function of a run's settings,
-        `{"seed": 5, "learning_rate": 0.1}`, that makes a logger for this run alone:
+      states: initial states with a leading axis over the runs, as this function returns them; None
+        calls `init_state`. A run continues with the epoch of its step.
+      batching: "vmap" trains all runs at once, "map" one after another; "auto" is "map" on a CPU,
+        where one run already uses all cores, and "vmap" elsewhere.
+      checkpoint: a directory in which to save all runs after every epoch, or `Checkpointer`. The
+        same call resumes from the newest valid checkpoint, bit for bit.
+      callbacks: loggers, which receive the means over the runs, `loss`, and the numbers of each
+        run, `loss/0`, `loss/1`, ...; or functions of a run's settings,
+        `{"seed": 5, "learning_rate": 0.1}`, that make a logger for this run alone:
         `lambda run: train.TensorBoard(f"runs/{run['seed']}")`.
+      execution: `check`, as for `fit`.
 
     Returns:
-      `(states, history)` with a leading axis over the runs, seed by seed and within a seed setting
-      by setting. `history` holds arrays: (runs, epochs) for `loss`, `accuracy`, `eval_loss`, ...;
-      and (runs,) for `seed` and each hyper-parameter. Run i's state is
-      `jax.tree.map(lambda a: a[i], states)`. A run that diverges goes on, and shows as NaN.
+      `(states, history)` with a leading axis over the runs, ordered by seed and then by setting.
+      `history` has arrays: (runs, epochs) for `loss`, `accuracy`, `eval_loss`, ...; and (runs,) for
+      `seed` and each hyper-parameter. The state of run i is `jax.tree.map(lambda a: a[i], states)`.
+      A run that diverges becomes NaN and does not stop the others.
 
     Raises:
-      ValueError: an argument is not what is expected, or the checkpoints are those of other runs;
-        the message says how to fix it.
-      CheckpointCorrupt: there are checkpoints, but none is as it was written.
+      ValueError: an argument is invalid, or the checkpoints are of other runs; the message says how
+        to fix it.
+      CheckpointCorrupt: there are checkpoints, but all are damaged.
       OSError: a checkpoint could not be written.
 
     Example:
@@ -125,12 +129,15 @@ def train_many(
       (12, 5)
     """
     check_model("train_many", model)
+    execution = Execution() if execution is None else execution
+    execution.restrict("train_many", "check")
+    data, augment = AugmentedData.split(data)
     if states is not None:
         check_state("train_many", states, "states")
     validation.validate_positive("train_many", epochs=epochs)
     validation.validate_one_of("train_many", "batching", batching, ("auto", "vmap", "map"))
     validation.validate_one_of("train_many", "verbose", verbose, (0, 1, 2))
-    each = _settings(seeds, hyper, optimizer)
+    run_settings = _list_settings(seeds, hyper, optimizer)
     checkpoints = Checkpointer.from_argument(checkpoint)
     if checkpoints is not None and (checkpoints.every or checkpoints.monitor):
         raise ValueError(
@@ -148,8 +155,7 @@ def train_many(
     if isinstance(batch_size, Batches):
         raise ValueError(
             f"train_many: batch_size is {batch_size}; expected the number of rows: pass "
-            f"batch_size={batch_size.size}, of rows in an order of their own in every epoch, or "
-            "call fit for each seed."
+            f"batch_size={batch_size.size}, or call fit for each seed."
         )
     data = validation.as_xy(data, "data")
     n = validation.count_rows(data, "data")
@@ -160,7 +166,7 @@ def train_many(
     if batching == "auto":
         batching = "map" if jax.default_backend() == "cpu" else "vmap"
     x = jax.tree.map(lambda a: validation.spec(a, batch_size), data[0])
-    if check:
+    if execution.check:
         key = jax.random.key(0)
         with validation.annotate_errors(model, x):
             params, state = jax.eval_shape(lambda key: init(model, key, *inputs(x)), key)
@@ -170,21 +176,22 @@ def train_many(
             validation.count_rows(part, name)
             validation.validate_batch(model, params, state, part, losses.loss(loss), name)
 
-    loss, measures = losses.loss(loss), names.measures(metrics)
-    columns = {name: np.array([run[name] for run in each]) for name in each[0]}
-    chosen = columns.pop("seed")
+    loss, named = losses.loss(loss), name_metrics(metrics)
+    columns = {name: np.array([run[name] for run in run_settings]) for name in run_settings[0]}
+    run_seeds = columns.pop("seed")
+    # Arrays and not constants, so that all settings share one compilation.
     settings = {name: jnp.asarray(values, jnp.float32) for name, values in columns.items()}
-    runs = _runs(model, loss, optimizer, measures, augment, batching)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(chosen))
+    runs = _compile_runs(model, loss, optimizer, named, augment, batching)
+    keys = jax.vmap(jax.random.key)(jnp.asarray(run_seeds))
     first = jax.tree.map(lambda a: a[:batch_size], data[0])
-    begin = functools.partial(runs["init"], first, keys, settings)
-    like = jax.eval_shape(begin)
-    running = None if states is None else _begun(states, like)
+    make_states = functools.partial(runs["init"], first, keys, settings)
+    like = jax.eval_shape(make_states)
+    running = None if states is None else _copy_states(states, like)
     evaluation = None if eval_data is None else _eval_rows(eval_data, batch_size)
     steps = -(-n // batch_size)
 
     with contextlib.ExitStack() as stack:
-        loggers = stack.enter_context(_logging(logger, checkpoints, each))
+        loggers = stack.enter_context(_logging(callbacks, checkpoints, run_settings))
         history: dict[str, list[list[float]]] = {}
         setup, saved, done = {}, None, 0
         if checkpoints is not None:
@@ -195,14 +202,14 @@ def train_many(
                 jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), like),
                 data,
                 loss=loss,
-                metrics=measures,
+                metrics=named,
                 augment=augment,
                 batch_size=batch_size,
                 rows=n,
                 seeds=list(seeds),
                 **{name: values.tolist() for name, values in columns.items()},
             )
-            saved = restore_run(checkpoints, "auto", _packed(like, 0), setup)
+            saved = restore_run(checkpoints, checkpoints.resume, _with_epochs(like, 0), setup)
         if saved is not None:
             done, history = int(saved.state.step), saved.record["history"]
             running = saved.state.replace(step=jnp.asarray(saved.extra["steps"]))
@@ -211,29 +218,29 @@ def train_many(
                     f"train_many: epochs is {epochs} and the checkpoint {str(saved.path)!r} is of "
                     f"{done}; expected at least {done}, or another directory."
                 )
-        running = begin() if running is None else running
+        running = make_states() if running is None else running
         report = stack.enter_context(open_reporter(verbose, epochs))
-        report.show_message(f"{len(each)} runs; the lines show their means")
+        report.show_message(f"{len(run_settings)} runs; the lines show their means")
         data, train = jax.device_put(data), None
         before = np.asarray(running.step) // steps - done  # epochs of each run before this call
         for epoch in range(done, epochs):
             batches = [
                 epoch_batches(n, batch_size, seed, int(offset) + epoch)
-                for seed, offset in zip(chosen.tolist(), before, strict=True)
+                for seed, offset in zip(run_seeds.tolist(), before, strict=True)
             ]
             orders = jnp.asarray(np.stack([order for order, _ in batches]))
             args = settings, data, orders, batches[0][1]
-            if train is None:  # no steps compile like any number of them
-                began = time.perf_counter()
+            if train is None:  # a call of 0 steps compiles the same program
+                started = time.perf_counter()
                 train = runs["train_program"](running, *args)
                 running, _ = jax.block_until_ready(train(running, *args, 0))
-                report.show_compilation(time.perf_counter() - began)
-            began = time.perf_counter()
+                report.show_compilation(time.perf_counter() - started)
+            started = time.perf_counter()
             running, log = train(running, *args, steps)
-            row, seconds = _per_run(log), time.perf_counter() - began
+            row, seconds = _average_per_run(log), time.perf_counter() - started
             if evaluation is not None:
                 log = runs["evaluate"](running, evaluation)
-                row |= {f"eval_{name}": values for name, values in _per_run(log).items()}
+                row |= {f"eval_{name}": values for name, values in _average_per_run(log).items()}
             for name, values in row.items():
                 history.setdefault(name, []).append(values)
             means = {name: float(np.mean(values)) for name, values in row.items()}
@@ -243,114 +250,114 @@ def train_many(
             if checkpoints is not None:
                 record = {"began": 0, "totals": {}, "seconds": {}}
                 record |= {"setup": setup, "history": history}
-                checkpoints.save(_packed(running, epoch + 1), record, {"steps": running.step})
+                checkpoints.save(_with_epochs(running, epoch + 1), record, {"steps": running.step})
     stacked = {name: np.stack(values, axis=1) for name, values in history.items()}
-    return running, stacked | {"seed": chosen} | jax.device_get(settings)
+    return running, stacked | {"seed": run_seeds} | jax.device_get(settings)
 
 
-def _packed(states: TrainState, epochs: int) -> TrainState:
-    """The states as one that `Checkpointer` takes: its step counts the epochs of this call."""
+def _with_epochs(states: TrainState, epochs: int) -> TrainState:
+    """Returns the states with one step for `Checkpointer`, which counts the epochs of this call."""
     return states.replace(step=jnp.int32(epochs))
 
 
 @contextlib.contextmanager
 def _logging(
-    given: Any, checkpoints: Checkpointer | None, each: Sequence[Mapping[str, Any]]
+    callbacks: Any, checkpoints: Checkpointer | None, run_settings: Sequence[Mapping[str, Any]]
 ) -> Iterator[list[Callable]]:
-    """Functions `(step, row, means)` that log an epoch; closes the loggers at the end."""
-    several: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
-    makers, single = [], []
-    for one in several:
-        (makers if callable(one) and not hasattr(one, "log") else single).append(one)
+    """Yields functions `(step, row, means)` that log an epoch; closes the loggers at the end."""
+    items: list[Any] = list(callbacks) if isinstance(callbacks, tuple | list) else [callbacks]
+    makers, shared = [], []
+    for item in items:
+        (makers if callable(item) and not hasattr(item, "log") else shared).append(item)
 
-    def together(logger, step, row, means):
+    def log_all(logger, step, row, means):
         parts = {f"{name}/{i}": v for name, values in row.items() for i, v in enumerate(values)}
         logger.log(step, means | parts)
 
-    def alone(logger, i, step, row, means):
+    def log_one(logger, i, step, row, means):
         logger.log(step, {name: values[i] for name, values in row.items()})
 
     with contextlib.ExitStack() as stack:
-        own = stack.enter_context(open_loggers(single, checkpoints, "train_many"))
-        calls = [functools.partial(together, logger) for logger in own]
+        shared = stack.enter_context(open_loggers(shared, checkpoints, "train_many"))
+        calls = [functools.partial(log_all, logger) for logger in shared]
         for maker in makers:
-            made: list[Any] = [maker(dict(run)) for run in each]
-            made = list(stack.enter_context(open_loggers(made, None, "train_many")))
-            calls += [functools.partial(alone, logger, i) for i, logger in enumerate(made)]
+            # A dict for each call: the maker may pass it on to a service that changes it.
+            own: list[Any] = [maker(dict(run)) for run in run_settings]
+            own = list(stack.enter_context(open_loggers(own, None, "train_many")))
+            calls += [functools.partial(log_one, logger, i) for i, logger in enumerate(own)]
         yield calls
 
 
-def _begun(states: TrainState, like: TrainState) -> TrainState:
-    """A copy of given states, which training may consume."""
-    given, expected = (
+def _copy_states(states: TrainState, like: TrainState) -> TrainState:
+    """Checks initial states and returns a copy of them, which training may consume."""
+    actual, expected = (
         {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
         for leaves in map(jax.tree.leaves_with_path, (states, like))
     )
-    differing = [path for path in given | expected if given.get(path) != expected.get(path)]
+    differing = [path for path in actual | expected if actual.get(path) != expected.get(path)]
     if differing:
         path = differing[0]
         raise ValueError(
-            f"train_many: {len(differing)} entries of the states are of another kind: {path} is "
-            f"{given.get(path, 'missing')}, expected {expected.get(path, 'none')}: a leading axis "
+            f"train_many: {len(differing)} entries of the states differ: {path} is "
+            f"{actual.get(path, 'missing')}, expected {expected.get(path, 'none')}: a leading axis "
             "over the runs, of this model and optimizer."
         )
     return jax.tree.map(jnp.copy, states)
 
 
-def _sequences(who: str, values: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The hyper-parameters as lists of numbers."""
+def _as_lists(who: str, values: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Returns the hyper-parameters as lists of numbers."""
     if not isinstance(values, Mapping):
         raise ValueError(
             f"{who}: hyper is a {type(values).__name__}; expected a dict of sequences, "
             "{'learning_rate': [0.1, 0.01]}; train.grid makes every combination."
         )
     lists = {}
-    for name, given in values.items():
+    for name, sequence in values.items():
         try:
-            lists[name] = [float(value) for value in given]
+            lists[name] = [float(value) for value in sequence]
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{who}: {name} is {given!r}; expected a sequence of numbers, such as [0.1, 0.01]."
+                f"{who}: {name} is {sequence!r}; expected a sequence of numbers: [0.1, 0.01]."
             ) from error
     return lists
 
 
-def _settings(
+def _list_settings(
     seeds: Sequence[int], hyper: Mapping[str, Sequence[float]] | None, optimizer: Optimizer
 ) -> list[dict[str, Any]]:
-    """Every seed with every setting: a dict for each run."""
+    """Returns a dict for each run: every seed with every setting."""
     if not hasattr(seeds, "__iter__"):
         fix = f"seeds=range({seeds})" if isinstance(seeds, int | np.integer) else "range(3)"
         raise ValueError(f"train_many: seeds is {seeds!r}; expected a sequence of them: {fix}.")
     seeds = list(seeds)
     for seed in seeds:
         validation.validate_seed("train_many", seed)
-    settings = _sequences("train_many", {} if hyper is None else hyper)
+    settings = _as_lists("train_many", {} if hyper is None else hyper)
     lengths = {name: len(values) for name, values in settings.items()}
     if not seeds or 0 in lengths.values() or len(set(lengths.values())) > 1:
         raise ValueError(
             f"train_many: {len(seeds)} seeds and hyper of lengths {lengths}; expected at least one "
-            "seed and sequences of one length, a setting at each place: train.grid makes every "
-            "combination."
+            "seed and sequences of one length; train.grid makes every combination."
         )
     _make(optimizer, dict.fromkeys(settings, 0.1))
-    places = range(next(iter(lengths.values()), 1))
+    indices = range(next(iter(lengths.values()), 1))
     return [
-        {"seed": int(seed)} | {name: values[place] for name, values in settings.items()}
-        for seed, place in itertools.product(seeds, places)
+        {"seed": int(seed)} | {name: values[i] for name, values in settings.items()}
+        for seed, i in itertools.product(seeds, indices)
     ]
 
 
 @_cache.per_model
-def _runs(
+def _compile_runs(
     model: Module,
     loss: Callable,
     optimizer: Optimizer,
-    measures: names.Measures | None,
+    named: NamedMetrics | None,
     augment: Augment | None,
     batching: str,
 ) -> dict[str, Callable]:
-    """The programs of all runs together."""
+    """Compiles the functions that initialize, train and evaluate all runs."""
 
     def over_runs(f, *args):
         return jax.vmap(f)(*args) if batching == "vmap" else jax.lax.map(lambda a: f(*a), args)
@@ -362,25 +369,26 @@ def _runs(
             state = init_state(model, transformation, key, *inputs(x))
             if "initial_scale" not in setting:
                 return state
-            params = _scaled(state.params, setting["initial_scale"])
+            params = _scale_kernels(state.params, setting["initial_scale"])
             return state.replace(params=params, opt_state=optim.init_state(transformation, params))
 
-        # Not over_runs: it is little work, and mapped it compiles in half the time.
+        # Not over_runs: initialization is cheap, and lax.map compiles in half the time of vmap.
         return jax.lax.map(lambda run: one(*run), (keys, settings))
 
-    named = None if measures is None else dict(measures)
+    by_name = None if named is None else dict(named)
 
-    @functools.partial(jax.jit, inline=True)  # a compiled function is traced once
+    # Tracing a jitted function again finds its jaxpr in JAX's cache.
+    @functools.partial(jax.jit, inline=True)
     def step(setting, state, batch):
         return make_train_step(
-            model, loss, _make(optimizer, setting), metrics=named, augment=augment
+            model, loss, _make(optimizer, setting), metrics=by_name, augment=augment
         )(state, batch)
 
     @functools.partial(_cache.Compiled, donate_argnums=(0,))
-    def train_looped(states, settings, data, orders, mask, count):
+    def train_in_loop(states, settings, data, orders, mask, count):
         def one(state, setting, order):
             rows = EpochBatches(data, order, mask)
-            return loop(functools.partial(step, setting), None, state, rows, 0, count)[:2]
+            return run_loop(functools.partial(step, setting), None, None, state, rows, 0, count)[:2]
 
         return over_runs(one, states, settings, orders)
 
@@ -390,7 +398,7 @@ def _runs(
         lambda state, setting, rows, i: step(setting, state, rows.batch(i)), donate_argnums=0
     )
 
-    def train_stepwise(states, settings, data, orders, mask, count):
+    def train_step_by_step(states, settings, data, orders, mask, count):
         ends, logs = [], []
         for run in range(orders.shape[0] if count else 1):
             state, setting, order = take((states, settings, orders), run)
@@ -398,34 +406,37 @@ def _runs(
             for i in range(max(count, 1)):
                 state, pairs = train_step(state, setting, rows, np.int32(i))
                 log.append(pairs)
-            ends.append(state.replace(key=None))  # a run's key never changes
+            ends.append(state.replace(key=None))  # the key of a run never changes
             logs.append(jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log)))
-        if not count:  # it was to compile
+        if not count:  # the call was for compilation
             return states, logs
         log = jax.tree.map(lambda *values: np.stack(values), *logs)
         return stack(*ends).replace(key=states.key), log
 
     @_cache.Compiled
     def evaluate(states, rows):
-        step = carrying_eval_step(model, loss, metrics=named)
+        step = carrying_eval_step(model, loss, metrics=by_name)
         step = jax.jit(step, inline=True)
-        one = lambda state: eval_loop(step, state, rows, rows.order.shape[0])[1]  # noqa: E731
+
+        def one(state):
+            return eval_loop(step, state, rows, rows.order.shape[0])[1]
+
         return over_runs(one, states)
 
     def train_program(states, settings, data, orders, mask):
-        """The faster form of training."""
+        """Returns the faster of the two training functions."""
         if batching == "vmap":
-            return train_looped
+            return train_in_loop
         state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
         rows = EpochBatches(data, order, mask)
         slow = slow_when_looped(functools.partial(step, setting), state, rows)
-        return train_stepwise if slow else train_looped
+        return train_step_by_step if slow else train_in_loop
 
     return {"init": init, "train_program": train_program, "evaluate": evaluate}
 
 
 def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransformation:
-    """The optimizer of a setting."""
+    """Returns the optimizer of a setting."""
     options = {name: value for name, value in setting.items() if name != "initial_scale"}
     if not options:
         return optim.optimizer(optimizer)
@@ -443,8 +454,8 @@ def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransform
     return optim.optimizer(factory(**options))
 
 
-def _scaled(params: Tree, scale: jax.Array) -> Tree:
-    """The parameters with their kernels multiplied."""
+def _scale_kernels(params: Tree, scale: jax.Array) -> Tree:
+    """Returns the parameters with their kernels multiplied."""
 
     def one(path, leaf):
         return leaf * scale.astype(leaf.dtype) if path[-1].key == "kernel" else leaf
@@ -457,13 +468,13 @@ def _eval_rows(data: Any, batch_size: int) -> EpochBatches:
     return EpochBatches(jax.device_put(data), *epoch_batches(n, min(batch_size, n), None, 0))
 
 
-def _per_run(log: Any) -> dict[str, list[float]]:
-    """The means of logs with a leading axis over the runs, one for each run."""
+def _average_per_run(log: Any) -> dict[str, list[float]]:
+    """Returns the means of each run, from a log with a leading axis over the runs."""
     log = jax.device_get(log)
-    runs = len(log["loss"].sum)
+    runs = len(log["loss"].total)
     rows = []
     for i in range(runs):
-        totals = Totals()
-        totals.add(jax.tree.map(lambda a, i=i: a[i], log))
-        rows.append(totals.means())
+        metrics = MetricAccumulator()
+        metrics.add(jax.tree.map(lambda a, i=i: a[i], log))
+        rows.append(metrics.compute())
     return {name: [row[name] for row in rows] for name in rows[0]}

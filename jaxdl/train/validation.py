@@ -23,9 +23,9 @@ from jaxdl import _cache, losses, tree
 from jaxdl.core import Module, show_returned
 from jaxdl.data import convert
 from jaxdl.jaxpr import reading
+from jaxdl.metrics import CLASS_METRICS, NamedMetrics
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
-from jaxdl.train import names
 from jaxdl.train.checkpoint_format import format_array, list_differences
 from jaxdl.train.step import inputs
 
@@ -232,7 +232,7 @@ def validate_batch(
     data: tuple[Any, ...],
     loss: str | Callable | None,
     name: str,
-    measures: names.Measures | None = (),
+    measures: NamedMetrics | None = (),
 ) -> Callable[[tuple[Any, ...], str], None]:
     """Raises unless model and loss accept the data, and all values are in range.
 
@@ -256,7 +256,7 @@ def validate_batch(
         elif y.shape == predicted.shape[:-1]:
             labels = functools.partial(_validate_classes, predicted.shape[-1])
         elif y.shape == predicted.shape and predicted.shape[-1] > 1:
-            by_class = any(value in names.CLASS_NAMES for _, value in measures or ())
+            by_class = any(value in CLASS_METRICS for _, value in measures or ())
             labels = _validate_distributions if task == "multiclass" or by_class else None
 
     def check_labels(y, weight, name):

@@ -87,7 +87,12 @@ def trained():
 
     def fit(**more):
         stream = bucketed(LENGTHS[:22], 8, [5, 20])
-        options = {"metrics": [], "loss": loss, "optimizer": SGD, "check": False}
+        options = {
+            "metrics": [],
+            "loss": loss,
+            "optimizer": SGD,
+            "execution": train.Execution(check=False),
+        }
         options |= {"verbose": 0} | more
         return train.fit(model, stream, **options)
 
@@ -102,7 +107,7 @@ def test_buckets_train_with_one_compilation_each_and_resume_anywhere(trained, tm
     assert set(traces) - {(5, 60)} == {(8, 60)}  # 5 rows: the check for broadcast losses
     compiled = len(traces)
     for steps in (1, 5, 6):
-        parts, _ = fit(steps=steps, checkpoint=tmp_path)
+        parts, _ = fit(epochs=train.Steps(steps), checkpoint=tmp_path)
     chex.assert_trees_all_equal(parts.params, whole.params)
     assert len(traces) == compiled  # nothing was traced again
     assert np.isfinite(history["loss"]).all()
@@ -110,7 +115,7 @@ def test_buckets_train_with_one_compilation_each_and_resume_anywhere(trained, tm
 
 def test_a_bucketed_evaluation_is_that_of_whole_rows(trained):
     fit, _, model, loss = trained
-    state, _ = fit(steps=1)
+    state, _ = fit(epochs=train.Steps(1))
     whole = ((X[:22], LENGTHS[:22]), ROWS[:22])
     expected = train.evaluate(model, state, whole, loss=loss, metrics=[])
     stream = bucketed(LENGTHS[:22], 8, [5, 20])

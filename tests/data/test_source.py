@@ -48,7 +48,7 @@ def test_rows_by_number_are_the_arrays():
     source = data.RandomAccessSource(len(X), fetch)
     same(fit(source, batch_size=BATCH, epochs=3), fit((X, Y), batch_size=BATCH, epochs=3))
     assert max(asked) < len(X) + BATCH
-    few = {"batch_size": BATCH, "epochs": 3, "steps_per_call": 2}
+    few = {"batch_size": BATCH, "epochs": 3, "execution": train.Execution(steps_per_call=2)}
     same(fit(source, **few), fit((X, Y), **few))
 
 
@@ -72,8 +72,8 @@ def test_more_rows_than_the_memory_holds(tmp_path):
         loss="cross_entropy",
         optimizer=SGD,
         batch_size=500,
-        steps=12,
-        steps_per_call=2,
+        epochs=train.Steps(12),
+        execution=train.Execution(steps_per_call=2),
         verbose=0,
     )
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -82,7 +82,9 @@ def test_more_rows_than_the_memory_holds(tmp_path):
 
 @functools.cache
 def uninterrupted(per_call):
-    return fit(data.from_iterable(in_order()), epochs=3, steps_per_call=per_call)
+    return fit(
+        data.from_iterable(in_order()), epochs=3, execution=train.Execution(steps_per_call=per_call)
+    )
 
 
 @pytest.mark.parametrize("per_call", [None, 1, 3])
@@ -98,7 +100,12 @@ def uninterrupted(per_call):
 def test_a_stream_resumes_anywhere(tmp_path, make, per_call):
     whole = uninterrupted(per_call)
     for steps in (2, 9, 21):
-        parts = fit(make(), steps=steps, steps_per_call=per_call, checkpoint=tmp_path)
+        parts = fit(
+            make(),
+            epochs=train.Steps(steps),
+            execution=train.Execution(steps_per_call=per_call),
+            checkpoint=tmp_path,
+        )
     chex.assert_trees_all_equal(toy.plain(parts[0]), toy.plain(whole[0]))
 
 
@@ -189,7 +196,7 @@ def test_a_grain_map_dataset_shuffles_every_epoch_and_resumes(tmp_path):
     np.testing.assert_array_equal(np.sort(first[:, 0]), np.sort(X[:, 0]))
     whole = fit(make(), epochs=2)
     for steps in (3, 10, 14):
-        parts = fit(make(), steps=steps, checkpoint=tmp_path)
+        parts = fit(make(), epochs=train.Steps(steps), checkpoint=tmp_path)
     chex.assert_trees_all_equal(toy.plain(parts[0]), toy.plain(whole[0]))
 
 

@@ -59,7 +59,14 @@ def names(directory):
 # A run in parts
 
 
-@pytest.mark.parametrize("options", [{}, {"steps_per_call": 1}, {"resident_bytes": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"execution": train.Execution(steps_per_call=1)},
+        {"execution": train.Execution(resident_bytes=0)},
+    ],
+)
 def test_a_run_in_parts_is_the_run(tmp_path, options):
     whole = fit(model=NOISY, epochs=5, eval_data=OTHER, **options)
     for epochs in (1, 3, 5):
@@ -103,21 +110,19 @@ def test_the_best_so_far_is_remembered_by_save(tmp_path):
 
 def test_where_it_goes_on_is_said(tmp_path, capsys):
     fit(tmp_path, epochs=1, verbose=2)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resumed" not in capsys.readouterr().out
     fit(tmp_path, epochs=2, verbose=2)
     said = capsys.readouterr().out
-    assert "goes on from step 7" in said and "epoch 1/" not in said
+    assert "resumed at step 7" in said and "epoch 1/" not in said
 
 
 def test_from_a_checkpoint_by_its_path(tmp_path):
     fit(tmp_path / "a", epochs=3)
     first = train.Checkpointer(tmp_path / "a").paths()[0]
     whole = fit(epochs=4)
-    same(fit(tmp_path / "b", epochs=4, resume=first)[0], whole[0])
+    same(fit(train.Checkpointer(tmp_path / "b", resume=first), epochs=4)[0], whole[0])
     with pytest.raises(ValueError, match="To continue from an earlier step"):
-        fit(tmp_path / "a", epochs=4, resume=first)
-    with pytest.raises(ValueError, match="resume is .* without checkpoint="):
-        fit(epochs=4, resume=first)
+        fit(train.Checkpointer(tmp_path / "a", resume=first), epochs=4)
 
 
 def test_every_so_many_steps(tmp_path):
@@ -187,8 +192,14 @@ OTHERS = {
         "run: data: the first row of x and the last row of x .*differ: other data",
     ),
     "other order": ({"data": (DATA[0][::-1], DATA[1][::-1])}, "or in another order. Set"),
-    "nonfinite": ({"on_nonfinite": "skip"}, "run: on_nonfinite was raise, is skip. Set"),
-    "precision": ({"precision": "bfloat16"}, "run: precision was float32, is bfloat16. Set"),
+    "nonfinite": (
+        {"execution": train.Execution(on_nonfinite="skip")},
+        "run: on_nonfinite was raise, is skip. Set",
+    ),
+    "precision": (
+        {"execution": train.Execution(precision="bfloat16")},
+        "run: precision was float32, is bfloat16. Set",
+    ),
     "several": (
         {"seed": 1, "batch_size": 10, "optimizer": optax.sgd(0.2, momentum=0.9)},
         "run: seed was 0, is 1; batch size was 8, is 10; optimizer: a constant .* is 0.2. Set",
@@ -220,9 +231,9 @@ def test_the_same_data_rounded_otherwise_are_the_same_run(tmp_path):
 
 def test_a_directory_with_checkpoints_is_not_begun_anew(after_an_epoch):
     with pytest.raises(ValueError, match="has 1 checkpoints and resume is False"):
-        fit(after_an_epoch, epochs=1, resume=False)
-    with pytest.raises(ValueError, match="is at step 7, past the 3"):
-        fit(after_an_epoch, steps=3)
+        fit(train.Checkpointer(after_an_epoch, resume=False), epochs=1)
+    with pytest.raises(ValueError, match="is at step 7, past step 3"):
+        fit(after_an_epoch, epochs=train.Steps(3))
 
 
 def test_one_made_by_hand_is_told_from_one_of_fit(tmp_path):

@@ -10,6 +10,7 @@ from jaxdl import train
 
 SEVERAL = """
 import warnings; warnings.simplefilter("error")
+import dataclasses
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np, optax, pytest
@@ -23,7 +24,9 @@ MODEL, OPTIMIZER = toy.noisy(), optax.sgd(0.1, momentum=0.9)
 def fit(data=(X, Y), model=MODEL, **options):
     options = {"loss": "cross_entropy", "optimizer": OPTIMIZER, "batch_size": 16,
                "epochs": 3, "verbose": 0, "eval_data": (X[:5], Y[:5])} | options
-    return train.fit(model, data, **options)
+    names = {field.name for field in dataclasses.fields(train.Execution)} & options.keys()
+    execution = train.Execution(**{name: options.pop(name) for name in names})
+    return train.fit(model, data, execution=execution, **options)
 
 def close(a, b):
     for x, y in zip(jax.tree.leaves(toy.plain(a[0])), jax.tree.leaves(toy.plain(b[0]))):
@@ -123,6 +126,7 @@ print("compiled twice")
 
 
 TWO = """
+import dataclasses
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import numpy as np, optax

@@ -38,7 +38,7 @@ def test_the_batch_size_does_not_matter(batch_size, resident_bytes):
         (X, Y),
         loss="cross_entropy",
         batch_size=batch_size,
-        resident_bytes=resident_bytes,
+        execution=train.Execution(resident_bytes=resident_bytes),
     )
     assert list(result) == ["loss", "accuracy"]
     wide = output().astype(np.float64)
@@ -91,7 +91,12 @@ def test_evaluations_compile_for_few_numbers_of_rows():
     hits = np.cumsum(output().argmax(1) == Y)
     for n in range(1, len(X) + 1):
         result = train.evaluate(
-            model, state(), (X[:n], Y[:n]), metrics=["accuracy"], batch_size=8, check=False
+            model,
+            state(),
+            (X[:n], Y[:n]),
+            metrics=["accuracy"],
+            batch_size=8,
+            execution=train.Execution(check=False),
         )
         assert result["accuracy"] == hits[n - 1] / n, n
     assert {shape[0] for shape in traces} == {1, 2, 4, 8} and len(traces) <= 12
@@ -120,8 +125,22 @@ def test_one_compilation_whatever_the_last_batch():
     assert traces == [(16, 4)]
     train.predict(model, state(), X[:40], batch_size=16)
     assert traces == [(16, 4)]
-    train.evaluate(model, state(), (X, Y), loss="cross_entropy", batch_size=16, check=False)
-    train.evaluate(model, state(), (X, Y), loss="cross_entropy", batch_size=16, check=False)
+    train.evaluate(
+        model,
+        state(),
+        (X, Y),
+        loss="cross_entropy",
+        batch_size=16,
+        execution=train.Execution(check=False),
+    )
+    train.evaluate(
+        model,
+        state(),
+        (X, Y),
+        loss="cross_entropy",
+        batch_size=16,
+        execution=train.Execution(check=False),
+    )
     assert len(traces) == 2
 
 
@@ -150,7 +169,7 @@ def test_bad_arguments():
         train.predict(Module(MODEL.init, lambda *args: (args[2].mean(0), {})), state(), X[:8])
     with pytest.raises(ValueError, match="a tuple of 2 arrays.*Pass x alone"):
         train.predict(MODEL, state(), (X, Y))
-    with pytest.raises(ValueError, match="x is a Stream; .*each batch's x"):
+    with pytest.raises(ValueError, match="x is a BatchStream; .*each batch's x"):
         train.predict(MODEL, state(), data.from_iterable([(X, Y)], steps=1))
     for call in (train.predict, train.predict_many, train.predictor, train.evaluate):
         rest = () if call is train.predictor else ((X, Y),) if call is train.evaluate else (X,)

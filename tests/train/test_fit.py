@@ -58,7 +58,12 @@ def by_hand(epochs, model, optimizer):
 
 @pytest.mark.parametrize("steps_per_call", [None, 1, 3])
 def test_it_is_the_loop_over_the_step(steps_per_call):
-    state, _ = fit(NOISY, optimizer=MOMENTUM, epochs=2, steps_per_call=steps_per_call)
+    state, _ = fit(
+        NOISY,
+        optimizer=MOMENTUM,
+        epochs=2,
+        execution=train.Execution(steps_per_call=steps_per_call),
+    )
     expected = by_hand(2, NOISY, MOMENTUM)
     chex.assert_trees_all_close(toy.plain(state), toy.plain(expected), rtol=2e-5, atol=1e-6)
 
@@ -86,7 +91,7 @@ def test_the_device_sees_every_row_once_an_epoch():
         metrics={"mean_row": lambda _, target: target, "twice": lambda o, t: seen["row"](o, t) > 8},
         batch_size=8,
         epochs=3,
-        check=False,
+        execution=train.Execution(check=False),
         verbose=0,
     )
     assert history["mean_row"] == [24.5] * 3 and history["twice"] == [0] * 3
@@ -109,7 +114,14 @@ def noisy_run(**options):
     return fit(NOISY, optimizer=MOMENTUM, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"steps_per_call": 2}, {"resident_bytes": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"execution": train.Execution(steps_per_call=2)},
+        {"execution": train.Execution(resident_bytes=0)},
+    ],
+)
 def test_the_same_seed_is_the_same_run_bit_for_bit(options):
     first = noisy_run(epochs=2)
     again = fit(NOISY, optimizer=MOMENTUM, epochs=2, **options)
@@ -121,13 +133,17 @@ def test_the_same_seed_is_the_same_run_bit_for_bit(options):
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"resident_bytes": 0, "steps_per_call": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"execution": train.Execution(resident_bytes=0, steps_per_call=3)}]
+)
 @pytest.mark.parametrize("stop", [1, 7, 9, 14])
 def test_a_run_in_two_parts_is_the_run_in_one(stop, options):
-    whole, _ = noisy_run(steps=16)
-    part, _ = fit(NOISY, optimizer=MOMENTUM, steps=stop, **options)
+    whole, _ = noisy_run(epochs=train.Steps(16))
+    part, _ = fit(NOISY, optimizer=MOMENTUM, epochs=train.Steps(stop), **options)
     kept = jax.tree.map(np.array, toy.plain(part))
-    rest, history = fit(NOISY, optimizer=MOMENTUM, steps=16 - stop, state=part, **options)
+    rest, history = fit(
+        NOISY, optimizer=MOMENTUM, epochs=train.Steps(16 - stop), state=part, **options
+    )
     same(rest, whole)
     chex.assert_trees_all_equal(toy.plain(part), kept)
     assert rest.step == 16 and len(history["loss"]) == 3 - stop // 7
@@ -147,12 +163,15 @@ def counted(model):
 @pytest.mark.parametrize("options", [{}, {"steps_per_call": 1}, {"resident_bytes": 0}])
 def test_one_compilation_for_training_and_one_for_evaluation(options):
     model, traces = counted(MODEL)
-    state, _ = fit(model, epochs=3, eval_data=OTHER, check=False, **options)
+    run = functools.partial(
+        fit, model, eval_data=OTHER, execution=train.Execution(check=False, **options)
+    )
+    state, _ = run(epochs=3)
     assert traces[True] == 1
-    state, _ = fit(model, steps=5, eval_data=OTHER, state=state, check=False, **options)
+    state, _ = run(epochs=train.Steps(5), state=state)
     assert traces[True] == 1
     evaluations = traces[False]
-    fit(model, epochs=3, eval_data=OTHER, state=state, check=False, **options)
+    run(epochs=3, state=state)
     assert traces[False] == evaluations
 
 
@@ -164,9 +183,9 @@ def test_augmentation_is_inside_the_step():
         return x + 100 * jax.random.normal(key, x.shape)
 
     _, plain = fit()
-    state, noisy = fit(augment=augment)
+    state, noisy = fit(data=train.AugmentedData(DATA, augment))
     assert noisy["loss"] != plain["loss"] and set(calls) == {(8, 4)}
-    same(state, fit(augment=augment)[0])
+    same(state, fit(data=train.AugmentedData(DATA, augment))[0])
 
 
 def test_rows_may_be_arrays_of_jax_and_lists():

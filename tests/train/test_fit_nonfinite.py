@@ -36,7 +36,7 @@ def fit(**options):
         "optimizer": SGD,
         "batch_size": 8,
         "verbose": 0,
-        "check": False,
+        "execution": train.Execution(check=False),
     } | options
     return train.fit(MODEL, (X, options.pop("y", TARGETS)), metrics=[], **options)
 
@@ -49,7 +49,7 @@ def bad_step(epoch):
 @pytest.mark.parametrize("steps_per_call", [None, 1, 5])
 def test_raise_names_the_step_the_metric_and_the_parameter(steps_per_call):
     with pytest.raises(train.NonFiniteError) as error:
-        fit(steps_per_call=steps_per_call)
+        fit(execution=train.Execution(check=False, steps_per_call=steps_per_call))
     step = bad_step(0)
     assert (error.value.step, error.value.metric) == (step, "loss")
     assert error.value.path == "dense_0/bias"
@@ -93,7 +93,10 @@ def without_the_bad_row():
 
 @pytest.mark.parametrize("steps_per_call", [None, 1])
 def test_skip_leaves_the_step_out(steps_per_call):
-    state, history = fit(on_nonfinite="skip", epochs=2, steps_per_call=steps_per_call)
+    state, history = fit(
+        execution=train.Execution(check=False, on_nonfinite="skip", steps_per_call=steps_per_call),
+        epochs=2,
+    )
     assert history["skipped"] == [0.2, 0.2] and np.isfinite(history["loss"]).all()
     assert state.step == 10
     chex.assert_trees_all_close(toy.plain(state), without_the_bad_row(), rtol=1e-5, atol=1e-6)
@@ -102,11 +105,18 @@ def test_skip_leaves_the_step_out(steps_per_call):
 @pytest.mark.parametrize("steps_per_call", [None, 1])
 def test_stop_returns_the_state_before(steps_per_call, capsys):
     state, history = fit(
-        on_nonfinite="stop", epochs=2, steps_per_call=steps_per_call, seed=4, verbose=2
+        execution=train.Execution(check=False, on_nonfinite="stop", steps_per_call=steps_per_call),
+        epochs=2,
+        seed=4,
+        verbose=2,
     )
     steps = int(np.argwhere(epoch_batches(40, 8, 4, 0)[0] == BAD_ROW)[0, 0])
     assert state.step == steps > 0 and len(history["loss"]) == 1
-    before, _ = fit(on_nonfinite="stop", steps=steps, seed=4, steps_per_call=steps_per_call)
+    before, _ = fit(
+        execution=train.Execution(check=False, on_nonfinite="stop", steps_per_call=steps_per_call),
+        epochs=train.Steps(steps),
+        seed=4,
+    )
     chex.assert_trees_all_equal(toy.plain(state), toy.plain(before))
     assert f"stopped after step {steps}: step {steps} is infinite" in capsys.readouterr().out
 
@@ -122,11 +132,17 @@ class PressCtrlC(train.Callback):
 
 def test_ctrl_c_returns_what_there_is(capsys):
     before = signal.getsignal(signal.SIGINT)
-    state, history = fit(y=Y, epochs=100, callbacks=[PressCtrlC(3)], steps_per_call=2, verbose=2)
+    state, history = fit(
+        y=Y,
+        epochs=100,
+        callbacks=[PressCtrlC(3)],
+        execution=train.Execution(check=False, steps_per_call=2),
+        verbose=2,
+    )
     assert signal.getsignal(signal.SIGINT) is before
     assert len(history["loss"]) == 4 and state.step == 3 * 5 + 2
     assert "stopped after step 17: interrupted" in capsys.readouterr().out
-    whole, _ = fit(y=Y, steps=17)
+    whole, _ = fit(y=Y, epochs=train.Steps(17))
     chex.assert_trees_all_equal(toy.plain(state), toy.plain(whole))
 
 

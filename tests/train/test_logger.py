@@ -31,7 +31,7 @@ class Memory:
 
 def test_any_object_with_the_two_methods():
     one, two = Memory(), Memory()
-    _, history = fit(logger=[one, two])
+    _, history = fit(callbacks=[one, two])
     assert [step for step, _ in one.rows] == [5, 10, 15] and one.rows == two.rows
     for name, values in history.items():
         assert values == [row[name] for _, row in one.rows]
@@ -45,7 +45,7 @@ def test_it_is_closed_when_the_run_fails():
 
     memory = Memory()
     with pytest.raises(RuntimeError):
-        fit(logger=memory, callbacks=[Bad()])
+        fit(callbacks=[memory, Bad()])
     assert memory.closed == 1
 
 
@@ -83,7 +83,7 @@ def test_tensorboard_is_read_back(tmp_path):
         "tensorboard.backend.event_processing.event_accumulator",
         reason="tensorboard is not installed",
     )
-    _, history = fit(logger=train.TensorBoard(tmp_path))
+    _, history = fit(callbacks=[train.TensorBoard(tmp_path)])
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()
     for name in ("loss", "accuracy"):
@@ -122,7 +122,7 @@ def service(name, monkeypatch):
 )
 def test_services(name, make, names, monkeypatch):
     calls = service(name, monkeypatch)
-    _, history = fit(logger=make(), epochs=1)
+    _, history = fit(callbacks=[make()], epochs=1)
     assert [what for what, _, _ in calls] == names
     assert "p" in calls[0][2].values()
     _, args, options = calls[1]
@@ -145,5 +145,7 @@ def test_what_is_not_installed_is_named(name, make, monkeypatch):
 
 
 def test_something_else_is_refused():
-    with pytest.raises(ValueError, match=r"logger is 'tensorboard'; expected log\(step, values\)"):
-        fit(logger="tensorboard")
+    with pytest.raises(
+        ValueError, match=r"contains 'tensorboard'; expected .* log\(step, values\)"
+    ):
+        fit(callbacks=["tensorboard"])

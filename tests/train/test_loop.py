@@ -8,10 +8,10 @@ import pytest
 from jaxdl import Module, train
 from jaxdl.train.epoch import (
     EpochBatches,
-    eval_program,
-    looped_program,
+    compile_eval,
+    compile_loop,
+    compile_single,
     slow_when_looped,
-    stepwise_program,
 )
 from jaxdl.train.step import carrying_eval_step
 from tests.train import toy
@@ -26,23 +26,23 @@ def start():
     return train.init_state(MODEL, SGD, jax.random.key(0), X)
 
 
-@pytest.mark.parametrize("make", [looped_program, stepwise_program])
+@pytest.mark.parametrize("make", [compile_loop, compile_single])
 def test_calls_of_every_length_add_up(make):
     program = make(STEP, "loss")
     whole, wait = program.run(start(), ROWS, 0, 6)
     log = wait()
-    assert log["loss"].sum.shape == (6,) and list(log["loss"].weight) == [8] * 6
+    assert log["loss"].total.shape == (6,) and list(log["loss"].count) == [8] * 6
     parts, state = [], start()
     for first, count in ((0, 1), (1, 3), (4, 2)):
         state, wait = program.run(state, ROWS, first, count)
-        parts.append(wait()["loss"].sum)
+        parts.append(wait()["loss"].total)
     chex.assert_trees_all_equal(toy.plain(state), toy.plain(whole))
-    np.testing.assert_array_equal(np.concatenate(parts), log["loss"].sum)
+    np.testing.assert_array_equal(np.concatenate(parts), log["loss"].total)
 
 
 def test_the_two_programs_agree():
     states, logs = [], []
-    for make in (looped_program, stepwise_program):
+    for make in (compile_loop, compile_single):
         state, wait = make(STEP, "loss").run(start(), ROWS, 2, 4)
         states.append(toy.plain(state)), logs.append(wait())
     chex.assert_trees_all_close(*states, rtol=1e-5, atol=1e-7)
@@ -54,15 +54,15 @@ def test_a_call_ends_after_the_first_bad_loss():
         train.make_train_step(MODEL, lambda o, t: o[:, 0] / jnp.where(t == 9, 0, 1), SGD)
     )
     rows = ROWS._replace(data=(X, Y.at[24].set(9)))
-    _, wait = looped_program(step, "loss").run(start(), rows, 1, 5)
-    assert list(np.isfinite(wait()["loss"].sum)) == [True, True, False]
-    _, wait = looped_program(step, None).run(start(), rows, 1, 5)
-    assert len(wait()["loss"].sum) == 5
+    _, wait = compile_loop(step, "loss").run(start(), rows, 1, 5)
+    assert list(np.isfinite(wait()["loss"].total)) == [True, True, False]
+    _, wait = compile_loop(step, None).run(start(), rows, 1, 5)
+    assert len(wait()["loss"].total) == 5
 
 
 def test_batches_that_are_not_asked_for_weigh_nothing():
-    _, log = eval_program(carrying_eval_step(MODEL, "cross_entropy"))(start(), ROWS, 2)
-    assert list(log["loss"].weight) == [8, 8, 0, 0, 0, 0]
+    _, log = compile_eval(carrying_eval_step(MODEL, "cross_entropy"))(start(), ROWS, 2)
+    assert list(log["loss"].count) == [8, 8, 0, 0, 0, 0]
 
 
 def convolution():

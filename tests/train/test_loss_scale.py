@@ -13,7 +13,7 @@ def test_it_begins_below_the_largest_number_of_float16():
 
 
 def test_it_grows_no_further_than_float32_reaches():
-    adjusted = jax.jit(train.LossScale.adjusted)
+    adjusted = jax.jit(train.LossScale.adjust)
     scale = train.LossScale(np.float32(2.0**125), np.int32(GROWTH - 1))
     for _ in range(2):
         scale = adjusted(train.LossScale(scale.value, np.int32(GROWTH - 1)), True)

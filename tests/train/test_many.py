@@ -103,8 +103,8 @@ CONV = from_linen(Conv())
 
 def test_convolutions_that_are_slow_in_a_loop_are_called_step_by_step(monkeypatch):
     calls = []
-    looped = train.many.loop
-    monkeypatch.setattr(train.many, "loop", lambda *a: calls.append(1) or looped(*a))
+    looped = train.sweep.run_loop
+    monkeypatch.setattr(train.sweep, "run_loop", lambda *a: calls.append(1) or looped(*a))
     options = OPTIONS | {"seeds": [5, 2]}
     rates = {"optimizer": momentum, "hyper": {"learning_rate": [0.1, 0.01]}}
     states, history = train.train_many(CONV, DATA, **rates, **options)
@@ -130,7 +130,7 @@ def test_a_stopped_call_resumes_bit_for_bit(model, tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.train_many(model, DATA, checkpoint=tmp_path, logger=Stop(), **options)
+        train.train_many(model, DATA, checkpoint=tmp_path, callbacks=[Stop()], **options)
     for _ in range(2):  # the second finds all epochs done
         states, history = train.train_many(model, DATA, checkpoint=tmp_path, **options)
         chex.assert_trees_all_equal(toy.plain(states), toy.plain(whole))
@@ -171,7 +171,7 @@ def test_loggers_of_all_runs_and_of_each():
         seeds=[5, 2],
         optimizer=momentum,
         hyper={"learning_rate": [0.1, 0.01]},
-        logger=[together, make],
+        callbacks=[together, make],
         **OPTIONS,
     )
     assert list(each) == [(5, 0.1), (5, 0.01), (2, 0.1), (2, 0.01)]
@@ -211,7 +211,7 @@ def test_states_of_another_kind_are_refused():
     state = train.init_state(MODEL, FIRST, jax.random.key(0), DATA[0][:8])
     one = jax.tree.map(lambda a: a[None], state)
     for states, seeds in ((state, [0]), (one, [0, 1])):
-        with pytest.raises(ValueError, match="entries of the states are of another kind"):
+        with pytest.raises(ValueError, match="entries of the states differ"):
             train.train_many(MODEL, DATA, seeds=seeds, optimizer=FIRST, states=states, **OPTIONS)
     with pytest.raises(ValueError, match="of this model and optimizer"):
         train.train_many(MODEL, DATA, seeds=[0], optimizer=optax.adam(0.1), states=one, **OPTIONS)
@@ -245,7 +245,7 @@ def test_one_trace_for_all_runs_and_epochs():
         return MLP.apply(params, state, x, train=train, key=key, tap=tap)
 
     model = Module(MLP.init, apply)
-    options = OPTIONS | {"epochs": 3, "check": False}
+    options = OPTIONS | {"epochs": 3, "execution": train.Execution(check=False)}
     train.train_many(model, DATA, seeds=range(4), optimizer=optax.sgd(0.1), **options)
     assert traces == {True: 1, False: 1}
 
@@ -295,8 +295,8 @@ BAD = {
         {"hyper": {"rate": [1]}, "optimizer": "adam"},
         "hyper has rate, which the optimizer does not take",
     ),
-    "a logger": ({"logger": "runs"}, "logger is 'runs'; expected log"),
-    "no logger made": ({"logger": lambda run: None}, "logger is None; expected log"),
+    "a logger": ({"callbacks": ["runs"]}, "logger is 'runs'; expected log"),
+    "no logger made": ({"callbacks": [lambda run: None]}, "logger is None; expected log"),
     "checkpoints within an epoch": (
         {"checkpoint": train.Checkpointer("never", every=3)},
         "have every=3 and monitor=None; expected neither",
@@ -334,10 +334,13 @@ def test_what_is_taken_by_fit_alone():
     x, y = np.zeros((4, 2), np.float32), np.zeros(4, int)
     common = {"seeds": [0], "loss": "cross_entropy", "optimizer": "adam", "verbose": 0}
     for options, words in [
-        ({"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))}, "data is Indexed"),
+        (
+            {"data": data.RandomAccessSource(4, lambda rows: (x[rows], y[rows]))},
+            "data is RandomAccessSource",
+        ),
         ({"eval_data": train.Evaluation((x, y))}, "eval_data is Evaluation"),
         ({"batch_size": train.Batches(2)}, "expected the number of rows: pass batch_size=2"),
-        ({"logger": 3}, "logger is 3"),
+        ({"callbacks": [3]}, "logger is 3"),
     ]:
         with pytest.raises(ValueError, match=f"train_many: .*{words}"):
             train.train_many(nn.dense(2), **({"data": (x, y)} | common | options))

@@ -28,7 +28,7 @@ def test_several_sets_after_a_number_of_steps(tmp_path):
     state, history = run(epochs=3)
     assert history["eval_step"] == [3, 6, 9, 12] and len(history["loss"]) == 3
     assert history["val_accuracy"][-1] == train.evaluate(MODEL, state, HALF)["accuracy"]
-    third = fit((X, Y), steps=3)[0]
+    third = fit((X, Y), epochs=train.Steps(3))[0]
     scores = train.evaluate(MODEL, third, (X, Y), metrics=["auc"], loss="cross_entropy")
     assert history["all_auc"][0] == pytest.approx(scores["auc"])
     assert history["all_loss"][0] == pytest.approx(scores["loss"], rel=1e-6)
@@ -57,7 +57,7 @@ def test_early_stopping_counts_evaluations():
     evaluation = train.Evaluation((X, Y), every=1)
     state, history = fit((X, Y), epochs=5, eval_data=evaluation, callbacks=[stop])
     assert history["eval_step"] == [1, 2, 3] and stop.best == history["eval_loss"][0]
-    chex.assert_trees_all_equal(state.params, fit((X, Y), steps=1)[0].params)
+    chex.assert_trees_all_equal(state.params, fit((X, Y), epochs=train.Steps(1))[0].params)
 
 
 @pytest.mark.parametrize("name, larger", [
@@ -66,7 +66,7 @@ def test_early_stopping_counts_evaluations():
     ("eval_ece", False), ("brier", False), ("test_perplexity", False),
 ])  # fmt: skip
 def test_the_direction_of_a_name(name, larger):
-    context = train.Context(MODEL, fit((X, Y), steps=1)[0], {name: (0.5,)}, 1, 4)
+    context = train.Context(MODEL, fit((X, Y), epochs=train.Steps(1))[0], {name: (0.5,)}, 1, 4)
     stop = train.EarlyStopping(name, restore_best=False)
     stop.on_fit_begin(context)
     for epoch, value in enumerate((0.5, 0.25, 0.75), 1):
@@ -94,11 +94,15 @@ def test_batches_are_dropped_and_kept_in_order():
     rows = np.arange(10, dtype=np.float32)[:, None]
     cut = train.Batches(4, drop_last=True, shuffle=False)
     run = functools.partial(train.fit, net, (rows, rows), **(options | {"loss": "mse"}))
-    state, history = run(batch_size=cut, epochs=2, steps_per_call=1)
+    state, history = run(batch_size=cut, epochs=2, execution=train.Execution(steps_per_call=1))
     batches = [np.asarray(x).ravel().tolist() for x in seen if x.shape == (4, 1)]
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2 and int(state.step) == 4
     seen.clear()
-    run(batch_size=train.Batches(4, drop_last=True), epochs=2, steps_per_call=1)
+    run(
+        batch_size=train.Batches(4, drop_last=True),
+        epochs=2,
+        execution=train.Execution(steps_per_call=1),
+    )
     orders = [data.permutation(10, seed=0, epoch=epoch)[:8] for epoch in (0, 1)]
     assert np.array_equal(np.ravel(seen), np.ravel(orders))
     with pytest.raises(ValueError, match="batch_size is 11 and the data have 10 rows"):
@@ -118,16 +122,16 @@ def test_augmentation_of_inputs_and_targets():
     """Labels that are rotated with the inputs: the run equals one on rotated data."""
     classes = jax.nn.one_hot(Y, 3)
     rotate = lambda key, x, y: (-x, jnp.roll(y, 1, axis=-1))
-    state, _ = fit((X, np.asarray(classes)), augment=rotate)
+    state, _ = fit(train.AugmentedData((X, np.asarray(classes)), rotate))
     expected, _ = fit((-X, np.asarray(jnp.roll(classes, 1, axis=-1))))
     chex.assert_trees_all_equal(state.params, expected.params)
     with_default = lambda key, x, size=-1: size * x
-    state, _ = fit((X, Y), augment=with_default)
+    state, _ = fit(train.AugmentedData((X, Y), with_default))
     chex.assert_trees_all_equal(state.params, fit((-X, Y))[0].params)
     with pytest.raises(
         ValueError, match=r"augment\(key, x, y\) returns .*expected the tuple \(x, y\)"
     ):
-        fit((X, Y), augment=lambda key, x, y: x)
+        fit(train.AugmentedData((X, Y), lambda key, x, y: x))
 
 
 def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
@@ -158,7 +162,7 @@ def test_mixing_leaves_out_what_has_no_weight():
     _, plain, _ = data.augment.mixup(jax.random.key(1), x, labels, classes=2, alpha=1.0)
     np.testing.assert_allclose(y[mixed > 0], np.tile([0, 1], (int((mixed > 0).sum()), 1)))
     np.testing.assert_allclose(mixed, plain[:, 1], rtol=1e-6)
-    net = lambda augment: fit((X, Y, np.ones((50, 1, 1))), augment=augment)
+    net = lambda augment: fit(train.AugmentedData((X, Y, np.ones((50, 1, 1))), augment))
     with pytest.raises(
         ValueError, match=r"changes x and y, and the weights are float32\[16, 1, 1\]"
     ):
@@ -185,10 +189,10 @@ def test_an_average_of_the_weights():
     averaged = lambda state: optim.averaged_params(state.opt_state)
     evaluation = train.Evaluation((X, Y), params=averaged)
     run = functools.partial(fit, (X, Y), optimizer=chain)
-    state, history = run(steps=4, eval_data=evaluation)
+    state, history = run(epochs=train.Steps(4), eval_data=evaluation)
     expected = train.init_state(MODEL, chain, jax.random.key(0), X).params
     for steps in range(1, 5):
-        new = run(steps=steps)[0].params
+        new = run(epochs=train.Steps(steps))[0].params
         expected = jax.tree.map(lambda a, w: 0.9 * a + 0.1 * w, expected, new)
     chex.assert_trees_all_close(averaged(state), expected, rtol=1e-5, atol=1e-7)
     values = train.evaluate(
@@ -198,7 +202,7 @@ def test_an_average_of_the_weights():
     assert history["eval_loss"] != [
         train.evaluate(MODEL, state, (X, Y), loss="cross_entropy")["loss"]
     ]
-    plain = fit((X, Y), optimizer=optax.adam(0.01), steps=4)[0]
+    plain = fit((X, Y), optimizer=optax.adam(0.01), epochs=train.Steps(4))[0]
     chex.assert_trees_all_equal(plain.params, state.params)
     with pytest.raises(ValueError, match="has 0 averages"):
         optim.averaged_params(plain.opt_state)
@@ -237,7 +241,7 @@ def test_frozen_parts_stay_as_they_are():
         jaxdl.init(
             jaxdl.frozen(serial(nn.dense(9)), {"dense_0": params["dense_0"]}), jax.random.key(0), X
         )
-    low = train.fit(tuned, (X, Y), **options, precision="bfloat16")[0]
+    low = train.fit(tuned, (X, Y), **options, execution=train.Execution(precision="bfloat16"))[0]
     chex.assert_trees_all_equal(low.model_state["body"]["params"], params)
 
 

@@ -21,7 +21,7 @@ DATA = toy.data()
 
 def fit(precision, model=NOISY, **options):
     options = {"loss": "cross_entropy", "optimizer": ADAM, "batch_size": 10, "verbose": 0} | options
-    return train.fit(model, DATA, precision=precision, **options)
+    return train.fit(model, DATA, execution=train.Execution(precision=precision), **options)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -40,7 +40,7 @@ def one_update(precision):
     state = train.init_state(MODEL, optimizer, jax.random.key(0), DATA[0], precision=precision)
     step = train.make_train_step(MODEL, "cross_entropy", optimizer, precision=precision)
     new, metrics = jax.jit(step)(state, DATA)
-    assert metrics["loss"].sum.dtype == jnp.float32
+    assert metrics["loss"].total.dtype == jnp.float32
     return jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), new.params, state.params)
 
 
@@ -66,7 +66,7 @@ def test_the_network_is_computed_in_the_short_numbers():
     assert products and all("bf16" in line for line in products)
 
 
-adjusted = jax.jit(LossScale.adjusted)
+adjusted = jax.jit(LossScale.adjust)
 
 
 @example([True] * 4, 5)  # it grows at the third step; few random lists begin like this
@@ -120,7 +120,7 @@ def test_where_no_scale_helps_it_is_said():
             optimizer=hot,
             batch_size=10,
             epochs=8,
-            precision="float16",
+            execution=train.Execution(precision="float16"),
             verbose=0,
         )
 
@@ -129,7 +129,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="precision is 'half'"):
         fit("half")
     with pytest.raises(ValueError, match="on_nonfinite is 'stop' and precision 'float16'"):
-        fit("float16", on_nonfinite="stop")
+        train.Execution(precision="float16", on_nonfinite="stop")
     step = train.make_train_step(MODEL, "cross_entropy", ADAM, precision="float16")
     state = train.init_state(MODEL, ADAM, jax.random.key(0), DATA[0])
     with pytest.raises(ValueError, match="make the state by init_state"):

@@ -93,10 +93,10 @@ def test_every_epoch_is_truncated_backpropagation_from_the_initial_carry(trained
 
 def test_a_run_resumes_within_an_epoch_with_its_carry(trained, tmp_path):
     for steps in (2, 4, 6):
-        state, _ = fit(steps=steps, checkpoint=tmp_path)
+        state, _ = fit(epochs=train.Steps(steps), checkpoint=tmp_path)
     chex.assert_trees_all_equal(state.params, trained[0].params)
-    parts, _ = fit(steps=2)
-    parts, _ = fit(steps=4, state=parts)
+    parts, _ = fit(epochs=train.Steps(2))
+    parts, _ = fit(epochs=train.Steps(4), state=parts)
     chex.assert_trees_all_equal(parts.params, trained[0].params)
     other, _ = fit(state=parts, data=data.from_iterable([(X[:3], Y[:3])]))
     assert nn.reset_carry(other.model_state, 7)["gru_0"]["h"].shape == (7, 3)
@@ -105,7 +105,7 @@ def test_a_run_resumes_within_an_epoch_with_its_carry(trained, tmp_path):
 def test_rows_that_cannot_continue_are_told(trained):
     state, _ = trained
     with pytest.warns(UserWarning, match=r"data is shuffled, and the model keeps a carry"):
-        fit(data=(X, Y), batch_size=ROWS, steps=1)
+        fit(data=(X, Y), batch_size=ROWS, epochs=train.Steps(1))
     with pytest.raises(
         ValueError, match="batch 0 of the stream has 2 rows.*expected 4 rows in all"
     ):
@@ -127,6 +127,6 @@ def test_reset_keeps_what_is_no_carry():
 
 
 def test_short_floats_carry_on():
-    state, history = fit(precision="bfloat16")
+    state, history = fit(execution=train.Execution(precision="bfloat16"))
     assert state.model_state["gru_0"]["h"].dtype == jnp.float32
     assert np.isfinite(history["loss"]).all()

@@ -75,12 +75,8 @@ ARGUMENTS = {
     "batch of none": ({"batch_size": 0}, "batch_size is 0"),
     "epochs": ({"epochs": 0}, "epochs is 0; expected an integer of at least 1"),
     "epochs as a float": ({"epochs": 2.0}, "epochs is 2.0"),
-    "steps": ({"steps": -1}, "steps is -1"),
-    "epochs and steps": ({"epochs": 1, "steps": 1}, "expected one of the two"),
-    "steps a call": ({"steps_per_call": 0}, "steps_per_call is 0"),
     "seed": ({"seed": -1}, "seed is -1"),
     "verbose": ({"verbose": 3}, r"verbose is 3; expected one of \(0, 1, 2\)"),
-    "policy": ({"on_nonfinite": "ignore"}, "'raise', 'skip', 'stop'"),
     "loss": ({"loss": "mean_sqared_error"}, "did you mean 'mean_squared_error'"),
     "optimizer as a factory": ({"optimizer": optax.sgd}, "is the function sgd; expected"),
     "integers against rows": ({"loss": "mse"}, "the loss does not take.*int32.*one_hot"),
@@ -93,8 +89,37 @@ def test_arguments(options, words):
         fit(**options)
 
 
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: train.Steps(-1), "steps is -1"),
+        (lambda: train.Execution(steps_per_call=0), "steps_per_call is 0"),
+        (lambda: train.Execution(on_nonfinite="ignore"), "'raise', 'skip', 'stop'"),
+        (lambda: train.AugmentedData((X, Y), "flip"), r"augment is 'flip'; expected a function"),
+    ],
+)
+def test_options(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_moved_option_names_its_new_place():
+    with pytest.raises(TypeError, match=r"fit has no steps=; pass epochs=train.Steps\(...\)"):
+        fit(steps=3)
+    with pytest.raises(TypeError, match=r"evaluate has no check=; pass execution=train.Exec"):
+        train.evaluate(MODEL, None, (X, Y), check=False)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'"):
+        fit(epoch=3)
+
+
+def test_an_option_that_would_be_ignored_is_refused():
+    execution = train.Execution(precision="bfloat16", check=False)
+    with pytest.raises(ValueError, match="lr_find: execution sets precision; expected only check"):
+        train.lr_find(MODEL, (X, Y), loss="cross_entropy", execution=execution)
+
+
 def test_a_wrong_shape_is_named():
-    state, _ = fit(steps=1)
+    state, _ = fit(epochs=train.Steps(1))
     wrong = (
         r"state differs from the run's: params/dense_0/kernel was float32\[4,8\], is float32\[5,8\]"
     )
@@ -111,10 +136,12 @@ def test_integer_images_are_shown_the_way():
 
 
 def test_what_is_checked_can_be_left_out():
-    _, history = fit((X, Y), loss=lambda o, y: o[:, 0] * 0, metrics=[], check=False)
+    _, history = fit(
+        (X, Y), loss=lambda o, y: o[:, 0] * 0, metrics=[], execution=train.Execution(check=False)
+    )
     assert history["loss"] == [0]
     with pytest.raises(train.NonFiniteError):
-        fit((NAN, Y), check=False)
+        fit((NAN, Y), execution=train.Execution(check=False))
 
 
 def test_a_data_set_of_one_row():
@@ -193,8 +220,8 @@ def test_data_of_half_precision_train_parameters_of_float32(dtype):
 
 
 def test_fewer_rows_than_a_batch_are_one_batch():
-    state, history = fit((X[:5], Y[:5]), steps=2)
-    same, expected = fit((X[:5], Y[:5]), steps=2, batch_size=5)
+    state, history = fit((X[:5], Y[:5]), epochs=train.Steps(2))
+    same, expected = fit((X[:5], Y[:5]), epochs=train.Steps(2), batch_size=5)
     chex.assert_trees_all_equal(state.params, same.params)
 
 

@@ -174,7 +174,7 @@ def test_regressions_have_no_accuracy():
     options = {"optimizer": SGD, "batch_size": 16, "verbose": 0}
     _, history = train.fit(ONE, (X, numbers), loss="mse", **options)
     assert set(history) == {"loss", "seconds", "compile_seconds"}
-    with pytest.raises(ValueError, match="metric 'accuracy' is one of classes.*'mae'"):
+    with pytest.raises(ValueError, match="metric 'accuracy' is for classification.*'mae'"):
         train.fit(ONE, (X, numbers), loss="mae", metrics=["accuracy"], **options)
     for loss in ("cross_entropy", "hinge"):
         with pytest.raises(ValueError, match="one class, whose loss is always 0.*binary_cross"):
@@ -229,7 +229,7 @@ def test_labels_that_are_no_classes():
     for loss in ("mse", None, lambda o, t: ((o - t) ** 2).mean(-1)):
         with pytest.raises(ValueError, match="rows that sum to"):
             train.evaluate(MODEL, state(), (X, several), loss=loss, metrics=["accuracy"])
-    with pytest.raises(ValueError, match="'top3' is one of exclusive classes"):
+    with pytest.raises(ValueError, match="'top3' is for exclusive classes"):
         train.evaluate(MODEL, state(), (X, several > 0), loss="bce", metrics=["top3"])
 
 
@@ -253,6 +253,6 @@ def test_a_loss_of_several_outputs_and_a_batch_by_name():
     loss = lambda o, t: losses.cross_entropy(o[0], t[0]) + (o[1] - t[1]) ** 2
     step = train.make_eval_step(model, loss)
     start = train.TrainState({}, {}, None, jax.random.key(0), jnp.int32(0))
-    assert np.isfinite(step(start, (X, (Y, X[:, 0])))["loss"].sum)
+    assert np.isfinite(step(start, (X, (Y, X[:, 0])))["loss"].total)
     with pytest.raises(ValueError, match=r"batch is dict; expected \(x, y\)"):
         step(start, {"x": X})
