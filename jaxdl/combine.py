@@ -15,7 +15,7 @@ import numpy as np
 from jaxdl.core import Module, Tree, as_module, below, compose
 from jaxdl.tree import cast, flatten
 
-__all__ = ["frozen", "residual", "serial", "stack"]
+__all__ = ["frozen", "residual", "scan_layers", "serial"]
 
 
 def serial(*layers: Module | Callable, **named: Module | Callable) -> Module:
@@ -216,7 +216,7 @@ def frozen(module: Module, params: Tree | None = None, state: Tree | None = None
     return Module(init, apply, "frozen", {"module": module.kind}, module.children)
 
 
-def stack(block: Module, n: int) -> Module:
+def scan_layers(block: Module, n: int) -> Module:
     """`n` copies of a shape-preserving block, each with parameters of its own, as one scan.
 
     Parameters and state have a leading axis of length n. Compile time does not grow with n. When
@@ -231,7 +231,7 @@ def stack(block: Module, n: int) -> Module:
     """
     block = as_module(block)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"stack: n is {n!r}; expected a positive integer.")
+        raise ValueError(f"scan_layers: n is {n!r}; expected a positive integer.")
 
     def init(key, x, *rest):
         params, state = jax.vmap(lambda k: block.init(k, x, *rest))(jax.random.split(key, n))
@@ -241,8 +241,9 @@ def stack(block: Module, n: int) -> Module:
         y, state = block.apply(params, state, x, *rest, **options)
         if jnp.shape(y) != jnp.shape(x) or y.dtype != x.dtype:
             raise ValueError(
-                f"stack: {block.kind} maps {x.dtype}{list(x.shape)} to {y.dtype}{list(y.shape)}; "
-                "expected a block that keeps shape and dtype: put layers that change them outside."
+                f"scan_layers: {block.kind} maps {x.dtype}{list(x.shape)} to "
+                f"{y.dtype}{list(y.shape)}; expected a block that keeps shape and dtype. Put layers "
+                "that change them outside of scan_layers."
             )
         return y, state
 
@@ -264,4 +265,4 @@ def stack(block: Module, n: int) -> Module:
             states.append(s)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
-    return Module(init, apply, "stack", {"n": n}, {"block": block}, block.takes_lengths)
+    return Module(init, apply, "scan_layers", {"n": n}, {"block": block}, block.takes_lengths)

@@ -151,7 +151,7 @@ def _resolve(model: Module, params: Tree, path: str) -> tuple[Module | None, Tre
     copies = 1
     for step in path.split("/"):
         name = step.split("#")[0]
-        if part and part.kind == "stack" and name not in part.children:
+        if part and part.kind == "scan_layers" and name not in part.children:
             part, copies = part.children["block"], copies * part.config["n"]
         else:
             part = part.children.get(name) if part else None

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import jax
 
-__all__ = ["step"]
+__all__ = ["heaviside"]
 
 
-def step(z: jax.Array) -> jax.Array:
+def heaviside(z: jax.Array) -> jax.Array:
     """g(z) = 1 for z >= 0, else 0: the threshold unit. Lecture row B10.
 
     McCulloch and Pitts 1943. It passes all or nothing; its derivative is 0 everywhere, so that no

@@ -19,7 +19,7 @@ from jaxdl.nn._window import Padding
 from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers
 from jaxdl.nn.initializers import Initializer, initializer
 
-__all__ = ["conv", "conv_transpose", "convolution", "transposed_convolution"]
+__all__ = ["conv", "conv_transpose"]
 
 
 def convolution(
@@ -59,19 +59,19 @@ def convolution(
       ValueError: shapes, dtypes or channels do not fit; the window does not fit into the input.
     """
     n = kernel.ndim - 2
-    _check_operands("convolution", x, kernel)
+    _check_operands("conv", x, kernel)
     channels, features = x.shape[-1], kernel.shape[-1]
     if channels != kernel.shape[-2] * groups or features % groups:
         raise ValueError(
-            f"convolution: {channels} channels and a kernel {list(kernel.shape)} in {groups} groups"
+            f"conv: {channels} channels and a kernel {list(kernel.shape)} in {groups} groups"
             f"; expected kernel axis -2 of channels / groups, and axis -1 divisible by groups."
         )
-    stride = _check.per_axis("convolution", "stride", stride, n)
-    dilation = _check.per_axis("convolution", "dilation", dilation, n)
+    stride = _check.per_axis("conv", "stride", stride, n)
+    dilation = _check.per_axis("conv", "dilation", dilation, n)
     window = _window.extent(kernel.shape[:-2], dilation)
     names = ("SAME", "VALID", "CIRCULAR")
-    pads = _window.pads("convolution", padding, x.shape[1:-1], window, stride, names)
-    _window.positions("convolution", x.shape[1:-1], window, stride, pads)
+    pads = _window.pads("conv", padding, x.shape[1:-1], window, stride, names)
+    _window.positions("conv", x.shape[1:-1], window, stride, pads)
     if isinstance(padding, str) and padding.upper() == "CIRCULAR":
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="wrap")
         pads = ((0, 0),) * n
@@ -80,7 +80,7 @@ def convolution(
     applies = groups == 1 and all(s == 1 for s in (*stride, *dilation))
     if form not in ("auto", "xla", "cpu") or (form == "cpu" and not applies):
         raise ValueError(
-            f"convolution: form is {form!r}; expected 'auto', 'xla', or, for stride and dilation 1 "
+            f"conv: form is {form!r}; expected 'auto', 'xla', or, for stride and dilation 1 "
             "without groups, 'cpu'."
         )
     fast = form == "cpu" or (form == "auto" and applies and jax.default_backend() == "cpu")
@@ -132,15 +132,15 @@ def transposed_convolution(
       ValueError: shapes, dtypes or channels do not fit; there is more padding than window.
     """
     n = kernel.ndim - 2
-    _check_operands("transposed_convolution", x, kernel)
+    _check_operands("conv_transpose", x, kernel)
     if x.shape[-1] != kernel.shape[-2]:
         raise ValueError(
-            f"transposed_convolution: {x.shape[-1]} channels and a kernel {list(kernel.shape)}; "
+            f"conv_transpose: {x.shape[-1]} channels and a kernel {list(kernel.shape)}; "
             "expected kernel axis -2 to be the channels: to transpose a convolution, exchange the "
             "last two axes of its kernel."
         )
-    stride = _check.per_axis("transposed_convolution", "stride", stride, n)
-    dilation = _check.per_axis("transposed_convolution", "dilation", dilation, n)
+    stride = _check.per_axis("conv_transpose", "stride", stride, n)
+    dilation = _check.per_axis("conv_transpose", "dilation", dilation, n)
     window = _window.extent(kernel.shape[:-2], dilation)
     edges = _transposed_edges(padding, window, stride)
     if flip:
@@ -155,7 +155,7 @@ def transposed_convolution(
 def _transposed_edges(padding, window, stride) -> _window.Pairs:
     """The zeros at the edges of the spread input, d (k - 1) - p, so that "VALID" does the rest."""
     if isinstance(padding, str):
-        _window.pads("transposed_convolution", padding, window, window, stride)
+        _window.pads("conv_transpose", padding, window, window, stride)
         if padding.upper() == "VALID":
             return tuple((k - 1, max(k, s) - 1) for k, s in zip(window, stride, strict=True))
         edges = [
@@ -163,10 +163,10 @@ def _transposed_edges(padding, window, stride) -> _window.Pairs:
             for k, s in zip(window, stride, strict=True)
         ]
         return tuple((before, total - before) for before, total in edges)
-    cut = _window.pads("transposed_convolution", padding, window, window, stride)
+    cut = _window.pads("conv_transpose", padding, window, window, stride)
     if any(max(p) > k - 1 for p, k in zip(cut, window, strict=True)):
         raise ValueError(
-            f"transposed_convolution: padding is {padding!r} for a window of {tuple(window)}; "
+            f"conv_transpose: padding is {padding!r} for a window of {tuple(window)}; "
             "expected at most the window less one at each edge."
         )
     return tuple((k - 1 - p[0], k - 1 - p[1]) for p, k in zip(cut, window, strict=True))

@@ -14,7 +14,7 @@ from jaxdl.core import Module, named_key
 from jaxdl.nn import _check
 from jaxdl.nn.initializers import Initializer, initializer
 
-__all__ = ["affine", "dense"]
+__all__ = ["dense"]
 
 
 def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -33,7 +33,7 @@ def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> ja
     """
     if x.shape[-1:] != kernel.shape[:1] or x.dtype != kernel.dtype:
         raise ValueError(
-            f"affine: x is {x.dtype}{list(x.shape)} and the kernel {kernel.dtype}"
+            f"dense: x is {x.dtype}{list(x.shape)} and the kernel {kernel.dtype}"
             f"{list(kernel.shape)}; expected x's last axis to be the kernel's first, in one dtype: "
             "make the parameters by init on such an input, or cast them with tree.cast."
         )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxdl.core import Module
 from jaxdl.nn import _check
 
-__all__ = ["drop", "dropout"]
+__all__ = ["dropout"]
 
 
 def drop(

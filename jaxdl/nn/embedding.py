@@ -13,7 +13,7 @@ from jaxdl.core import Module, named_key
 from jaxdl.nn import _check
 from jaxdl.nn.initializers import Initializer, initializer
 
-__all__ = ["embedding", "lookup"]
+__all__ = ["embedding"]
 
 # Rows of expected square length 1: standard deviation 1/sqrt(F).
 _UNIT_ROWS = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)

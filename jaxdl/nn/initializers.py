@@ -124,7 +124,7 @@ def lsuv(
 
 def _has_kernel(model: Module, params: Tree, steps: list[str]) -> bool:
     for step in steps:
-        if model.kind == "stack":
+        if model.kind == "scan_layers":
             model = model.children["block"]
         elif step in model.children and step in params:
             model, params = model.children[step], params[step]
@@ -138,7 +138,7 @@ def _change(model: Module, params: Tree, steps: list[str], change: Callable) -> 
     if not steps:
         return params | {"kernel": change(params["kernel"])}
     step, *rest = steps
-    if model.kind == "stack":  # its tree has the copies' leaves in one, along a leading axis
+    if model.kind == "scan_layers":  # its tree has the copies' leaves in one, along a leading axis
         copy = jax.tree.map(lambda leaf: leaf[int(step)], params)
         new = _change(model.children["block"], copy, rest, change)
         return jax.tree.map(lambda leaf, one: leaf.at[int(step)].set(one), params, new)

@@ -15,14 +15,7 @@ from jaxdl.core import Module
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
 
-__all__ = [
-    "average_pooling",
-    "avg_pool",
-    "global_avg_pool",
-    "global_max_pool",
-    "max_pool",
-    "max_pooling",
-]
+__all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
 
 def max_pooling(
@@ -48,7 +41,7 @@ def max_pooling(
     Raises:
       ValueError: the window does not fit into the input, or is no wider than the padding.
     """
-    window, stride, pads = _geometry("max_pooling", x, window, stride, padding)
+    window, stride, pads = _geometry("max_pool", x, window, stride, padding)
     if _apart(window, stride, pads):
         return _reduce_apart(x, window, jnp.maximum)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
@@ -78,7 +71,7 @@ def average_pooling(
     Raises:
       ValueError: the window does not fit into the input, or is no wider than the padding.
     """
-    window, stride, pads = _geometry("average_pooling", x, window, stride, padding)
+    window, stride, pads = _geometry("avg_pool", x, window, stride, padding)
 
     if _apart(window, stride, pads):
         return _reduce_apart(x, window, jnp.add) / math.prod(window)

@@ -59,7 +59,7 @@ SPECS = [
     LayerSpec("conv, by XLA", lambda: nn.conv(3, 2, form="xla", use_bias=False), ((2, 5, 3),)),
     LayerSpec("conv_transpose", lambda: nn.conv_transpose(4, 3, stride=2), IMAGE),
     LayerSpec(
-        "max_pool", lambda: nn.max_pool(2), IMAGE, bad=((INTEGERS, "max_pooling: input is int32"),)
+        "max_pool", lambda: nn.max_pool(2), IMAGE, bad=((INTEGERS, "max_pool: input is int32"),)
     ),
     LayerSpec("max_pool, overlapping", lambda: nn.max_pool(3, stride=2, padding=1), IMAGE),
     LayerSpec("avg_pool", lambda: nn.avg_pool(2), IMAGE),

@@ -79,7 +79,7 @@ def test_each_peephole_can_be_switched_on_by_itself(gate):
     name = f"peephole_{gate}"
     assert [key for key in params if "peephole" in key] == [name]
     full = params | {name: np.diag(np.asarray(params[name]))}
-    step = nn.peephole_lstm_step
+    step = nn.functional.peephole_lstm_step
     chex.assert_trees_all_close(step(params, CARRY, X[:, 0]), step(full, CARRY, X[:, 0]))
     off = {key: value for key, value in params.items() if key != name}
     assert not np.allclose(step(params, CARRY, X[:, 0])[1], step(off, CARRY, X[:, 0])[1])
@@ -89,7 +89,7 @@ def test_each_peephole_can_be_switched_on_by_itself(gate):
 @pytest.mark.parametrize("form", ["diagonal", "full"])
 def test_input_and_forget_gates_see_the_cell_before_and_the_output_gate_the_new_one(form):
     params = to_numpy(filled(nn.peephole_lstm(4, peepholes=form), X)[0])
-    found = nn.peephole_lstm_step(params, CARRY, X[:, 0])
+    found = nn.functional.peephole_lstm_step(params, CARRY, X[:, 0])
     chex.assert_trees_all_close(found, cells.peephole(params, CARRY, X[:, 0]), atol=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_a_coupled_gate_that_forgets_nothing_writes_nothing(forget_bias):
         4, forget_bias=forget_bias, kernel_init="lecun_normal", recurrent_init="lecun_normal"
     )
     params = built(cell)
-    (_, c), _ = nn.coupled_lstm_step(params, CARRY, X[:, 0])
+    (_, c), _ = nn.functional.coupled_lstm_step(params, CARRY, X[:, 0])
     if forget_bias > 0:
         chex.assert_trees_all_equal(c, CARRY[1])
     else:
@@ -117,7 +117,7 @@ def test_the_notes_equation_with_its_own_activations():
     expected = ((c * cells.sigmoid(zo), c), c * cells.sigmoid(zo))
     chex.assert_trees_all_close(cell.step(params, CARRY, X[:, 0]), expected, atol=1e-6)
     chex.assert_trees_all_close(
-        nn.lstm_step(params, CARRY, X[:, 0], activation=lambda a: a), expected, atol=1e-6
+        nn.functional.lstm_step(params, CARRY, X[:, 0], activation=lambda a: a), expected, atol=1e-6
     )
     assert cell.fused is None  # its tanh is built in
 

@@ -29,7 +29,7 @@ def reset_carry(state: Tree, rows: int | None = None) -> Tree:
     """
 
     def zeros(name, leaf):
-        # The batch is the last axis but one: `stack` puts an axis before it.
+        # The batch is the last axis but one: `scan_layers` puts an axis before it.
         own = name == CARRIED or rows is None
         shape = leaf.shape if own else (*leaf.shape[:-2], rows, leaf.shape[-1])
         return jnp.zeros_like(leaf, shape=shape)
