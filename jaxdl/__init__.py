@@ -1,4 +1,4 @@
-"""jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
+"""jaxdl: deep learning in JAX as pure functions, with methods that explain the models."""
 
 from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.combine import frozen, residual, scan_layers, serial

@@ -190,7 +190,7 @@ def test_a_block_that_changes_shape_or_dtype_is_refused(key):
     with pytest.raises(ValueError, match=r"dense maps float32\[2, 4\] to float32\[2, 5\]"):
         wider.apply(params, state, X)
     halved = nn.scan_layers(lambda x: x.astype(jnp.bfloat16), 2)
-    with pytest.raises(ValueError, match=r"to bfloat16\[2, 4\].*put layers that change them"):
+    with pytest.raises(ValueError, match=r"to bfloat16\[2, 4\].*Put layers that change them"):
         halved.apply({}, {}, X)
 
 
@@ -242,10 +242,10 @@ def test_padding_changes_nothing_through_serial():
 @pytest.mark.parametrize(
     "model, words",
     [
-        (nn.serial(nn.embedding(9, 4), nn.flatten()), "2 inputs, and its first layer embedding_0"),
+        (nn.serial(nn.embedding(9, 4), nn.flatten()), "2 inputs, but the first layer embedding_0"),
         (
             nn.serial(nn.embedding(9, 4), nn.conv(4, (3,)), nn.gru(3)),
-            r"conv_0 mixes the steps of \(3, 6, 4\) and takes no lengths",
+            r"conv_0 mixes the steps of an input \(3, 6, 4\) and takes no lengths",
         ),
         (
             nn.serial(nn.embedding(9, 4), nn.residual(nn.batch_norm()), nn.gru(3)),
@@ -253,7 +253,7 @@ def test_padding_changes_nothing_through_serial():
         ),
         (
             nn.serial(nn.embedding(9, 4), lambda x: x[:, ::2], nn.gru(3)),
-            r"gru_0 takes lengths, and its input is \(3, 3, 4\) where x is \(3, 6\)",
+            r"gru_0 takes lengths, but its input has shape \(3, 3, 4\) and x \(3, 6\)",
         ),
         *[
             (nn.serial(nn.embedding(9, 4), mix, nn.gru(3)), r"lambda_0 mixes the steps of")
@@ -266,12 +266,12 @@ def test_padding_changes_nothing_through_serial():
         ],
     ],
 )
-def test_lengths_that_serial_cannot_hand_on_are_refused(key, model, words):
+def test_serial_raises_where_it_cannot_pass_lengths(key, model, words):
     with pytest.raises(ValueError, match=words):
         jax.eval_shape(model.init, key, RAGGED, LENGTHS)
 
 
-def test_lengths_are_handed_to_composites_that_name_them():
+def test_composites_with_an_input_lengths_receive_lengths():
     last = lambda call, x, lengths: call("read", x, lengths)
     other = lambda call, x, mask: call("read", x, mask)
     children = {"read": nn.gru(3)}
@@ -302,7 +302,7 @@ def test_padding_changes_nothing_on_real_sentences():
 def test_frozen_values_come_together(key):
     x = jnp.ones((4, 3))
     params, state = jaxdl.init(nn.batch_norm(), key, x)
-    with pytest.raises(ValueError, match="params without state.*give state="):
+    with pytest.raises(ValueError, match="params without state.*Pass state="):
         jaxdl.init(jaxdl.frozen(nn.batch_norm(), params), key, x)
-    with pytest.raises(ValueError, match="state without params.*give params="):
+    with pytest.raises(ValueError, match="state without params.*Pass params="):
         jaxdl.init(jaxdl.frozen(nn.batch_norm(), state=state), key, x)

@@ -33,10 +33,10 @@ def test_capture_returns_every_value_in_order_of_computation(net, variant):
 
 def test_capture_of_some(net):
     model, params, state = net
-    output, seen = jaxdl.capture(model, params, state, X, at={"relu_0"})
+    output, seen = jaxdl.capture(model, params, state, X, paths={"relu_0"})
     assert list(seen) == ["relu_0"]
     chex.assert_trees_all_equal(output, model.apply(params, state, X)[0])
-    assert list(jaxdl.capture(model, params, state, X, at="residual_0/block")[1]) == [
+    assert list(jaxdl.capture(model, params, state, X, paths="residual_0/block")[1]) == [
         "residual_0/block"
     ]
 
@@ -44,7 +44,7 @@ def test_capture_of_some(net):
 def test_an_unknown_path_is_named_with_the_likely_one(net):
     model, params, state = net
     with pytest.raises(ValueError, match="no path 'relu_1' in the model; did you mean 'relu_0'"):
-        jaxdl.capture(model, params, state, X, at={"relu_1"})
+        jaxdl.capture(model, params, state, X, paths={"relu_1"})
     with pytest.raises(ValueError, match="no path 'dense_9'.*paths: dense_0, relu_0"):
         jaxdl.intervene(model, params, state, X, edits={"dense_9": jnp.zeros_like})
 
@@ -107,7 +107,7 @@ def test_inside_a_stack(key):
     output = jaxdl.intervene(model, params, state, X, edits=edits)
     last = params["dense_0"]["bias"][2]
     chex.assert_trees_all_close(output, jnp.broadcast_to(jnp.tanh(last), X.shape), atol=1e-6)
-    _, seen = jax.jit(lambda x: jaxdl.capture(model, params, state, x, at={"0/tanh_0"}))(X)
+    _, seen = jax.jit(lambda x: jaxdl.capture(model, params, state, x, paths={"0/tanh_0"}))(X)
     kernel, bias = params["dense_0"]["kernel"][0], params["dense_0"]["bias"][0]
     expected = {"0/tanh_0": jnp.tanh(nn.functional.dense(X, kernel, bias))}
     chex.assert_trees_all_close(seen, expected, atol=1e-6)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdl import _cache, losses, tree
-from jaxdl.core import Module, show_returned
+from jaxdl.core import Module, describe_result
 from jaxdl.data import convert
 from jaxdl.jaxpr import reading
 from jaxdl.nn.embedding import record_lookups
@@ -173,7 +173,7 @@ def _apply(model: Module, key: jax.Array | None, params: Any, model_state: Any, 
     made = model.apply(params, model_state, *inputs(x, params), **options)
     if not (isinstance(made, tuple) and len(made) == 2):
         raise ValueError(
-            f"the model's apply ({model.kind}) returns {show_returned(made)}; expected (output, "
+            f"the model's apply ({model.kind}) returns {describe_result(made)}; expected (output, "
             "state): return the output and the state that apply was given, or the next one."
         )
     parts = [

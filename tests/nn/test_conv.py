@@ -104,13 +104,13 @@ def test_the_transposes_sizes_of_the_animations(i, s, p, size):
 def test_bad_arguments(key):
     x, kernel = np.ones((1, 5, 5, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     cases = [
-        (dict(form="fast"), "form is 'fast'"),
-        (dict(form="cpu", stride=2), "form is 'cpu'"),
+        (dict(implementation="fast"), "implementation is 'fast'"),
+        (dict(implementation="cpu", stride=2), "implementation is 'cpu'"),
         (dict(padding="HALF"), "no padding 'HALF'"),
         (dict(padding=-1), "padding is -1"),
         (dict(stride=0), r"stride\[0\] is 0"),
         (dict(groups=2), "3 channels .* in 2 groups"),
-        (dict(padding="VALID", dilation=3), "convolution"),
+        (dict(padding="VALID", dilation=3), "conv: a window"),
     ]
     for options, words in cases:
         with pytest.raises(ValueError, match=words):
@@ -135,7 +135,7 @@ def test_images_without_channels_are_no_sequences(key):
             ValueError, match=r"input \(2, 28, 28\).*x\[..., None\].*kernel_size=\("
         ):
             shape(layer, 2, 28, 28)
-        with pytest.warns(UserWarning, match="20 channels. Grey images need an axis of channels"):
+        with pytest.warns(UserWarning, match="20 channels. Grey images need a channel axis"):
             shape(layer, 2, 28, 20)
         shape(layer, 2, 28, 28, 1), shape(layer, 2, 100, 3)
     for layer in (nn.conv(4, (3,)), nn.conv_transpose(4, [3]), nn.max_pool((2,)), nn.avg_pool([2])):

@@ -104,7 +104,7 @@ def test_lsuv_of_a_single_layer_and_in_half_precision():
 
 def test_lsuv_says_what_it_cannot_scale():
     x = np.ones((4, 3), np.float32)
-    with pytest.raises(ValueError, match="lsuv: no part of serial holds a kernel"):
+    with pytest.raises(ValueError, match="lsuv: no module in serial has a kernel"):
         nn.lsuv(nn.serial(jax.nn.relu), {}, {}, x)
     model = nn.serial(nn.dense(5))
     params, state = filled(model, x)
@@ -115,7 +115,7 @@ def test_lsuv_says_what_it_cannot_scale():
         nn.lsuv(model, params, state, x * np.float32(np.nan))
     biased = {"dense_0": params["dense_0"] | {"bias": np.arange(5, dtype=np.float32)}}
     with pytest.raises(
-        ValueError, match="'dense_0' is at variance .* after 10 scalings.* a large bias"
+        ValueError, match="'dense_0' has variance .* after 10 scalings.* a large bias"
     ):
         nn.lsuv(model, biased, state, normal(1, 64, 3))
 

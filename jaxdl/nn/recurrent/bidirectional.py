@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jaxdl.combine import numbered
+from jaxdl.combine import number_layers
 from jaxdl.core import Module, compose
 from jaxdl.nn.dense import dense
 from jaxdl.nn.dropout import dropout as drop
@@ -98,7 +98,7 @@ def stacked_rnn(
     """
     if not layers:
         raise ValueError("deep_recurrent: no layers; expected one at least.")
-    children = numbered(layers)
+    children = number_layers(layers)
     names = list(children)
     if dropout:
         shared = (1,) if variational else ()
