@@ -30,6 +30,7 @@ def adapter(model: Any) -> str | None:
 
 def comes_from(value: Any, package: str) -> bool:
     """Returns whether the class of a value, or one of its base classes, belongs to a package."""
+    # Names are compared, so that the library need not be imported.
     cls = value if isinstance(value, type) else type(value)
     return any(f"{base.__module__}.".startswith(f"{package}.") for base in cls.__mro__)
 

@@ -115,6 +115,8 @@ def _mixes(function: Module, x: jax.Array) -> bool:
     rows = np.random.default_rng(0).normal(size=shape).astype(x.dtype)
     other = rows.copy()
     other[0, -1], other[1, -1] = 100, -100
+    # The model may be traced here, but the comparison needs numbers. Errors of the function are not
+    # reported by this check; they are raised where the model calls it.
     with jax.ensure_compile_time_eval(), contextlib.suppress(TypeError, ValueError):
         before, after = (function.apply({}, {}, jnp.asarray(a))[0] for a in (rows, other))
         if before.shape[:2] == shape[:2]:
@@ -214,6 +216,7 @@ def frozen(module: Module, params: Tree | None = None, state: Tree | None = None
 
     def apply(params, state, *inputs, train=False, key=None, tap=None):
         fixed = jax.lax.stop_gradient(state["params"])
+        # Mixed precision casts `params`, but not the state, so the cast is done here.
         floats = [a.dtype for a in jax.tree.leaves(inputs) if jnp.issubdtype(a.dtype, jnp.floating)]
         if any(jnp.finfo(dtype).bits < 32 for dtype in floats):
             fixed = cast(fixed, floats[0])
@@ -262,6 +265,7 @@ def scan_layers(block: Module, n: int) -> Module:
                 return step(x, rest, params, state, train=train, key=key)
 
             return jax.lax.scan(body, x, (params, state, keys), length=n)
+        # A tap inside of a scan would receive tracers of the loop's body, so the loop is unrolled.
         states = []
         for i in range(n):
             p, s, k = jax.tree.map(lambda leaf, i=i: leaf[i], (params, state, keys))

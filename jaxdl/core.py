@@ -134,6 +134,8 @@ def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
 @_cache.per_model
 def _initializer(model, treedef, specs):
     def initialize(key):
+        # `compose` runs `forward` to find the shapes of all inputs. XLA removes this computation on
+        # zeros, because only the parameters and the state are outputs.
         zeros = [jnp.zeros(spec.shape, spec.dtype) for spec in specs]
         result = model.init(key, *jax.tree.unflatten(treedef, zeros))
         pair = isinstance(result, tuple) and len(result) == 2
@@ -264,7 +266,7 @@ def compose(
         params, state = {}, {}
 
         def run(name, label, child, inputs):
-            if name not in params:
+            if name not in params:  # a second call shares the parameters of the first
                 params[name], state[name] = child.init(named_key(key, name), *inputs)
             return child.apply(params[name], state[name], *inputs)[0]
 

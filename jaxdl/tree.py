@@ -126,6 +126,7 @@ def summary(model: Module, *inputs: Any) -> Summary:
     def tap(path, value):
         part, sub, copies = _resolve(model, params, path)
         shapes = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(value)]
+        # A repeated call shares its parameters, which the row of the first call has.
         number = 0 if "#" in path else count(sub) // copies
         rows.append(Row(path, part.kind if part else "", " ".join(shapes), number, None))
         return value
@@ -177,6 +178,7 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
                 contracting = primitives().dot_general(eqn).contracting
                 depth = math.prod(lhs[axis] for axis in contracting[0])
             else:
+                # Products per output value: the kernel without its axis of output channels.
                 specs = primitives().convolution(eqn).dimension_numbers
                 depth = math.prod(rhs) // rhs[specs.rhs_spec[0]]
             flops[path] = flops.get(path, 0) + 2 * times * math.prod(out) * depth

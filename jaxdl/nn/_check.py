@@ -12,6 +12,7 @@ import jax.numpy as jnp
 def positive(layer: str, **sizes: int) -> None:
     """Raises a `ValueError` unless every size is an integer >= 1."""
     for name, size in sizes.items():
+        # `True` is an int in Python.
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{layer}: {name} is {size!r}; expected an integer of at least 1.")
 

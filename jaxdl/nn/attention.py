@@ -41,6 +41,7 @@ def dot_scores(queries: jax.Array, keys: jax.Array, *, scale: float | None = Non
             "Project one of them with nn.dense, or use nn.additive_attention."
         )
     factor = keys.shape[-1] ** -0.5 if scale is None else scale
+    # `preferred_element_type` accumulates in float32 without casting the operands.
     wide = widen(keys).dtype
     return factor * jnp.einsum("...qf,...kf->...qk", queries, keys, preferred_element_type=wide)
 

@@ -299,7 +299,7 @@ def _layer(kind, operation, features, kernel_size, use_bias, kernel_init, bias_i
         params = {"kernel": make_kernel(named_key(key, "kernel"), shape, x.dtype)}
         if use_bias:
             params["bias"] = make_bias(named_key(key, "bias"), (features,), x.dtype)
-        jax.eval_shape(lambda p: apply(p, {}, x), params)
+        jax.eval_shape(lambda p: apply(p, {}, x), params)  # raises the errors of shapes
         return params, {}
 
     def apply(params, state, x, **_):

@@ -34,6 +34,7 @@ def drop(
     """
     shared = {axis % x.ndim for axis in shared_axes}
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
+    # Not a product with the mask: 0 times inf is NaN.
     return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x, 0)
 
 

@@ -1,4 +1,4 @@
-"""The mathematics of the layers as functions of arrays, without parameters or state of their own.
+"""The mathematics of the layers as functions of arrays, without parameters and state.
 
 `nn.conv(32)` is a layer that creates its kernel and bias; `nn.functional.conv(x, kernel, bias)`
 computes the same convolution from arrays that the caller provides. A layer and its function have

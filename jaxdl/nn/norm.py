@@ -222,7 +222,7 @@ def _layer(
 
     def init(key, x):
         _check.floating(kind, x, min_ndim=min_ndim)
-        jax.eval_shape(statistics, x)
+        jax.eval_shape(statistics, x)  # raises the errors of shapes
         return _affine(x, use_scale, use_bias), {}
 
     def apply(params, state, x, **_):

@@ -45,6 +45,8 @@ def max_pooling(
     if _apart(window, stride, pads):
         return _reduce_apart(x, window, jnp.maximum)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    # A NumPy constant: only with a concrete initial value does JAX recognize max pooling, which has
+    # a gradient.
     return lax.reduce_window(
         x, np.asarray(lowest, x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), pads
     )
@@ -120,7 +122,7 @@ def _layer(kind, operation, config, **arguments):
         return operation(x, **arguments), state
 
     def init(key, x):
-        jax.eval_shape(lambda x: apply({}, {}, x), x)
+        jax.eval_shape(lambda x: apply({}, {}, x), x)  # raises the errors of shapes
         _check.warn_if_images(kind, "window", arguments["window"], x)
         return {}, {}
 

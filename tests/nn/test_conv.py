@@ -115,7 +115,7 @@ def test_bad_arguments(key):
     for options, words in cases:
         with pytest.raises(ValueError, match=words):
             nn.functional.conv(x, kernel, **options)
-    with pytest.raises(ValueError, match=r"add a batch axis"):
+    with pytest.raises(ValueError, match=r"Add a batch axis"):
         nn.functional.conv(x[0], kernel)
     with pytest.raises(ValueError, match="padding .* for a window"):
         nn.functional.conv_transpose(x, kernel, padding=3)
