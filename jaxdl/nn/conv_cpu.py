@@ -87,27 +87,41 @@ def _forward(x: jax.Array, kernel: jax.Array, pads: Pairs, residual: bool) -> ja
     return _plain(x, kernel, pads)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def convolution_on_cpu(
-    x: jax.Array, kernel: jax.Array, pads: Pairs, residual: bool = False
-) -> jax.Array:
-    """Computes a convolution of stride 1, with derivatives by the algorithms of this module.
+@functools.partial(jax.jit, static_argnums=2, inline=True)
+def convolution_on_cpu(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
+    """Computes a convolution of stride 1, on a CPU by the algorithms of this module.
+
+    Compiled for another platform, it is XLA's convolution. The program contains both, so that
+    functions that read programs find a convolution (`jaxdl.jaxpr.platform`). Derivatives on a CPU
+    are computed by this module too.
 
     Args:
       x: (N, *space, C).
       kernel: (*window, C, F), of x's dtype.
       pads: zeros before and after, for each spatial axis.
-      residual: whether the output is saved for the backward pass.
 
     Returns:
       (N, *positions, F).
     """
+
+    def on_cpu(x, kernel):
+        return _convolution(x, kernel, pads, False)
+
+    def elsewhere(x, kernel):
+        return _plain(x, kernel, pads)
+
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _convolution(x: jax.Array, kernel: jax.Array, pads: Pairs, residual: bool) -> jax.Array:
+    """Computes the convolution; `residual` if the output is saved for the backward pass."""
     return _forward(x, kernel, pads, residual)
 
 
 def _tangent(pads, _, primals, tangents):
     (x, kernel), (dx, dkernel) = primals, tangents
-    y = convolution_on_cpu(x, kernel, pads, True)
+    y = _convolution(x, kernel, pads, True)
     tangent = jnp.zeros((), y.dtype)
     if not isinstance(dx, SymbolicZero):
         tangent += _of_x(dx, kernel, pads)
@@ -116,7 +130,7 @@ def _tangent(pads, _, primals, tangents):
     return y, tangent
 
 
-convolution_on_cpu.defjvp(_tangent, symbolic_zeros=True)
+_convolution.defjvp(_tangent, symbolic_zeros=True)
 
 
 @functools.partial(jax.jit, static_argnums=2)
