@@ -32,8 +32,8 @@ def export(
     """Writes the model's prediction, dropout off and statistics fixed, to a file.
 
     It is read with `jax.export.deserialize(bytearray(file.read()))` and run with `.call(x)`, in a
-    program that need not have jaxdl. Its convolutions are XLA's own, for any platform; on a CPU
-    those of few channels run slower than in jaxdl, which writes them otherwise (`nn.conv_cpu`).
+    program that need not have jaxdl. On a CPU its convolutions use the algorithms of
+    `jaxdl.nn.conv_cpu`, elsewhere XLA's.
 
     Args:
       model: any `Module`.

@@ -75,12 +75,11 @@ def _branch(equation: Any, platform: str | None) -> ClosedJaxpr | None:
     """Returns the branch for the platform, or None for any other equation."""
     if equation.primitive.name != "cond":
         return None
+    # Imported here, because `import jaxdl` must not depend on the check of JAX's primitives.
+    from jaxdl.jaxpr.primitives import branch_platforms, branches
+
     names = {platform, "cuda", "rocm"} if platform == "gpu" else {platform}
-    branches = equation.params["branches"]
-    # Other conditionals have no platforms; None among the platforms is the default branch.
-    for platforms, branch in zip(
-        equation.params.get("branches_platforms") or (), branches, strict=False
-    ):
+    for platforms, branch in zip(branch_platforms(equation), branches(equation), strict=False):
         if platforms is None or names.intersection(platforms):
             return branch
     return None

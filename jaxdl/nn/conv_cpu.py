@@ -87,7 +87,8 @@ def _forward(x: jax.Array, kernel: jax.Array, pads: Pairs, residual: bool) -> ja
     return _plain(x, kernel, pads)
 
 
-@functools.partial(jax.jit, static_argnums=2, inline=True)
+# Not inline: without `jax.jit` around it, a gradient would compile the conditional at every call.
+@functools.partial(jax.jit, static_argnums=2)
 def convolution_on_cpu(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     """Computes a convolution of stride 1, on a CPU by the algorithms of this module.
 
