@@ -77,16 +77,16 @@ def test_any_number_of_channels_and_features(n, channels, features, axes):
 
 def operations(f, *args):
     """The names of what a program computes, in order, as it runs."""
-    found = []
+    names = []
 
     def walk(jaxpr):
         for equation in jaxpr.eqns:
-            found.append(equation.primitive.name)
+            names.append(equation.primitive.name)
             for inner in reading.inner_jaxprs(equation.params):
                 walk(inner)
 
     walk(reading.traced(f, *args)[0].jaxpr)
-    return found
+    return names
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ def by_loops(x, window, stride, pad, reduce, fill):
     sizes = [(n - window) // stride + 1 for n in x.shape[1:3]]
     y = np.zeros((len(x), *sizes, x.shape[-1]), np.float32)
     for i, j in np.ndindex(*sizes):
-        at = x[:, i * stride : i * stride + window, j * stride : j * stride + window]
-        y[:, i, j] = reduce(at, (1, 2))
+        cells = x[:, i * stride : i * stride + window, j * stride : j * stride + window]
+        y[:, i, j] = reduce(cells, (1, 2))
     return y
 
 
