@@ -34,7 +34,7 @@ def sigmoid_layer(x: Any, kernel: Any, bias: Any) -> jax.Array:
 def convolve(image: Any, kernel: Any, **options: Any) -> jax.Array:
     x, k = jnp.array(image, float), jnp.array(kernel, float)
     options = {"padding": "VALID"} | options
-    return nn.convolution(x[None, ..., None], k[..., None, None], **options)[0, ..., 0]
+    return nn.functional.conv(x[None, ..., None], k[..., None, None], **options)[0, ..., 0]
 
 
 def pool(kind: Callable, image: Any) -> jax.Array:
@@ -109,8 +109,8 @@ def feature_maps() -> list[Line]:
         Line("kernel 1, as another does", printed, first, "misprinted at three places"),
         Line("kernel 1, stride 2", None, convolve(IMAGE, KERNEL_1, stride=2)),
         Line("kernel 2", second, convolve(IMAGE, KERNEL_2)),
-        Line("kernel 1, pooled", None, pool(nn.max_pooling, first)),
-        Line("kernel 2, pooled", None, pool(nn.max_pooling, convolve(IMAGE, KERNEL_2))),
+        Line("kernel 1, pooled", None, pool(nn.functional.max_pool, first)),
+        Line("kernel 2, pooled", None, pool(nn.functional.max_pool, convolve(IMAGE, KERNEL_2))),
     ]
 
 
@@ -133,7 +133,7 @@ def linear_rnn() -> list[Line]:
         cell = nn.elman(2, activation=activation, use_bias=False)
         x = jnp.array([inputs], float)
         hidden, _ = cell.apply({"kernel": one, "recurrent_kernel": one}, {}, x)
-        return nn.affine(hidden, one)[0, :, 0]
+        return nn.functional.dense(hidden, one)[0, :, 0]
 
     inputs = [(1, 1), (1, 1), (2, 2)]
     tried = [(2, 2), (-1, -1), (1, 1)]
@@ -192,7 +192,7 @@ def sizes() -> list[Line]:
     def size(n, k, stride=1):
         shape = jax.ShapeDtypeStruct((1, n, n, 3), jnp.float32)
         kernel = jax.ShapeDtypeStruct((k, k, 3, 6), jnp.float32)
-        run = lambda x, w: nn.convolution(x, w, stride=stride, padding="VALID")  # noqa: E731
+        run = lambda x, w: nn.functional.conv(x, w, stride=stride, padding="VALID")  # noqa: E731
         return jax.eval_shape(run, shape, kernel).shape[1]
 
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
@@ -207,12 +207,12 @@ def sizes() -> list[Line]:
 def poolings() -> list[Line]:
     first = [[1, 5, 4, 3], [2, 6, 4, 0], [3, 1, 7, 9], [2, 8, 6, 5]]
     second = [[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]]
-    mean = pool(nn.average_pooling, first)
+    mean = pool(nn.functional.avg_pool, first)
     return [
-        Line("largest", [[6, 4], [8, 9]], pool(nn.max_pooling, first)),
+        Line("largest", [[6, 4], [8, 9]], pool(nn.functional.max_pool, first)),
         Line("mean", [[3, 2], [3, 6]], mean, "the slide cuts the fractions off"),
         Line("mean, cut off", [[3, 2], [3, 6]], jnp.floor(mean)),
-        Line("largest, of the other deck", [[6, 8], [3, 4]], pool(nn.max_pooling, second)),
+        Line("largest, of the other deck", [[6, 8], [3, 4]], pool(nn.functional.max_pool, second)),
     ]
 
 

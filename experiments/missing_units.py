@@ -75,9 +75,9 @@ def logits_without(params: Any, x: jax.Array, masks: Sequence[jax.Array]) -> jax
     x = x.reshape(len(x), -1)
     for i, mask in enumerate(masks):
         layer = params[f"dense_{i}"]
-        x = jax.nn.relu(nn.affine(x, layer["kernel"], layer["bias"])) * mask
+        x = jax.nn.relu(nn.functional.dense(x, layer["kernel"], layer["bias"])) * mask
     layer = params[f"dense_{len(masks)}"]
-    return nn.affine(x, layer["kernel"], layer["bias"])
+    return nn.functional.dense(x, layer["kernel"], layer["bias"])
 
 
 @jax.jit

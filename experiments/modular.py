@@ -52,7 +52,7 @@ class Config(_run.Config):
 
 def bold(x: np.ndarray) -> np.ndarray:
     """Strokes widened by a cell on every side."""
-    return np.asarray(nn.max_pooling(jnp.asarray(x), 3, stride=1, padding=1))
+    return np.asarray(nn.functional.max_pool(jnp.asarray(x), 3, stride=1, padding=1))
 
 
 def pictures(split: Any, rows: int, examples: int | None) -> tuple[np.ndarray, np.ndarray]:

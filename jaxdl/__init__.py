@@ -1,7 +1,7 @@
-"""jaxdl: deep learning as short pure functions in JAX, with the explanations built in."""
+"""jaxdl: deep learning in JAX as pure functions, with methods that explain the models."""
 
 from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, train, tree
-from jaxdl.combine import frozen, residual, serial, stack
+from jaxdl.combine import frozen, residual, scan_layers, serial
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
 from jaxdl.jaxpr.depth import depth
 from jaxdl.tap import capture, intervene
@@ -29,8 +29,8 @@ __all__ = [
     "nn",
     "optim",
     "residual",
+    "scan_layers",
     "serial",
-    "stack",
     "summary",
     "train",
     "tree",

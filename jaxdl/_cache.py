@@ -1,8 +1,8 @@
-"""Caches of compiled programs that do not keep models alive.
+"""Caches of compiled programs that are released together with their model.
 
-`jax.jit` with a model as static argument, or an `lru_cache` keyed by one, holds the model, its
-programs and whatever its functions close over until the process ends. Here they end with the model,
-and models that trace to the same program share its compiled form.
+`jax.jit` with a model as static argument, or an `lru_cache` keyed by a model, keeps the model, its
+programs and everything its functions close over alive until the process ends. The caches below
+release them with the model, and models that trace to the same program share its compiled form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxdl.jaxpr import reading
 Make = TypeVar("Make", bound=Callable[..., Any])
 
 PER_MODEL = 8
-"""Results that `per_model` keeps for each function: those used last."""
+"""The number of results that `per_model` keeps for each function, most recently used first."""
 
 
 def concrete(*trees: Any) -> bool:
@@ -28,11 +28,9 @@ def concrete(*trees: Any) -> bool:
 
 
 def per_model(make: Make) -> Make:
-    """Keeps what `make(model, *hashable)` returns, for as long as the model lives.
-
-    The results are stored in the model, not in a table keyed by it: they refer to the model, and
-    the garbage collector ends such a cycle, but no table whose values refer to their keys.
-    """
+    """Caches the results of `make(model, *hashable)` for the lifetime of the model."""
+    # The results refer to the model. Stored in the model they form a cycle, which the garbage
+    # collector frees; in a table keyed by the model, even a weak one, they would keep it alive.
 
     @functools.wraps(make)
     def call(model, *rest):
@@ -45,10 +43,11 @@ def per_model(make: Make) -> Make:
 
 
 class Compiled:
-    """`jax.jit(f)` that shares its compiled form with every f that traces to the same program.
+    """Compiles f like `jax.jit`, once for all functions that trace to the same program.
 
-    Arrays that f closes over are arguments of what is compiled, so f and they are released with
-    this object. Traced arguments go to `jax.jit(f)` itself, so derivatives are those of f.
+    Arrays that f closes over become arguments of the compiled program, so that f and its arrays are
+    released with this object. With traced arguments, `jax.jit(f)` itself is called, so that custom
+    derivative rules of f apply.
     """
 
     def __init__(self, f: Callable[..., Any], donate_argnums: Sequence[int] = ()):
@@ -60,15 +59,15 @@ class Compiled:
         return self.select(*args)(*args)
 
     def select(self, *args: Any) -> Callable[..., Any]:
-        """Returns what is compiled for arguments of these shapes and dtypes."""
-        # Under debug_nans JAX runs the function itself again to name the place of a NaN.
+        """Returns the compiled function for arguments of these shapes and dtypes."""
+        # With debug_nans JAX runs the function again, op by op, to locate a NaN.
         if not concrete(args) or jax.debug_nans.value:
             return self._jit
         traced = self._jit.trace(*args)
-        program = traced.jaxpr  # the same object as long as JAX has no reason to trace again
+        program = traced.jaxpr  # the same object until JAX traces again
         if program not in self._programs:
             constants = reading.constants(program)
-            # What is shared outlives this model, and its arrays must not.
+            # The shared program outlives this model, so it must not contain the model's arrays.
             if not concrete(constants) or reading.fixed_constants(program):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
@@ -79,15 +78,15 @@ class Compiled:
 
 
 class SharedProgram:
-    """A traced program, equal to all that compute the same; the key of a cache of compiled ones.
+    """A traced program, used as the key of a cache; programs that compute the same are equal.
 
     Args:
-      name: what logs and profiles call it; it is no part of the key.
+      name: the name in logs and profiles, which is not part of the key.
       program: a traced program of the leaves of `args`.
-      outputs: the tree of its outputs.
-      constants: `_jaxpr.constants(program)`.
-      args: arguments that it was traced for.
-      donate_argnums: which of `args` are donated.
+      outputs: the tree structure of its outputs.
+      constants: `reading.constants(program)`.
+      args: the arguments with which it was traced.
+      donate_argnums: indices of the donated `args`.
     """
 
     def __init__(
@@ -112,7 +111,9 @@ class SharedProgram:
 
 
 def _compile(name, program, outputs, constants, args, donate_argnums):
-    evaluate = lambda values, x: reading.evaluate(program, iter(values), *x)  # noqa: E731
+    def evaluate(values, x):
+        return reading.evaluate(program, iter(values), *x)
+
     bare, _ = reading.traced(evaluate, constants, jax.tree.leaves(args))
 
     def run(*args):
@@ -123,14 +124,15 @@ def _compile(name, program, outputs, constants, args, donate_argnums):
     return jax.jit(run, donate_argnums=tuple(1 + i for i in donate_argnums))
 
 
-def _compiled(program: SharedProgram) -> Callable[..., Any]:
+def _compile_once(program: SharedProgram) -> Callable[..., Any]:
     """Returns `run(constants, *args)`."""
     run = program.compile()
-    del program.compile  # with the arrays of this call, which must not live as long as the key
+    # The closure contains the arrays of this call; the key lives as long as the cache.
+    del program.compile
     return run
 
 
-TRAINING = functools.lru_cache(12)(_compiled)
+TRAINING = functools.lru_cache(12)(_compile_once)
 """Programs of `Compiled`. A fit with an evaluation and predictions needs seven, of 1 to 5 MB."""
-EXPLANATIONS = functools.lru_cache(64)(_compiled)
-"""Programs of eager explanations: of many methods, each for a few shapes."""
+EXPLANATIONS = functools.lru_cache(64)(_compile_once)
+"""Programs of eager explanations: many methods, a few shapes each."""

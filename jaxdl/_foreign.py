@@ -1,7 +1,4 @@
-"""Models and data of other libraries, known by the modules of their classes.
-
-Only names are compared, so none of these libraries is imported.
-"""
+"""Recognition of models and data of other libraries, without importing these libraries."""
 
 from __future__ import annotations
 
@@ -12,33 +9,34 @@ ADAPTERS = {
     "flax.linen": "jaxdl.interop.flax.from_linen({})",
     "flax.nnx": "jaxdl.interop.flax.from_nnx({})",
     "equinox": "jaxdl.interop.equinox.from_equinox({})",
-    "haiku": f"jaxdl.Module(init, apply), in three lines on {PAGE}",
-    "keras": "jaxdl.Module(init, apply) over its stateless_call, with the JAX backend",
-    "torch": "it runs in PyTorch alone: write it with jaxdl.nn and copy its weights into params",
+    "haiku": f"jaxdl.Module(init, apply), see {PAGE}",
+    "keras": "jaxdl.Module(init, apply) around its stateless_call, with the JAX backend",
+    "torch": "JAX cannot run it. Write it with jaxdl.nn and copy its weights into params",
 }
-"""For each package: how one of its models becomes a `Module`."""
+"""For each package, the conversion of its models to a `Module`."""
 
 
 def adapter(model: Any) -> str | None:
-    """Returns how a model of another library becomes a `Module`, or None for anything else.
+    """Returns the code that converts a model of another library, or None for anything else.
 
     Args:
       model: anything; a class of models counts as a model.
     """
     for package, text in ADAPTERS.items():
         if comes_from(model, package):
-            return text.format(_written(model, package))
+            return text.format(_argument(model, package))
     return None
 
 
 def comes_from(value: Any, package: str) -> bool:
-    """Whether the class of a value, or one that it is derived from, is of a package."""
+    """Returns whether the class of a value, or one of its base classes, belongs to a package."""
+    # Names are compared, so that the library need not be imported.
     cls = value if isinstance(value, type) else type(value)
     return any(f"{base.__module__}.".startswith(f"{package}.") for base in cls.__mro__)
 
 
-def _written(model: Any, package: str) -> str:
-    """How the argument of an adapter is written."""
+def _argument(model: Any, package: str) -> str:
+    """Returns the argument of the conversion as source code."""
     if not isinstance(model, type):
         return "model"
     name = model.__name__
@@ -49,7 +47,7 @@ def _written(model: Any, package: str) -> str:
 
 
 def expected_module(model: Any) -> str:
-    """Returns "got ..., expected ..., how to fix it" for a model that is no `Module`."""
+    """Returns the error text for a model that is not a `Module`: its kind and its conversion."""
     fix = adapter(model)
     name = getattr(model, "__name__", type(model).__name__)
     if isinstance(model, type):
@@ -70,6 +68,6 @@ def expected_module(model: Any) -> str:
 
 
 def makes_module(function: Any) -> bool:
-    """Whether this is a factory such as `nn.dense`, passed without being called."""
+    """Returns whether this is a factory such as `nn.dense`, passed without being called."""
     returns = getattr(function, "__annotations__", {}).get("return")
     return getattr(returns, "__name__", returns) in ("Module", "Cell")

@@ -1,4 +1,4 @@
-"""The precision of sums: float16 and bfloat16 have too few digits to add up in."""
+"""Accumulation dtype: sums of float16 and bfloat16 values are computed in float32."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import jax.numpy as jnp
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """x in float32 if it is float16 or bfloat16; wider floats stay."""
+    """Casts float16 and bfloat16 to float32; wider floats are unchanged."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x

@@ -1,10 +1,10 @@
-"""A model is two pure functions.
+"""`Module`, a pair of pure functions `init` and `apply`, and `compose`, which combines modules.
 
-`init(key, *inputs)` makes the parameters and the state, `apply(params, state, *inputs)` computes
-the output and the next state. Both trees are nested dicts of arrays and of nothing else, so they
-print as paths, map under `jax.tree`, and interchange with Flax. A layer is a factory that closes
-over its hyper-parameters and returns the pair; a composite is named children and one
-`forward(call, *inputs)` from which the pair is derived, so that no network is written twice.
+`init(key, *inputs)` creates the parameters and the state; `apply(params, state, *inputs)` computes
+the output and the next state. Both trees are nested dicts that contain only arrays, so they work
+with `jax.tree` and with Flax. A layer is a factory that closes over its hyper-parameters and
+returns the pair. A composite is defined by named children and one `forward(call, *inputs)`;
+`compose` derives both functions from it.
 
     def mlp(hidden, classes):
         children = dict(hidden=dense(hidden), logits=dense(classes))
@@ -12,7 +12,7 @@ over its hyper-parameters and returns the pair; a composite is named children an
             return call("logits", jax.nn.relu(call("hidden", x)))
         return compose("mlp", children, forward)
 
-The shape of the pair is optax's, and the names are Flax's.
+The pair of functions follows optax; names of parameters follow Flax.
 """
 
 from __future__ import annotations
@@ -34,34 +34,37 @@ from jaxdl import _cache, _foreign
 Tree = dict[str, Any]
 """A nested dict of arrays: parameters or state."""
 Tap = Callable[[str, Any], Any]
-"""`tap(path, value) -> value`: sees, and may replace, the output of the child at `path`."""
+"""`tap(path, value) -> value`: receives the output of the child at `path` and may replace it."""
 
-# No public function tells whether jax.jit traces. Without this one models are built unchecked.
+# JAX has no public function for this. `isinstance(jnp.zeros(()), Tracer)` gives the same answer,
+# but starts the backend, after which `jax.distributed.initialize` raises. If a later JAX removes
+# the function, models are built without the check.
 _under_jit = getattr(jex, "unsafe_am_i_under_a_jit_DO_NOT_USE", lambda: False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Module:
-    """A pair of pure functions; `kind`, `config` and `children` only describe it.
+    """A layer or network as two pure functions, `init` and `apply`.
 
-    Compared and hashed by identity, so a module can be a static argument of `jax.jit`; build it
-    once, outside of the compiled function.
+    Modules are compared and hashed by identity, so a module can be a static argument of `jax.jit`.
+    Build it once, outside of the compiled function. `kind`, `config` and `children` are for
+    display only.
 
     Attributes:
       init: `(key, *inputs) -> (params, state)`. Only the inputs' shapes and dtypes matter.
       apply: `(params, state, *inputs, train=False, key=None, tap=None) -> (output, state)`.
-        `train` switches dropout and batch statistics on; `key` is needed by random layers when
-        `train` is true; `tap` sees the output of every named child.
+        `train` enables dropout and batch statistics; `key` is required by random layers when
+        `train` is true; `tap` is called with the output of every named child.
       kind: the factory's name.
       config: the factory's hyper-parameters.
       children: the named parts of a composite.
-      takes_lengths: whether `lengths` (N,) may follow the first input, the steps of each row before
-        its padding; `serial` hands them on to such layers.
-      programs: what is compiled for the model, see `jaxdl._cache`; it ends with the model.
+      takes_lengths: whether `lengths` (N,), the number of steps of each row before its padding, may
+        follow the first input. `serial` passes lengths to such layers.
+      programs: compiled functions of this model, see `jaxdl._cache`. They are released with it.
 
     Raises:
-      ValueError: built while `jax.jit` traces. Every trace would make another model, and whatever
-        is cached by model (`jaxdl.init`, `train.fit`) would compile anew.
+      ValueError: the module is built while `jax.jit` traces. Every trace would create another
+        model, and functions that cache by model (`jaxdl.init`, `train.fit`) would recompile.
     """
 
     init: Callable[..., tuple[Tree, Tree]]
@@ -76,7 +79,7 @@ class Module:
         if _under_jit():
             raise ValueError(
                 f"{self.kind} was built inside a function that jax.jit traces; expected a model "
-                "built once, outside: move the factory call out of the compiled function and close "
+                "built once, outside. Move the factory call out of the compiled function and close "
                 "over the model."
             )
 
@@ -90,7 +93,7 @@ class Module:
 
 
 def check_model(who: str, model: Any) -> None:
-    """Raises a `ValueError` that says how to make a `Module` of `model`, if it is none."""
+    """Raises a `ValueError` unless `model` is a `Module`; the message explains the conversion."""
     if not isinstance(model, Module):
         raise ValueError(f"{who}: {_foreign.expected_module(model)}")
 
@@ -100,27 +103,27 @@ def _show(value: Any) -> str:
 
 
 def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
-    """Makes a model's parameters and state, compiled, without running the network.
+    """Creates the parameters and the state of a model, in compiled code.
 
     Args:
       model: any `Module`.
       key: a PRNG key, `jax.random.key(seed)`.
-      *inputs: what `model.apply` will be given: arrays, `jax.ShapeDtypeStruct`s, or trees of them,
-        with the batch axis. Only shapes and dtypes are used.
+      *inputs: the inputs of `model.apply`: arrays, `jax.ShapeDtypeStruct`s or trees of them, with
+        the batch axis. Only shapes and dtypes are used; the network does not run.
 
     Returns:
       `(params, state)`, nested dicts; layers without parameters have no entry.
 
     Raises:
-      ValueError: `model` is no `Module`; `key` is no PRNG key; or a layer rejects its input.
+      ValueError: `model` is not a `Module`, `key` is not a PRNG key, or a layer rejects its input.
     """
     check_model("init", model)
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1):
-        given = repr(key) if shape is None else f"{dtype}{list(shape)}"
+        received = repr(key) if shape is None else f"{dtype}{list(shape)}"
         raise ValueError(
-            f"init: key is {given}; expected one PRNG key: pass jax.random.key(seed), with an "
+            f"init: key is {received}; expected one PRNG key: pass jax.random.key(seed), with an "
             "integer seed."
         )
     leaves, treedef = jax.tree.flatten(inputs)
@@ -131,40 +134,43 @@ def init(model: Module, key: jax.Array, *inputs: Any) -> tuple[Tree, Tree]:
 @_cache.per_model
 def _initializer(model, treedef, specs):
     def initialize(key):
+        # `compose` runs `forward` to find the shapes of all inputs. XLA removes this computation on
+        # zeros, because only the parameters and the state are outputs.
         zeros = [jnp.zeros(spec.shape, spec.dtype) for spec in specs]
-        made = model.init(key, *jax.tree.unflatten(treedef, zeros))
-        pair = isinstance(made, tuple) and len(made) == 2
-        if not (pair and all(isinstance(part, Mapping) for part in made)):
+        result = model.init(key, *jax.tree.unflatten(treedef, zeros))
+        pair = isinstance(result, tuple) and len(result) == 2
+        if not (pair and all(isinstance(part, Mapping) for part in result)):
             raise ValueError(
-                f"the model's init ({model.kind}) returns {show_returned(made)}; expected (params, "
-                "state), two dicts of arrays: without state return (params, {})."
+                f"the model's init ({model.kind}) returns {describe_result(result)}; expected "
+                "(params, state), two dicts of arrays. Without state, return (params, {})."
             )
-        return made
+        return result
 
     return _cache.Compiled(initialize)
 
 
-def show_returned(made: Any) -> str:
-    """The kind of what a function of a model returns, for errors."""
-    if isinstance(made, tuple):
-        return f"({', '.join(type(part).__name__ for part in made)})"
-    return "one array" if hasattr(made, "shape") else f"one {type(made).__name__}"
+def describe_result(result: Any) -> str:
+    """Describes the value that `init` or `apply` returned, for error messages."""
+    if isinstance(result, tuple):
+        return f"({', '.join(type(part).__name__ for part in result)})"
+    return "one array" if hasattr(result, "shape") else f"one {type(result).__name__}"
 
 
 def named_key(key: jax.Array | None, name: str) -> jax.Array | None:
-    """The key of the part called `name`, whatever other parts there are.
+    """Derives the PRNG key of the child called `name`.
 
-    Keys hang on names, not on positions, so adding a layer leaves the others' values as they were;
-    crc32, unlike `hash`, is the same in every process.
+    It depends on the name and not on the position, so adding a layer does not change the initial
+    values of the others.
     """
+    # Python's `hash` of a string differs between processes; crc32 does not.
     return None if key is None else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def as_module(layer: Module | Callable) -> Module:
-    """A plain callable of arrays is a layer without parameters; a `Module` is returned as it is."""
+    """Wraps a function of arrays as a `Module` without parameters; returns a `Module` unchanged."""
     if isinstance(layer, Module):
         return layer
-    # A network of another library is callable too, and its parameters would not be trained.
+    # Models of other libraries are callable too, but their parameters would not be trained.
     if _foreign.adapter(layer) or _foreign.makes_module(layer):
         raise ValueError(_foreign.expected_module(layer).replace("model is", "a layer is", 1))
     if not callable(layer):
@@ -183,11 +189,11 @@ def as_module(layer: Module | Callable) -> Module:
 
 
 class Call:
-    """What a composite's `forward` is given: `call(name, *inputs)` runs the child of that name.
+    """The first argument of a composite's `forward`: `call(name, *inputs)` runs a child.
 
-    Calling a child again shares its parameters (weight tying); the second use is tapped as
-    `name#1` and draws its own random numbers. `call.params(name)` is the parameters of a child that
-    has run, for ties that are no call, such as an output layer that reads the embedding's table.
+    Calling a child again shares its parameters (weight tying). The second call has the tap path
+    `name#1` and separate random numbers. `call.params(name)` returns the parameters of a child that
+    has run, for ties that are not calls, such as an output layer that uses the embedding table.
     """
 
     def __init__(self, kind: str, children: Mapping[str, Module], run: Callable, params: Tree):
@@ -215,7 +221,7 @@ class Call:
 
 
 def suggest(name: str, known: Collection[str], what: str) -> str:
-    """The second half of an error about a wrong name: the likely one, and all that there are."""
+    """Returns the end of an error about an unknown name: the closest name and all known names."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}{what}: {', '.join(known) or 'none'}."
@@ -229,25 +235,25 @@ def compose(
     optional: Collection[str] = (),
     **config: Any,
 ) -> Module:
-    """Named children and one `forward(call, *inputs)` make a `Module`.
+    """Builds a `Module` from named children and one `forward(call, *inputs)`.
 
     Args:
-      kind: the name shown for the composite, by custom its factory's.
-      children: the parts by name; plain callables are layers without parameters. The names are the
-        keys of the parameter tree and the steps of a tap's path.
-      forward: computes the output from the inputs, running children by `call(name, *inputs)`.
-        Branches, skips and loops are ordinary Python. A second input called `lengths` is what
-        `Module.takes_lengths` says.
-      optional: names of children that `forward` may leave unused, such as a projection that only
-        some shapes need.
-      **config: hyper-parameters, to be shown.
+      kind: the name displayed for the composite, usually that of its factory.
+      children: the layers by name; functions are layers without parameters. The names are the keys
+        of the parameter tree and the parts of a tap's path.
+      forward: computes the output from the inputs and runs children by `call(name, *inputs)`.
+        Branches, skips and loops are ordinary Python. If its second input is called `lengths`, the
+        module has `takes_lengths=True`.
+      optional: names of children that `forward` may leave unused, such as a projection that is
+        required for some shapes only.
+      **config: hyper-parameters, for display.
 
     Returns:
-      The module; parameters and state are dicts keyed by child, without empty entries.
+      A `Module` whose parameters and state are dicts keyed by child, without empty entries.
 
     Raises:
-      ValueError: a name holds "/" or "#"; `forward` calls a child that is not there, or leaves one
-        unused; parameters hold entries that are no child's.
+      ValueError: a name contains "/" or "#"; `forward` calls an unknown child or leaves one unused;
+        parameters or state contain an entry without a child.
     """
     parts = {name: as_module(child) for name, child in children.items()}
     for name in parts:
@@ -260,7 +266,7 @@ def compose(
         params, state = {}, {}
 
         def run(name, label, child, inputs):
-            if name not in params:
+            if name not in params:  # a second call shares the parameters of the first
                 params[name], state[name] = child.init(named_key(key, name), *inputs)
             return child.apply(params[name], state[name], *inputs)[0]
 
@@ -269,17 +275,18 @@ def compose(
         unused = [name for name in parts if name not in call.uses and name not in optional]
         if unused:
             raise ValueError(
-                f"{kind}: forward never calls {', '.join(map(repr, unused))}; call every child, "
-                "remove it, or name it in optional=."
+                f"{kind}: forward never calls {', '.join(map(repr, unused))}. Call every child, "
+                "remove it, or add it to optional=."
             )
         return _without_empty(params), _without_empty(state)
 
     def apply(params, state, *inputs, train=False, key=None, tap=None):
-        for given, what in ((params, "params"), (state, "state")):
-            extra = [name for name in given if name not in parts]
+        for tree, what in ((params, "params"), (state, "state")):
+            extra = [name for name in tree if name not in parts]
             if extra:
                 raise ValueError(
-                    f"{kind}: {what} hold {extra[0]!r}; {suggest(extra[0], parts, 'children')}"
+                    f"{kind}: {what} contains {extra[0]!r}, which is not a child; "
+                    f"{suggest(extra[0], parts, 'children')}"
                 )
         state = dict(state)
 
@@ -296,9 +303,9 @@ def compose(
                 )
             except KeyError as missing:
                 raise ValueError(
-                    f"{kind}: child {name!r} ({child.kind}) found no parameter or state {missing}; "
-                    f"params hold {sorted(params)}, state holds {sorted(state)}. Were both made by "
-                    "this model's init?"
+                    f"{kind}: child {name!r} ({child.kind}) has no parameter or state {missing}; "
+                    f"params has the keys {sorted(params)}, state has {sorted(state)}. Create both "
+                    "with jaxdl.init of this model."
                 ) from missing
             if new:
                 state[name] = new
@@ -311,7 +318,7 @@ def compose(
 
 
 def below(tap: Tap, folder: str) -> Tap:
-    """The tap of a part: what it sees at `path` is `folder/path` to the whole."""
+    """Returns the tap of a child: it calls `tap` with `folder/path`."""
     return lambda path, value: tap(f"{folder}/{path}", value)
 
 

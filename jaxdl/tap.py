@@ -1,4 +1,4 @@
-"""Looking inside a model, and changing what is there, by `apply`'s `tap`."""
+"""`capture` returns the intermediate values of a model; `intervene` replaces them."""
 
 from __future__ import annotations
 
@@ -15,67 +15,69 @@ def capture(
     params: Tree,
     state: Tree,
     *inputs: Any,
-    at: Collection[str] | None = None,
+    paths: Collection[str] | None = None,
     **options,
 ) -> tuple[Any, dict[str, Any]]:
-    """Runs a model and returns the values at named places too.
+    """Runs a model and returns its output and intermediate values.
 
     Args:
       model, params, state, *inputs: as for `model.apply`.
-      at: the paths wanted, e.g. `{"conv_0", "block_1/relu_0"}`; all when None.
+      paths: the paths to return, e.g. `{"conv_0", "block_1/relu_0"}`; None for all.
       **options: `train` and `key`, as for `model.apply`.
 
     Returns:
       `(output, {path: value})`, in the order of computation.
 
     Raises:
-      ValueError: a wanted path is not there.
+      ValueError: the model has no such path.
     """
     check_model("capture", model)
-    at = {at} if isinstance(at, str) else at
-    seen: dict[str, Any] = {}
+    values: dict[str, Any] = {}
 
     def tap(path, value):
-        seen[path] = value
+        values[path] = value
         return value
 
     output, _ = model.apply(params, state, *inputs, tap=tap, **options)
-    return output, {path: seen[path] for path in (seen if at is None else _hit(at, seen))}
+    if paths is None:
+        return output, values
+    paths = {paths} if isinstance(paths, str) else paths
+    _check_paths(paths, values)
+    return output, {path: values[path] for path in paths}
 
 
 def intervene(
     model: Module, params: Tree, state: Tree, *inputs: Any, edits: Mapping[str, Any], **options
 ) -> Any:
-    """Runs a model with named intermediate values changed: ablation, patching, steering.
+    """Runs a model with some intermediate values replaced: ablation, patching, steering.
 
     Args:
       model, params, state, *inputs: as for `model.apply`.
-      edits: for each path either a function `value -> value` or the value to put there.
+      edits: for each path a function `value -> value`, or the new value.
       **options: `train` and `key`, as for `model.apply`.
 
     Returns:
       The output.
 
     Raises:
-      ValueError: a path is not there.
+      ValueError: the model has no such path.
     """
     check_model("intervene", model)
-    seen: dict[str, None] = {}
+    paths: dict[str, None] = {}
 
     def tap(path, value):
-        seen[path] = None
+        paths[path] = None
         if path not in edits:
             return value
         edit = edits[path]
         return edit(value) if callable(edit) else edit
 
     output, _ = model.apply(params, state, *inputs, tap=tap, **options)
-    _hit(edits, seen)
+    _check_paths(edits, paths)
     return output
 
 
-def _hit(wanted: Collection[str], seen: Collection[str]) -> Collection[str]:
-    for path in wanted:
-        if path not in seen:
-            raise ValueError(f"no path {path!r} in the model; {suggest(path, seen, 'paths')}")
-    return wanted
+def _check_paths(paths: Collection[str], known: Collection[str]) -> None:
+    for path in paths:
+        if path not in known:
+            raise ValueError(f"no path {path!r} in the model; {suggest(path, known, 'paths')}")

@@ -1,4 +1,4 @@
-"""Trees of arrays as paths, and the table that shows what a model is made of."""
+"""Paths, sizes and dtypes of trees of arrays, and `summary`, the table of a model's layers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """`{"dense_0/kernel": array, ...}`: every leaf by its path, in the tree's order."""
+    """Flattens a tree to `{"dense_0/kernel": array, ...}`, in the tree's order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def unflatten(paths: Mapping[str, Any]) -> Tree:
-    """The nested dict of `{"dense_0/kernel": array, ...}`; the inverse of `flatten` for dicts.
+    """Builds a nested dict from `{"dense_0/kernel": array, ...}`; inverts `flatten` for dicts.
 
     Raises:
       ValueError: one path is both a leaf and a folder of leaves.
@@ -36,7 +36,7 @@ def unflatten(paths: Mapping[str, Any]) -> Tree:
         for folder in folders:
             node = node.setdefault(folder, {})
             if not isinstance(node, dict):
-                raise ValueError(f"unflatten: {path!r} lies below a leaf; rename one of the two.")
+                raise ValueError(f"unflatten: {path!r} is below a leaf; rename one of the two.")
         if name in node:
             raise ValueError(f"unflatten: {path!r} is a leaf and a folder; rename one of the two.")
         node[name] = leaf
@@ -44,19 +44,19 @@ def unflatten(paths: Mapping[str, Any]) -> Tree:
 
 
 def count(tree: Any) -> int:
-    """The number of scalars in a tree of arrays or `jax.ShapeDtypeStruct`s."""
+    """Counts the scalars in a tree of arrays or `jax.ShapeDtypeStruct`s."""
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """The tree with its floating-point leaves in another dtype; integers and keys stay.
+    """Casts the floating-point leaves of a tree; integers, booleans and keys are unchanged.
 
     Args:
       tree: any tree of arrays.
       dtype: a floating-point dtype, e.g. `jnp.bfloat16`.
 
     Returns:
-      A tree like it.
+      A tree of the same structure.
     """
 
     def one(leaf):
@@ -66,9 +66,9 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 class Row(NamedTuple):
-    """A line of a `Summary`: one named child, composites included.
+    """A row of a `Summary`: one named child, composites included.
 
-    Inside of a network that Flax made, kind is empty and flops None: its parts are not told apart.
+    For the layers of a Flax model, kind is empty and flops is None.
     """
 
     path: str
@@ -79,7 +79,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A model's parts in order of computation, and its totals; prints as a table."""
+    """The layers of a model in order of computation, and its totals; prints as a table."""
 
     rows: tuple[Row, ...]
     params: int
@@ -105,17 +105,19 @@ class Summary(NamedTuple):
 
 
 def summary(model: Module, *inputs: Any) -> Summary:
-    """Path, kind, output shape, parameters and FLOPs of every part, without allocating anything.
+    """Lists path, kind, output shape, parameters and FLOPs of every layer, without allocation.
+
+    FLOPs are counted for matrix products and convolutions in a forward pass of the whole batch, two
+    per multiply-add; other operations are not counted, as usual in papers. A layer that is called
+    again has a row `name#1` with FLOPs but no parameters. The row of a composite has the sum of its
+    children.
 
     Args:
       model: any `Module`.
-      *inputs: what `model.apply` will be given, as arrays or `jax.ShapeDtypeStruct`s.
+      *inputs: inputs of `model.apply`, as arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-      A `Summary`; `print` shows the table. FLOPs are those of matrix products and convolutions in
-      a forward pass of the whole batch, two for each multiply-add; other operations count nothing,
-      as is usual in papers. A part called again has a row `name#1` with FLOPs but no parameters.
-      A row of a composite holds the sum of its parts.
+      A `Summary`; `print` shows it as a table.
     """
     check_model("summary", model)
     params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
@@ -124,6 +126,7 @@ def summary(model: Module, *inputs: Any) -> Summary:
     def tap(path, value):
         part, sub, copies = _resolve(model, params, path)
         shapes = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(value)]
+        # A repeated call shares its parameters, which the row of the first call has.
         number = 0 if "#" in path else count(sub) // copies
         rows.append(Row(path, part.kind if part else "", " ".join(shapes), number, None))
         return value
@@ -133,7 +136,7 @@ def summary(model: Module, *inputs: Any) -> Summary:
     _count_flops(jaxpr.jaxpr, "", 1, flops)
 
     def below(path):
-        return sum(n for at, n in flops.items() if at == path or at.startswith(path + "/"))
+        return sum(n for name, n in flops.items() if f"{name}/".startswith(f"{path}/"))
 
     return Summary(
         tuple(row._replace(flops=below(row.path)) if row.kind else row for row in rows),
@@ -143,15 +146,15 @@ def summary(model: Module, *inputs: Any) -> Summary:
 
 
 def _resolve(model: Module, params: Tree, path: str) -> tuple[Module | None, Tree, int]:
-    """The part at a tap's path, its parameters, and how many copies these hold.
+    """Finds the module at a tap's path, its parameters, and the number of copies in them.
 
-    The parts of a network that Flax made have paths and parameters, but are no `Module`s.
+    Layers of a Flax model have paths and parameters, but they are not `Module`s.
     """
     part: Module | None = model
     copies = 1
     for step in path.split("/"):
         name = step.split("#")[0]
-        if part and part.kind == "stack" and name not in part.children:
+        if part and part.kind == "scan_layers" and name not in part.children:
             part, copies = part.children["block"], copies * part.config["n"]
         else:
             part = part.children.get(name) if part else None
@@ -160,14 +163,14 @@ def _resolve(model: Module, params: Tree, path: str) -> tuple[Module | None, Tre
 
 
 _TRANSFORM = re.compile(r"\w+\(|\)")
-"""What `vmap(dense_0)`, the scope of a child called inside of `jax.vmap`, has around the name."""
+"""Matches the wrapper in `vmap(dense_0)`, the scope of a child called inside of `jax.vmap`."""
 
 
 def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]) -> None:
     """Adds the FLOPs of a jaxpr to `flops`, keyed by named scope."""
     for eqn in jaxpr.eqns:
         stack = _TRANSFORM.sub("", str(eqn.source_info.name_stack))
-        at = "/".join(filter(None, (scope, stack)))
+        path = "/".join(filter(None, (scope, stack)))
         name = eqn.primitive.name
         if name in ("dot_general", "conv_general_dilated"):
             lhs, rhs, out = (_shape(v) for v in (*eqn.invars[:2], eqn.outvars[0]))
@@ -175,13 +178,14 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
                 contracting = primitives().dot_general(eqn).contracting
                 depth = math.prod(lhs[axis] for axis in contracting[0])
             else:
+                # Products per output value: the kernel without its axis of output channels.
                 specs = primitives().convolution(eqn).dimension_numbers
                 depth = math.prod(rhs) // rhs[specs.rhs_spec[0]]
-            flops[at] = flops.get(at, 0) + 2 * times * math.prod(out) * depth
+            flops[path] = flops.get(path, 0) + 2 * times * math.prod(out) * depth
         else:
             inner = times * (primitives().scan(eqn).length if name == "scan" else 1)
             for sub in inner_jaxprs(eqn.params):
-                _count_flops(sub, at, inner, flops)
+                _count_flops(sub, path, inner, flops)
 
 
 def _shape(variable: Any) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""`serial`, `residual` and `stack` against the same networks evaluated by hand."""
+"""`serial`, `residual` and `scan_layers` against the same networks evaluated by hand."""
 
 import functools
 
@@ -27,7 +27,7 @@ def test_serial_is_the_nested_composition(key):
     model = nn.serial(nn.dense(3), jax.nn.relu, nn.dense(2))
     params, state = jaxdl.init(model, key, X)
     p0, p1 = params["dense_0"], params["dense_1"]
-    expected = nn.affine(jax.nn.relu(nn.affine(X, **p0)), **p1)
+    expected = nn.functional.dense(jax.nn.relu(nn.functional.dense(X, **p0)), **p1)
     chex.assert_trees_all_equal(model.apply(params, state, X)[0], expected)
 
 
@@ -42,8 +42,8 @@ def test_serial_takes_layers_by_position_or_by_keyword():
 def test_residual_adds_its_input_or_a_projection(key, shortcut):
     model = nn.residual(nn.dense(4), shortcut)
     params, state = jaxdl.init(model, key, X)
-    skip = X if shortcut is None else nn.affine(X, **params["shortcut"])
-    expected = skip + nn.affine(X, **params["block"])
+    skip = X if shortcut is None else nn.functional.dense(X, **params["shortcut"])
+    expected = skip + nn.functional.dense(X, **params["block"])
     chex.assert_trees_all_close(model.apply(params, state, X)[0], expected)
 
 
@@ -52,7 +52,7 @@ def test_residual_refuses_terms_of_different_shapes(key):
         jaxdl.init(nn.residual(nn.dense(5)), key, X)
 
 
-# stack: n copies of a block as one scan
+# scan_layers: n copies of a block as one scan
 
 
 def noise():
@@ -84,7 +84,7 @@ def block():
 @pytest.fixture(scope="module")
 def stacked(block):
     """The stack, its parameters, and a state that differs from copy to copy."""
-    model = nn.stack(block, N)
+    model = nn.scan_layers(block, N)
     params, state = jaxdl.init(model, jax.random.key(0), X)
     different = lambda s: jnp.asarray(np.arange(12, dtype=np.float32).reshape(s.shape))
     return model, params, jax.tree.map(different, state)
@@ -136,7 +136,7 @@ def compare_the_three(block, stacked, train):
 
 
 def test_copies_draw_different_random_numbers():
-    model = nn.stack(noise(), 2)
+    model = nn.scan_layers(noise(), 2)
     y, _ = model.apply({}, {}, X, train=True, key=jax.random.key(1))
     _, seen = jaxdl.capture(model, {}, {}, X, train=True, key=jax.random.key(1))
     first, second = seen["0"] - X, seen["1"] - seen["0"]
@@ -146,11 +146,15 @@ def test_copies_draw_different_random_numbers():
 
 def test_paths_begin_with_the_number_of_the_copy(stacked):
     model, params, state = stacked
-    output, seen = jaxdl.capture(nn.serial(model), {"stack_0": params}, {"stack_0": state}, X)
+    output, seen = jaxdl.capture(
+        nn.serial(model), {"scan_layers_0": params}, {"scan_layers_0": state}, X
+    )
     layers = ["dense_0", "tanh_0", "total_0", "noise_0"]
-    copies = [[f"stack_0/{i}/{name}" for name in layers] + [f"stack_0/{i}"] for i in range(N)]
-    assert list(seen) == sum(copies, []) + ["stack_0"]
-    chex.assert_trees_all_equal(seen["stack_0/2"], output)
+    copies = [
+        [f"scan_layers_0/{i}/{name}" for name in layers] + [f"scan_layers_0/{i}"] for i in range(N)
+    ]
+    assert list(seen) == sum(copies, []) + ["scan_layers_0"]
+    chex.assert_trees_all_equal(seen["scan_layers_0/2"], output)
 
 
 def test_one_trace_however_many_copies():
@@ -160,7 +164,7 @@ def test_one_trace_however_many_copies():
         traces.append(x)
         return x + 1
 
-    deep = nn.stack(counted, 50)
+    deep = nn.scan_layers(counted, 50)
     chex.assert_trees_all_close(deep.apply({}, {}, X)[0], X + 50)
     assert len(traces) == 1
 
@@ -169,24 +173,24 @@ def test_further_inputs_go_to_every_copy():
     def forward(call, x, shift):
         return call("layer", x) + shift
 
-    model = nn.stack(jaxdl.compose("shifted", dict(layer=jnp.negative), forward), 3)
+    model = nn.scan_layers(jaxdl.compose("shifted", dict(layer=jnp.negative), forward), 3)
     assert jaxdl.init(model, jax.random.key(0), X, X) == ({}, {})
     chex.assert_trees_all_close(model.apply({}, {}, X, 2 * X)[0], X, atol=1e-6)  # -(-(-x+2x)+2x)+2x
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, True, None])
 def test_the_number_of_copies_is_a_positive_integer(n):
-    with pytest.raises(ValueError, match="stack: n is .*expected a positive integer"):
-        nn.stack(nn.dense(4), n)
+    with pytest.raises(ValueError, match="scan_layers: n is .*expected a positive integer"):
+        nn.scan_layers(nn.dense(4), n)
 
 
 def test_a_block_that_changes_shape_or_dtype_is_refused(key):
-    wider = nn.stack(nn.dense(5), 2)
+    wider = nn.scan_layers(nn.dense(5), 2)
     params, state = jaxdl.init(wider, key, X)
     with pytest.raises(ValueError, match=r"dense maps float32\[2, 4\] to float32\[2, 5\]"):
         wider.apply(params, state, X)
-    halved = nn.stack(lambda x: x.astype(jnp.bfloat16), 2)
-    with pytest.raises(ValueError, match=r"to bfloat16\[2, 4\].*put layers that change them"):
+    halved = nn.scan_layers(lambda x: x.astype(jnp.bfloat16), 2)
+    with pytest.raises(ValueError, match=r"to bfloat16\[2, 4\].*Put layers that change them"):
         halved.apply({}, {}, X)
 
 
@@ -210,7 +214,7 @@ def readers():
         "both ways": classifier([nn.bidirectional(cell, returns="last")]),
         "around": classifier([nn.residual(nn.gru(4)), nn.rnn(cell, returns="last")]),
         "inside": classifier([nn.serial(cell, jnp.tanh), nn.global_avg_pool()]),
-        "copies": classifier([nn.stack(nn.gru(4), 2), nn.global_max_pool()]),
+        "copies": classifier([nn.scan_layers(nn.gru(4), 2), nn.global_max_pool()]),
     }
     params = {name: filled(model, RAGGED, LENGTHS)[0] for name, model in made.items()}
 
@@ -238,10 +242,10 @@ def test_padding_changes_nothing_through_serial():
 @pytest.mark.parametrize(
     "model, words",
     [
-        (nn.serial(nn.embedding(9, 4), nn.flatten()), "2 inputs, and its first layer embedding_0"),
+        (nn.serial(nn.embedding(9, 4), nn.flatten()), "2 inputs, but the first layer embedding_0"),
         (
             nn.serial(nn.embedding(9, 4), nn.conv(4, (3,)), nn.gru(3)),
-            r"conv_0 mixes the steps of \(3, 6, 4\) and takes no lengths",
+            r"conv_0 mixes the steps of an input \(3, 6, 4\) and takes no lengths",
         ),
         (
             nn.serial(nn.embedding(9, 4), nn.residual(nn.batch_norm()), nn.gru(3)),
@@ -249,7 +253,7 @@ def test_padding_changes_nothing_through_serial():
         ),
         (
             nn.serial(nn.embedding(9, 4), lambda x: x[:, ::2], nn.gru(3)),
-            r"gru_0 takes lengths, and its input is \(3, 3, 4\) where x is \(3, 6\)",
+            r"gru_0 takes lengths, but its input has shape \(3, 3, 4\) and x \(3, 6\)",
         ),
         *[
             (nn.serial(nn.embedding(9, 4), mix, nn.gru(3)), r"lambda_0 mixes the steps of")
@@ -262,12 +266,12 @@ def test_padding_changes_nothing_through_serial():
         ],
     ],
 )
-def test_lengths_that_serial_cannot_hand_on_are_refused(key, model, words):
+def test_serial_raises_where_it_cannot_pass_lengths(key, model, words):
     with pytest.raises(ValueError, match=words):
         jax.eval_shape(model.init, key, RAGGED, LENGTHS)
 
 
-def test_lengths_are_handed_to_composites_that_name_them():
+def test_composites_with_an_input_lengths_receive_lengths():
     last = lambda call, x, lengths: call("read", x, lengths)
     other = lambda call, x, mask: call("read", x, mask)
     children = {"read": nn.gru(3)}
@@ -298,7 +302,7 @@ def test_padding_changes_nothing_on_real_sentences():
 def test_frozen_values_come_together(key):
     x = jnp.ones((4, 3))
     params, state = jaxdl.init(nn.batch_norm(), key, x)
-    with pytest.raises(ValueError, match="params without state.*give state="):
+    with pytest.raises(ValueError, match="params without state.*Pass state="):
         jaxdl.init(jaxdl.frozen(nn.batch_norm(), params), key, x)
-    with pytest.raises(ValueError, match="state without params.*give params="):
+    with pytest.raises(ValueError, match="state without params.*Pass params="):
         jaxdl.init(jaxdl.frozen(nn.batch_norm(), state=state), key, x)

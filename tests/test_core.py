@@ -48,12 +48,12 @@ def test_one_forward_gives_init_and_apply(key, variant):
 
 def test_the_whole_tree_of_a_nested_model(key):
     block = lambda: nn.serial(nn.dense(4, use_bias=False), jax.nn.relu)
-    model = nn.serial(nn.residual(block()), nn.stack(block(), 3), mlp(), nn.dense(1))
+    model = nn.serial(nn.residual(block()), nn.scan_layers(block(), 3), mlp(), nn.dense(1))
     params, state = jaxdl.init(model, key, X)
     assert state == {}
     assert shapes(params) == {
         "residual_0": {"block": {"dense_0": {"kernel": (4, 4)}}},
-        "stack_0": {"dense_0": {"kernel": (3, 4, 4)}},
+        "scan_layers_0": {"dense_0": {"kernel": (3, 4, 4)}},
         "mlp_0": {
             "hidden": {"kernel": (4, 3), "bias": (3,)},
             "logits": {"kernel": (3, 2), "bias": (2,)},
@@ -74,8 +74,10 @@ def test_several_inputs_through_the_top_level_and_through_serial(key):
         "left": {"kernel": (4, 3), "bias": (3,)},
         "right": {"kernel": (2, 3), "bias": (3,)},
     }
-    merged = nn.affine(a, **params["merge_0"]["left"]) + nn.affine(b, **params["merge_0"]["right"])
-    expected = nn.affine(merged, **params["dense_0"])
+    merged = nn.functional.dense(a, **params["merge_0"]["left"]) + nn.functional.dense(
+        b, **params["merge_0"]["right"]
+    )
+    expected = nn.functional.dense(merged, **params["dense_0"])
     chex.assert_trees_all_close(model.apply(params, state, a, b)[0], expected, atol=1e-6)
 
 
@@ -133,11 +135,13 @@ def test_a_child_called_twice_shares_its_parameters(key):
     params, state = jaxdl.init(model, key, X)
     assert list(params) == ["layer"]
     layer = params["layer"]
-    expected = nn.affine(nn.affine(X, **layer), **layer)
+    expected = nn.functional.dense(nn.functional.dense(X, **layer), **layer)
     chex.assert_trees_all_equal(model.apply(params, state, X)[0], expected)
 
     grad = jax.grad(lambda p: model.apply(p, state, X)[0].sum())(params)
-    untied = lambda first, second: nn.affine(nn.affine(X, **first), **second).sum()
+    untied = lambda first, second: nn.functional.dense(
+        nn.functional.dense(X, **first), **second
+    ).sum()
     both = jax.tree.map(jnp.add, *jax.grad(untied, (0, 1))(layer, layer))
     chex.assert_trees_all_close(grad, {"layer": both}, atol=1e-6)
 

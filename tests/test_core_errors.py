@@ -36,11 +36,15 @@ def test_parameters_of_another_model(key):
     children = dict(hidden=nn.dense(3), logits=nn.dense(2))
     model = jaxdl.compose("mlp", children, lambda call, x: call("logits", call("hidden", x)))
     params, state = jaxdl.init(model, key, X)
-    with pytest.raises(ValueError, match="child 'hidden' .dense. found no parameter.*'kernel'"):
+    with pytest.raises(ValueError, match="child 'hidden' .dense. has no parameter.*'kernel'"):
         model.apply({"logits": params["logits"]}, state, X)
-    with pytest.raises(ValueError, match="params hold 'logit'; did you mean 'logits'"):
+    with pytest.raises(
+        ValueError, match="params contains 'logit', which is not a child; did you mean 'logits'"
+    ):
         model.apply({"logit": params["logits"]}, state, X)
-    with pytest.raises(ValueError, match="state hold 'dense_0'; children: hidden, logits"):
+    with pytest.raises(
+        ValueError, match="state contains 'dense_0', which is not a child; children: hidden, logits"
+    ):
         model.apply(params, {"dense_0": {}}, X)
 
 

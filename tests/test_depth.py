@@ -18,7 +18,7 @@ X = jnp.ones((2, 4))
         (jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), 2),
         (jaxdl.serial(jnp.tanh), 0),
         (jaxdl.residual(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), nn.dense(4)), 2),
-        (jaxdl.stack(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), 5), 10),
+        (jaxdl.scan_layers(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), 5), 10),
         (jaxdl.serial(nn.dense(4), lambda x: jax.checkpoint(jnp.sin)(x), nn.dense(3)), 2),
         (jaxdl.serial(nn.dense(4), lambda x: x @ x.T), 1),  # of inputs with inputs: no weights
         (jaxdl.serial(lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), nn.dense(3)), 1),

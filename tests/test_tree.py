@@ -96,16 +96,16 @@ def test_flops_agree_with_the_compilers_count():
 
 
 def test_a_stack_counts_every_copy():
-    model = nn.serial(nn.stack(nn.serial(nn.dense(4), jnp.tanh), 3))
+    model = nn.serial(nn.scan_layers(nn.serial(nn.dense(4), jnp.tanh), 3))
     table = jaxdl.summary(model, jnp.ones((2, 4)))
     rows = {row.path: row for row in table.rows}
-    assert table.params == rows["stack_0"].params == 60
-    assert rows["stack_0/1/dense_0"].params == 20
-    assert table.flops == 3 * rows["stack_0/2"].flops == 3 * 2 * 2 * 16
+    assert table.params == rows["scan_layers_0"].params == 60
+    assert rows["scan_layers_0/1/dense_0"].params == 20
+    assert table.flops == 3 * rows["scan_layers_0/2"].flops == 3 * 2 * 2 * 16
 
 
 def test_convolutions_in_a_stack():
-    table = jaxdl.summary(nn.stack(nn.conv(4, 3), 5), jnp.ones((2, 8, 8, 4)))
+    table = jaxdl.summary(nn.scan_layers(nn.conv(4, 3), 5), jnp.ones((2, 8, 8, 4)))
     assert [row.flops for row in table.rows] == 5 * [2 * (2 * 8 * 8 * 4) * 9 * 4]
     assert table.params == 5 * (9 * 4 * 4 + 4) == 5 * table.rows[0].params
 

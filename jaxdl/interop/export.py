@@ -16,7 +16,6 @@ import jax
 
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import open_atomic
-from jaxdl.jaxpr.reading import plain
 from jaxdl.train.predict import predictor
 from jaxdl.train.state import TrainState, check_state
 
@@ -33,8 +32,8 @@ def export(
     """Writes the prediction of a model, without dropout and with fixed statistics, to a file.
 
     A program without jaxdl reads it by `jax.export.deserialize(bytearray(file.read()))` and runs it
-    by `.call(x)`. The file has XLA's own convolutions, for all platforms. On a CPU those with few
-    channels are slower than in jaxdl, which computes them differently (`nn.conv_cpu`).
+    by `.call(x)`. On a CPU its convolutions use the algorithms of `jaxdl.nn.conv_cpu`, elsewhere
+    XLA's.
 
     Args:
       model: any `Module`.
@@ -74,8 +73,7 @@ def export(
     predict = jax.jit(predictor(model, state))
     options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
-        with plain(True):  # the CPU forms may be slow on the target platform
-            exported = jax.export.export(predict, **options)(*specs)
+        exported = jax.export.export(predict, **options)(*specs)
     except jax.errors.ConcretizationTypeError as error:
         raise ValueError(_explain(model, error)) from error
     except Exception as error:

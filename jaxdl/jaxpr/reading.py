@@ -16,12 +16,12 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxdl.jaxpr.platform import select_platform
+
 Literal = core.Literal
 jaxpr_as_fun = core.jaxpr_as_fun
 ClosedJaxpr = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
 """From JAX 0.12 the same as `Jaxpr`, and no longer exported under this name."""
-plain = jax.make_user_context(default_value=False)
-"""Whether layers are to be written as what they are, not as what is fast here. Caches heed it."""
 
 
 def primitives():
@@ -37,8 +37,8 @@ def primitives():
 
 def traced(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
     """The program of `f(*args)` as it runs, and its output's shapes."""
-    # JAX caches by the function's identity, but what f closes over may have changed since.
-    return jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)
+    program, shape = _make_jaxpr(f, *args)
+    return select_platform(program, jax.default_backend()), shape
 
 
 def written(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
@@ -47,8 +47,13 @@ def written(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
     A layer's main operation is in it as itself: a convolution as one, though on a CPU some are
     computed as sums of products.
     """
-    with plain(True):
-        return traced(f, *args)
+    program, shape = _make_jaxpr(f, *args)
+    return select_platform(program, None), shape
+
+
+def _make_jaxpr(f: Callable[..., Any], *args: Any) -> tuple[ClosedJaxpr, Any]:
+    # JAX caches by the function's identity, but what f closes over may have changed since.
+    return jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)
 
 
 def stored_jaxprs(params: dict[str, Any]) -> Iterator[core.Jaxpr | ClosedJaxpr]:

@@ -1,4 +1,4 @@
-"""Checks that the layers share; each error says what was given, what is expected and the mend."""
+"""Checks of arguments and inputs that several layers share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import jax.numpy as jnp
 
 
 def positive(layer: str, **sizes: int) -> None:
-    """Every size is an integer >= 1."""
+    """Raises a `ValueError` unless every size is an integer >= 1."""
     for name, size in sizes.items():
+        # `True` is an int in Python.
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{layer}: {name} is {size!r}; expected an integer of at least 1.")
 
 
 def per_axis(layer: str, name: str, value: int | Sequence[int], n: int) -> tuple[int, ...]:
-    """A size for each of n axes, from one integer for all or a sequence of n."""
+    """Returns n sizes, from one integer for all axes or a sequence of n integers."""
     sizes = (value,) * n if isinstance(value, int) else tuple(value)
     if len(sizes) != n:
         raise ValueError(f"{layer}: {name} is {value!r}; expected an integer or {n} of them.")
@@ -25,30 +26,30 @@ def per_axis(layer: str, name: str, value: int | Sequence[int], n: int) -> tuple
     return sizes
 
 
-def warn_of_images(layer: str, name: str, size: int | Sequence[int], x: jax.Array) -> None:
-    """Warns where one axis of space may be rows of images without an axis of channels.
+def warn_if_images(layer: str, name: str, size: int | Sequence[int], x: jax.Array) -> None:
+    """Warns if x (N, L, C) may be a batch of images (N, H, W) without a channel axis.
 
-    A `size` for each axis says that one is meant. Below 8 pixels or beyond 2 : 1, x is taken for
-    sequences of vectors.
+    There is no warning if `size` is a sequence, one size per axis, or if x looks like sequences of
+    vectors: an axis shorter than 8, or axes that differ by more than a factor of 2.
     """
     if x.ndim != 3 or not isinstance(size, int):
         return
     short, long = sorted(x.shape[1:])
     if 8 <= short and long <= 2 * short:
         warnings.warn(
-            f"{layer}: input {x.shape} has one axis of space, {x.shape[1]}, and {x.shape[2]} "
-            "channels. Grey images need an axis of channels: x[..., None]. For sequences, give "
-            f"one size for one axis: {name}=({size},).",
+            f"{layer}: input {x.shape} has one spatial axis, {x.shape[1]}, and {x.shape[2]} "
+            "channels. Grey images need a channel axis: x[..., None]. For sequences, pass one size "
+            f"per axis: {name}=({size},).",
             stacklevel=2,
         )
 
 
 def floating(layer: str, x: jax.Array, min_ndim: int = 1) -> None:
-    """x is a floating-point array of at least `min_ndim` axes."""
+    """Raises a `ValueError` unless x is a floating-point array of at least `min_ndim` axes."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
-            f"{layer}: input is {x.dtype}{list(x.shape)}; expected a floating-point array: "
-            "convert it first, e.g. x.astype(jnp.float32) / 255 for images of bytes."
+            f"{layer}: input is {x.dtype}{list(x.shape)}; expected a floating-point array. "
+            "Convert it first, e.g. x.astype(jnp.float32) / 255 for images of bytes."
         )
     if x.ndim < min_ndim:
         raise ValueError(

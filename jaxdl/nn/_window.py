@@ -1,4 +1,4 @@
-"""The geometry that convolution and pooling share: where a sliding window may stand."""
+"""Geometry of sliding windows for convolution and pooling: padding and output sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxdl.core import suggest
 
 Padding = str | int | Sequence[int | tuple[int, int]]
-"""A name, or cells added at the edges: for all axes, for each axis, or (before, after) for each."""
+"""A name, or the padding at the edges: one integer, or for each axis an integer or a pair."""
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -20,13 +20,13 @@ def pads(
     stride: Sequence[int],
     names: Sequence[str] = ("SAME", "VALID"),
 ) -> Pairs:
-    """The cells added before and after each axis.
+    """Returns the padding (before, after) of each spatial axis.
 
-    "VALID" adds none; "SAME" as many as make the output ceil(size / stride) long, the odd one
-    after; "CIRCULAR" as many as "SAME" at stride 1, whatever the stride, the odd one after.
+    "VALID" is no padding. "SAME" pads to an output of ceil(size / stride) positions. "CIRCULAR"
+    pads by the amount of "SAME" at stride 1, for every stride. An odd cell is added after.
 
     Args:
-      window: the window's extent, dilation included.
+      window: the extent of the window, including dilation.
     """
     if isinstance(padding, str):
         if padding.upper() not in names:
@@ -53,20 +53,20 @@ def pads(
 
 
 def extent(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """The cells that a dilated window spans: (k - 1) d + 1."""
+    """Computes the extent of a dilated window: (k - 1) d + 1."""
     return tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
 
 
 def positions(
     layer: str, sizes: Sequence[int], window: Sequence[int], stride: Sequence[int], padding: Pairs
 ) -> tuple[int, ...]:
-    """The number of places of a window: floor((n + 2p - k) / s) + 1. Lecture row F04."""
+    """Computes the number of positions of a window: floor((n + 2p - k) / s) + 1."""
     counts = tuple(
         (n + sum(p) - k) // s + 1 for n, k, s, p in zip(sizes, window, stride, padding, strict=True)
     )
     if min(counts, default=1) < 1:
         raise ValueError(
             f"{layer}: a window of {tuple(window)} does not fit into an input of {tuple(sizes)} "
-            f"padded by {padding}; use a smaller window or more padding."
+            f"padded by {padding}. Use a smaller window or more padding."
         )
     return counts

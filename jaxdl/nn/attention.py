@@ -1,4 +1,7 @@
-"""Attention: a mean of values, weighted by how well their keys fit a query. Lecture row L01."""
+"""Attention: a mean of values, weighted by the scores of their keys against a query.
+
+Shapes: N examples, Q queries, K keys, F and G features, A units of additive attention.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ __all__ = ["additive_attention", "additive_scores", "attend", "dot_attention", "
 
 
 def dot_scores(queries: jax.Array, keys: jax.Array, *, scale: float | None = None) -> jax.Array:
-    """s_qk = scale q . k. Luong et al. 2015 (arXiv 1508.04025), eq. 8; scaled: Vaswani et al. 2017.
+    """Computes scaled dot-product scores, s_qk = scale q . k.
+
+    Luong et al. 2015 (arXiv 1508.04025), eq. 8; the scale is that of Vaswani et al. 2017.
 
     Args:
       queries: (..., Q, F).
@@ -25,17 +30,18 @@ def dot_scores(queries: jax.Array, keys: jax.Array, *, scale: float | None = Non
       scale: a factor; None for 1/sqrt(F) (arXiv 1706.03762, eq. 1).
 
     Returns:
-      (..., Q, K), in float32 at least: products of float16 overflow.
+      (..., Q, K), in float32 at least, because products of float16 overflow.
 
     Raises:
-      ValueError: queries and keys differ in width.
+      ValueError: queries and keys have different numbers of features.
     """
     if queries.shape[-1] != keys.shape[-1]:
         raise ValueError(
-            f"dot_scores: queries {queries.shape} and keys {keys.shape}; expected one width F: "
-            "project one of them with nn.dense, or use nn.additive_attention."
+            f"dot_scores: queries {queries.shape} and keys {keys.shape}; expected one width F. "
+            "Project one of them with nn.dense, or use nn.additive_attention."
         )
     factor = keys.shape[-1] ** -0.5 if scale is None else scale
+    # `preferred_element_type` accumulates in float32 without casting the operands.
     wide = widen(keys).dtype
     return factor * jnp.einsum("...qf,...kf->...qk", queries, keys, preferred_element_type=wide)
 
@@ -43,7 +49,9 @@ def dot_scores(queries: jax.Array, keys: jax.Array, *, scale: float | None = Non
 def additive_scores(
     queries: jax.Array, keys: jax.Array, weights: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """s_qk = v . tanh(q + k + b), for projected q and k. Bahdanau et al. 2015 (arXiv 1409.0473).
+    """Computes additive scores, s_qk = v . tanh(q + k + b), of projected queries and keys.
+
+    Bahdanau et al. 2015 (arXiv 1409.0473), A.1.2.
 
     Args:
       queries: (..., Q, A), already multiplied by W_a.
@@ -61,13 +69,13 @@ def additive_scores(
 def attend(
     scores: jax.Array, values: jax.Array, *, mask: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """c_q = sum_k a_qk v_k with a = softmax(s) over the keys that the mask leaves.
+    """Averages values with softmax weights: c_q = sum_k a_qk v_k, a = softmax(s).
 
     Args:
       scores: (..., Q, K).
       values: (..., K, F).
-      mask: bools that fit (..., Q, K); false where a key is not to be seen. A query that sees no
-        key has weights and context 0, and gradients 0. Values that are not seen must be finite.
+      mask: bools that broadcast to (..., Q, K); False excludes a key. If all keys of a query are
+        excluded, its weights, context and gradients are 0. Excluded values must be finite.
 
     Returns:
       `(context (..., Q, F), weights (..., Q, K))`, in the values' dtype; the softmax is computed in
@@ -77,18 +85,19 @@ def attend(
     if mask is None:
         weights = jax.nn.softmax(wide, axis=-1)
     else:
-        any_seen = jnp.any(mask, axis=-1, keepdims=True)
-        # Over all keys where none is seen: over none it would be NaN inside.
-        weights = jax.nn.softmax(wide, axis=-1, where=mask | ~any_seen)
-        weights = jnp.where(any_seen, weights, 0)
+        any_key = jnp.any(mask, axis=-1, keepdims=True)
+        # A softmax over no key is NaN, and its gradient stays NaN behind `where`. So rows without a
+        # key take the softmax over all keys, which is then replaced by 0.
+        weights = jax.nn.softmax(wide, axis=-1, where=mask | ~any_key)
+        weights = jnp.where(any_key, weights, 0)
     weights = weights.astype(values.dtype)
     return jnp.einsum("...qk,...kf->...qf", weights, values), weights
 
 
-def _seen(
+def _mask_padding(
     kind: str, queries: jax.Array, keys: jax.Array, lengths: jax.Array | None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """The keys with their padding emptied, and a mask of those before it."""
+    """Returns the keys with zeros in place of padding, and the mask of real keys."""
     counts = None if lengths is None else lengths.shape
     fit = queries.ndim == keys.ndim == 3 and len(queries) == len(keys)
     if not fit or counts not in (None, (len(keys),)):
@@ -103,43 +112,46 @@ def _seen(
 
 
 def dot_attention(*, scale: float | None = None) -> Module:
-    """Attention by products, without parameters: queries and keys share one width.
+    """Creates dot-product attention, without parameters; queries and keys have one width F.
 
     Args:
       scale: see `dot_scores`.
 
     Returns:
-      A `Module` of `(queries (N, Q, F), keys (N, K, F), lengths=None)`, whose values are the keys,
-      to `(context (N, Q, F), weights (N, Q, K))`; keys at and after lengths[n] are not seen.
+      A `Module` from `(queries (N, Q, F), keys (N, K, F), lengths=None)` to `(context (N, Q, F),
+      weights (N, Q, K))`. The keys are also the values; keys from position lengths[n] on are
+      excluded.
 
     Raises:
-      ValueError: in the layer, shapes that do not fit.
+      ValueError: the shapes of the inputs do not fit.
     """
 
     def apply(params, state, queries, keys, lengths=None, **_):
-        keys, mask = _seen("dot_attention", queries, keys, lengths)
+        keys, mask = _mask_padding("dot_attention", queries, keys, lengths)
         return attend(dot_scores(queries, keys, scale=scale), keys, mask=mask), state
 
     return Module(lambda key, *inputs: ({}, {}), apply, "dot_attention", {"scale": scale})
 
 
 def additive_attention(features: int, *, kernel_init: str | Initializer = "lecun_normal") -> Module:
-    """Attention by a small network: s_qk = v . tanh(q W + k U + b). Bahdanau et al. 2015, A.1.2.
+    """Creates additive attention, s_qk = v . tanh(q W + k U + b).
 
-    Parameters: `query_kernel` W (F, A), `key_kernel` U (G, A), `bias` b (A,), `weights` v (A,):
-    A (F + G + 2) in all.
+    Bahdanau et al. 2015 (arXiv 1409.0473), A.1.2. Parameters: `query_kernel` W (F, A), `key_kernel`
+    U (G, A), `bias` b (A,), `weights` v (A,), A (F + G + 2) values in total.
 
     Args:
-      features: A, the width in which queries and keys meet.
-      kernel_init: of W and U, a name from `nn.INITIALIZERS` or `(key, shape, dtype) -> array`.
+      features: A, the width to which queries and keys are projected.
+      kernel_init: the initializer of W, U and v: a name from `nn.INITIALIZERS` or
+        `(key, shape, dtype) -> array`.
 
     Returns:
-      A `Module` of `(queries (N, Q, F), keys (N, K, G), lengths=None)`, whose values are the keys,
-      to `(context (N, Q, G), weights (N, Q, K))`; keys at and after lengths[n] are not seen.
+      A `Module` from `(queries (N, Q, F), keys (N, K, G), lengths=None)` to `(context (N, Q, G),
+      weights (N, Q, K))`. The keys are also the values; keys from position lengths[n] on are
+      excluded.
 
     Raises:
-      ValueError: `features` is no positive integer; at init, an input is not floating-point; in
-        the layer, shapes that do not fit.
+      ValueError: `features` is not a positive integer; at init, an input is not floating-point; the
+        shapes of the inputs do not fit.
     """
     _check.positive("additive_attention", features=features)
     make = initializer(kernel_init)
@@ -156,7 +168,7 @@ def additive_attention(features: int, *, kernel_init: str | Initializer = "lecun
         }, {}
 
     def apply(params, state, queries, keys, lengths=None, **_):
-        keys, mask = _seen("additive_attention", queries, keys, lengths)
+        keys, mask = _mask_padding("additive_attention", queries, keys, lengths)
         scores = additive_scores(
             affine(queries, params["query_kernel"]),
             affine(keys, params["key_kernel"]),

@@ -1,7 +1,7 @@
-"""Dropout: each training step runs a random part of the network.
+"""Dropout: random zeros during training.
 
-Srivastava et al. 2014 (JMLR 15); lecture rows E06, E07: the parts of a layer of M units are 2^M
-networks that share their weights, and for a linear unit the scaled network is their exact mean.
+Srivastava et al. 2014 (JMLR 15). A layer of M units has 2^M thinned networks that share weights;
+for a linear unit, the scaled network is their exact mean.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import jax.numpy as jnp
 from jaxdl.core import Module
 from jaxdl.nn import _check
 
-__all__ = ["drop", "dropout"]
+__all__ = ["dropout"]
 
 
 def drop(
     x: jax.Array, key: jax.Array, rate: float, *, shared_axes: Sequence[int] = ()
 ) -> jax.Array:
-    """y_i = m_i x_i with m_i = 0 with probability `rate`, else 1, each by itself; not scaled.
+    """Sets each value to 0 with probability `rate`, independently, without scaling.
 
     Args:
       x: an array of any shape.
       key: a PRNG key.
-      rate: the probability of being dropped, in [0, 1).
-      shared_axes: axes along which all values are dropped or kept together.
+      rate: the probability of dropping a value, in [0, 1).
+      shared_axes: axes along which values are dropped or kept together.
 
     Returns:
       An array of x's shape and dtype.
     """
     shared = {axis % x.ndim for axis in shared_axes}
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
+    # Not a product with the mask: 0 times inf is NaN.
     return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x, 0)
 
 
@@ -43,29 +44,26 @@ def dropout(
     scale_at: Literal["train", "test"] = "train",
     shared_axes: Sequence[int] = (),
 ) -> Module:
-    """Drops each value with probability `rate` while training; `rate` is not what is kept.
+    """Creates a layer that drops each value with probability `rate` during training.
 
-    So that the next layer sees the same expectation in both modes, the values are scaled in one::
+    One of the two modes scales the values, so that their expectation is the same in both::
 
-        scale_at="train"   train: m x / (1 - rate)   test: x              "inverted", the usual
-        scale_at="test"    train: m x                test: (1 - rate) x   as the lecture has it
-
-    Scaling the values by 1 - rate is what the lecture says of the weights that they meet. The deck
-    prints "(1 - p)%" for a rate of p%; 100% - p% is meant. Lecture row E06.
+        scale_at="train"   train: m x / (1 - rate)   test: x              "inverted", the usual form
+        scale_at="test"    train: m x                test: (1 - rate) x   of the original paper
 
     Args:
-      rate: the probability of being dropped, in [0, 1).
+      rate: the probability of dropping a value, in [0, 1).
       scale_at: the mode in which values are scaled.
-      shared_axes: axes along which all values are dropped or kept together: 1 drops a feature of
-        a sequence (N, T, D) at all of its steps, as variational dropout does (Gal and Ghahramani
-        2016, arXiv 1512.05287), and (1, 2) whole channels of an image.
+      shared_axes: axes along which values are dropped or kept together. 1 drops a feature of a
+        sequence (N, T, D) at all steps, as in variational dropout (Gal and Ghahramani 2016, arXiv
+        1512.05287); (1, 2) drops whole channels of an image.
 
     Returns:
-      A `Module` without parameters, of any shape; every call with another key draws another mask.
+      A `Module` without parameters, for inputs of any shape. The mask depends on the key.
 
     Raises:
-      ValueError: `rate` is outside [0, 1), or `scale_at` another word; at init, the input is not
-        floating-point; in training, no key is given.
+      ValueError: `rate` is outside [0, 1), or `scale_at` is unknown; at init, the input is not
+        floating-point; with `train=True`, the key is missing.
     """
     if not 0 <= rate < 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Flattening: the step from feature maps to a fully connected layer."""
+"""Flattening: from feature maps to vectors, for fully connected layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ __all__ = ["flatten"]
 
 
 def flatten() -> Module:
-    """All axes but the first in one, in row-major order. Lecture row F10.
+    """Creates a layer that merges all axes but the first, in row-major order.
 
-    The last axis varies fastest: of a (N, H, W, C) input, entry (n, h, w, c) goes to
-    (n, (h W + w) C + c). Other orders, such as channels first, permute the rows of the next
-    layer's kernel.
+    Entry (n, h, w, c) of an input (N, H, W, C) moves to (n, (h W + w) C + c). Libraries with
+    channels first use another order, which permutes the rows of the next layer's kernel.
 
     Returns:
       A `Module` without parameters from (N, ...) to (N, D).
@@ -26,16 +25,16 @@ def flatten() -> Module:
     """
 
     def init(key, x):
-        _flat(x)
+        _flatten(x)
         return {}, {}
 
     def apply(params, state, x, **_):
-        return _flat(x), state
+        return _flatten(x), state
 
     return Module(init, apply, "flatten")
 
 
-def _flat(x: jax.Array) -> jax.Array:
+def _flatten(x: jax.Array) -> jax.Array:
     if x.ndim == 0:
         raise ValueError("flatten: input is a scalar; expected a batch axis first.")
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))

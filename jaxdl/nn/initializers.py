@@ -1,4 +1,4 @@
-"""Initial values by name, from `jax.nn.initializers`, and by data (LSUV)."""
+"""Initializers by name, from `jax.nn.initializers`, and data-dependent initialization (LSUV)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ Initializer = Callable[..., Any]
 
 
 def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """Drawn in float32 at least, since LAPACK factorizes no halves, then rounded."""
+    """Draws an orthogonal matrix."""
+    # LAPACK has no QR factorization in half precision.
     wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
     return initializers.orthogonal()(key, shape, wide).astype(dtype)
 
@@ -45,7 +46,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def initializer(spec: str | Initializer) -> Initializer:
-    """An initializer by its name, or one `(key, shape, dtype) -> array` as it is.
+    """Returns the initializer of a name; a function `(key, shape, dtype) -> array` is unchanged.
 
     Raises:
       ValueError: the name is unknown, or `spec` is neither a name nor a function.
@@ -68,33 +69,34 @@ def lsuv(
     tol: float = 0.1,
     max_iterations: int = 10,
 ) -> Tree:
-    """Kernels scaled until the variance of every layer's output is 1: W <- W / sqrt(Var(y)).
+    """Scales kernels until the output of every layer has variance 1: W <- W / sqrt(Var(y)).
 
-    Layer-sequential unit variance, Mishkin and Matas 2016 (arXiv 1511.06422), alg. 1; lecture row
-    D17. One layer after another in the order of computation, each upon the ones before it. It runs
-    the model on real data a few times for each layer, and is not to be compiled.
+    Layer-sequential unit variance, Mishkin and Matas 2016 (arXiv 1511.06422), alg. 1. Layers are
+    scaled in the order of computation. The model runs a few times for each layer; the function
+    cannot be called under `jax.jit`.
 
     Args:
-      model: any `Module`; its layers are the parts, at any depth, that hold a `kernel`. A layer
+      model: any `Module`. Its layers are the modules, at any depth, that have a `kernel`. A layer
         that is used again is scaled at its first use.
-      params, state: what `jaxdl.init` made.
-      *inputs: a batch of data, as for `model.apply`.
-      key: a PRNG key, to begin from orthonormal kernels as the paper does; None to keep `params`.
-      tol: how far from 1 a variance may be.
-      max_iterations: how often a kernel is scaled at most; without biases once is enough.
+      params, state: the trees of `jaxdl.init`.
+      *inputs: a batch of data, the inputs of `model.apply`.
+      key: a PRNG key, to begin from orthonormal kernels as in the paper; None to begin from
+        `params`.
+      tol: the largest accepted distance of a variance from 1.
+      max_iterations: the most scalings of a kernel; without biases one is enough.
 
     Returns:
-      The parameters, with other kernels.
+      The parameters, with scaled kernels.
 
     Raises:
-      ValueError: no part holds a kernel; a layer's output is constant, infinite or NaN, or does not
-        come to variance 1.
+      ValueError: no module has a kernel; the output of a layer is constant, infinite or NaN, or its
+        variance does not converge to 1.
     """
     whole, tree, states = serial(model=model), {"model": params}, {"model": state}
     paths = [path for path in capture(whole, tree, states, *inputs)[1] if "#" not in path]
     layers = [path for path in paths if _has_kernel(whole, tree, path.split("/"))]
     if not layers:
-        raise ValueError(f"lsuv: no part of {model.kind} holds a kernel; expected a layer's.")
+        raise ValueError(f"lsuv: no module in {model.kind} has a kernel; expected at least one.")
     for number, path in enumerate(layers):
         name, steps = path.removeprefix("model/"), path.split("/")
         if key is not None:
@@ -103,28 +105,28 @@ def lsuv(
                 whole, tree, steps, lambda k, own=own: _orthogonal(own, k.shape, k.dtype)
             )
         for _ in range(max_iterations + 1):
-            output = capture(whole, tree, states, *inputs, at={path})[1][path]
+            output = capture(whole, tree, states, *inputs, paths={path})[1][path]
             variance = float(jnp.var(widen(output)))
             if not (variance > 0 and math.isfinite(variance)):
                 raise ValueError(
-                    f"lsuv: the output of {name!r} has variance {variance}; expected finite "
-                    "values that vary: check the inputs and the parameters before that layer."
+                    f"lsuv: the output of {name!r} has variance {variance}; expected finite values "
+                    "that vary. Check the inputs, and the parameters of the layers before it."
                 )
             if abs(variance - 1) <= tol:
                 break
             tree = _change(whole, tree, steps, lambda k, v=variance: k / math.sqrt(v))
         else:
             raise ValueError(
-                f"lsuv: the output of {name!r} is at variance {variance:.3g} after "
-                f"{max_iterations} scalings; expected 1 within {tol}: a large bias may be in the "
-                "way, or tol be too small for the dtype."
+                f"lsuv: the output of {name!r} has variance {variance:.3g} after {max_iterations} "
+                f"scalings; expected 1 within {tol}. Reduce a large bias, or increase tol if it is "
+                "too small for the dtype."
             )
     return tree["model"]
 
 
 def _has_kernel(model: Module, params: Tree, steps: list[str]) -> bool:
     for step in steps:
-        if model.kind == "stack":
+        if model.kind == "scan_layers":
             model = model.children["block"]
         elif step in model.children and step in params:
             model, params = model.children[step], params[step]
@@ -134,11 +136,11 @@ def _has_kernel(model: Module, params: Tree, steps: list[str]) -> bool:
 
 
 def _change(model: Module, params: Tree, steps: list[str], change: Callable) -> Tree:
-    """The parameters with `change(kernel)` in place of the kernel at a tap's path."""
+    """Replaces the kernel at a tap's path by `change(kernel)`."""
     if not steps:
         return params | {"kernel": change(params["kernel"])}
     step, *rest = steps
-    if model.kind == "stack":  # its tree has the copies' leaves in one, along a leading axis
+    if model.kind == "scan_layers":  # its leaves have a leading axis of copies
         copy = jax.tree.map(lambda leaf: leaf[int(step)], params)
         new = _change(model.children["block"], copy, rest, change)
         return jax.tree.map(lambda leaf, one: leaf.at[int(step)].set(one), params, new)

@@ -1,12 +1,12 @@
-"""Normalization: batch, layer, group and instance, which differ in what a mean is taken over.
+"""Batch, layer, group and instance normalization, which differ in the axes of the mean.
 
-    batch     every axis but the channels', one mean a channel       Ioffe and Szegedy 2015
+    batch     all axes except the channels                           Ioffe and Szegedy 2015
     layer     the channels of one position                           Ba et al. 2016
     group     all positions and a group of channels of one example   Wu and He 2018
     instance  all positions of one channel of one example            Ulyanov et al. 2016
 
-Statistics are computed, and the running ones kept, in float32 at least; the output has the input's
-dtype. Lecture row D20.
+Statistics, running ones included, are computed and stored in float32 at least. The output has the
+input's dtype. C is the number of channels, the last axis.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "moments",
 
 
 def moments(x: jax.Array, axes: int | Sequence[int]) -> tuple[jax.Array, jax.Array]:
-    """m = E[x] and v = E[(x - m)^2] over `axes`: the biased variance, 1/n.
-
-    In two passes, since E[x^2] - m^2 loses all digits where the mean is far from zero.
+    """Computes the mean m = E[x] and the biased variance v = E[(x - m)^2] over `axes`.
 
     Args:
       x: an array of floats.
-      axes: the axes to take the expectation over.
+      axes: the axes of the expectation.
 
     Returns:
-      `(mean, var)` with axes of length 1 in place of `axes`, in float32 at least.
+      `(mean, var)`, in which `axes` have length 1, in float32 at least.
     """
     x = widen(x)
+    # Two passes: E[x^2] - m^2 loses all digits if the mean is far from zero.
     mean = jnp.mean(x, axes, keepdims=True)
     return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
 
@@ -51,11 +50,13 @@ def normalize(
     *,
     eps: float = 1e-5,
 ) -> jax.Array:
-    """y = (x - m) / sqrt(v + eps) * scale + bias. Ioffe and Szegedy 2015, arXiv 1502.03167, alg. 1.
+    """Computes y = (x - m) / sqrt(v + eps) * scale + bias.
+
+    Ioffe and Szegedy 2015, arXiv 1502.03167, alg. 1.
 
     Args:
       x: an array of floats.
-      mean, var: m and v, float32 at least, of shapes that broadcast to x's.
+      mean, var: m and v, in float32 at least, which broadcast to x.
       scale, bias: (C,) over the last axis, or None.
       eps: added to the variance.
 
@@ -71,26 +72,26 @@ def normalize(
 def batch_norm(
     *, momentum: float = 0.99, eps: float = 1e-5, use_scale: bool = True, use_bias: bool = True
 ) -> Module:
-    """Each channel to mean 0 and variance 1 over the batch, then scaled and shifted.
+    """Creates batch normalization: normalizes each channel over the batch and all positions.
 
-    Parameters `scale` and `bias` (C,); state `mean` and `var` (C,). With `train=True` the batch's
-    own statistics normalize, and the running ones follow, without gradient:
-    r <- momentum r + (1 - momentum) statistic. With `train=False` the running ones normalize.
+    Parameters `scale` and `bias` (C,); state `mean` and `var` (C,). With `train=True` the layer
+    uses the statistics of the batch and updates the running ones, without gradient:
+    r <- momentum r + (1 - momentum) statistic. With `train=False` it uses the running ones.
 
     `momentum` is the decay, as in Flax and Keras: PyTorch's `momentum=0.1` is 0.9 here. The running
-    variance is the biased one that normalizes, as in Flax; PyTorch stores n/(n - 1) of it.
+    variance is the biased one, as in Flax; PyTorch stores n/(n - 1) times this value.
 
     Args:
-      momentum: how much of the running statistics is kept, in [0, 1].
-      eps: added to the variance, as in PyTorch and Flax; Keras's is 1e-3.
+      momentum: the decay of the running statistics, in [0, 1].
+      eps: added to the variance; 1e-5 as in PyTorch and Flax, where Keras has 1e-3.
       use_scale, use_bias: whether to scale and shift.
 
     Returns:
-      A `Module` from (N, ..., C) to the same.
+      A `Module` from (N, ..., C) to the same shape.
 
     Raises:
       ValueError: `momentum` or `eps` is out of range; at init, the input is not floating-point or
-        has no batch axis; in training, there are fewer than two values for each channel.
+        has no batch axis; with `train=True`, there are fewer than two values for each channel.
     """
     _check_eps("batch_norm", eps)
     if not 0 <= momentum <= 1:
@@ -107,32 +108,33 @@ def batch_norm(
             count = math.prod(x.shape[:-1])
             if count < 2:
                 raise ValueError(
-                    f"batch_norm: {count} values for each channel of {x.shape} in training; "
-                    "expected two at least, or the variance says nothing: give a larger batch."
+                    f"batch_norm: {count} values for each channel of {x.shape} with train=True; "
+                    "expected at least two, to compute a variance. Use a larger batch."
                 )
             mean, var = moments(x, tuple(range(x.ndim - 1)))
             state = {
                 name: momentum * state[name] + (1 - momentum) * lax.stop_gradient(new.reshape(-1))
                 for name, new in (("mean", mean), ("var", var))
             }
-        return normalize(x, mean, var, *_given(params, use_scale, use_bias), eps=eps), state
+        return normalize(
+            x, mean, var, *_scale_and_bias(params, use_scale, use_bias), eps=eps
+        ), state
 
     config = {"momentum": momentum, "eps": eps, "use_scale": use_scale, "use_bias": use_bias}
     return Module(init, apply, "batch_norm", config)
 
 
 def layer_norm(*, eps: float = 1e-6, use_scale: bool = True, use_bias: bool = True) -> Module:
-    """Each position's channels to mean 0 and variance 1, then scaled and shifted.
+    """Creates layer normalization: normalizes over the channels of each position.
 
-    Ba et al. 2016, arXiv 1607.06450. Parameters `scale` and `bias` (C,). Only the last axis is
-    normalized.
+    Ba et al. 2016, arXiv 1607.06450. Parameters `scale` and `bias` (C,).
 
     Args:
       eps: added to the variance; 1e-6 as in Flax, where PyTorch has 1e-5 and Keras 1e-3.
       use_scale, use_bias: whether to scale and shift.
 
     Returns:
-      A `Module` from (..., C) to the same.
+      A `Module` from (..., C) to the same shape.
 
     Raises:
       ValueError: `eps` is not positive; at init, the input is not floating-point.
@@ -143,22 +145,22 @@ def layer_norm(*, eps: float = 1e-6, use_scale: bool = True, use_bias: bool = Tr
 def group_norm(
     groups: int = 32, *, eps: float = 1e-6, use_scale: bool = True, use_bias: bool = True
 ) -> Module:
-    """Each example's groups of channels to mean 0 and variance 1, then scaled and shifted.
+    """Creates group normalization: normalizes groups of channels over all positions.
 
-    Wu and He 2018, arXiv 1803.08494. Parameters `scale` and `bias` (C,). Group g holds the C/groups
-    channels that begin at g C/groups, at all positions.
+    Wu and He 2018, arXiv 1803.08494. Parameters `scale` and `bias` (C,). Group g consists of the
+    C/groups channels from g C/groups on.
 
     Args:
-      groups: their number, a divisor of C. With 1, all channels and positions are one group.
+      groups: the number of groups, a divisor of C.
       eps: added to the variance; 1e-6 as in Flax, where PyTorch has 1e-5.
       use_scale, use_bias: whether to scale and shift.
 
     Returns:
-      A `Module` from (N, ..., C) to the same.
+      A `Module` from (N, ..., C) to the same shape.
 
     Raises:
-      ValueError: `groups` is no positive integer or `eps` not positive; at init, the input is not
-        floating-point, or C is no multiple of `groups`.
+      ValueError: `groups` is not a positive integer or `eps` not positive; at init, the input is
+        not floating-point, or C is not a multiple of `groups`.
     """
     _check.positive("group_norm", groups=groups)
 
@@ -167,7 +169,7 @@ def group_norm(
         if channels % groups:
             raise ValueError(
                 f"group_norm: {channels} channels in {groups} groups; expected a multiple of "
-                "groups: choose a divisor of the channels."
+                "groups. Pass a divisor of the number of channels."
             )
         positions = math.prod(x.shape[1:-1])
         split = x.reshape(x.shape[0], positions, groups, channels // groups)
@@ -183,21 +185,21 @@ def group_norm(
 
 
 def instance_norm(*, eps: float = 1e-6, use_scale: bool = True, use_bias: bool = True) -> Module:
-    """Each channel of each example to mean 0 and variance 1, then scaled and shifted.
+    """Creates instance normalization: normalizes each channel of each example.
 
-    Ulyanov et al. 2016, arXiv 1607.08022. Parameters `scale` and `bias` (C,), which PyTorch leaves
-    out by default. It is `group_norm` with a group for each channel.
+    Ulyanov et al. 2016, arXiv 1607.08022. Parameters `scale` and `bias` (C,), which PyTorch
+    omits by default. The layer is equal to `group_norm` with one group per channel.
 
     Args:
       eps: added to the variance; 1e-6 as in Flax, where PyTorch has 1e-5.
       use_scale, use_bias: whether to scale and shift.
 
     Returns:
-      A `Module` from `(N, *space, C)` to the same.
+      A `Module` from (N, *space, C) to the same shape.
 
     Raises:
-      ValueError: `eps` is not positive; at init, the input is not floating-point or has no axis of
-        space.
+      ValueError: `eps` is not positive; at init, the input is not floating-point or has no spatial
+        axis.
     """
 
     def statistics(x):
@@ -215,16 +217,18 @@ def _layer(
     use_scale: bool,
     use_bias: bool,
 ) -> Module:
-    """The factory of the layers without state, whose statistics are each example's own."""
+    """Creates a layer whose statistics are computed for each example, without state."""
     _check_eps(kind, eps)
 
     def init(key, x):
         _check.floating(kind, x, min_ndim=min_ndim)
-        jax.eval_shape(statistics, x)
+        jax.eval_shape(statistics, x)  # raises the errors of shapes
         return _affine(x, use_scale, use_bias), {}
 
     def apply(params, state, x, **_):
-        return normalize(x, *statistics(x), *_given(params, use_scale, use_bias), eps=eps), state
+        return normalize(
+            x, *statistics(x), *_scale_and_bias(params, use_scale, use_bias), eps=eps
+        ), state
 
     config = config | {"eps": eps, "use_scale": use_scale, "use_bias": use_bias}
     return Module(init, apply, kind, config)
@@ -235,7 +239,7 @@ def _affine(x: jax.Array, use_scale: bool, use_bias: bool) -> dict[str, jax.Arra
     return params | ({"bias": jnp.zeros(x.shape[-1:], x.dtype)} if use_bias else {})
 
 
-def _given(params: dict[str, jax.Array], use_scale: bool, use_bias: bool):
+def _scale_and_bias(params: dict[str, jax.Array], use_scale: bool, use_bias: bool):
     return params["scale"] if use_scale else None, params["bias"] if use_bias else None
 
 

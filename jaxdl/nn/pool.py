@@ -1,4 +1,4 @@
-"""Pooling: a feature map's windows, each reduced to its maximum or its mean."""
+"""Max and average pooling over windows, and over all spatial axes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,7 @@ from jaxdl.core import Module
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
 
-__all__ = [
-    "average_pooling",
-    "avg_pool",
-    "global_avg_pool",
-    "global_max_pool",
-    "max_pool",
-    "max_pooling",
-]
+__all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
 
 def max_pooling(
@@ -32,26 +25,28 @@ def max_pooling(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """y[n, i, c] = max_m x[n, s i + m - p, c]. Lecture rows F09, S10, S17, S18.
+    """Computes the maximum of each window: y[n, i, c] = max_m x[n, s i + m - p, c].
 
     Args:
-      x: (N, *space, C) inputs.
-      window: the window, for all axes of space or for each.
-      stride: s, the step of the window; the window itself when None, so that none overlap.
-      padding: p, as for `convolution`; cells of padding never win.
+      x: (N, *space, C).
+      window: the size k of the window, one integer for all spatial axes or one for each.
+      stride: s, the step of the window; None for the window size, without overlap.
+      padding: p, as for `conv`. Padding is never the maximum.
 
     Returns:
-      (N, *positions, C); along each axis floor((n + 2p - k) / s) + 1 positions. Cells beyond the
-      last whole window are left out. Of cells that tie for the maximum, either the first takes the
-      gradient or they share it; a window's gradient is passed on whole.
+      (N, *positions, C), with floor((n + 2p - k) / s) + 1 positions along each axis. Cells after
+      the last complete window are ignored. If several cells have the maximum, they share the
+      gradient, or the first receives all of it.
 
     Raises:
-      ValueError: the window does not fit into the input, or is no wider than the padding.
+      ValueError: the window does not fit into the input, or is not larger than the padding.
     """
-    window, stride, pads = _geometry("max_pooling", x, window, stride, padding)
+    window, stride, pads = _geometry("max_pool", x, window, stride, padding)
     if _apart(window, stride, pads):
         return _reduce_apart(x, window, jnp.maximum)
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    # A NumPy constant: only with a concrete initial value does JAX recognize max pooling, which has
+    # a gradient.
     return lax.reduce_window(
         x, np.asarray(lowest, x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), pads
     )
@@ -65,20 +60,20 @@ def average_pooling(
     padding: Padding = "VALID",
     count_padding: bool = True,
 ) -> jax.Array:
-    """y[n, i, c] = mean_m x[n, s i + m - p, c]. Lecture rows F09, S17, S18.
+    """Computes the mean of each window: y[n, i, c] = mean_m x[n, s i + m - p, c].
 
     Args:
-      x, window, stride, padding: as for `max_pooling`.
-      count_padding: whether cells of padding count as zeros, as in Flax and PyTorch; if not, the
-        mean is over the cells of x alone, as in Keras.
+      x, window, stride, padding: see `max_pool`.
+      count_padding: whether padding counts as zeros, as in Flax and PyTorch; if not, the mean is
+        over the cells of x only, as in Keras.
 
     Returns:
       (N, *positions, C).
 
     Raises:
-      ValueError: the window does not fit into the input, or is no wider than the padding.
+      ValueError: the window does not fit into the input, or is not larger than the padding.
     """
-    window, stride, pads = _geometry("average_pooling", x, window, stride, padding)
+    window, stride, pads = _geometry("avg_pool", x, window, stride, padding)
 
     if _apart(window, stride, pads):
         return _reduce_apart(x, window, jnp.add) / math.prod(window)
@@ -93,15 +88,13 @@ def average_pooling(
 
 
 def _apart(window, stride, pads) -> bool:
-    """Whether the windows touch without overlap, padding or gaps."""
+    """Returns whether the windows are adjacent, without overlap, padding or gaps."""
     return tuple(window) == tuple(stride) and not any(map(any, pads))
 
 
 def _reduce_apart(x, window, operation):
-    """Reduces windows that do not overlap, axis by axis, over strided slices.
-
-    On a CPU several times as fast as `lax.reduce_window`, and so is the gradient.
-    """
+    """Reduces windows that do not overlap, axis by axis, over strided slices."""
+    # On a CPU, values and gradient are several times faster than with `lax.reduce_window`.
     for axis, k in enumerate(window, start=1):
         whole = x.shape[axis] // k * k
         cells = [lax.slice_in_dim(x, i, whole, k, axis) for i in range(k)]
@@ -118,7 +111,7 @@ def _geometry(what, x, window, stride, padding):
     if any(max(p) >= k for p, k in zip(pads, window, strict=True)):
         raise ValueError(
             f"{what}: padding is {padding!r} for a window of {window}; expected less padding than "
-            "window, or a window would hold nothing but padding."
+            "window, because a window would contain nothing but padding."
         )
     _window.positions(what, x.shape[1:-1], window, stride, pads)
     return window, stride, ((0, 0), *pads, (0, 0))
@@ -129,8 +122,8 @@ def _layer(kind, operation, config, **arguments):
         return operation(x, **arguments), state
 
     def init(key, x):
-        jax.eval_shape(lambda x: apply({}, {}, x), x)
-        _check.warn_of_images(kind, "window", arguments["window"], x)
+        jax.eval_shape(lambda x: apply({}, {}, x), x)  # raises the errors of shapes
+        _check.warn_if_images(kind, "window", arguments["window"], x)
         return {}, {}
 
     return Module(init, apply, kind, config)
@@ -142,10 +135,11 @@ def max_pool(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> Module:
-    """`max_pooling` as a layer.
+    """Creates a max pooling layer.
 
     Args:
-      window, stride, padding: as for `max_pooling`; for one axis, (N, L, C), window is a sequence.
+      window, stride, padding: see `nn.functional.max_pool`. For one spatial axis, (N, L, C), pass
+        window as a tuple.
 
     Returns:
       A `Module` without parameters from (N, *space, C) to (N, *positions, C).
@@ -164,11 +158,11 @@ def avg_pool(
     padding: Padding = "VALID",
     count_padding: bool = True,
 ) -> Module:
-    """`average_pooling` as a layer.
+    """Creates an average pooling layer.
 
     Args:
-      window, stride, padding, count_padding: as for `average_pooling`; for one axis, (N, L, C),
-        window is a sequence.
+      window, stride, padding, count_padding: see `nn.functional.avg_pool`. For one spatial axis,
+        (N, L, C), pass window as a tuple.
 
     Returns:
       A `Module` without parameters from (N, *space, C) to (N, *positions, C).
@@ -186,14 +180,16 @@ def avg_pool(
 
 
 def global_avg_pool() -> Module:
-    """The mean over all axes of space, (N, *space, C) to (N, C). Lin et al. 2014, arXiv 1312.4400.
+    """Creates a layer that averages over all spatial axes, (N, *space, C) to (N, C).
+
+    Lin et al. 2014, arXiv 1312.4400.
 
     Returns:
-      A `Module` without parameters of x, or of `(x (N, T, C), lengths (N,))`, whose mean is over
-      the steps before each row's padding, and 0 where there are none.
+      A `Module` without parameters of x, or of `(x (N, T, C), lengths (N,))`. With lengths, the
+      mean is over the steps before the padding of each row; it is 0 for rows of length 0.
 
     Raises:
-      ValueError: at init, the input is not floating-point or has no axis of space.
+      ValueError: at init, the input is not floating-point or has no spatial axis.
     """
 
     def mean(x, mask):
@@ -206,14 +202,14 @@ def global_avg_pool() -> Module:
 
 
 def global_max_pool() -> Module:
-    """The maximum over all axes of space, (N, *space, C) to (N, C).
+    """Creates a layer that takes the maximum over all spatial axes, (N, *space, C) to (N, C).
 
     Returns:
-      A `Module` without parameters of x, or of `(x (N, T, C), lengths (N,))`, whose maximum is over
-      the steps before each row's padding, and 0 where there are none.
+      A `Module` without parameters of x, or of `(x (N, T, C), lengths (N,))`. With lengths, the
+      maximum is over the steps before the padding of each row; it is 0 for rows of length 0.
 
     Raises:
-      ValueError: at init, the input is not floating-point or has no axis of space.
+      ValueError: at init, the input is not floating-point or has no spatial axis.
     """
 
     def maximum(x, mask):

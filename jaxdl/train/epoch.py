@@ -18,7 +18,7 @@ from jax.extend import core as jex
 
 from jaxdl import _cache
 from jaxdl.core import Tree
-from jaxdl.jaxpr.reading import inner_jaxprs, primitives
+from jaxdl.jaxpr.reading import inner_jaxprs, primitives, traced
 from jaxdl.metrics import Collection
 from jaxdl.nn.recurrent.stacked import carries, with_carries
 from jaxdl.train.sharding import Sharding
@@ -238,7 +238,7 @@ def slow_when_looped(step: Callable, state: TrainState, rows: EpochBatches) -> b
     """
     if jax.default_backend() != "cpu":
         return False
-    jaxpr = jax.make_jaxpr(lambda s, r: step(s, r.batch(0)))(state, rows)
+    jaxpr, _ = traced(lambda s, r: step(s, r.batch(0)), state, rows)
     return _sums_over_batch(jaxpr.jaxpr)
 
 

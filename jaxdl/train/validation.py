@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdl import _cache, losses, tree
-from jaxdl.core import Module, show_returned
+from jaxdl.core import Module, describe_result
 from jaxdl.data import convert
 from jaxdl.jaxpr import reading
 from jaxdl.metrics import CLASS_METRICS, NamedMetrics
@@ -175,8 +175,8 @@ def _apply(model: Module, key: jax.Array | None, params: Any, model_state: Any, 
     result = model.apply(params, model_state, *inputs(x, params), **options)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(
-            f"the model's apply ({model.kind}) returns {show_returned(result)}; expected (output, "
-            "state). Return the output and the new state, or the state that was passed in."
+            f"the model's apply ({model.kind}) returns {describe_result(result)}; expected "
+            "(output, state). Return the output and the new state, or the state that was passed in."
         )
     parts = [
         {path: jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(part)}

@@ -71,7 +71,7 @@ def test_capture_and_intervention_under_jit_and_grad(make, last):
     ablated = lambda x: jaxdl.intervene(model, params, state, x, edits={last: lambda v: 2 * v})
     chex.assert_trees_all_close(jax.jit(ablated)(X), 2 * plain, atol=1e-5)
     with pytest.raises(ValueError, match="no path 'nowhere'"):
-        jaxdl.capture(model, params, state, X, at="nowhere")
+        jaxdl.capture(model, params, state, X, paths="nowhere")
 
 
 @each

@@ -62,7 +62,7 @@ def kernel(*shape):
 
 def conv(x, window, features=3, **options):
     groups = options.get("groups", 1)
-    return nn.convolution(x, kernel(*window, x.shape[-1] // groups, features), **options)
+    return nn.functional.conv(x, kernel(*window, x.shape[-1] // groups, features), **options)
 
 
 def pool(x, operation, start, window, stride, padding="SAME"):
@@ -84,11 +84,11 @@ LAYERS = {
         1,
         -1,
     )[..., :3],
-    "conv transposed": lambda x: nn.transposed_convolution(x, kernel(2, 2, 3, 3), stride=2),
+    "conv transposed": lambda x: nn.functional.conv_transpose(x, kernel(2, 2, 3, 3), stride=2),
     "conv of its own input": lambda x: lax.conv_general_dilated(
         x, x[0, :2, :2, :, None] * jnp.ones(3), (1, 1), "SAME", dimension_numbers=NHWC
     ),
-    "max pool": lambda x: nn.max_pooling(x, 2),
+    "max pool": lambda x: nn.functional.max_pool(x, 2),
     "max pool with overlap": lambda x: pool(x, lax.max, -jnp.inf, (3, 2), (2, 1)),
     "min pool": lambda x: pool(x, lax.min, jnp.inf, (2, 3), (2, 2)),
     "mean pool with overlap": lambda x: pool(x, lax.add, 0.0, (3, 3), (2, 2)) / 9,
@@ -188,7 +188,7 @@ def test_any_network_has_the_values_of_the_whole(names, size, stride, total):
 def test_signals_and_volumes(axes, size):
     def f(x):
         x = jax.nn.relu(conv(x, (3,) * len(axes), 4))
-        return nn.average_pooling(x, 2).reshape(len(x), -1) @ kernel(
+        return nn.functional.avg_pool(x, 2).reshape(len(x), -1) @ kernel(
             4 * int(np.prod([n // 2 for n in axes])), 2
         )
 
@@ -245,8 +245,8 @@ METHODS = {
 def test_methods_and_derivatives_are_those_of_whole_runs(name, monkeypatch):
     def explained(weight):
         def f(x):
-            x = nn.max_pooling(jax.nn.relu(nn.convolution(x, weight)), 2)
-            return nn.convolution(x, kernel(3, 3, 4, 3)).sum((1, 2)) ** 2
+            x = nn.functional.max_pool(jax.nn.relu(nn.functional.conv(x, weight)), 2)
+            return nn.functional.conv(x, kernel(3, 3, 4, 3)).sum((1, 2)) ** 2
 
         return METHODS[name](f, x)
 

@@ -92,8 +92,8 @@ W1, W2 = np.array([[0.20, -0.40], [0.50, 0.60]]), np.array([[0.10, -0.50], [-0.3
 
 
 def forward(w1, w2):
-    hidden = jax.nn.sigmoid(nn.affine(jnp.asarray(X), w1))
-    return hidden, jax.nn.sigmoid(nn.affine(hidden, w2))
+    hidden = jax.nn.sigmoid(nn.functional.dense(jnp.asarray(X), w1))
+    return hidden, jax.nn.sigmoid(nn.functional.dense(hidden, w2))
 
 
 @jax.jit

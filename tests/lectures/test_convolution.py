@@ -32,7 +32,7 @@ def convolve(image, kernel, **options):
     """One channel in, one kernel."""
     x, k = (jnp.asarray(a, jnp.float32) for a in (image, kernel))
     options = {"padding": "VALID"} | options
-    return nn.convolution(x[None, ..., None], k[..., None, None], **options)[0, ..., 0]
+    return nn.functional.conv(x[None, ..., None], k[..., None, None], **options)[0, ..., 0]
 
 
 @pytest.mark.row("S07")
@@ -63,7 +63,7 @@ def test_the_second_feature_map():
 @pytest.mark.row("S10", "F12")
 def test_pooling_both_maps():
     maps = jnp.stack([convolve(IMAGE, KERNEL_1), convolve(IMAGE, KERNEL_2)], -1)[None]
-    pooled = nn.max_pooling(maps, 2)[0]
+    pooled = nn.functional.max_pool(maps, 2)[0]
     chex.assert_trees_all_equal(pooled[..., 0], jnp.array([[3.0, 0], [3, 1]]))
     chex.assert_trees_all_equal(pooled[..., 1], jnp.array([[-1.0, 1], [0, 3]]))
     chex.assert_trees_all_equal(
@@ -163,8 +163,10 @@ def test_six_kernels_on_a_colour_image(key):
 def test_pooling_a_table():
     """Misprint: the printed averages 3, 2, 3, 6 are cut off, not rounded."""
     table = jnp.array([[1.0, 5, 4, 3], [2, 6, 4, 0], [3, 1, 7, 9], [2, 8, 6, 5]])[None, ..., None]
-    chex.assert_trees_all_equal(nn.max_pooling(table)[0, ..., 0], jnp.array([[6.0, 4], [8, 9]]))
-    mean = nn.average_pooling(table)[0, ..., 0]
+    chex.assert_trees_all_equal(
+        nn.functional.max_pool(table)[0, ..., 0], jnp.array([[6.0, 4], [8, 9]])
+    )
+    mean = nn.functional.avg_pool(table)[0, ..., 0]
     chex.assert_trees_all_equal(mean, jnp.array([[3.5, 2.75], [3.5, 6.75]]))
     chex.assert_trees_all_equal(jnp.floor(mean), jnp.array([[3.0, 2], [3, 6]]))
 
@@ -172,9 +174,11 @@ def test_pooling_a_table():
 @pytest.mark.row("S18", "F09")
 def test_pooling_another_table():
     table = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])[None, ..., None]
-    chex.assert_trees_all_equal(nn.max_pooling(table)[0, ..., 0], jnp.array([[6.0, 8], [3, 4]]))
     chex.assert_trees_all_equal(
-        nn.average_pooling(table)[0, ..., 0], jnp.array([[3.25, 5.25], [2.0, 2.0]])
+        nn.functional.max_pool(table)[0, ..., 0], jnp.array([[6.0, 8], [3, 4]])
+    )
+    chex.assert_trees_all_equal(
+        nn.functional.avg_pool(table)[0, ..., 0], jnp.array([[3.25, 5.25], [2.0, 2.0]])
     )
 
 
@@ -185,7 +189,9 @@ def test_convolution_commutes_and_is_numpys():
     def full(f, g):
         edge = len(g) - 1
         x = jnp.asarray(f)[None, :, None]
-        return nn.convolution(x, jnp.asarray(g)[:, None, None], padding=edge, flip=True)[0, :, 0]
+        return nn.functional.conv(x, jnp.asarray(g)[:, None, None], padding=edge, flip=True)[
+            0, :, 0
+        ]
 
     chex.assert_trees_all_close(full(f, g), np.convolve(f, g), atol=1e-6)
     chex.assert_trees_all_close(full(f, g), full(g, f), atol=1e-6)

@@ -107,7 +107,7 @@ def test_a_regularized_cnn_learns_random_labels_and_noise_by_heart():
 
 @jax.jit
 def random_features(x, kernel, bias):
-    return jax.nn.relu(nn.affine(x, kernel, bias))
+    return jax.nn.relu(nn.functional.dense(x, kernel, bias))
 
 
 @pytest.mark.row("E11")

@@ -46,7 +46,7 @@ def test_kernel_b_is_nearly_flat_and_its_sigma_known_to_a_few_percent():
 @jax.jit
 def blur(image, kernel):
     x, k = image[None, :, :, None], kernel[:, :, None, None]
-    return nn.convolution(x, k, padding="VALID")[0, :, :, 0]
+    return nn.functional.conv(x, k, padding="VALID")[0, :, :, 0]
 
 
 @pytest.mark.row("S19")

@@ -26,7 +26,7 @@ LAYERS = [
 def outputs(x):
     values = []
     for weights, bias in LAYERS:
-        x = jax.nn.sigmoid(nn.affine(x, jnp.array(weights).T, jnp.array(bias)))
+        x = jax.nn.sigmoid(nn.functional.dense(x, jnp.array(weights).T, jnp.array(bias)))
         values.append(x)
     return values
 
@@ -34,7 +34,7 @@ def outputs(x):
 @pytest.mark.row("S01", "B01")
 def test_one_layer():
     weights, bias = LAYERS[0]
-    z = nn.affine(jnp.array([1.0, -1.0]), jnp.array(weights).T, jnp.array(bias))
+    z = nn.functional.dense(jnp.array([1.0, -1.0]), jnp.array(weights).T, jnp.array(bias))
     chex.assert_trees_all_equal(z, jnp.array([4.0, -2.0]))
     expected = np.array([0.9820137900379085, 0.11920292202211755])
     chex.assert_trees_all_close(jax.nn.sigmoid(z), expected, rtol=1e-14)

@@ -56,10 +56,12 @@ SEQUENCES = ((3, 4, 2),)
 SPECS = [
     LayerSpec("conv", lambda: nn.conv(4, 3), IMAGE, bad=((INTEGERS, "conv: input is int32"),)),
     LayerSpec("conv, strided", lambda: nn.conv(4, 3, stride=2, padding=1, flip=True), IMAGE),
-    LayerSpec("conv, by XLA", lambda: nn.conv(3, 2, form="xla", use_bias=False), ((2, 5, 3),)),
+    LayerSpec(
+        "conv, by XLA", lambda: nn.conv(3, 2, implementation="xla", use_bias=False), ((2, 5, 3),)
+    ),
     LayerSpec("conv_transpose", lambda: nn.conv_transpose(4, 3, stride=2), IMAGE),
     LayerSpec(
-        "max_pool", lambda: nn.max_pool(2), IMAGE, bad=((INTEGERS, "max_pooling: input is int32"),)
+        "max_pool", lambda: nn.max_pool(2), IMAGE, bad=((INTEGERS, "max_pool: input is int32"),)
     ),
     LayerSpec("max_pool, overlapping", lambda: nn.max_pool(3, stride=2, padding=1), IMAGE),
     LayerSpec("avg_pool", lambda: nn.avg_pool(2), IMAGE),

@@ -119,7 +119,7 @@ def test_a_stack_of_linear_layers_is_one_linear_layer():
         kernel = kernel @ params[name]["kernel"]
         bias = bias @ params[name]["kernel"] + params[name]["bias"]
     y, _ = model.apply(params, state, x)
-    chex.assert_trees_all_close(y, nn.affine(x, kernel, bias), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(y, nn.functional.dense(x, kernel, bias), rtol=1e-4, atol=1e-5)
     curved, _ = nn.serial(nn.dense(7), jax.nn.relu, nn.dense(6), nn.dense(3)).apply(
         params, state, x
     )
@@ -155,10 +155,10 @@ def test_at_a_fixed_input_a_relu_net_is_a_thinner_linear_net():
 
 @pytest.mark.row("B10")
 def test_the_threshold_unit_passes_nothing_or_all(variant):
-    step = variant(nn.step)
+    step = variant(nn.heaviside)
     chex.assert_trees_all_equal(step(Z), np.float32(Z > 0))
     assert step(np.float32(0)) == 1 and step(np.zeros((), jnp.bfloat16)).dtype == jnp.bfloat16
-    chex.assert_trees_all_equal(slope(nn.step, Z), np.zeros_like(Z))
+    chex.assert_trees_all_equal(slope(nn.heaviside, Z), np.zeros_like(Z))
 
 
 @pytest.mark.row("B10")
@@ -170,4 +170,4 @@ def test_a_sigmoid_gate_nearly_closes_and_opens_at_10():
 
 
 def test_the_threshold_unit_of_nan_is_0():
-    assert np.asarray(nn.step(np.float32([np.nan, 1]))).tolist() == [0, 1]
+    assert np.asarray(nn.heaviside(np.float32([np.nan, 1]))).tolist() == [0, 1]

@@ -18,7 +18,7 @@ to_numpy = functools.partial(jax.tree.map, np.asarray)
 def test_by_hand(variant):
     """Scores ln 3 and 0 give weights 3/4 and 1/4."""
     scores, values = jnp.asarray(np.float32([[np.log(3), 0]])), np.float32([[4, 0], [0, 8]])
-    context, weights = variant(nn.attend)(scores, values)
+    context, weights = variant(nn.functional.attend)(scores, values)
     chex.assert_trees_all_close(weights, np.float32([[0.75, 0.25]]), atol=1e-6)
     chex.assert_trees_all_close(context, np.float32([[3, 2]]), atol=1e-6)
 
@@ -50,7 +50,7 @@ def test_whatever_stands_in_the_padding_changes_neither_values_nor_gradients(lay
 
 def test_additive_scores_by_a_loop():
     w, b = np.float32([0.5, -1, 2, 0.1]), np.float32([0.1, 0.2, 0.3, 0.4])
-    scores = nn.additive_scores(Q, K, w, b)
+    scores = nn.functional.additive_scores(Q, K, w, b)
     rows = zip(*to_numpy((Q, K)), strict=True)
     loop = np.array([[[np.tanh(q + k + b) @ w for k in ks] for q in qs] for qs, ks in rows])
     chex.assert_trees_all_close(scores, loop, atol=1e-5)
@@ -59,7 +59,9 @@ def test_additive_scores_by_a_loop():
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_scale_multiplies_the_products(scale):
     products = np.einsum("nqf,nkf->nqk", Q, K)
-    chex.assert_trees_all_close(nn.dot_scores(Q, K, scale=scale), scale * products, atol=1e-6)
+    chex.assert_trees_all_close(
+        nn.functional.dot_scores(Q, K, scale=scale), scale * products, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("layer", [nn.dot_attention(), nn.additive_attention(6)])

@@ -36,7 +36,7 @@ def by_loops(x, kernel, stride, pads, dilation):
 )
 def test_stride_padding_and_dilation_are_the_loops(stride, pads, dilation):
     x, kernel = normal(0, 2, 6, 7, 2), normal(1, 3, 2, 2, 3)
-    y = nn.convolution(x, kernel, stride=stride, padding=pads, dilation=dilation)
+    y = nn.functional.conv(x, kernel, stride=stride, padding=pads, dilation=dilation)
     expected = by_loops(np.asarray(x), np.asarray(kernel), stride, pads, dilation)
     chex.assert_trees_all_close(y, expected.astype(np.float32), atol=1e-5)
 
@@ -46,7 +46,7 @@ def test_stride_padding_and_dilation_are_the_loops(stride, pads, dilation):
 def test_the_size_formula(k, p):
     for n, s in itertools.product([7, 8], [1, 2, 3]):
         y = jax.eval_shape(
-            lambda x, w, s=s: nn.convolution(x, w, stride=s, padding=p),
+            lambda x, w, s=s: nn.functional.conv(x, w, stride=s, padding=p),
             np.ones((1, n, 1), np.float32),
             np.ones((k, 1, 1), np.float32),
         )
@@ -55,15 +55,15 @@ def test_the_size_formula(k, p):
 
 def test_groups_do_not_see_each_other():
     x, kernel = normal(0, 2, 5, 5, 4), normal(1, 3, 3, 2, 6)
-    y = nn.convolution(x, kernel, groups=2)
+    y = nn.functional.conv(x, kernel, groups=2)
     halves = zip(np.split(np.asarray(x), 2, -1), np.split(np.asarray(kernel), 2, -1), strict=True)
-    expected = np.concatenate([nn.convolution(*half) for half in halves], -1)
+    expected = np.concatenate([nn.functional.conv(*half) for half in halves], -1)
     chex.assert_trees_all_close(y, expected, atol=1e-5)
 
 
 def test_circular_padding_is_a_roll():
     x, kernel = normal(0, 1, 5, 1), normal(1, 3, 1, 1)
-    y = nn.convolution(x, kernel, padding="CIRCULAR")
+    y = nn.functional.conv(x, kernel, padding="CIRCULAR")
     x, kernel = np.asarray(x), np.asarray(kernel)
     expected = sum(np.roll(x, 1 - i, 1) * kernel[i, 0, 0] for i in range(3))
     chex.assert_trees_all_close(y, expected, atol=1e-5)
@@ -72,7 +72,7 @@ def test_circular_padding_is_a_roll():
 @pytest.mark.row("F01")
 def test_flipped_it_is_scipys_convolution():
     x, kernel = np.asarray(normal(0, 6, 7)), np.asarray(normal(1, 3, 4))
-    y = nn.convolution(x[None, ..., None], kernel[..., None, None], padding="VALID", flip=True)
+    y = nn.functional.conv(x[None, ..., None], kernel[..., None, None], padding="VALID", flip=True)
     expected = scipy.signal.convolve2d(x, kernel, mode="valid")
     chex.assert_trees_all_close(y[0, ..., 0], expected, atol=1e-5)
 
@@ -85,8 +85,8 @@ def test_the_transpose_is_the_adjoint(stride, padding):
     n = 5
     out = (n - 1) * stride - 2 * padding + 3
     x, y = normal(0, 1, out, out, 2), normal(2, 1, n, n, 4)
-    forth = nn.convolution(x, kernel, **options)
-    back = nn.transposed_convolution(y, np.asarray(kernel).swapaxes(2, 3), flip=True, **options)
+    forth = nn.functional.conv(x, kernel, **options)
+    back = nn.functional.conv_transpose(y, np.asarray(kernel).swapaxes(2, 3), flip=True, **options)
     assert forth.shape == y.shape and back.shape == x.shape
     chex.assert_trees_all_close(np.vdot(forth, y), np.vdot(x, back), rtol=1e-4, atol=1e-4)
 
@@ -96,7 +96,7 @@ def test_the_transpose_is_the_adjoint(stride, padding):
 def test_the_transposes_sizes_of_the_animations(i, s, p, size):
     x, kernel = np.ones((1, i, i, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
     y = jax.eval_shape(
-        lambda x, kernel: nn.transposed_convolution(x, kernel, stride=s, padding=p), x, kernel
+        lambda x, kernel: nn.functional.conv_transpose(x, kernel, stride=s, padding=p), x, kernel
     )
     assert y.shape == (1, size, size, 1)
 
@@ -104,21 +104,21 @@ def test_the_transposes_sizes_of_the_animations(i, s, p, size):
 def test_bad_arguments(key):
     x, kernel = np.ones((1, 5, 5, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     cases = [
-        (dict(form="fast"), "form is 'fast'"),
-        (dict(form="cpu", stride=2), "form is 'cpu'"),
+        (dict(implementation="fast"), "implementation is 'fast'"),
+        (dict(implementation="cpu", stride=2), "implementation is 'cpu'"),
         (dict(padding="HALF"), "no padding 'HALF'"),
         (dict(padding=-1), "padding is -1"),
         (dict(stride=0), r"stride\[0\] is 0"),
         (dict(groups=2), "3 channels .* in 2 groups"),
-        (dict(padding="VALID", dilation=3), "convolution"),
+        (dict(padding="VALID", dilation=3), "conv: a window"),
     ]
     for options, words in cases:
         with pytest.raises(ValueError, match=words):
-            nn.convolution(x, kernel, **options)
-    with pytest.raises(ValueError, match=r"add a batch axis"):
-        nn.convolution(x[0], kernel)
+            nn.functional.conv(x, kernel, **options)
+    with pytest.raises(ValueError, match=r"Add a batch axis"):
+        nn.functional.conv(x[0], kernel)
     with pytest.raises(ValueError, match="padding .* for a window"):
-        nn.transposed_convolution(x, kernel, padding=3)
+        nn.functional.conv_transpose(x, kernel, padding=3)
     with pytest.raises(ValueError, match="kernel_size"):
         nn.conv(3, 0)
     with pytest.raises(ValueError, match="features"):
@@ -135,7 +135,7 @@ def test_images_without_channels_are_no_sequences(key):
             ValueError, match=r"input \(2, 28, 28\).*x\[..., None\].*kernel_size=\("
         ):
             shape(layer, 2, 28, 28)
-        with pytest.warns(UserWarning, match="20 channels. Grey images need an axis of channels"):
+        with pytest.warns(UserWarning, match="20 channels. Grey images need a channel axis"):
             shape(layer, 2, 28, 20)
         shape(layer, 2, 28, 28, 1), shape(layer, 2, 100, 3)
     for layer in (nn.conv(4, (3,)), nn.conv_transpose(4, [3]), nn.max_pool((2,)), nn.avg_pool([2])):

@@ -34,7 +34,9 @@ def test_the_forms_agree_in_every_derivative(x, kernel, pads):
     tangents = normal(2, *x.shape), normal(3, *kernel.shape)
 
     def of(form):
-        f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=pads, form=form)))
+        f = lambda x, w: jnp.sum(
+            jnp.sin(nn.functional.conv(x, w, padding=pads, implementation=form))
+        )
         grad = jax.grad(f, (0, 1))
         return {
             "value": f(x, kernel),
@@ -66,7 +68,7 @@ def test_any_number_of_channels_and_features(n, channels, features, axes):
     x, kernel = normal(0, n, *[4] * len(axes), channels), normal(1, *window, channels, features)
 
     def of(form):
-        f = lambda x, w: nn.convolution(x, w, padding=pads, form=form)
+        f = lambda x, w: nn.functional.conv(x, w, padding=pads, implementation=form)
         y, pull = jax.vjp(f, x, kernel)
         return y, pull(jnp.cos(y))
 
@@ -75,16 +77,16 @@ def test_any_number_of_channels_and_features(n, channels, features, axes):
 
 def operations(f, *args):
     """The names of what a program computes, in order, as it runs."""
-    found = []
+    names = []
 
     def walk(jaxpr):
         for equation in jaxpr.eqns:
-            found.append(equation.primitive.name)
+            names.append(equation.primitive.name)
             for inner in reading.inner_jaxprs(equation.params):
                 walk(inner)
 
     walk(reading.traced(f, *args)[0].jaxpr)
-    return found
+    return names
 
 
 @pytest.mark.parametrize(
@@ -103,14 +105,14 @@ def test_few_channels_are_no_convolution_of_xlas(channels, features, dtype, own)
     with jax.enable_x64(dtype == jnp.float64):
         x = np.ones((2, 5, 5, channels), dtype)
         kernel = np.ones((3, 3, channels, features), dtype)
-        form = lambda x, w: nn.convolution(x, w, form="cpu")
+        form = lambda x, w: nn.functional.conv(x, w, implementation="cpu")
         assert ("conv_general_dilated" in operations(form, x, kernel)) == own
 
 
 def test_a_sum_that_is_differentiated_is_kept_in_a_loop():
     """XLA would compute it again wherever the derivative needs it."""
     x, kernel = normal(0, 4, 5, 5, 1), normal(1, 3, 3, 1, 8)
-    f = lambda x: jnp.sum(jnp.tanh(nn.convolution(x, kernel, form="cpu")))
+    f = lambda x: jnp.sum(jnp.tanh(nn.functional.conv(x, kernel, implementation="cpu")))
     assert "scan" not in operations(f, x) and "scan" in operations(jax.grad(f), x)
 
 
@@ -118,7 +120,9 @@ def test_a_sum_that_is_differentiated_is_kept_in_a_loop():
 def test_a_batch_of_any_size(channels, features):
     """Values and gradients where the batch's size is left open, as in `jax.export`."""
     kernel = normal(1, 3, 3, channels, features)
-    f = jax.value_and_grad(lambda w, x: jnp.sum(jnp.sin(nn.convolution(x, w, form="cpu"))), (0, 1))
+    f = jax.value_and_grad(
+        lambda w, x: jnp.sum(jnp.sin(nn.functional.conv(x, w, implementation="cpu"))), (0, 1)
+    )
     f = jax.jit(f)
     (batch,) = jax.export.symbolic_shape("batch")
     spec = jax.ShapeDtypeStruct((batch, 5, 5, channels), jnp.float32)
@@ -129,7 +133,7 @@ def test_a_batch_of_any_size(channels, features):
 
 
 def test_who_reads_programs_sees_a_convolution(key):
-    model = jaxdl.serial(nn.conv(4, form="cpu"), jax.nn.relu, nn.flatten(), nn.dense(2))
+    model = jaxdl.serial(nn.conv(4, implementation="cpu"), jax.nn.relu, nn.flatten(), nn.dense(2))
     x = jnp.ones((1, 6, 6, 1))
     params, state = jaxdl.init(model, key, x)
     f = jax.jit(lambda x: model.apply(params, state, x)[0])
@@ -148,7 +152,9 @@ def of_six(channels, features):
 
 
 def slopes(x, kernel, form):
-    f = lambda x, w: jnp.sum(jnp.sin(nn.convolution(x, w, padding=[(2, 1), (0, 1)], form=form)))
+    f = lambda x, w: jnp.sum(
+        jnp.sin(nn.functional.conv(x, w, padding=[(2, 1), (0, 1)], implementation=form))
+    )
     return jax.grad(f, (0, 1))(x, kernel)
 
 
@@ -180,7 +186,7 @@ def test_the_forms_agree_inside_a_loop():
     x, kernel = normal(0, 2, 5, 5, 3), 0.1 * normal(1, 3, 3, 3, 3)
 
     def loss(kernel, form):
-        body = lambda x, _: (jnp.tanh(nn.convolution(x, kernel, form=form)), None)
+        body = lambda x, _: (jnp.tanh(nn.functional.conv(x, kernel, implementation=form)), None)
         return jnp.sum(jax.lax.scan(body, x, length=3)[0])
 
     grads = [jax.jit(jax.grad(loss), static_argnums=1)(kernel, form) for form in ("cpu", "xla")]

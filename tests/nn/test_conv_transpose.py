@@ -20,8 +20,12 @@ def test_dilated_kernels_and_steps_wider_than_the_window():
 
     @jax.jit
     def run(x, kernel):
-        dilated = nn.transposed_convolution(x, kernel, stride=2, dilation=3, padding=0, flip=True)
-        return dilated, nn.transposed_convolution(x, kernel, stride=3, padding="VALID", flip=True)
+        dilated = nn.functional.conv_transpose(
+            x, kernel, stride=2, dilation=3, padding=0, flip=True
+        )
+        return dilated, nn.functional.conv_transpose(
+            x, kernel, stride=3, padding="VALID", flip=True
+        )
 
     dilated, wide = run(x, kernel)
     np.testing.assert_allclose(dilated, laid_down(x, kernel, 2, 3), rtol=1e-5, atol=1e-5)

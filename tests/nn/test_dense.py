@@ -17,8 +17,10 @@ from tests.nn.filled import filled, normal
 def test_one_unit_is_the_weighted_sum_plus_bias(variant):
     numbers = [[1, 2, -1]], [[0.5], [-1], [2]], [0.25]
     a, w, b = (jnp.asarray(np.float32(n)) for n in numbers)
-    chex.assert_trees_all_close(variant(nn.affine)(a, w, b), np.float32([[0.5 - 2 - 2 + 0.25]]))
-    chex.assert_trees_all_close(variant(nn.affine)(a, w), np.float32([[0.5 - 2 - 2]]))
+    chex.assert_trees_all_close(
+        variant(nn.functional.dense)(a, w, b), np.float32([[0.5 - 2 - 2 + 0.25]])
+    )
+    chex.assert_trees_all_close(variant(nn.functional.dense)(a, w), np.float32([[0.5 - 2 - 2]]))
 
 
 @pytest.mark.row("A01")
@@ -34,7 +36,7 @@ def test_parameters_are_the_weights_and_the_bias(key):
 def test_the_batch_product_is_the_loop_over_examples(sizes, seed):
     n, d, f = sizes
     x, w, b = normal(seed, n, d), normal(seed + 1, d, f), normal(seed + 2, f)
-    y, (x, w, b) = nn.affine(x, w, b), map(np.asarray, (x, w, b))
+    y, (x, w, b) = nn.functional.dense(x, w, b), map(np.asarray, (x, w, b))
     loop = np.array([[sum(x[i] * w[:, j]) + b[j] for j in range(f)] for i in range(n)])
     chex.assert_trees_all_close(y, loop, atol=1e-5)
 
@@ -82,7 +84,9 @@ def test_over_several_axes_it_is_the_product_of_the_last(sizes, seed):
     args = normal(seed, *shape, d), normal(seed + 1, d, f), normal(seed + 2, f)
     expected = with_gradients(product, 1)(*args)
     for devices in (1, 2):
-        chex.assert_trees_all_close(with_gradients(nn.affine, devices)(*args), expected, atol=1e-5)
+        chex.assert_trees_all_close(
+            with_gradients(nn.functional.dense, devices)(*args), expected, atol=1e-5
+        )
 
 
 def test_initializers_by_name_and_by_function(key):

@@ -43,7 +43,7 @@ def test_each_value_is_dropped_or_kept_and_scaled(seed, rate):
 
 
 def test_rate_is_the_probability_of_being_dropped(key):
-    y = np.asarray(nn.drop(ones(100_000), key, 0.2))
+    y = np.asarray(nn.functional.dropout(ones(100_000), key, 0.2))
     assert np.mean(y == 0) == pytest.approx(0.2, abs=5 * np.sqrt(0.2 * 0.8 / 1e5))
 
 
@@ -86,7 +86,7 @@ def test_every_mini_batch_draws_its_own_mask(key):
 @pytest.mark.row("E07")
 def test_a_linear_units_scaled_net_is_the_mean_of_its_2_to_the_m_nets():
     w, b = np.float32([[0.5], [-1], [0.25], [2], [1.5]]), np.float32([0.75])
-    affine = jax.jit(nn.affine)
+    affine = jax.jit(nn.functional.dense)
     nets = [affine(X * np.float32(mask), w, b) for mask in itertools.product((0, 1), repeat=5)]
     assert len(nets) == 2**5
     layer = nn.dropout(0.5, scale_at="test")
@@ -94,7 +94,7 @@ def test_a_linear_units_scaled_net_is_the_mean_of_its_2_to_the_m_nets():
     chex.assert_trees_all_equal(np.mean(np.stack(nets), 0), np.asarray(scaled))
 
     def trained(key):
-        return nn.affine(layer.apply({}, {}, X, train=True, key=key)[0], w, b)
+        return nn.functional.dense(layer.apply({}, {}, X, train=True, key=key)[0], w, b)
 
     draws = jax.jit(jax.vmap(trained))(jax.random.split(jax.random.key(0), 3200))
     net, counts = np.unique(draws, return_counts=True)

@@ -26,7 +26,7 @@ def test_where_the_reset_gate_acts(reset, step):
     """Before the recurrent product in the lecture, after it in cuDNN, torch and Flax."""
     params = jax.tree.map(np.asarray, filled(nn.gru(4, reset=reset, use_bias=True), X)[0])
     h = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
-    result = nn.gru_step(params, h, X[:, 0], reset=reset)
+    result = nn.functional.gru_step(params, h, X[:, 0], reset=reset)
     chex.assert_trees_all_close(result, step(params, h, X[:, 0]), atol=1e-6)
 
 
@@ -35,13 +35,15 @@ def test_the_two_resets_differ_unless_the_reset_gate_is_open():
     """With r = 1 they differ only in the sign of the update gate's pre-activation."""
     params, _ = filled(nn.gru(4, use_bias=False), X)
     h = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
-    after = nn.gru_step(params, h, X[:, 0])[1]
-    assert not np.allclose(after, nn.gru_step(params, h, X[:, 0], reset="before")[1], atol=1e-2)
+    after = nn.functional.gru_step(params, h, X[:, 0])[1]
+    assert not np.allclose(
+        after, nn.functional.gru_step(params, h, X[:, 0], reset="before")[1], atol=1e-2
+    )
     bias = np.repeat(np.float32([1e4, 0, 0]), 4)  # r = 1
     turned = jax.tree.map(lambda a: a * np.repeat(np.float32([1, -1, 1]), 4), params)
     chex.assert_trees_all_close(
-        nn.gru_step(params | {"bias": bias}, h, X[:, 0])[1],
-        nn.gru_step(turned | {"bias": bias}, h, X[:, 0], reset="before")[1],
+        nn.functional.gru_step(params | {"bias": bias}, h, X[:, 0])[1],
+        nn.functional.gru_step(turned | {"bias": bias}, h, X[:, 0], reset="before")[1],
         atol=1e-6,
     )
 
@@ -52,7 +54,7 @@ def test_a_closed_update_gate_keeps_the_state(reset, closed):
     params, _ = filled(nn.gru(4, reset=reset, use_bias=True), X)
     params["bias"] = np.repeat(np.float32([0, closed, 0]), 4)
     h = np.full((2, 4), 0.7, np.float32)
-    chex.assert_trees_all_equal(nn.gru_step(params, h, X[:, 0], reset=reset)[1], h)
+    chex.assert_trees_all_equal(nn.functional.gru_step(params, h, X[:, 0], reset=reset)[1], h)
 
 
 def test_reset_must_be_known():

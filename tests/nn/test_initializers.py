@@ -75,11 +75,11 @@ def test_lsuv_scales_one_number_a_kernel_and_keeps_the_rest():
 @pytest.mark.row("D17")
 def test_composites_stacks_and_shared_parts():
     block = nn.residual(nn.serial(nn.conv(4), jax.nn.relu, nn.conv(4)))
-    model = nn.serial(nn.conv(4), nn.stack(block, 2), nn.flatten(), nn.dense(3))
+    model = nn.serial(nn.conv(4), nn.scan_layers(block, 2), nn.flatten(), nn.dense(3))
     x = normal(0, 16, 6, 6, 2)
     params, state = filled(model, x, scale=0.2)
     after = variances(model, nn.lsuv(model, params, state, x), state, x)
-    assert set(after) >= {"conv_0", "stack_0/1/block/conv_1", "dense_0"}
+    assert set(after) >= {"conv_0", "scan_layers_0/1/block/conv_1", "dense_0"}
     assert all(abs(v - 1) <= 0.1 for v in after.values())
 
     def twice(call, x):
@@ -104,7 +104,7 @@ def test_lsuv_of_a_single_layer_and_in_half_precision():
 
 def test_lsuv_says_what_it_cannot_scale():
     x = np.ones((4, 3), np.float32)
-    with pytest.raises(ValueError, match="lsuv: no part of serial holds a kernel"):
+    with pytest.raises(ValueError, match="lsuv: no module in serial has a kernel"):
         nn.lsuv(nn.serial(jax.nn.relu), {}, {}, x)
     model = nn.serial(nn.dense(5))
     params, state = filled(model, x)
@@ -115,7 +115,7 @@ def test_lsuv_says_what_it_cannot_scale():
         nn.lsuv(model, params, state, x * np.float32(np.nan))
     biased = {"dense_0": params["dense_0"] | {"bias": np.arange(5, dtype=np.float32)}}
     with pytest.raises(
-        ValueError, match="'dense_0' is at variance .* after 10 scalings.* a large bias"
+        ValueError, match="'dense_0' has variance .* after 10 scalings.* a large bias"
     ):
         nn.lsuv(model, biased, state, normal(1, 64, 3))
 

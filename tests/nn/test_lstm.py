@@ -79,7 +79,7 @@ def test_each_peephole_alone(gate):
     name = f"peephole_{gate}"
     assert [key for key in params if "peephole" in key] == [name]
     full = params | {name: np.diag(np.asarray(params[name]))}
-    step = nn.peephole_lstm_step
+    step = nn.functional.peephole_lstm_step
     chex.assert_trees_all_close(step(params, CARRY, X[:, 0]), step(full, CARRY, X[:, 0]))
     off = {key: value for key, value in params.items() if key != name}
     assert not np.allclose(step(params, CARRY, X[:, 0])[1], step(off, CARRY, X[:, 0])[1])
@@ -89,7 +89,7 @@ def test_each_peephole_alone(gate):
 @pytest.mark.parametrize("peepholes", ["diagonal", "full"])
 def test_input_and_forget_gates_read_the_old_cell_and_the_output_gate_the_new_one(peepholes):
     params = to_numpy(filled(nn.peephole_lstm(4, peepholes=peepholes), X)[0])
-    result = nn.peephole_lstm_step(params, CARRY, X[:, 0])
+    result = nn.functional.peephole_lstm_step(params, CARRY, X[:, 0])
     chex.assert_trees_all_close(result, cells.peephole(params, CARRY, X[:, 0]), atol=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_a_coupled_gate_that_forgets_nothing_writes_nothing(forget_bias):
         4, forget_bias=forget_bias, kernel_init="lecun_normal", recurrent_init="lecun_normal"
     )
     params = built(cell)
-    (_, c), _ = nn.coupled_lstm_step(params, CARRY, X[:, 0])
+    (_, c), _ = nn.functional.coupled_lstm_step(params, CARRY, X[:, 0])
     if forget_bias > 0:
         chex.assert_trees_all_equal(c, CARRY[1])
     else:
@@ -117,7 +117,7 @@ def test_the_lecture_notes_equation_with_other_activations():
     expected = ((c * cells.sigmoid(zo), c), c * cells.sigmoid(zo))
     chex.assert_trees_all_close(cell.step(params, CARRY, X[:, 0]), expected, atol=1e-6)
     chex.assert_trees_all_close(
-        nn.lstm_step(params, CARRY, X[:, 0], activation=lambda a: a), expected, atol=1e-6
+        nn.functional.lstm_step(params, CARRY, X[:, 0], activation=lambda a: a), expected, atol=1e-6
     )
     assert cell.fused is None  # the fused implementation has tanh built in
 

@@ -30,7 +30,7 @@ def run(layer, x, **options):
 
 def test_moments_are_numpys_and_keep_the_axes(variant):
     x = images()
-    mean, var = variant(lambda x: nn.moments(x, (0, 2)))(jnp.asarray(x))
+    mean, var = variant(lambda x: nn.functional.moments(x, (0, 2)))(jnp.asarray(x))
     chex.assert_trees_all_close(mean, np.mean(x, (0, 2), keepdims=True), rtol=1e-5)
     chex.assert_trees_all_close(var, np.var(x, (0, 2), keepdims=True), rtol=1e-5)
 
@@ -38,7 +38,7 @@ def test_moments_are_numpys_and_keep_the_axes(variant):
 def test_the_variance_survives_a_distant_mean():
     """By E[x^2] - E[x]^2 in float32 it would be off by more than itself."""
     x = np.float32(1e4 + np.random.default_rng(1).normal(size=(4096, 3)))
-    _, var = jax.jit(lambda x: nn.moments(x, 0))(x)
+    _, var = jax.jit(lambda x: nn.functional.moments(x, 0))(x)
     chex.assert_trees_all_close(var[0], np.var(np.float64(x), 0).astype(np.float32), rtol=1e-4)
     short = np.mean(x**2, 0) - np.mean(x, 0) ** 2
     assert np.any(abs(short - 1) > 0.1)

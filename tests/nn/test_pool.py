@@ -16,8 +16,8 @@ def by_loops(x, window, stride, pad, reduce, fill):
     sizes = [(n - window) // stride + 1 for n in x.shape[1:3]]
     y = np.zeros((len(x), *sizes, x.shape[-1]), np.float32)
     for i, j in np.ndindex(*sizes):
-        at = x[:, i * stride : i * stride + window, j * stride : j * stride + window]
-        y[:, i, j] = reduce(at, (1, 2))
+        cells = x[:, i * stride : i * stride + window, j * stride : j * stride + window]
+        y[:, i, j] = reduce(cells, (1, 2))
     return y
 
 
@@ -28,20 +28,20 @@ def test_windows_overlapping_or_not_are_the_loops(window, stride, pad):
     options = dict(stride=stride, padding=pad)
     largest = by_loops(x, window, stride, pad, np.max, -np.inf)
     mean = by_loops(x, window, stride, pad, np.mean, 0)
-    chex.assert_trees_all_close(nn.max_pooling(x, window, **options), largest)
-    chex.assert_trees_all_close(nn.average_pooling(x, window, **options), mean, atol=1e-6)
+    chex.assert_trees_all_close(nn.functional.max_pool(x, window, **options), largest)
+    chex.assert_trees_all_close(nn.functional.avg_pool(x, window, **options), mean, atol=1e-6)
 
 
 def test_padding_need_not_count():
-    y = nn.average_pooling(jnp.ones((1, 4, 1)), 2, padding=1, count_padding=False)
+    y = nn.functional.avg_pool(jnp.ones((1, 4, 1)), 2, padding=1, count_padding=False)
     chex.assert_trees_all_close(y, jnp.ones((1, 3, 1)))
-    y = nn.average_pooling(jnp.ones((1, 4, 1)), 2, padding=1)
+    y = nn.functional.avg_pool(jnp.ones((1, 4, 1)), 2, padding=1)
     chex.assert_trees_all_close(y[0, :, 0], jnp.array([0.5, 1.0, 0.5]))
 
 
 @pytest.mark.parametrize("window, stride", [(2, 2), (3, 3), (2, 1)])
 def test_the_gradient_goes_to_the_maximum_whole_even_in_a_tie(window, stride):
-    slope = jax.grad(lambda x: jnp.sum(nn.max_pooling(x, window, stride=stride)))
+    slope = jax.grad(lambda x: jnp.sum(nn.functional.max_pool(x, window, stride=stride)))
     windows = ((6 - window) // stride + 1) ** 2
     x = np.asarray(normal(0, 1, 6, 6, 1))
     largest = by_loops(x, window, stride, 0, np.max, -np.inf)
@@ -56,7 +56,7 @@ def test_the_gradient_goes_to_the_maximum_whole_even_in_a_tie(window, stride):
 
 def test_windows_apart_and_reduce_window_agree():
     x = normal(0, 2, 7, 9, 3)
-    for operation in (nn.max_pooling, nn.average_pooling):
+    for operation in (nn.functional.max_pool, nn.functional.avg_pool):
 
         def apart(x, operation=operation):
             return jnp.sum(jnp.sin(operation(x, (2, 3))))
@@ -83,8 +83,8 @@ def test_subsampling_keeps_the_object():
     cross = np.eye(5, dtype=np.float32)
     cross = np.maximum(cross, cross[::-1])
     large = np.kron(cross, np.ones((2, 2), np.float32))[None, ..., None]
-    chex.assert_trees_all_equal(nn.max_pooling(large, 2)[0, ..., 0], cross)
-    chex.assert_trees_all_equal(nn.average_pooling(large, 2)[0, ..., 0], cross)
+    chex.assert_trees_all_equal(nn.functional.max_pool(large, 2)[0, ..., 0], cross)
+    chex.assert_trees_all_equal(nn.functional.avg_pool(large, 2)[0, ..., 0], cross)
 
 
 @pytest.mark.row("F13")
@@ -97,7 +97,7 @@ def test_digits_of_a_quarter_of_the_pixels_are_known_by_their_neighbors():
         distances = (seen**2).sum(1) - 2 * unseen @ seen.T
         return np.mean(y[distances.argmin(1)] == labels)
 
-    small, small_others = nn.average_pooling(x, 2), nn.average_pooling(others, 2)
+    small, small_others = nn.functional.avg_pool(x, 2), nn.functional.avg_pool(others, 2)
     assert small.shape == (len(x), 4, 4, 1)
     assert accuracy(x, others) > 0.98 and accuracy(small, small_others) > 0.9
     assert accuracy(x[:, :4, :4], others[:, :4, :4]) < 0.75
@@ -115,10 +115,10 @@ def test_flatten_is_row_major():
 def test_bad_arguments(key):
     x = jnp.ones((1, 4, 4, 1))
     with pytest.raises(ValueError, match=r"window\[0\] is 0"):
-        nn.max_pooling(x, 0)
+        nn.functional.max_pool(x, 0)
     with pytest.raises(ValueError, match="nothing but padding"):
-        nn.max_pooling(x, 2, padding=2)
-    with pytest.raises(ValueError, match="max_pooling"):
+        nn.functional.max_pool(x, 2, padding=2)
+    with pytest.raises(ValueError, match="max_pool"):
         jaxdl.init(nn.max_pool(5), key, x)
     with pytest.raises(ValueError, match="global_avg_pool: input has shape"):
         jaxdl.init(nn.global_avg_pool(), key, jnp.ones((2, 3)))

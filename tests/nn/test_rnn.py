@@ -70,7 +70,7 @@ def test_feedback_source():
 @pytest.mark.row("A22")
 def test_a_lateral_unit_ignores_its_own_value():
     params, _ = filled(nn.lateral(4), X)
-    step = lambda h: nn.lateral_step(params, h, X[:, 0])[1][0]
+    step = lambda h: nn.functional.lateral_step(params, h, X[:, 0])[1][0]
     own = np.asarray(jax.jit(jax.jacobian(step))(np.ones((2, 4), np.float32)))[:, 0]
     assert not np.any(np.diagonal(own))
     assert np.all(own[~np.eye(4, dtype=bool)] != 0)
@@ -90,9 +90,11 @@ def test_a_network_without_input_is_an_iterated_map():
     chex.assert_trees_all_close(final, state, atol=1e-6)
 
 
-@pytest.mark.parametrize("step", [nn.elman_step, nn.lateral_step])
+@pytest.mark.parametrize("step", [nn.functional.elman_step, nn.functional.lateral_step])
 def test_step_functions_equal_the_cells_steps(step):
-    cell = {nn.elman_step: nn.elman, nn.lateral_step: nn.lateral}[step](4, activation=jnp.sin)
+    cell = {nn.functional.elman_step: nn.elman, nn.functional.lateral_step: nn.lateral}[step](
+        4, activation=jnp.sin
+    )
     params, _ = filled(cell, X)
     h = np.ones((2, 4), np.float32)
     plain = step(params, h, X[:, 0], activation=jnp.sin)
@@ -103,7 +105,7 @@ def test_jordan_step_equals_the_cells_step():
     cell = nn.jordan(4, 2, output_activation=jax.nn.softmax)
     params, _ = filled(cell, X)
     y = np.ones((2, 2), np.float32)
-    plain = nn.jordan_step(params, y, X[:, 0], output_activation=jax.nn.softmax)
+    plain = nn.functional.jordan_step(params, y, X[:, 0], output_activation=jax.nn.softmax)
     chex.assert_trees_all_equal(plain, cell.step(params, y, X[:, 0]))
 
 

@@ -24,7 +24,7 @@ def test_torch_scaled_dot_product_and_its_gradients(mask, scale):
     theirs.sin().sum().backward()
 
     def f(q, k, v):
-        context, _ = nn.attend(nn.dot_scores(q, k, scale=scale), v, mask=mask)
+        context, _ = nn.functional.attend(nn.functional.dot_scores(q, k, scale=scale), v, mask=mask)
         return jnp.sum(jnp.sin(context)), context
 
     gradients, context = jax.grad(f, (0, 1, 2), has_aux=True)(Q, K, V)

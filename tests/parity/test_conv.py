@@ -44,7 +44,7 @@ def test_conv_transpose(stride, padding):
 @pytest.mark.parametrize("stride, padding", [(2, "VALID"), (1, "VALID"), (2, "SAME")])
 @pytest.mark.parametrize(
     "ours, theirs",
-    [(nn.max_pooling, linen.max_pool), (nn.average_pooling, linen.avg_pool)],
+    [(nn.functional.max_pool, linen.max_pool), (nn.functional.avg_pool, linen.avg_pool)],
     ids=["max", "average"],
 )
 def test_pooling(ours, theirs, stride, padding):
@@ -56,5 +56,5 @@ def test_pooling(ours, theirs, stride, padding):
             with jax.numpy_dtype_promotion("standard"):  # Flax divides by an integer
                 return g(x)
 
-    pool = {nn.max_pooling: nn.max_pool, nn.average_pooling: nn.avg_pool}[ours]
+    pool = {nn.functional.max_pool: nn.max_pool, nn.functional.avg_pool: nn.avg_pool}[ours]
     assert_same_as_linen(pool(2, stride=stride, padding=padding), Twin(), X)

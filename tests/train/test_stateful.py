@@ -76,7 +76,7 @@ def test_every_epoch_is_truncated_backpropagation_from_the_initial_carry(trained
 
     def cost(params, carry, x, y, rows):
         carry, h = nn.unroll(CELL, params[cell_key], x, carry=carry)
-        values = losses.cross_entropy(nn.affine(h[:, -1], **params[dense_key]), y)
+        values = losses.cross_entropy(nn.functional.dense(h[:, -1], **params[dense_key]), y)
         return values[:rows].mean(), carry
 
     slope = jax.jit(jax.grad(cost, has_aux=True), static_argnums=4)

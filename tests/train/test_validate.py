@@ -187,7 +187,7 @@ def test_ids_that_the_model_makes_are_checked_too():
 
 def test_ids_read_inside_a_loop_are_left_to_the_embedding():
     block = serial(lambda ids: ids, nn.embedding(9, 4), lambda rows: rows[..., 0].astype(jnp.int32))
-    model = serial(nn.stack(block, 2), lambda ids: ids.astype(jnp.float32), nn.dense(3))
+    model = serial(nn.scan_layers(block, 2), lambda ids: ids.astype(jnp.float32), nn.dense(3))
     assert fit((IDS, Y), model)[1]["loss"]
 
 

@@ -9,6 +9,7 @@ from jaxdl.jaxpr.primitives.examples import check
 from jaxdl.jaxpr.primitives.parameters import (
     Convolution,
     axes,
+    branch_platforms,
     branches,
     called,
     channels_last,
@@ -28,6 +29,7 @@ from jaxdl.jaxpr.primitives.parameters import (
 __all__ = [
     "Convolution",
     "axes",
+    "branch_platforms",
     "branches",
     "called",
     "channels_last",

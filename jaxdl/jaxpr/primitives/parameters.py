@@ -125,6 +125,14 @@ def branches(equation: Any) -> list[ClosedJaxpr]:
     return _inner(equation)
 
 
+def branch_platforms(equation: Any) -> tuple[tuple[str, ...] | None, ...]:
+    """Returns the platforms of each branch of a `cond`, None for the default; () for others.
+
+    `lax.platform_dependent` is a `cond` with one branch for each set of platforms.
+    """
+    return equation.params.get("branches_platforms") or ()
+
+
 def called(equation: Any, custom: bool = True) -> ClosedJaxpr | None:
     """The function that an equation calls as it is: of `jit`, `checkpoint`, `custom_jvp`, ...
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdl.combine import numbered
+from jaxdl.combine import number_layers
 from jaxdl.core import Module, Tree, compose
 from jaxdl.nn.dropout import drop
 from jaxdl.nn.dropout import dropout as dropout_layer
@@ -189,7 +189,7 @@ def stacked_rnn(
     """
     if not layers:
         raise ValueError("stacked_rnn: got no layers, expected at least one.")
-    children = numbered(layers)
+    children = number_layers(layers)
     names = list(children)
     if dropout:
         shared = (1,) if variational else ()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdl.nn.activation import step
+from jaxdl.nn.activation import heaviside
 
 __all__ = ["Unit", "adaline", "adaline_step", "mcculloch_pitts", "perceptron", "perceptron_step"]
 
@@ -50,7 +50,7 @@ def mcculloch_pitts(x: jax.Array, weights: jax.Array, threshold: float) -> jax.A
     Returns:
       (...) of x's dtype, 0 or 1.
     """
-    return step(x @ jnp.asarray(weights, x.dtype) - threshold)
+    return heaviside(x @ jnp.asarray(weights, x.dtype) - threshold)
 
 
 def perceptron_step(unit: Unit, x: jax.Array, y: jax.Array, rate: float = 1.0) -> Unit:
