@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 from jax.core import Tracer
 
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import equations, evaluation, fingerprint, tracing
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -67,9 +67,9 @@ class Compiled:
         traced = self._jit.trace(*args)
         program = traced.jaxpr  # the same object as long as JAX has no reason to trace again
         if program not in self._programs:
-            constants = reading.constants(program)
+            constants = evaluation.collect_constants(program)
             # What is shared outlives this model, and its arrays must not.
-            if not concrete(constants) or reading.fixed_constants(program):
+            if not concrete(constants) or evaluation.has_fixed_constants(program):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
             name = getattr(self._jit, "__name__", "run")
@@ -85,7 +85,7 @@ class SharedProgram:
       name: what logs and profiles call it; it is no part of the key.
       program: a traced program of the leaves of `args`.
       outputs: the tree of its outputs.
-      constants: `_jaxpr.constants(program)`.
+      constants: `evaluation.collect_constants(program)`.
       args: arguments that it was traced for.
       donate_argnums: which of `args` are donated.
     """
@@ -93,14 +93,14 @@ class SharedProgram:
     def __init__(
         self,
         name: str,
-        program: reading.ClosedJaxpr,
+        program: equations.ClosedJaxpr,
         outputs: Any,
         constants: list[Any],
         args: tuple[Any, ...],
         donate_argnums: tuple[int, ...] = (),
     ):
         trees = jax.tree.structure(args), outputs, donate_argnums
-        self.fingerprint = reading.fingerprint(program), trees
+        self.fingerprint = fingerprint.fingerprint(program), trees
         self.hash = hash(self.fingerprint)
         self.compile = lambda: _compile(name, program, outputs, constants, args, donate_argnums)
 
@@ -112,11 +112,11 @@ class SharedProgram:
 
 
 def _compile(name, program, outputs, constants, args, donate_argnums):
-    evaluate = lambda values, x: reading.evaluate(program, iter(values), *x)  # noqa: E731
-    bare, _ = reading.traced(evaluate, constants, jax.tree.leaves(args))
+    evaluate = lambda values, x: evaluation.evaluate(program, iter(values), *x)  # noqa: E731
+    bare, _ = tracing.make_jaxpr(evaluate, constants, jax.tree.leaves(args))
 
     def run(*args):
-        leaves = reading.evaluate(bare, iter(()), *jax.tree.leaves(args))
+        leaves = evaluation.evaluate(bare, iter(()), *jax.tree.leaves(args))
         return jax.tree.unflatten(outputs, leaves)
 
     run.__name__ = name

@@ -16,7 +16,7 @@ import jax
 
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import whole_file
-from jaxdl.jaxpr.reading import plain
+from jaxdl.jaxpr.tracing import standard_primitives
 from jaxdl.train.predict import predictor
 from jaxdl.train.state import TrainState, check_state
 
@@ -74,7 +74,7 @@ def export(
     predict = jax.jit(predictor(model, state))
     options: dict[str, Any] = {} if platforms is None else {"platforms": list(platforms)}
     try:
-        with plain(True):  # what is fast here need not be where it runs
+        with standard_primitives(True):  # what is fast here need not be where it runs
             exported = jax.export.export(predict, **options)(*specs)
     except jax.errors.ConcretizationTypeError as error:
         raise ValueError(_fixed(model, error)) from error

@@ -15,9 +15,9 @@ from jaxdl.interpret import _compile, _input, _layer, _target
 from jaxdl.interpret.lrp import backward, checks
 from jaxdl.interpret.lrp.backward import Step, pullback
 from jaxdl.interpret.lrp.layers import Exponentials, Structure
-from jaxdl.jaxpr.intervals import ELEMENTWISE, PARTLY_SUMS, STRUCTURAL
-from jaxdl.jaxpr.program import Operation, Program, Value, read, trace
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr.graph import JaxprGraph, Operation, Value, read, trace_graph
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.primitives.kinds import DATA_MOVEMENT, ELEMENTWISE, LINEAR_OPERANDS
 
 __all__ = ["deep_lift"]
 
@@ -25,7 +25,7 @@ LINEAR = frozenset(
     """add add_any complex conj cumsum fft imag neg real reduce_sum reduce_window_sum scatter-add
     scatter-sub sub""".split()
 )
-PARTLY_LINEAR = PARTLY_SUMS | {"div": slice(0, 1), "scatter-mul": slice(0, 1)}
+PARTLY_LINEAR = LINEAR_OPERANDS | {"div": slice(0, 1), "scatter-mul": slice(0, 1)}
 """The operands in which an operation is linear, where no other depends on x."""
 BILINEAR = frozenset("conv_general_dilated dot_general mul ragged_dot_general".split())
 WINNER = {
@@ -98,25 +98,25 @@ def _deep_lift(f, x, *, target, baseline, multiply, layer, batch_size):
             output = g(x)
             return _target.score(name, output, target), output
 
-        program, _ = trace(scored, x)
-        steps = plan(program, set(program.inputs), {})
-        envs = [program.run(jax.tree.leaves(values)) for values in (x, base)]
-        ones = jnp.ones_like(read(envs[0], program.outputs[0]))
-        given = backward.seeds(program, [ones, *[None] * (len(program.outputs) - 1)])
+        graph, _ = trace_graph(scored, x)
+        steps = plan(graph, set(graph.inputs), {})
+        envs = [graph.run(jax.tree.leaves(values)) for values in (x, base)]
+        ones = jnp.ones_like(read(envs[0], graph.outputs[0]))
+        given = backward.seeds(graph, [ones, *[None] * (len(graph.outputs) - 1)])
         found = backward.walk(steps, envs, given)
-        slopes = [found.get(v, backward.zeros(envs[0][v])) for v in program.inputs]
-        scores = [backward.number(read(env, program.outputs[0])) for env in envs]
+        slopes = [found.get(v, backward.zeros(envs[0][v])) for v in graph.inputs]
+        scores = [backward.number(read(env, graph.outputs[0])) for env in envs]
         parts = [
             _zero_where(m == 0, m * _change(*(env[v] for env in envs)))
-            for v, m in zip(program.inputs, slopes, strict=True)
+            for v, m in zip(graph.inputs, slopes, strict=True)
         ]
-        kinds = (shape.dtype for shape in program.shapes.values())
+        kinds = (shape.dtype for shape in graph.shapes.values())
         eps = max(float(jnp.finfo(kind).eps) for kind in kinds if jnp.issubdtype(kind, jnp.inexact))
-        outputs = [read(env, atom) for env in envs for atom in program.outputs[1:]]
+        outputs = [read(env, atom) for env in envs for atom in graph.outputs[1:]]
         allowed = (0.01 + 16 * eps) * checks.magnitude(scores[0], [scores[1], *outputs])
         columns = checks.sums(parts, *scores, allowed)
-        like = zip(parts if multiply else slopes, program.inputs, strict=True)
-        leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
+        like = zip(parts if multiply else slopes, graph.inputs, strict=True)
+        leaves = [leaf.astype(graph.shapes[v].dtype) for leaf, v in like]
         return checks.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
 
     return _input.by_examples(name, explained, x, target, batch_size)
@@ -137,12 +137,12 @@ def _verify(columns: np.ndarray) -> None:
         )
 
 
-def plan(program: Program, inputs: set[Value], known: dict[Value, Any]) -> list[Step]:
+def plan(graph: JaxprGraph, inputs: set[Value], known: dict[Value, Any]) -> list[Step]:
     """The steps of a program by slopes between two runs."""
-    active = _spread(program, inputs)
-    structure = Structure(program, active, known, stopped=False, layers=False)
+    active = _spread(graph, inputs)
+    structure = Structure(graph, active, known, stopped=False, layers=False)
     steps: list[Step] = []
-    for operation in program.operations:
+    for operation in graph.operations:
         if not active.isdisjoint(operation.outputs):
             steps.append(_step(operation, structure))
             if operation.name in SORTED:  # where a value came from is no number
@@ -195,7 +195,7 @@ def _step(operation: Operation, structure: Structure) -> Step:
         return _refusal(operation, operation.outputs, "chooses by a value that depends on x")
     if name == "cond":
         return backward.cond_step(operation, structure.active, plan)
-    if name in LINEAR or name in STRUCTURAL or (len(given) == 1 and name in BILINEAR):
+    if name in LINEAR or name in DATA_MOVEMENT or (len(given) == 1 and name in BILINEAR):
         return step(through)
     part = range(len(operation.inputs))[PARTLY_LINEAR.get(name, slice(0))]
     if set(given) <= set(part):
@@ -219,8 +219,8 @@ def _step(operation: Operation, structure: Structure) -> Step:
     return _refusal(operation, operation.outputs, None)
 
 
-def _spread(program: Program, active: Iterable[Value]) -> set[Value]:
-    return backward.activity(program, active, stopped=False, discrete=True)
+def _spread(graph: JaxprGraph, active: Iterable[Value]) -> set[Value]:
+    return backward.activity(graph, active, stopped=False, discrete=True)
 
 
 def _refusal(operation: Operation, outputs: Sequence[Value], why: str | None) -> Step:
@@ -244,7 +244,7 @@ def _clamp(operation):
 
 
 def _reduce_prod(operation: Operation):
-    axes = primitives().axes(operation.equation)
+    axes = readers().axes(operation.equation)
 
     def product(x):
         kept = [axis for axis in range(x.ndim) if axis not in axes]
@@ -259,7 +259,7 @@ def _reduce_prod(operation: Operation):
 
 def _running(combine):
     def rewrite(operation: Operation):
-        axis, reverse = primitives().cumulative(operation.equation)
+        axis, reverse = readers().cumulative(operation.equation)
         return lambda x: jax.lax.associative_scan(combine, x, reverse, axis)
 
     return rewrite
@@ -267,12 +267,12 @@ def _running(combine):
 
 def _sort(operation: Operation):
     """Batcher's bitonic network (1968): maxima and minima of pairs, which have an exact rule."""
-    (axis,) = primitives().axes(operation.equation)
+    (axis,) = readers().axes(operation.equation)
     return lambda x: jnp.moveaxis(_sort_last(jnp.moveaxis(x, axis, -1)), -1, axis)
 
 
 def _top_k(operation: Operation):
-    k, axis = primitives().top_k(operation.equation)
+    k, axis = readers().top_k(operation.equation)
     largest = lambda x: -_sort_last(-x)[..., :k]  # noqa: E731
     return lambda x: jnp.moveaxis(largest(jnp.moveaxis(x, axis, -1)), -1, axis)
 
@@ -299,7 +299,7 @@ def _sort_last(x):
 def _position(extreme):
     def rewrite(operation: Operation):
         """How many come before the first that is as great as the greatest."""
-        (axis,) = primitives().axes(operation.equation)
+        (axis,) = readers().axes(operation.equation)
         before = lambda x: x != extreme(x, axis, keepdims=True)  # noqa: E731
         return lambda x: jnp.sum(jnp.cumprod(before(x).astype(x.dtype), axis), axis)
 
@@ -307,7 +307,7 @@ def _position(extreme):
 
 
 def _reduced(reduce):
-    return lambda operation: lambda x: reduce(x, primitives().axes(operation.equation))
+    return lambda operation: lambda x: reduce(x, readers().axes(operation.equation))
 
 
 REWRITTEN: dict[str, Callable[[Operation], Callable]] = {

@@ -14,9 +14,9 @@ import numpy as np
 from jaxdl.interpret import _compile, _input, _target
 from jaxdl.interpret.lrp import backward
 from jaxdl.interpret.lrp.relu import Elementwise, Relu
-from jaxdl.jaxpr import reading
-from jaxdl.jaxpr.program import Operation, program, read
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr import equations, tracing
+from jaxdl.jaxpr.graph import Operation, build_graph, read
+from jaxdl.jaxpr.primitives import readers
 
 __all__ = ["beta_smooth", "deconvnet", "guided_backprop"]
 
@@ -117,7 +117,7 @@ def _backprop(name, f, x, target, batch_size, slope: Slope):
     def explained(x, target):
         g, x = _input.separate(name, f, x)
         leaves, tree = jax.tree.flatten(x)
-        closed, shape = reading.written(g, x)
+        closed, shape = tracing.make_standard_jaxpr(g, x)
         run, count = _with_slope(closed, [True] * len(leaves), [None] * len(leaves), slope)
         if not count:
             warnings.warn(
@@ -137,7 +137,7 @@ def _backprop(name, f, x, target, batch_size, slope: Slope):
 
 
 def _with_slope(
-    closed: reading.ClosedJaxpr, active: Sequence[bool], values: Sequence[Any], slope: Slope
+    closed: equations.ClosedJaxpr, active: Sequence[bool], values: Sequence[Any], slope: Slope
 ) -> tuple[Callable[..., list[Any]], int]:
     """Returns the function of a jaxpr with another derivative of its ReLUs, and their number.
 
@@ -147,7 +147,7 @@ def _with_slope(
       values: the inputs' values where they are known, else None.
       slope: the derivative.
     """
-    whole = program(closed)
+    whole = build_graph(closed)
     constants = {v: c for v, c in zip(whole.inputs, values, strict=True) if c is not None}
     given = {v for v, on in zip(whole.inputs, active, strict=True) if on}
     elementwise = Elementwise(whole, given, constants)
@@ -163,7 +163,7 @@ def _with_slope(
                 parts.append(operation)
     # Calls that hold none of these stay closed, with the derivatives that they define.
     opened = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
-    short = program(closed, lambda calls: tuple(map(id, calls)) in opened)
+    short = build_graph(closed, lambda calls: tuple(map(id, calls)) in opened)
     sites = {_site(operation): operation for operation in short.operations}
     changed = {site: (sites[site].inputs, loop) for site, loop in loops.items()}
     for relu in relus:
@@ -207,11 +207,11 @@ def _loop_with_slope(
         live = [atom in outside.depends for atom in operation.inputs[1:]]
         branches = [
             _with_slope(branch, live, values[1:], slope)
-            for branch in primitives().branches(operation.equation)
+            for branch in readers().branches(operation.equation)
         ]
         runs, counts = zip(*branches, strict=True)
         return lambda index, *inputs: jax.lax.switch(index, runs, *inputs), sum(counts)
-    scan = primitives().scan(operation.equation)
+    scan = readers().scan(operation.equation)
     live, _ = backward.scan_activity(operation, outside.depends)
     fixed, carried = scan.num_consts, scan.num_consts + scan.num_carry
     values[fixed:] = [None] * len(values[fixed:])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdl.core import Module, named_key
-from jaxdl.jaxpr.reading import plain
+from jaxdl.jaxpr.tracing import standard_primitives
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
 from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers
@@ -84,7 +84,7 @@ def convolution(
             "without groups, 'cpu'."
         )
     fast = form == "cpu" or (form == "auto" and applies and jax.default_backend() == "cpu")
-    if fast and not plain.value:
+    if fast and not standard_primitives.value:
         y = convolution_on_cpu(x, kernel, pads)
     else:
         y = lax.conv_general_dilated(

@@ -17,7 +17,8 @@ from jax.extend import core as jex
 
 from jaxdl import _cache
 from jaxdl.core import Tree
-from jaxdl.jaxpr.reading import inner_jaxprs, primitives
+from jaxdl.jaxpr.equations import inner_jaxprs
+from jaxdl.jaxpr.primitives import readers
 from jaxdl.nn.recurrent.carry import carries, with_carries
 from jaxdl.train.sharding import Placement
 from jaxdl.train.state import TrainState
@@ -220,7 +221,7 @@ def slow_when_looped(step: Callable, state: TrainState, rows: Rows) -> bool:
 def _sums_over_batch(jaxpr: jex.Jaxpr) -> bool:
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "conv_general_dilated":
-            if primitives().convolution(eqn).dimension_numbers.lhs_spec[0] != 0:
+            if readers().convolution(eqn).dimension_numbers.lhs_spec[0] != 0:
                 return True
         if any(map(_sums_over_batch, inner_jaxprs(eqn.params))):
             return True

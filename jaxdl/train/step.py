@@ -20,7 +20,8 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl.core import Module, Tree, check_model
-from jaxdl.jaxpr.reading import Literal, traced
+from jaxdl.jaxpr.equations import Literal
+from jaxdl.jaxpr.tracing import make_jaxpr
 from jaxdl.losses import match_weight
 from jaxdl.metrics import DatasetMetric, Mean, mean
 from jaxdl.nn.recurrent.carry import carries
@@ -314,7 +315,7 @@ def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
             refused = True
 
     refused = False
-    jaxpr = traced(attempt, resized(output, 5), resized(y, 7))[0].jaxpr
+    jaxpr = make_jaxpr(attempt, resized(output, 5), resized(y, 7))[0].jaxpr
     if refused:
         return False
     read = {v for equation in jaxpr.eqns for v in equation.invars if not isinstance(v, Literal)}

@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jaxdl import _cache, losses, tree
 from jaxdl.core import Module, show_returned
 from jaxdl.data import convert
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import equations, evaluation, tracing
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.nn.recurrent.carry import carry_rows, reset_carry
 from jaxdl.train import names
@@ -206,7 +206,7 @@ def _logits(model: Module, params: Any, model_state: Any, x: Any, task: str, nam
     model_state = reset_carry(model_state, jax.tree.leaves(x)[0].shape[0])
     args = jax.tree.map(spec, (params, model_state, x))
     forward = lambda p, s, x: model.apply(p, s, *inputs(x, p))[0]  # noqa: E731
-    function = reading.last_function(reading.traced(forward, *args)[0].jaxpr)
+    function = equations.output_activation(tracing.make_jaxpr(forward, *args)[0].jaxpr)
     if function == "sigmoid" or (function == "softmax" and task == "multiclass"):
         warnings.warn(
             f"{name}: the model ends in a {function}, and the loss takes logits; leave the "
@@ -372,7 +372,7 @@ def ids(model: Module, params: Any, model_state: Any, x: Any, name: str) -> Any:
     read, program = list(sizes), None
     if any(i is None for i, _ in read):
         with contextlib.suppress(jax.errors.UnexpectedTracerError):  # some are read inside a loop
-            program = reading.traced(lambda *a: apply(*a)[1], *args)[0]
+            program = tracing.make_jaxpr(lambda *a: apply(*a)[1], *args)[0]
     _read(model)[_kind(x)] = read, program
     _check_ids(x, read, program, name)
     return output
@@ -419,7 +419,7 @@ def _lengths(model: Module, x: Any, name: str) -> None:
 def _check_ids(x: Any, sizes: list[tuple[int | None, int]], program: Any, name: str) -> None:
     leaves = jax.tree.leaves_with_path(x)
     if program is not None:
-        made = reading.evaluate_known(program, [leaf for _, leaf in leaves])
+        made = evaluation.evaluate_known(program, [leaf for _, leaf in leaves])
         for leaf, size in zip(made, [size for i, size in sizes if i is None], strict=True):
             if leaf is not None and not isinstance(leaf, Tracer):
                 _in_vocabulary(leaf, size, f"{name}: what the model makes of x")

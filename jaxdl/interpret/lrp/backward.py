@@ -16,18 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.jaxpr.intervals import ELEMENTWISE, INDICES
-from jaxdl.jaxpr.program import (
+from jaxdl.jaxpr.graph import (
     Atom,
+    JaxprGraph,
     Operation,
-    Program,
     Value,
+    build_graph,
     cast,
-    program,
     read,
-    trace,
+    trace_graph,
 )
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.primitives.kinds import ELEMENTWISE, INDEX_OPERANDS
 
 Env = dict[Value, Any]
 Relevance = dict[Value, jax.Array]
@@ -46,9 +46,9 @@ class Step:
     back: Callable[[Sequence[Env], Sequence[jax.Array]], Sequence[jax.Array | None]]
 
 
-Planner = Callable[[Program, set[Value], dict[Value, Any]], list[Step]]
+Planner = Callable[[JaxprGraph, set[Value], dict[Value, Any]], list[Step]]
 """`(program, active inputs, known values) -> steps` in the program's order."""
-Spread = Callable[[Program, Iterable[Value]], set[Value]]
+Spread = Callable[[JaxprGraph, Iterable[Value]], set[Value]]
 """`(program, active inputs) -> active values`."""
 
 
@@ -101,7 +101,7 @@ def add(found: Relevance, more: Iterable[tuple[Any, jax.Array | None]]) -> None:
 
 
 def activity(
-    program: Program, active: Iterable[Value], stopped: bool = True, discrete: bool = False
+    graph: JaxprGraph, active: Iterable[Value], stopped: bool = True, discrete: bool = False
 ) -> set[Value]:
     """Returns the values that depend on the active ones.
 
@@ -113,9 +113,9 @@ def activity(
         but an elementwise function of one value is active though it is computed through them.
     """
     result = set(active)
-    spread = lambda program, active: activity(program, active, stopped, discrete)  # noqa: E731
+    spread = lambda graph, active: activity(graph, active, stopped, discrete)  # noqa: E731
     masks: dict[Value, Value] = {}  # integers and truth values, by the real value they are made of
-    for operation in program.operations:
+    for operation in graph.operations:
         if stopped and operation.name == "stop_gradient":
             continue
         values = [atom for atom in operation.inputs if isinstance(atom, Value)]
@@ -129,10 +129,10 @@ def activity(
         sources = {masks.get(v, v) for v in values if v in masks or v in result}
         if not discrete and operation.name in ELEMENTWISE and len(sources) == 1:
             (source,), (out,) = sources, operation.outputs
-            if program.shapes[source].shape == program.shapes[out].shape:
+            if graph.shapes[source].shape == graph.shapes[out].shape:
                 active.add(out)
-                masks |= {} if program.floating(out) else {out: source}
-        result |= {v for v in active if discrete or program.floating(v)}
+                masks |= {} if graph.is_inexact(out) else {out: source}
+        result |= {v for v in active if discrete or graph.is_inexact(v)}
     return result
 
 
@@ -140,8 +140,8 @@ def scan_activity(
     operation: Operation, active: set[Value], spread: Spread = activity
 ) -> tuple[list[bool], list[bool]]:
     """Which inputs of a loop's body depend on the active values, and which outputs."""
-    scan = primitives().scan(operation.equation)
-    body, start = program(scan.body), scan.num_consts
+    scan = readers().scan(operation.equation)
+    body, start = build_graph(scan.body), scan.num_consts
     live = [isinstance(atom, Value) and atom in active for atom in operation.inputs]
     while True:
         inside = spread(body, (v for v, on in zip(body.inputs, live, strict=True) if on))
@@ -160,26 +160,26 @@ def cond_activity(
 ) -> list[bool]:
     live = [isinstance(atom, Value) and atom in active for atom in operation.inputs[1:]]
     outs = []
-    for closed in primitives().branches(operation.equation):
-        branch = program(closed)
+    for closed in readers().branches(operation.equation):
+        branch = build_graph(closed)
         inside = spread(branch, (v for v, on in zip(branch.inputs, live, strict=True) if on))
         outs.append([isinstance(atom, Value) and atom in inside for atom in branch.outputs])
     return [any(column) for column in zip(*outs, strict=True)]
 
 
-def seeds(program: Program, relevances: Iterable[jax.Array | None]) -> Relevance:
+def seeds(graph: JaxprGraph, relevances: Iterable[jax.Array | None]) -> Relevance:
     """The relevance of the outputs, by value: an output given twice has the sum."""
     given: Relevance = {}
-    add(given, zip(program.outputs, relevances, strict=True))
+    add(given, zip(graph.outputs, relevances, strict=True))
     return given
 
 
-def of_inputs(program: Program, result: Relevance) -> list[jax.Array]:
+def of_inputs(graph: JaxprGraph, result: Relevance) -> list[jax.Array]:
     """The relevance of a program's inputs in their own types, 0 where there is none."""
-    shapes = [program.shapes[value] for value in program.inputs]
+    shapes = [graph.shapes[value] for value in graph.inputs]
     return [
         result.get(value, jnp.zeros(shape.shape)).astype(shape.dtype)
-        for value, shape in zip(program.inputs, shapes, strict=True)
+        for value, shape in zip(graph.inputs, shapes, strict=True)
     ]
 
 
@@ -191,8 +191,8 @@ def scan_step(
     spread: Spread = activity,
 ) -> Step:
     """A loop, by a loop from its end to its beginning."""
-    scan = primitives().scan(operation.equation)
-    body, consts, carried = program(scan.body), scan.num_consts, scan.num_carry
+    scan = readers().scan(operation.equation)
+    body, consts, carried = build_graph(scan.body), scan.num_consts, scan.num_carry
     live, _ = scan_activity(operation, active, spread)
     told = {
         value: known[atom]
@@ -248,8 +248,8 @@ def cond_step(operation: Operation, active: set[Value], plan: Planner) -> Step:
     """A condition: the branch that was taken is walked."""
     live = [isinstance(atom, Value) and atom in active for atom in operation.inputs]
     branches = []
-    for closed in primitives().branches(operation.equation):
-        body = program(closed)
+    for closed in readers().branches(operation.equation):
+        body = build_graph(closed)
         on = {v for v, on in zip(body.inputs, live[1:], strict=True) if on}
         branches.append((body, plan(body, on, {})))
 
@@ -274,7 +274,7 @@ def rewritten_step(operation: Operation, given: Sequence[int], f: Callable, plan
 
     def back(envs, out):
         runs = [[number(read(env, operation.inputs[i])) for i in given] for env in envs]
-        body, _ = trace(f, *runs[0])
+        body, _ = trace_graph(f, *runs[0])
         steps = plan(body, set(body.inputs), {})
         result = walk(steps, [body.run(values) for values in runs], seeds(body, out))
         return [result.get(value) for value in body.inputs]
@@ -290,7 +290,7 @@ def fit(r: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def indices(operation: Operation) -> range:
     """The operands that choose among others or say where they are moved to."""
-    return range(len(operation.inputs))[INDICES.get(operation.name, slice(0))]
+    return range(len(operation.inputs))[INDEX_OPERANDS.get(operation.name, slice(0))]
 
 
 def pullback(operation: Operation, given: Sequence[int], inputs, cotangents):
@@ -308,7 +308,7 @@ def pullback(operation: Operation, given: Sequence[int], inputs, cotangents):
 
     def run(*some):
         values = dict(enumerate(every)) | dict(zip(given, some, strict=True))
-        return list(operation.wide(*values.values()))
+        return list(operation.call_widened(*values.values()))
 
     try:
         outputs, back = jax.vjp(run, *(every[i] for i in given))

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret.lrp.products import MOVES, Product, feature_axes
-from jaxdl.jaxpr.intervals import ELEMENTWISE, Bounds
-from jaxdl.jaxpr.program import Atom, Constant, Operation, Program, Value
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.interpret.lrp.products import LAYOUT_CHANGES, Product, feature_axes
+from jaxdl.jaxpr.graph import Atom, Constant, JaxprGraph, Operation, Value
+from jaxdl.jaxpr.intervals import Bounds
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.primitives.kinds import ELEMENTWISE
 
 ADDITIONS = ("add", "add_any", "sub")
 KEEPING = ("abs", "broadcast_in_dim", "convert_element_type", "reshape")
@@ -51,19 +52,19 @@ class Structure:
 
     def __init__(
         self,
-        program: Program,
+        graph: JaxprGraph,
         active: set[Value],
         known: dict[Value, Any] | None = None,
         fresh: set[Value] | None = None,
         stopped: bool = True,
         layers: bool = True,
     ):
-        self.program, self.active, self.layers = program, active, layers
-        self.known = program.constants | (known or {})
-        self.depends = program.reached((v for v in program.inputs if v in active), stopped)
-        self.maker = {value: op for op in program.operations for value in op.outputs}
+        self.graph, self.active, self.layers = graph, active, layers
+        self.known = graph.constants | (known or {})
+        self.depends = graph.dependents((v for v in graph.inputs if v in active), stopped)
+        self.maker = {value: op for op in graph.operations for value in op.outputs}
         self.users: dict[Value, list[Operation]] = {}
-        for operation in program.operations:
+        for operation in graph.operations:
             for value in {a for a in operation.inputs if isinstance(a, Value)}:
                 self.users.setdefault(value, []).append(operation)
         self.products: dict[Operation, Product] = {}
@@ -72,10 +73,10 @@ class Structure:
         self.root: dict[Value, Value] = {v: v for v in self.depends}
         self.softmax: dict[Operation, Exponentials] = {}
         self.logsumexp: dict[Operation, Exponentials] = {}
-        self.bounds = Bounds(program, self.maker, self.depends, self.softmax, self.known)
+        self.bounds = Bounds(graph, self.maker, self.depends, self.softmax, self.known)
         # The values that no product has made: what it makes of these is the first layer.
-        self.fresh = set(program.inputs) & active if fresh is None else fresh
-        for operation in program.operations:
+        self.fresh = set(graph.inputs) & active if fresh is None else fresh
+        for operation in graph.operations:
             self._read(operation)
         if layers:
             self._separate_biases()
@@ -111,7 +112,7 @@ class Structure:
         # By a mask that does not depend on x, a case is taken whole, and passes nothing elsewhere.
         special |= name == "select_n" and operation.inputs[0] not in self.depends
         if name in ELEMENTWISE and not special and not self.is_complex(operation):
-            shapes = self.program.shapes
+            shapes = self.graph.shapes
             roots = {self.root[value] for value in depending}
             same = all(shapes[v].shape == shapes[out].shape for v in (*depending, *roots))
             if len(roots) == 1 and same:
@@ -121,7 +122,7 @@ class Structure:
         """The elementwise operations from a value to one made of it."""
         path: list[Operation] = []
         needed = {out}
-        for operation in reversed(self.program.operations):
+        for operation in reversed(self.graph.operations):
             if not needed.isdisjoint(operation.outputs) and operation.outputs[0] != root:
                 path.append(operation)
                 needed |= {
@@ -144,7 +145,7 @@ class Structure:
         within the function, such as the 3 of x * relu6(x + 3) / 6, is a part of it.
         """
         functions: dict[Value, list[Operation]] = {}
-        for operation in self.program.operations:
+        for operation in self.graph.operations:
             for out in operation.outputs[:1]:
                 if self.root.get(out, out) != out:
                     functions.setdefault(self.root[out], []).append(operation)
@@ -222,10 +223,10 @@ class Structure:
         axes = set(feature_axes(operation, slot).values())
         after: list[tuple[Operation, int]] = []
         value = operation.outputs[0]
-        shapes = self.program.shapes
+        shapes = self.graph.shapes
         while (step := self._single_user(value)) is not None:
             mine = step.inputs.index(value)
-            if step.name in MOVES:
+            if step.name in LAYOUT_CHANGES:
                 follow = self._axes_after(step)
                 if follow is None:
                     break
@@ -249,21 +250,23 @@ class Structure:
             after.append((step, mine))
             value = step.outputs[0]
         shifted = any(step.name in ADDITIONS for step, _ in after)
-        while after and after[-1][0].name in (MOVES if shifted else (*MOVES, "mul", "div", "neg")):
+        while after and after[-1][0].name in (
+            LAYOUT_CHANGES if shifted else (*LAYOUT_CHANGES, "mul", "div", "neg")
+        ):
             after.pop()  # a scale without a bias is no part of a layer: a mean, a temperature
         product = Product(operation, slot, tuple(after), first)
         self.products[operation] = product
         self.inside |= {step: product for step, _ in after}
 
     def _axes_after(self, move: Operation) -> list[int | None] | None:
-        """Of each axis of the output of one of `MOVES` that of the input, or None for a new one.
+        """Of each axis of the output of one of `LAYOUT_CHANGES` that of the input, or None for a new one.
 
         None if it joins or divides axes, repeats values, or rounds to integers.
         """
-        if not self.program.floating(move.outputs[0]) or self.is_complex(move):
+        if not self.graph.is_inexact(move.outputs[0]) or self.is_complex(move):
             return None
         if move.name == "transpose":
-            return list(primitives().axes(move.equation))
+            return list(readers().axes(move.equation))
         (source,), (result,) = move.equation.invars, move.equation.outvars
         before, shape = source.aval.shape, result.aval.shape
         some = [axis for axis, size in enumerate(before) if size > 1]
@@ -273,7 +276,7 @@ class Structure:
 
     def _single_user(self, value: Value) -> Operation | None:
         users = self.users.get(value, [])
-        if len(users) != 1 or value in self.program.outputs:
+        if len(users) != 1 or value in self.graph.outputs:
             return None
         return users[0] if users[0].inputs.count(value) == 1 else None
 
@@ -281,23 +284,21 @@ class Structure:
         """The axes along which a constant's values differ, as far as its making tells."""
         if isinstance(atom, Constant):
             return {a for a, size in enumerate(np.shape(atom.value)) if size > 1}
-        shape = self.program.shapes[atom].shape
+        shape = self.graph.shapes[atom].shape
         every = {axis for axis, size in enumerate(shape) if size > 1}
         operation = self.maker.get(atom)
         if operation is None or not every:
             return every
         if operation.name == "broadcast_in_dim":
             source = operation.inputs[0]
-            along = primitives().axes(operation.equation)
+            along = readers().axes(operation.equation)
             if isinstance(source, Constant):
                 return set()
             inner = self._varies(source)
             return {along[axis] for axis in inner}
         if operation.name == "transpose":
             inner = self._varies(operation.inputs[0])
-            return {
-                i for i, axis in enumerate(primitives().axes(operation.equation)) if axis in inner
-            }
+            return {i for i, axis in enumerate(readers().axes(operation.equation)) if axis in inner}
         if operation.name in (*ELEMENTWISE, "stop_gradient"):
             return set().union(*(self._varies(a) for a in operation.inputs)) & every
         return every
@@ -320,13 +321,13 @@ class Structure:
         for numerator, total in pairs:
             if total is None or total.name != "reduce_sum":
                 continue
-            (terms,), axes = total.inputs, primitives().axes(total.equation)
+            (terms,), axes = total.inputs, readers().axes(total.equation)
             exponent = self._exponent(terms)
             if exponent is None or not isinstance(terms, Value):
                 continue
             logits = self._unshifted(exponent, axes)
             parts = Exponentials(logits, exponent, terms, total.outputs[0], axes)
-            shapes = self.program.shapes
+            shapes = self.graph.shapes
             if name == "log":
                 if (
                     not self.layers
@@ -364,7 +365,7 @@ class Structure:
         """z where a value is exp(z), masked or times constants."""
         while isinstance(atom, Value) and (operation := self.maker.get(atom)) is not None:
             depending = [a for a in operation.inputs if isinstance(a, Value) and a in self.depends]
-            shapes = {self.program.shapes[a].shape for a in (*depending, *operation.outputs)}
+            shapes = {self.graph.shapes[a].shape for a in (*depending, *operation.outputs)}
             if len(depending) != 1 or len(shapes) != 1:
                 return None
             if operation.name == "exp":
@@ -408,7 +409,7 @@ class Structure:
         x, shift = operation.inputs
         if not isinstance(x, Value) or x not in self.depends:
             return exponent
-        same = self.program.shapes[x].shape == self.program.shapes[exponent].shape
+        same = self.graph.shapes[x].shape == self.graph.shapes[exponent].shape
         return x if same and self._varies(shift).isdisjoint(axes) else exponent
 
     def _made_by(self, atom: Atom, through: tuple[str, ...]) -> Operation | None:

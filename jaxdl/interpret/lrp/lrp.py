@@ -14,9 +14,9 @@ from jaxdl.interpret.lrp import backward, checks, composites, rules
 from jaxdl.interpret.lrp.backward import Step, fit, pullback
 from jaxdl.interpret.lrp.layers import Exponentials, Structure
 from jaxdl.interpret.lrp.products import Product
-from jaxdl.jaxpr.intervals import PARTLY_SUMS, STRUCTURAL
-from jaxdl.jaxpr.program import Operation, Program, Value, read, trace
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr.graph import JaxprGraph, Operation, Value, read, trace_graph
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.primitives.kinds import DATA_MOVEMENT, LINEAR_OPERANDS
 
 __all__ = ["lrp", "register_rule"]
 
@@ -109,19 +109,19 @@ def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
             output = g(x)
             return _target.score(name, output, target), output
 
-        program, _ = trace(scored, x)
+        graph, _ = trace_graph(scored, x)
         values = jax.tree.leaves(x)
-        env = program.run(values)
-        score, *output = (read(env, atom) for atom in program.outputs)
+        env = graph.run(values)
+        score, *output = (read(env, atom) for atom in graph.outputs)
         due = score if start == "score" else jnp.ones_like(score)
-        steps = plan(program, set(program.inputs), {})
-        found = backward.walk(steps, [env], backward.seeds(program, [due, *[None] * len(output)]))
+        steps = plan(graph, set(graph.inputs), {})
+        found = backward.walk(steps, [env], backward.seeds(graph, [due, *[None] * len(output)]))
         if place is not None:
-            value = _layer.place(name, program, place)
-            axis = _layer.batch_axis(name, f, x, program, value, place)
-            relevance = jnp.moveaxis(_passing(program, value, found, place), axis, 0)
+            value = _layer.place(name, graph, place)
+            axis = _layer.batch_axis(name, f, x, graph, value, place)
+            relevance = jnp.moveaxis(_passing(graph, value, found, place), axis, 0)
         else:
-            leaves = backward.of_inputs(program, found)
+            leaves = backward.of_inputs(graph, found)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
         columns = checks.sums(relevance, due, checks.magnitude(score, output))
         return checks.Explained(relevance, columns)
@@ -149,37 +149,37 @@ def register_rule(
     REGISTERED[primitive] = rule
 
 
-def _passing(program: Program, place: Value, found: backward.Relevance, layer: str) -> jax.Array:
+def _passing(graph: JaxprGraph, place: Value, found: backward.Relevance, layer: str) -> jax.Array:
     """The relevance at a place: a convolution's is that of the batch norm folded into it."""
-    structure = Structure(program, backward.activity(program, program.inputs))
+    structure = Structure(graph, backward.activity(graph, graph.inputs))
     for product in structure.products.values():
         chain = (product.operation, *(operation for operation, _ in product.after))
         ends = [place in operation.outputs for operation in chain]
         if any(ends) and product.y in found:
             relevance = product.moved(product.unmoved(found[product.y]), ends.index(True))
-            return relevance.astype(program.shapes[place].dtype)
+            return relevance.astype(graph.shapes[place].dtype)
     if place not in found:
         raise ValueError(
             f"lrp: no relevance passes layer={layer!r}: it lies inside of an elementwise function, or on "
             "no way to the score; name the beginning or the end of the function."
         )
-    return found[place].astype(program.shapes[place].dtype)
+    return found[place].astype(graph.shapes[place].dtype)
 
 
 def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> backward.Planner:
     """The steps of a program by the rules of relevance."""
 
-    def plan(program: Program, inputs: set[Value], known: dict[Value, Any], inner: bool = True):
-        active = backward.activity(program, inputs)
+    def plan(graph: JaxprGraph, inputs: set[Value], known: dict[Value, Any], inner: bool = True):
+        active = backward.activity(graph, inputs)
         if not inner:
-            _check_followed(program, active)
-        found = Structure(program, active, known, set() if inner else None)
+            _check_followed(graph, active)
+        found = Structure(graph, active, known, set() if inner else None)
         steps: list[Step] = []
         ends = {product.y: (product, choose(product)) for product in found.products.values()}
         for product, rule in ends.values():
             if isinstance(rule, rules.InputRule):
                 found.biases -= set(found.affine_before(product.x)[1])
-        for operation in program.operations:
+        for operation in graph.operations:
             layer = ends.get(operation.outputs[0]) if operation.outputs else None
             if layer is not None:
                 steps.append(_weighted_step(*layer))
@@ -191,17 +191,17 @@ def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> b
                 steps.append(_step(operation, found, plan, products, eps))
         return steps
 
-    return lambda program, inputs, known: plan(program, inputs, known, inner=False)
+    return lambda graph, inputs, known: plan(graph, inputs, known, inner=False)
 
 
-def _check_followed(program: Program, active: set[Value]) -> None:
+def _check_followed(graph: JaxprGraph, active: set[Value]) -> None:
     """Refuses a score that depends on x, but only through integers and truth values."""
-    depends = program.reached(program.inputs, stopped=True)
-    if depends.isdisjoint(program.outputs) or not active.isdisjoint(program.outputs):
+    depends = graph.dependents(graph.inputs, stopped=True)
+    if depends.isdisjoint(graph.outputs) or not active.isdisjoint(graph.outputs):
         return
     last = next(
         operation
-        for operation in program.operations
+        for operation in graph.operations
         if not active.isdisjoint(operation.inputs)
         and any(value in depends and value not in active for value in operation.outputs)
     )
@@ -259,7 +259,7 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if operation in found.softmax:
         parts = found.softmax[operation]
         return Step([parts.logits], [out], lambda envs, r: [_softmax(parts, envs[0], r[0])])
-    linear = range(len(operation.inputs))[PARTLY_SUMS.get(name, slice(0))]
+    linear = range(len(operation.inputs))[LINEAR_OPERANDS.get(name, slice(0))]
     if operation in found.biases:
         return _affine(operation, found, eps)
     if name in LINEAR or (given and set(given) <= set(linear)):
@@ -274,7 +274,7 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
         return Step([found.root[out]], [out], lambda envs, r: r)
     if name in ("add", "add_any", "sub") and len(given) == 2:
         return step(shared)
-    if name in STRUCTURAL or name in WINNER:
+    if name in DATA_MOVEMENT or name in WINNER:
         return step(moved)
     if name in ("mul", "dot_general", "conv_general_dilated") and len(given) == 2:
         return step(_product(operation, found, products, eps))
@@ -285,7 +285,7 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
             name == "div" and live[0]  # of two values that depend on x, the denominator only scales
         )
     ):
-        shape = found.program.shapes[values[0]].shape  # pyright: ignore[reportArgumentType]
+        shape = found.graph.shapes[values[0]].shape  # pyright: ignore[reportArgumentType]
         return Step(values[:1], operation.outputs, lambda envs, r: [fit(r[0], shape)])
     if name == "reduce_prod":
         return step(lambda inputs, outputs, r: [_equal_shares(operation, inputs[0], r[0])])
@@ -301,7 +301,7 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
 
 
 def _equal_shares(operation: Operation, x, r):
-    axes = primitives().axes(operation.equation)
+    axes = readers().axes(operation.equation)
     return jnp.broadcast_to(jnp.expand_dims(r, axes) * r.size / x.size, x.shape)
 
 
@@ -338,7 +338,7 @@ def _affine(operation: Operation, found: Structure, eps: float) -> Step:
             known = env | {start: x}
             for step in operations:
                 values = (backward.number(read(known, atom)) for atom in step.inputs)
-                (known[step.outputs[0]],) = step.wide(*values)
+                (known[step.outputs[0]],) = step.call_widened(*values)
             return known[out]
 
         y, transpose = jax.vjp(run, env[start])

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.jaxpr.program import Operation, Value, read
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr.graph import Operation, Value, read
+from jaxdl.jaxpr.primitives import readers
 
-MOVES = (
+LAYOUT_CHANGES = (
     "broadcast_in_dim",
     "convert_element_type",
     "expand_dims",
@@ -34,7 +34,7 @@ class Product:
     slot: int
     """Which operand, 0 or 1, depends on the input."""
     after: tuple[tuple[Operation, int], ...]
-    """The operations of scale and bias, and which operand of each is the product's; and `MOVES`."""
+    """The operations of scale and bias, and which operand of each is the product's; and `LAYOUT_CHANGES`."""
     first: bool
     """Whether no other product comes before it."""
 
@@ -56,7 +56,7 @@ class Product:
 
     def apply(self, x: jax.Array, w: jax.Array) -> jax.Array:
         """x . w"""
-        return self.operation.wide(*((x, w) if self.slot == 0 else (w, x)))[0]
+        return self.operation.call_widened(*((x, w) if self.slot == 0 else (w, x)))[0]
 
     def back(self, s: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
         """w^T s, like x."""
@@ -65,13 +65,13 @@ class Product:
     def moved(self, y: jax.Array, count: int | None = None) -> jax.Array:
         """y in the layout after `count` of the operations, all by default."""
         for operation, _ in self.after[:count]:
-            if operation.name in MOVES:
-                (y,) = operation.wide(y)
+            if operation.name in LAYOUT_CHANGES:
+                (y,) = operation.call_widened(y)
         return y
 
     def unmoved(self, y: Any, count: int | None = None) -> Any:
         """y, which broadcasts to the layout after `count` operations, in that of the product."""
-        if not any(operation.name in MOVES for operation, _ in self.after[:count]):
+        if not any(operation.name in LAYOUT_CHANGES for operation, _ in self.after[:count]):
             return y
         y = jnp.asarray(y)
         like = jax.ShapeDtypeStruct(self.operation.equation.outvars[0].aval.shape, y.dtype)
@@ -85,7 +85,7 @@ class Product:
         scale: Any = None
         shift: Any = 0.0
         for i, (operation, mine) in enumerate(self.after):
-            if operation.name in MOVES:
+            if operation.name in LAYOUT_CHANGES:
                 continue
             if operation.name == "neg":
                 scale, shift = -1 if scale is None else -scale, -shift
@@ -121,9 +121,9 @@ class Product:
 def feature_axes(operation: Operation, slot: int) -> dict[int, int]:
     """Axes of the weights, and the axes of the output that they become."""
     if operation.name == "conv_general_dilated":
-        numbers = primitives().convolution(operation.equation).dimension_numbers
+        numbers = readers().convolution(operation.equation).dimension_numbers
         return {numbers.rhs_spec[0]: numbers.out_spec[1]}
-    (contract, batch) = primitives().dot_general(operation.equation)
+    (contract, batch) = readers().dot_general(operation.equation)
     own = 1 - slot
     shapes = [variable.aval.shape for variable in operation.equation.invars]
     free = [

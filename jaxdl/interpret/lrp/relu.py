@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.jaxpr.intervals import ELEMENTWISE, STRUCTURAL
-from jaxdl.jaxpr.program import Atom, Constant, Operation, Program, Value, known
+from jaxdl.jaxpr.graph import Atom, Constant, JaxprGraph, Operation, Value, is_concrete
+from jaxdl.jaxpr.primitives.kinds import DATA_MOVEMENT, ELEMENTWISE
 
 KINKED = frozenset("abs clamp ge gt le lt max min select_n sign sqrt".split())
 """An elementwise function without one of these is no ReLU; sqrt(z * z) has a kink."""
@@ -56,13 +56,13 @@ class Elementwise:
       parent: for each value that is an elementwise function of another one, the nearest such.
     """
 
-    def __init__(self, program: Program, active: set[Value], constants: dict[Value, Any]):
-        self.program = program
-        self.depends = program.reached(active)
-        self.maker = {value: op for op in program.operations for value in op.outputs}
+    def __init__(self, graph: JaxprGraph, active: set[Value], constants: dict[Value, Any]):
+        self.graph = graph
+        self.depends = graph.dependents(active)
+        self.maker = {value: op for op in graph.operations for value in op.outputs}
         self.users: dict[Value, list[Operation]] = {}  # without those that reach no output
-        used = {atom for atom in program.outputs if isinstance(atom, Value)}
-        for operation in reversed(program.operations):
+        used = {atom for atom in graph.outputs if isinstance(atom, Value)}
+        for operation in reversed(graph.operations):
             if not used.isdisjoint(operation.outputs):
                 values = {atom for atom in operation.inputs if isinstance(atom, Value)}
                 used |= values
@@ -70,9 +70,9 @@ class Elementwise:
                     self.users.setdefault(value, []).append(operation)
         self.users |= {value: [] for value in used - set(self.users)}
         self.uniform: dict[Atom, Any] = {}
-        self.constants = program.constants | constants
+        self.constants = graph.constants | constants
         self.parent: dict[Value, Value] = {}
-        for operation in program.operations:
+        for operation in graph.operations:
             self._place(operation)
 
     def relus(self) -> Iterator[Relu]:
@@ -120,7 +120,7 @@ class Elementwise:
         parts = self.between(start, end)
         if parts is None:
             return None
-        env: dict[Atom, Any] = {start: points.astype(self.program.shapes[start].dtype)}
+        env: dict[Atom, Any] = {start: points.astype(self.graph.shapes[start].dtype)}
         for operation in sorted(parts, key=lambda part: part.outputs[0]):
             operands = [env[a] if a in env else self.constant(a) for a in operation.inputs]
             if any(operand is None for operand in operands):
@@ -130,7 +130,7 @@ class Elementwise:
 
     def _place(self, operation: Operation) -> None:
         values, out = self.varying(operation), operation.outputs[0] if operation.outputs else None
-        shapes = self.program.shapes
+        shapes = self.graph.shapes
         if operation.name not in ELEMENTWISE or not values or out is None:
             return
         if any(shapes[value].shape != shapes[out].shape for value in values):
@@ -150,7 +150,7 @@ class Elementwise:
     def _work_out(self, atom: Atom) -> Any:
         if isinstance(atom, Constant) or atom in self.constants:
             value = atom.value if isinstance(atom, Constant) else self.constants[atom]
-            if not known(value) or not np.size(value):
+            if not is_concrete(value) or not np.size(value):
                 return None
             value = np.asarray(value).ravel()
             return value[0] if np.all(value == value[0]) else None
@@ -162,14 +162,14 @@ class Elementwise:
             return None
         if operation.name in ELEMENTWISE:
             return _bind(operation, operands, ())
-        return operands[0] if operation.name in STRUCTURAL and len(operands) == 1 else None
+        return operands[0] if operation.name in DATA_MOVEMENT and len(operands) == 1 else None
 
     def _as_clip(
         self, start: Value, end: Value, parts: frozenset[Operation]
     ) -> tuple[int, float] | None:
         """Returns sign and cap if `end` is clip(sign * start, 0, cap)."""
-        dtype = self.program.shapes[end].dtype
-        if self.program.shapes[start].dtype != dtype or not jnp.issubdtype(dtype, jnp.floating):
+        dtype = self.graph.shapes[end].dtype
+        if self.graph.shapes[start].dtype != dtype or not jnp.issubdtype(dtype, jnp.floating):
             return None
         if KINKED.isdisjoint(part.name for part in parts):
             return None
@@ -212,14 +212,14 @@ class Elementwise:
 
     def _is_symmetric(self, start: Value, value: Value) -> bool:
         """Whether a value is an even function, or odd up to a constant, of any of its ancestors."""
-        if not self.program.floating(value):
+        if not self.graph.is_inexact(value):
             return False
         for origin in (start, *self.ancestors(start)):
             values = self.evaluate(origin, value, POINTS)
             if values is None or not np.all(np.isfinite(values)):
                 return False
             values = values.astype(np.float64)
-            error = 8 * float(jnp.finfo(self.program.shapes[value].dtype).eps)
+            error = 8 * float(jnp.finfo(self.graph.shapes[value].dtype).eps)
             error *= np.max(np.abs(values))
             mirrored = min(np.ptp(values - values[::-1]), np.ptp(values + values[::-1]))
             if mirrored <= error < np.ptp(values):
@@ -230,13 +230,13 @@ class Elementwise:
         """Whether all that is made of a value are roots and denominators."""
         stack = [value]
         for value in stack:
-            if value in self.program.outputs:
+            if value in self.graph.outputs:
                 return False
             for op in self.users[value]:
                 root = op.name in ROOTS and op.inputs[0] == value
                 if root or (op.name == "div" and op.inputs[1] == value):
                     continue
-                if op.name not in ELEMENTWISE | STRUCTURAL or self.varying(op) != [value]:
+                if op.name not in ELEMENTWISE | DATA_MOVEMENT or self.varying(op) != [value]:
                     return False
                 stack.append(op.outputs[0])
         return True
@@ -267,7 +267,7 @@ class Elementwise:
             values = self.varying(operation)
             if (
                 operation.name in (*SUMS, "neg")
-                or operation.name in STRUCTURAL
+                or operation.name in DATA_MOVEMENT
                 or (operation.name == "mul" and len(values) == 1)
                 or (operation.name == "div" and values == [operation.inputs[0]])
             ):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxdl import interpret
 from jaxdl.interpret.lrp.relu import Elementwise
-from jaxdl.jaxpr.program import trace
+from jaxdl.jaxpr.graph import trace_graph
 from tests.interpret.networks import array, double, run
 
 METHODS = ["guided_backprop", "deconvnet", "beta_smooth"]
@@ -230,8 +230,8 @@ def test_a_clip_is_found_with_its_sign_and_cap(sign, slope, cap, dtype):
         below = jnp.where(z > 0, 0.0, z) if sign < 0 else jnp.where(z > 0, z, 0.0)
         return jnp.clip(sign * below + slope * z, -cap, cap)
 
-    program, _ = trace(f, jax.ShapeDtypeStruct((2, 3), dtype))
-    relus = list(Elementwise(program, set(program.inputs), {}).relus())
+    graph, _ = trace_graph(f, jax.ShapeDtypeStruct((2, 3), dtype))
+    relus = list(Elementwise(graph, set(graph.inputs), {}).relus())
     assert bool(relus) == (slope in (0, -sign))  # relu(z) - z is relu(-z)
 
 
