@@ -696,16 +696,16 @@ MUTATIONS = (
     ),
     Mutation(
         "interpret: DeepLIFT takes differences of 0.01 for rounding",
-        "jaxdl/interpret/deep_lift.py",
+        "jaxdl/interpret/_rescale/slopes.py",
         "4 * float(jnp.finfo(dtype).eps) * size",
         "0.01 * size",
         "interpret/lrp/test_deep_lift.py parity/test_attribution.py",
     ),
     Mutation(
         "interpret: DeepLIFT moves one of two values first",
-        "jaxdl/interpret/deep_lift.py",
-        "of_i = _mean(weight, _change(both, other), _change(one, none))",
-        "of_i = _change(both, other)",
+        "jaxdl/interpret/_rescale/slopes.py",
+        "of_i = _mean(weight, difference(both, other), difference(one, none))",
+        "of_i = difference(both, other)",
         "interpret/lrp/test_quotient.py interpret/lrp/test_deep_lift.py",
     ),
     Mutation(
@@ -796,7 +796,7 @@ MUTATIONS = (
     ),
     Mutation(
         "interpret: both factors of a product have all of its relevance",
-        "jaxdl/interpret/lrp/lrp.py",
+        "jaxdl/interpret/lrp/operations.py",
         "return [share / 2 for share in r]",
         "return list(r)",
         "interpret/lrp/test_walk.py interpret/lrp/test_lrp.py",
@@ -811,15 +811,15 @@ MUTATIONS = (
     Mutation(
         "interpret: of patterns that fit a path the last is taken",
         "jaxdl/interpret/lrp/composites.py",
-        'return next(fitting, COMPOSITES["epsilon"]).choose(layer)',
-        'return ([COMPOSITES["epsilon"], *fitting])[-1].choose(layer)',
+        'return next(matches, COMPOSITES["epsilon"]).choose(layer)',
+        'return ([COMPOSITES["epsilon"], *matches])[-1].choose(layer)',
         "interpret/lrp/test_composites.py interpret/lrp/test_lrp.py",
     ),
     Mutation(
         "interpret: layers that no pattern fits take z+",
         "jaxdl/interpret/lrp/composites.py",
-        'next(fitting, COMPOSITES["epsilon"])',
-        'next(fitting, COMPOSITES["z_plus"])',
+        'next(matches, COMPOSITES["epsilon"])',
+        'next(matches, COMPOSITES["z_plus"])',
         "interpret/lrp/test_composites.py interpret/lrp/test_lrp.py",
     ),
     Mutation(

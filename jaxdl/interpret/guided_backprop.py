@@ -1,4 +1,4 @@
-"""Gradients with another slope for ReLUs: guided backprop, deconvnet, beta smoothing."""
+"""Gradients with modified ReLUs: guided backprop, deconvnet, beta smoothing."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
-    """Computes the gradient with only its positive part passing each ReLU that is active.
+    """Computes the gradient, of which active ReLUs propagate only the positive part.
 
-    Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. ReLUs are found in f's program by the
-    values that they compute: a function of one value z, element by element, that is max(z, 0) or
-    clip(z, 0, c) in any writing. Not so those that are a part of another function, as in softplus,
-    hard swish or the variance of a layer norm, nor those in a `target` function: there the gradient
-    is the plain one. The pictures are sharp, and change little when the last layers' weights are
-    randomized (Adebayo et al. 2018, arXiv 1810.03292).
+    Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. ReLUs are detected in the jaxpr of f by
+    the values that they compute: an elementwise function of one value z that equals max(z, 0) or
+    clip(z, 0, c), in any form. A ReLU that is part of another function (softplus, hard swish, the
+    variance of a layer norm) or of a `target` function keeps its gradient. The maps are sharp, and
+    change little when the weights of the last layers are randomized (Adebayo et al. 2018, arXiv
+    1810.03292).
 
     Args:
       f, x, target: as for `saliency`.
       batch_size: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
-      Arrays like x. Warns if f has no ReLU, where they are the plain gradient.
+      Arrays like x. Without ReLUs they are the gradient, and there is a warning.
 
     Raises:
       ValueError: as `saliency`.
@@ -63,12 +63,12 @@ def guided_backprop(
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
-    """Computes the gradient with its positive part passing each ReLU, active or not.
+    """Computes the gradient, of which all ReLUs propagate the positive part, active or not.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 2.1.
 
     Args:
-      f, x, target, batch_size: as for `guided_backprop`, which says what a ReLU is.
+      f, x, target, batch_size: as for `guided_backprop`.
 
     Returns:
       Arrays like x.
@@ -89,14 +89,14 @@ def beta_smooth(
     target: _target.Target = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Computes the gradient with softplus' slope, sigmoid(beta z), for each ReLU of z.
+    """Computes the gradient with the slope of softplus, sigmoid(beta z), for each ReLU of z.
 
-    Dombrowski et al. 2019 (arXiv 1906.07983), sec. 4: explanations that are harder to fool. The
-    network's values stay those of the ReLU.
+    Dombrowski et al. 2019 (arXiv 1906.07983), sec. 4: explanations that are harder to manipulate.
+    The forward pass keeps the ReLU.
 
     Args:
-      f, x, target, batch_size: as for `guided_backprop`, which says what a ReLU is.
-      beta: above 0; the greater, the nearer to the gradient.
+      f, x, target, batch_size: as for `guided_backprop`.
+      beta: above 0; for large values the result approaches the gradient.
 
     Returns:
       Arrays like x.
@@ -143,14 +143,14 @@ def _with_slope(
 
     Args:
       closed: the jaxpr.
-      active: whether each input depends on what is explained.
-      values: the inputs' values where they are known, else None.
+      active: for each input, whether it depends on x.
+      values: the values of the inputs, None where they are unknown.
       slope: the derivative.
     """
     whole = build_graph(closed)
     constants = {v: c for v, c in zip(whole.inputs, values, strict=True) if c is not None}
-    given = {v for v, on in zip(whole.inputs, active, strict=True) if on}
-    elementwise = Elementwise(whole, given, constants)
+    explained = {v for v, on in zip(whole.inputs, active, strict=True) if on}
+    elementwise = Elementwise(whole, explained, constants)
     relus = list(elementwise.relus())
     count, parts = len(relus), [part for relu in relus for part in relu.parts]
     loops = {}
@@ -161,13 +161,13 @@ def _with_slope(
                 count += inner
                 loops[_site(operation)] = loop
                 parts.append(operation)
-    # Calls that hold none of these stay closed, with the derivatives that they define.
-    opened = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
-    short = build_graph(closed, lambda calls: tuple(map(id, calls)) in opened)
+    # Calls without ReLUs stay calls, so that they keep derivatives of their own.
+    inlined = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
+    short = build_graph(closed, lambda calls: tuple(map(id, calls)) in inlined)
     sites = {_site(operation): operation for operation in short.operations}
     changed = {site: (sites[site].inputs, loop) for site, loop in loops.items()}
     for relu in relus:
-        # The operation of `short` that gives the output may be another than that of the input.
+        # In `short` the input may have another number, so look it up by the operation that uses it.
         user = next(part for part in relu.parts if relu.input in part.inputs)
         start = sites[_site(user)].inputs[user.inputs.index(relu.input)]
         end = _site(elementwise.maker[relu.output])
@@ -187,7 +187,7 @@ def _with_slope(
 
 
 def _site(operation: Operation) -> tuple[int, ...]:
-    """Identifies an operation in programs of one jaxpr, whichever of its calls are written out."""
+    """Identifies an operation in all graphs of one jaxpr, whichever calls are inlined."""
     return tuple(map(id, (*operation.calls, operation.equation)))
 
 
@@ -212,7 +212,7 @@ def _loop_with_slope(
         runs, counts = zip(*branches, strict=True)
         return lambda index, *inputs: jax.lax.switch(index, runs, *inputs), sum(counts)
     scan = readers().scan(operation.equation)
-    live, _ = backward.scan_activity(operation, outside.depends)
+    live, _ = backward.find_active_in_scan(operation, outside.depends)
     fixed, carried = scan.num_consts, scan.num_consts + scan.num_carry
     values[fixed:] = [None] * len(values[fixed:])
     step, count = _with_slope(scan.body, live, values, slope)

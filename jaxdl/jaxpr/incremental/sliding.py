@@ -17,7 +17,7 @@ from jaxdl.jaxpr.primitives import readers
 from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers
 
 if TYPE_CHECKING:
-    from jaxdl.jaxpr.primitives import Convolution
+    from jaxdl.jaxpr.primitives.parameters import Convolution
 
 
 def evaluate(operation: Operation, values: Sequence[Any]) -> Sequence[Any]:

@@ -94,9 +94,9 @@ X = array(0, 2, 8)
 @jax.jit
 def explain(x):
     options = {"target": 1, "eps": TINY, "composite": {"*": rules.epsilon(TINY)}}
-    modes = {"gate": CASES, "half": {name: CASES[name] for name in list(CASES)[:4]}}
+    modes = {"signal_take_all": CASES, "uniform": {name: CASES[name] for name in list(CASES)[:4]}}
     relevance = {
-        (mode, name): interpret.lrp(f, x, products=mode, **options)
+        (mode, name): interpret.lrp(f, x, gating=mode, **options)
         for mode, cases in modes.items()
         for name, (f, _) in cases.items()
     }

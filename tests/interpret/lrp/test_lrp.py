@@ -10,7 +10,7 @@ import jaxdl
 from jaxdl import interpret, nn
 from jaxdl.interpret.lrp import COMPOSITES, epsilon_gamma_box, rules
 from jaxdl.interpret.lrp.composites import Composite
-from jaxdl.interpret.lrp.lrp import REGISTERED
+from jaxdl.interpret.lrp.operations import REGISTERED
 from tests.interpret.lrp import models
 from tests.interpret.networks import array, double, fill, run
 
@@ -351,9 +351,9 @@ def test_chunks_examples_and_targets():
         np.testing.assert_allclose(both[0], whole, atol=1e-12)
 
 
-@pytest.mark.parametrize("products", ["gate", "half"])
-def test_attention(products):
-    """Weights that softmax gives let through, or take half; a mask leaves everything finite."""
+@pytest.mark.parametrize("gating", ["signal_take_all", "uniform"])
+def test_attention(gating):
+    """Attention weights take no relevance, or half of it; masked scores leave it finite."""
     with double():
         x, v = array(0, 2, 4, 3), array(1, 3, 2)
 
@@ -361,10 +361,10 @@ def test_attention(products):
             scores = jnp.where(np.arange(4) < 3, jnp.einsum("nqd,nkd->nqk", x, x), -jnp.inf)
             return jnp.einsum("nqk,nkd->nqd", jax.nn.softmax(scores), x)[:, 0] @ v
 
-        r, y = explained(f, x, 0, products=products)
+        r, y = explained(f, x, 0, gating=gating)
         assert np.all(np.isfinite(r))
         assert not np.any(r[:, 3]) and np.any(r[:, 1])
-        if products == "gate":
+        if gating == "signal_take_all":
             np.testing.assert_allclose(total(r), y[:, 0], atol=1e-4)
             weights = np.exp(np.einsum("nd,nkd->nk", x[:, 0], x[:, :3]))
             weights /= weights.sum(1, keepdims=True)
@@ -412,9 +412,9 @@ def test_bad_arguments():
             "no composite 'epsilon_pluss'; did you mean 'epsilon_plus'",
         ),
         ({"composite": 3}, "composite is 3; expected a name"),
-        ({"products": "all"}, "products='all'"),
+        ({"gating": "all"}, "gating='all'"),
         ({"start": 2}, "start=2"),
-        ({"at": "nowhere"}, "no place 'nowhere'"),
+        ({"layer": "nowhere"}, "no layer 'nowhere'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"eps": -1}, "eps is -1; expected a number of 0 or more"),
         ({"eps": np.nan}, "eps is nan"),

@@ -146,12 +146,12 @@ def test_deep_lift_adds_up_through(kind):
 
 REFUSED = {
     "'gather', at .* chooses by a value": lambda x: jnp.take_along_axis(x, jnp.argsort(x, 1), 1),
-    "'top_k', at .* gives positions": lambda x: lax.top_k(x, 3)[1].astype(float),
+    "'top_k', at .* returns positions": lambda x: lax.top_k(x, 3)[1].astype(float),
     "'scatter-mul'": lambda x: x.at[:, :2].multiply(x[:, 2:4]),
     "'cholesky'": lambda x: jnp.linalg.cholesky(tokens(x).mT @ tokens(x) + 2 * np.eye(2)),
     "'while'": lambda x: lax.while_loop(lambda h: abs(h).sum() < 99, lambda h: h * 2, x),
     "'cond', at .* chooses by a value": lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x),
-    "-inf; expected their difference": lambda x: jnp.log(jnp.maximum(x[:, :1], 0)),
+    "expected the difference .* -inf": lambda x: jnp.log(jnp.maximum(x[:, :1], 0)),
     "add up to nan": lambda x: jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)),
 }
 
@@ -183,7 +183,7 @@ def test_multipliers_of_softmax_and_logsumexp_by_numpy():
         mean = logarithmic_means(x[0], base[0])
         weights = mean / mean.sum()
         f = lambda x: jax.nn.softmax(x) @ r + 2 * jax.nn.logsumexp(x, 1)
-        slopes = run(interpret.deep_lift, f, x, baseline=base, multiply=False)
+        slopes = run(interpret.deep_lift, f, x, baseline=base, multiply_by_inputs=False)
         expected = mean * r - weights * (mean @ r) + 2 * weights
         np.testing.assert_allclose(slopes[0], expected, atol=1e-12)
 
@@ -363,5 +363,5 @@ def test_truth_values_and_types_of_several_widths_mix():
 
 def test_a_function_of_all_examples_together_is_refused():
     f = lambda x: x.sum(1) + x[0].sum()
-    with pytest.raises(ValueError, match="add up to .*each example by itself"):
+    with pytest.raises(ValueError, match="add up to .*each example independently"):
         interpret.deep_lift(f, np.float32([[1, 2], [3, 4]]))
