@@ -1,4 +1,4 @@
-"""`depth` against hand counts on small networks with every kind of loop and branch."""
+"""`depth` against hand counts, on networks with loops and branches."""
 
 import jax
 import jax.numpy as jnp

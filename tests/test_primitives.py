@@ -1,4 +1,4 @@
-"""Readers of the parameters of JAX's primitives, against the calls that made the equations."""
+"""Readers of primitives' parameters, against the calls that were traced."""
 
 import ast
 import pathlib
@@ -116,7 +116,7 @@ def test_no_call():
 
 
 def test_linear_call_stores_no_transpose():
-    """`train.loop` looks for slow convolutions in all that is stored, as if all of it ran."""
+    """`train.epoch` searches all stored jaxprs for slow convolutions."""
 
     def f(x):
         forward, back = (lambda _, x: lax.neg(x)), (lambda _, y: lax.sin(y))

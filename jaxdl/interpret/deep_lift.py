@@ -1,4 +1,4 @@
-"""DeepLIFT: contributions of the inputs' differences from a baseline to that of the score."""
+"""DeepLIFT: attributions of the score's difference from that of a baseline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def deep_lift(
     The rescale rule of Shrikumar, Greenside and Kundaje 2017 (arXiv 1704.02685). The attributions
     of an example add up to y(x) - y(x') up to rounding, also through products (each factor times
     the mean of the other), softmax, maxima, masks, complex numbers and LSTMs. Values are compared,
-    not derivatives: functions with a derivative of their own (`jax.custom_vjp`) and
+    not derivatives: functions with a custom derivative (`jax.custom_vjp`) and
     `stop_gradient` count as what they compute. The average over baselines by `expectation` is
     DeepSHAP.
 
@@ -41,7 +41,7 @@ def deep_lift(
       baseline: x', a number, an array that broadcasts to x, or a tree like x.
       multiply_by_inputs: whether to multiply by x - x'. If not, the slopes are returned.
       layer: a path; explains the output of that layer, for which `baseline` is a baseline then.
-      batch_size: examples computed in parallel; None for as many as `memory_budget` allows.
+      batch_size: examples computed in parallel; None for the most that `memory_budget` allows.
 
     Returns:
       Arrays like x, or like the output of `layer`, in units of the score.
@@ -69,7 +69,7 @@ def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size)
         x = _input.checked(name, x)
         x = (x, _input.baselines(name, x, baseline))
 
-    def explained(x, target):
+    def explain(x, target):
         if layer is None:
             x, base = x
             g, x = _input.separate(name, f, x)
@@ -77,11 +77,11 @@ def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size)
             g, x = _layer.located(name, f, x, layer)
             base = _input.baselines(name, x, baseline)
 
-        def scored(x):
+        def score_and_output(x):
             output = g(x)
             return _target.score(name, output, target), output
 
-        graph, _ = trace_graph(scored, x)
+        graph, _ = trace_graph(score_and_output, x)
         steps = plan(graph, set(graph.inputs), {})
         envs = [graph.run(jax.tree.leaves(values)) for values in (x, base)]
         ones = jnp.ones_like(read(envs[0], graph.outputs[0]))
@@ -102,11 +102,11 @@ def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size)
         leaves = [leaf.astype(graph.shapes[v].dtype) for leaf, v in like]
         return checks.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return _input.by_examples(name, explain, x, target, batch_size)
 
 
 def _verify(columns: np.ndarray) -> None:
-    """Raises if attributions do not add up to the difference of the scores, up to rounding."""
+    """Raises if attributions do not add up to the difference of the scores."""
     total, size, _, score, base, allowed = columns.T
     with np.errstate(invalid="ignore"):  # infinite scores
         error = np.where((score == base) & (total == 0), 0, np.abs(total - (score - base)))

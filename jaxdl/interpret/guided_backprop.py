@@ -29,7 +29,7 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
-    """Computes the gradient, of which active ReLUs propagate only the positive part.
+    """Computes the gradient, where active ReLUs propagate only its positive part.
 
     Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. ReLUs are detected in the jaxpr of f by
     the values that they compute: an elementwise function of one value z that equals max(z, 0) or
@@ -40,7 +40,7 @@ def guided_backprop(
 
     Args:
       f, x, target: as for `saliency`.
-      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
+      batch_size: examples computed in parallel; None for the most that `memory_budget` allows.
 
     Returns:
       Arrays like x. Without ReLUs they are the gradient, and there is a warning.
@@ -63,7 +63,7 @@ def guided_backprop(
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
-    """Computes the gradient, of which all ReLUs propagate the positive part, active or not.
+    """Computes the gradient, where all ReLUs propagate its positive part.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 2.1.
 
@@ -89,10 +89,10 @@ def beta_smooth(
     target: _target.Target = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Computes the gradient with the slope of softplus, sigmoid(beta z), for each ReLU of z.
+    """Computes the gradient, where ReLUs have the slope of softplus.
 
-    Dombrowski et al. 2019 (arXiv 1906.07983), sec. 4: explanations that are harder to manipulate.
-    The forward pass keeps the ReLU.
+    The slope of a ReLU of z is sigmoid(beta z); the forward pass keeps the ReLU. Dombrowski et al.
+    2019 (arXiv 1906.07983), sec. 4: such explanations are harder to manipulate.
 
     Args:
       f, x, target, batch_size: as for `guided_backprop`.
@@ -114,7 +114,7 @@ def beta_smooth(
 def _backprop(name, f, x, target, batch_size, slope: Slope):
     x = _input.checked(name, x)
 
-    def explained(x, target):
+    def explain(x, target):
         g, x = _input.separate(name, f, x)
         leaves, tree = jax.tree.flatten(x)
         closed, shape = tracing.make_standard_jaxpr(g, x)
@@ -133,13 +133,13 @@ def _backprop(name, f, x, target, batch_size, slope: Slope):
 
         return jax.tree.unflatten(tree, jax.grad(score)(leaves))
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return _input.by_examples(name, explain, x, target, batch_size)
 
 
 def _with_slope(
     closed: equations.ClosedJaxpr, active: Sequence[bool], values: Sequence[Any], slope: Slope
 ) -> tuple[Callable[..., list[Any]], int]:
-    """Returns the function of a jaxpr with another derivative of its ReLUs, and their number.
+    """Returns the function of a jaxpr with other slopes of ReLUs, and their number.
 
     Args:
       closed: the jaxpr.
@@ -161,7 +161,7 @@ def _with_slope(
                 count += inner
                 loops[_site(operation)] = loop
                 parts.append(operation)
-    # Calls without ReLUs stay calls, so that they keep derivatives of their own.
+    # Calls without ReLUs stay calls, so that they keep their custom derivatives.
     inlined = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
     short = build_graph(closed, lambda calls: tuple(map(id, calls)) in inlined)
     sites = {_site(operation): operation for operation in short.operations}
@@ -201,7 +201,7 @@ def _relu(relu: Relu, slope: Slope, z: jax.Array) -> list[jax.Array]:
 def _loop_with_slope(
     operation: Operation, outside: Elementwise, slope: Slope
 ) -> tuple[Callable[..., list[Any]], int]:
-    """Returns a `scan` or `cond` with another derivative of its ReLUs, and their number."""
+    """Returns a `scan` or `cond` with other slopes of ReLUs, and their number."""
     values = [outside.constant(atom) for atom in operation.inputs]
     if operation.name == "cond":
         live = [atom in outside.depends for atom in operation.inputs[1:]]

@@ -15,7 +15,7 @@ from jaxdl.jaxpr.tracing import make_jaxpr
 
 
 def use_channels_last(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns f with all convolutions as NHWC and HWIO on a CPU, for use inside of loops.
+    """Returns f with channels-last convolutions on a CPU, for use in loops.
 
     XLA:CPU gives a convolution the layout of its fast kernels only outside of loops. Gradients of
     convolutions have another, and in a loop they take up to five times as long.
@@ -35,7 +35,7 @@ def _evaluate(jaxpr: ClosedJaxpr, *inputs: Any) -> list[Any]:
     kinds = (core.Jaxpr, ClosedJaxpr)
 
     def rewrite(inner):
-        # Tracing an inner jaxpr anew costs time, and effects would be ordered differently.
+        # Tracing an inner jaxpr again costs time, and would change the order of effects.
         if not isinstance(inner, kinds) or inner.effects or not _has_convolutions(inner):
             return inner
         whole = close_jaxpr(inner)

@@ -11,7 +11,7 @@ from jaxdl.jaxpr.equations import inner_jaxprs
 
 
 def peak_bytes(jaxpr: core.Jaxpr) -> int:
-    """Estimates the peak memory of a jaxpr's intermediate values and outputs, in bytes.
+    """Estimates the peak memory of a jaxpr's own values in bytes.
 
     This is the largest sum over values that are alive at one time, in the order of the equations,
     without the inputs. XLA needs less where it fuses operations.

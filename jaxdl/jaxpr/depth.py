@@ -18,7 +18,12 @@ __all__ = ["depth"]
 
 
 class PathLength(NamedTuple):
-    """Whether a value depends on the inputs, and the layers on the longest path to it."""
+    """The longest path from the inputs to a value.
+
+    Attributes:
+      from_inputs: whether the value depends on the inputs.
+      layers: the number of layers on the path.
+    """
 
     from_inputs: bool = False
     layers: int = 0
@@ -92,7 +97,7 @@ def _apply(equation: Any, operands: list[PathLength]) -> Sequence[PathLength]:
 
 
 def _unroll(equation: Any, operands: list[PathLength]) -> list[PathLength]:
-    """Propagates through a `scan` step by step, because each step lengthens the carry's path."""
+    """Propagates through a `scan` step by step: each lengthens the carry's path."""
     loop = readers().scan(equation)
     consts, carry_end = loop.num_consts, loop.num_consts + loop.num_carry
     carry, xs = operands[consts:carry_end], operands[carry_end:]

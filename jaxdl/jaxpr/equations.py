@@ -82,7 +82,7 @@ def output_activation(jaxpr: core.Jaxpr) -> str | None:
 
 
 def name_scope(equation: Any) -> str:
-    """Returns the name scope of an equation, "outer/inner", without names of transformations."""
+    """Returns the name scope "outer/inner" without names of transformations."""
     name = str(equation.source_info.name_stack)
     while name != (inner := re.sub(r"\w+\(([^()]*)\)", r"\1", name)):
         name = inner
@@ -90,7 +90,7 @@ def name_scope(equation: Any) -> str:
 
 
 def is_batched(equation: Any) -> bool:
-    """Whether `jax.vmap` has added an axis, at any position of the output."""
+    """Returns whether `jax.vmap` has added an axis, at any position of the output."""
     return "vmap(" in str(equation.source_info.name_stack)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of jaxprs: with other constants, from known inputs, equation by equation."""
+"""Evaluation of jaxprs, with other constants or from known inputs alone."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ def collect_constants(jaxpr: ClosedJaxpr) -> list[Any]:
 
 
 def has_fixed_constants(jaxpr: ClosedJaxpr) -> bool:
-    """Whether loops or branches have constants, which `collect_constants` does not return."""
+    """Returns whether loops or branches have constants, not among those collected."""
 
     def count(jaxpr):
         jaxpr = close_jaxpr(jaxpr)
         inner = (part for equation in jaxpr.eqns for part in stored_jaxprs(equation.params))
         return len(jaxpr.consts) + sum(map(count, inner))
 
+    # `collect_constants` looks into calls only, so any surplus is within loops or branches.
     return count(jaxpr) > len(collect_constants(jaxpr))
 
 
@@ -88,7 +89,7 @@ def _is_variable(atom: Any) -> bool:
 def interpret(
     jaxpr: ClosedJaxpr, compute: Callable[..., Any], constants: Sequence[Any], inputs: Sequence[Any]
 ) -> list[Any]:
-    """Evaluates a jaxpr, using `compute(equation, *values)` for the outputs of each equation."""
+    """Evaluates a jaxpr with `compute(equation, *values)` for each equation."""
     variables = [*jaxpr.jaxpr.constvars, *jaxpr.jaxpr.invars]
     env = dict(zip(variables, [*constants, *inputs], strict=True))
 

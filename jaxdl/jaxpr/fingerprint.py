@@ -1,4 +1,4 @@
-"""Fingerprints of jaxprs: equal for equal computations, whatever the values of constants."""
+"""Fingerprints of jaxprs: equal for equal computations with any constants."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fingerprint(jaxpr: ClosedJaxpr) -> tuple[Any, ...]:
     """Returns a hashable description of a jaxpr, without the values of its constants.
 
     Jaxprs with equal fingerprints have equal outputs for equal constants and inputs. The converse
-    does not hold: parameters that cannot be compared by value, such as callbacks, are equal only to
+    is not true: parameters that cannot be compared by value, such as callbacks, equal only
     themselves. Names, source lines and the derivative rules of `custom_jvp` and `custom_vjp` are
     left out, so the fingerprint describes values and not derivatives.
     """
@@ -26,7 +26,10 @@ def fingerprint(jaxpr: ClosedJaxpr) -> tuple[Any, ...]:
 
 
 def split_numbers(jaxpr: ClosedJaxpr) -> tuple[str, list[str]]:
-    """Returns the text of a jaxpr without numbers, and the numbers: scalars and array digests."""
+    """Returns the text of a jaxpr without numbers, and its numbers.
+
+    Numbers are scalars in the text and constants; arrays are represented by digests.
+    """
     values = [np.asarray(value) for value in collect_constants(jaxpr)]
     numbers = [
         str(v.item()) if v.size == 1 else f"array-{hashlib.sha256(v.tobytes()).hexdigest()[:8]}"

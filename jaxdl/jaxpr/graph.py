@@ -1,7 +1,7 @@
-"""Dataflow graphs of functions: operations with numbered values, all calls inlined.
+"""Dataflow graphs of jaxprs: operations on numbered values, calls inlined.
 
 `trace_graph` reads the jaxpr of a function. Calls (`jit`, `checkpoint`, `custom_jvp`) are inlined;
-loops and conditions stay single operations with jaxprs of their own.
+loops and conditions stay single operations that contain jaxprs.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ class Operation:
 
     def __call__(self, *values: Any) -> Sequence[Any]:
         """Evaluates the operation in the dtypes that it was traced with."""
+        # Values may have been widened since tracing, and inner jaxprs have fixed dtypes.
         own = cast(values, (variable.aval for variable in self.equation.invars))
         if self.name.startswith("custom"):
             return equations.bind_call(self.equation, *own)
         return self._bind(own, self.equation.params)
 
-    def call_widened(self, *values: Any) -> Sequence[Any]:
-        """Evaluates the operation in the dtypes of the values, with outputs of at least float32."""
+    def promote_and_call(self, *values: Any) -> Sequence[Any]:
+        """Evaluates the operation in the dtypes of the values, at least float32."""
         if any(True for _ in equations.stored_jaxprs(self.equation.params)):
             return self(*values)  # an inner jaxpr has fixed dtypes
         return self._bind(values, readers().widen_params(self.equation))
@@ -108,7 +109,7 @@ class JaxprGraph:
         return cast(values, (self.shapes.get(value) for value in self.inputs))
 
     def is_inexact(self, atom: Atom) -> bool:
-        """Whether a value consists of real or complex numbers, not of integers or booleans."""
+        """Returns whether a value is real or complex, not an integer or boolean."""
         return isinstance(atom, Value) and jnp.issubdtype(self.shapes[atom].dtype, jnp.inexact)
 
     def dependents(self, sources: Iterable[Value], stopped: bool = False) -> set[Value]:
@@ -128,7 +129,7 @@ class JaxprGraph:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether the value of a constant is known while the program is traced."""
+    """Returns whether the value of a constant is known while the program is traced."""
     return not isinstance(value, Tracer)
 
 
@@ -152,7 +153,7 @@ def trace_graph(f: Callable[..., Any], *args: Any, custom: bool = True) -> tuple
     Args:
       f: the function.
       *args: its arguments.
-      custom: whether calls with a derivative of their own are inlined too, and layers appear as
+      custom: whether calls with a custom derivative are inlined too, and layers appear as
         standard primitives. This suits analysis, not differentiation.
 
     Returns:
@@ -168,7 +169,7 @@ def build_graph(closed: Any, custom: bool | Callable[[tuple[Any, ...]], bool] = 
 
     Args:
       closed: a closed jaxpr.
-      custom: whether calls with a derivative of their own are inlined too, which loses the
+      custom: whether calls with a custom derivative are inlined too, which loses the
         derivative; or a function that decides this for each call, from the equations of the calls
         around it and its own, the outermost first.
     """

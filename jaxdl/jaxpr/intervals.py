@@ -42,7 +42,7 @@ class Bounds:
         self._bounds: dict[Atom, tuple[Any, Any]] = {}
 
     def of(self, atom: Atom) -> tuple[Any, Any]:
-        """Returns lower and upper bound of a value: scalars, or arrays that broadcast to it."""
+        """Returns the lower and upper bound of a value, which broadcast to it."""
         if atom not in self._bounds:
             self._bounds[atom] = self._compute(atom)
         return self._bounds[atom]
@@ -97,12 +97,12 @@ class Bounds:
         return free
 
     def _differ(self, operation: Operation) -> bool:
-        """Whether the intervals of two compared values are disjoint, as [0, 1] and infinity."""
+        """Returns whether the intervals of two compared values are disjoint."""
         (low, high), (other_low, other_high) = map(self.of, operation.inputs)
         return bool(np.all(high < other_low) or np.all(low > other_high))
 
     def _is_fraction(self, part: Atom, total: Atom) -> bool:
-        """Whether `total` is a sum of non-negative terms that include `part`."""
+        """Returns whether `total` is a sum of non-negative terms that include `part`."""
         while (maker := self.maker.get(total)) is not None:  # pyright: ignore[reportArgumentType]
             if maker.name in ("reduce_sum", "scatter-add"):
                 whole = maker.inputs[-1]
@@ -117,7 +117,7 @@ class Bounds:
         return False
 
     def constant(self, atom: Atom) -> np.ndarray | None:
-        """Returns a value that does not depend on the input, if it is known during tracing."""
+        """Returns a constant value if it is known during tracing, else None."""
         if isinstance(atom, Constant):
             return np.asarray(atom.value, np.float64)
         if atom in self.constants:

@@ -10,7 +10,7 @@ import jax
 from jaxdl.jaxpr.equations import ClosedJaxpr
 
 standard_primitives = jax.make_user_context(default_value=False)
-"""Whether layers trace to standard primitives instead of forms that are fast on this backend.
+"""A flag: layers trace to standard primitives instead of forms that are fast on this backend.
 
 A context of JAX, so that the caches of `jit` keep both forms apart.
 """

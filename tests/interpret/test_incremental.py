@@ -1,4 +1,4 @@
-"""Incremental evaluation of changed boxes against evaluation of the whole function."""
+"""Incremental evaluation against evaluation of the whole function."""
 
 import itertools
 
@@ -16,7 +16,7 @@ from tests.interpret.networks import array, double, fill, run
 
 
 def make_windows(shape, size, stride=1):
-    """Returns a box of this size at every position of the axes between the first and the last."""
+    """Returns a box of this size at every position of the inner axes."""
     places = [range(0, n - k + 1, stride) for n, k in zip(shape[1:-1], size, strict=True)]
     starts = np.array([(0, *place, 0) for place in itertools.product(*places)])
     return Box(starts, (shape[0], *size, shape[-1]))
@@ -38,7 +38,7 @@ def check(f, x, box, key=7):
 
 
 def share_of_operations(f, x, box):
-    """Returns the cost of one change as a fraction of the floating-point operations of f."""
+    """Returns the cost of one change as a fraction of the operations of f."""
     new = array(7, *box.sizes)
 
     def once_more(x, new):
@@ -130,7 +130,7 @@ LAYERS = {
 
 
 def record_shares(monkeypatch):
-    """Returns a list to which each operation adds the fraction of its outputs that changes."""
+    """Returns a list that collects the changed fraction of each output."""
     shares, plan = [], rules.plan
 
     def spy(operation, changed, values, outs):

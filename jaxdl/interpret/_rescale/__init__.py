@@ -1,4 +1,4 @@
-"""DeepLIFT's rescale rule: multipliers of every operation that are exact between two runs."""
+"""DeepLIFT's rescale rule: multipliers of operations, exact between two runs."""
 
 from jaxdl.interpret._rescale.operations import plan
 from jaxdl.interpret._rescale.slopes import difference, zero_where

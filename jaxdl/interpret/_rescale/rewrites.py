@@ -40,7 +40,7 @@ def _cumulative(combine):
 
 
 def _sort(operation: Operation):
-    """Batcher's bitonic network (1968): maxima and minima of pairs, which have an exact rule."""
+    """Sorts by Batcher's bitonic network (1968): maxima and minima of pairs."""
     (axis,) = readers().axes(operation.equation)
     return lambda x: jnp.moveaxis(_sort_last(jnp.moveaxis(x, axis, -1)), -1, axis)
 

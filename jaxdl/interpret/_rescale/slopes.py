@@ -1,6 +1,6 @@
-"""Multipliers of single operations, from their values in two runs, at x and at the baseline.
+"""Multipliers of operations, from their values at x and at the baseline.
 
-A multiplier m of an output tells how much each unit of its change contributes to the score. Rules
+The multiplier m of an output is the contribution of each unit of its change to the score. Rules
 take the values of both runs and m, and return the multipliers of the operands.
 """
 
@@ -61,7 +61,7 @@ def _slope(part, x, base, derivative: Any = 0.0, size: Any = 0.0):
 
 
 def elementwise_step(path: Sequence[Operation], source: Value, out: Value) -> Step:
-    """Returns the step of an elementwise function of one value, given by its operations."""
+    """Returns the step of an elementwise function, a path of operations."""
 
     def back(envs, multipliers):
         env, base = envs
@@ -85,7 +85,7 @@ def elementwise_step(path: Sequence[Operation], source: Value, out: Value) -> St
 
 
 def _derivatives(function, values, m):
-    """Returns m times the derivatives of an elementwise function, 0 where JAX has none."""
+    """Returns m times the derivatives of an elementwise function, or 0."""
     if all(jnp.issubdtype(value.dtype, jnp.inexact) for value in values):
         with contextlib.suppress(NotImplementedError):
             return jax.vjp(function, *values)[1](m)
@@ -118,7 +118,7 @@ def _mean(weight, a, b):
 
 
 def pair(operation: Operation, operands, inputs, m):
-    """Computes the multipliers of a function of two values: means over the order of changes.
+    """Computes the multipliers of a function of two values, by Shapley's values.
 
     These are the values of Shapley 1953 for two players. If the second operand scales the first, in
     a quotient or a product with a normalizer, the mean is weighted: the numerator has the
@@ -162,7 +162,7 @@ def pair(operation: Operation, operands, inputs, m):
 
 
 def select(operation: Operation, operands, inputs, m):
-    """Computes the multipliers of `jnp.where(p, a, b)`, a function of p and of the pair (a, b)."""
+    """Computes the multipliers of `jnp.where(p, a, b)`, for p and for (a, b)."""
     (p, *cases), (base_p, *base_cases) = inputs
 
     def evaluate(p, cases):
@@ -185,7 +185,7 @@ def select(operation: Operation, operands, inputs, m):
 
 
 def maximum(inputs, m, is_maximum: bool):
-    """Computes the multipliers of max(a, b) = b + relu(a - b), or of min(a, b) = a - relu(a - b).
+    """Computes the multipliers of max(a, b) = b + relu(a - b), or of the minimum.
 
     Shrikumar et al. 2017, sec. 3.1.
     """
@@ -234,7 +234,7 @@ def _logarithmic_mean(a, b, change):
 
 
 def _exponent_weights(parts: Exponentials, envs):
-    """Returns how much each exponent changes ln of the sum, as weights with a sum of 1.
+    """Returns how much each exponent changes ln of the sum: weights that sum to 1.
 
     With p the terms' shares of the sum, p = softmax(z), and l the logarithmic mean of p and p',
     l_j (z_j - z'_j) = p_j - p'_j + l_j ln(s / s'). Summed over j, the weights l_j / sum(l) give
@@ -252,9 +252,9 @@ def _exponent_weights(parts: Exponentials, envs):
 
 
 def softmax(parts: Exponentials, out: Value, envs, multipliers):
-    """Computes the multipliers of softmax from p_i - p'_i = l_i (z_i - z'_i - ln(s / s')).
+    """Computes the multipliers of p = softmax(z).
 
-    l and ln(s / s') are those of `_exponent_weights`. The multipliers are diag(l) - l l^T / sum(l),
+    p_i - p'_i = l_i (z_i - z'_i - ln(s / s')), with l and ln(s / s') of `_exponent_weights`. The multipliers are diag(l) - l l^T / sum(l),
     softmax's derivative with l for p: at most 1, and each row and column adds up to 0.
     """
     weights, change = _exponent_weights(parts, envs)

@@ -1,4 +1,4 @@
-"""Backward propagation of relevance through a graph, including loops and conditions.
+"""Backward propagation of relevance through graphs, loops and conditions.
 
 A plan is a list of `Step`s, each with a function from the relevance of its outputs to that of its
 inputs. A value that is used several times has the sum. Loops are propagated by a loop in reverse,
@@ -75,12 +75,12 @@ def propagate(steps: Sequence[Step], envs: Sequence[Env], relevances: Relevance)
 
 
 def is_inexact(value: Any) -> bool:
-    """Whether a value consists of real or complex numbers, not of integers or booleans."""
+    """Returns whether a value is real or complex, not an integer or boolean."""
     return jnp.issubdtype(jnp.result_type(value), jnp.inexact)
 
 
 def _dtype(value: Any) -> Any:
-    """Returns the dtype of a value's relevance: at least float32, complex for complex values."""
+    """Returns the dtype of a value's relevance: at least float32, or complex."""
     dtype = jnp.result_type(value)
     if is_inexact(value):
         return dtype if dtype.itemsize > 2 else jnp.dtype(jnp.float32)
@@ -88,7 +88,7 @@ def _dtype(value: Any) -> Any:
 
 
 def to_float(value: Any) -> jax.Array:
-    """Converts integers, booleans and half-precision floats to floats of at least 32 bits."""
+    """Converts integers, booleans and half-precision floats to float32."""
     return jnp.asarray(value, _dtype(value))
 
 
@@ -136,6 +136,7 @@ def find_active(
         sources = {masks.get(v, v) for v in values if v in masks or v in result}
         if not discrete and operation.name in ELEMENTWISE and len(sources) == 1:
             (source,), (out,) = sources, operation.outputs
+            # For example z * (z > 0): active, though the comparison counts as a constant.
             if graph.shapes[source].shape == graph.shapes[out].shape:
                 active.add(out)
                 masks |= {} if graph.is_inexact(out) else {out: source}
@@ -185,7 +186,7 @@ def seed_outputs(graph: JaxprGraph, relevances: Iterable[jax.Array | None]) -> R
 
 
 def input_relevances(graph: JaxprGraph, result: Relevance) -> list[jax.Array]:
-    """Returns the relevance of a graph's inputs in their own dtypes, 0 where there is none."""
+    """Returns the relevance of a graph's inputs, in their dtypes."""
     shapes = [graph.shapes[value] for value in graph.inputs]
     return [
         result.get(value, jnp.zeros(shape.shape)).astype(shape.dtype)
@@ -285,7 +286,7 @@ def cond_step(operation: Operation, active: set[Value], plan: Planner) -> Step:
 
 
 def rewrite_step(operation: Operation, operands: Sequence[int], f: Callable, plan: Planner) -> Step:
-    """Propagates through `f`, an equivalent of an operation as a function of some operands."""
+    """Propagates through `f`, an equivalent of an operation for some operands."""
 
     def back(envs, out):
         runs = [[to_float(read(env, operation.inputs[i])) for i in operands] for env in envs]
@@ -315,6 +316,7 @@ def pullback(operation: Operation, operands: Sequence[int], inputs, cotangents):
     It is computed in real or complex numbers of at least float32, even if the operation adds or
     moves integers or booleans.
     """
+    # Sums of masks, for example, have derivatives only after conversion of all operands.
     convert_all = any(not is_inexact(inputs[i]) for i in operands)
     indices = index_operands(operation)
     every = [
@@ -324,7 +326,7 @@ def pullback(operation: Operation, operands: Sequence[int], inputs, cotangents):
 
     def run(*some):
         values = dict(enumerate(every)) | dict(zip(operands, some, strict=True))
-        return list(operation.call_widened(*values.values()))
+        return list(operation.promote_and_call(*values.values()))
 
     def match(cotangent, y):
         if is_inexact(y):

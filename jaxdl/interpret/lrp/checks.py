@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 
 class Explained(NamedTuple):
-    """Attributions from compiled code, and (N, ...) columns of numbers to check outside of it."""
+    """Attributions from compiled code, and (N, ...) columns to check afterwards."""
 
     values: Any
     columns: jax.Array
@@ -38,7 +38,7 @@ def release(explained: Any, verify: Callable[[np.ndarray], None]) -> Any:
 
 
 def summarize(attributions: Any, *others: jax.Array) -> jax.Array:
-    """Returns columns (N, 3 + ...): sum, absolute sum, largest absolute value, and the others."""
+    """Returns columns (N, 3 + ...): sum, absolute sum, maximum, and the others."""
     values = _rows(jax.tree.leaves(attributions))
     sizes = jnp.abs(values)
     columns = (values.sum(1), sizes.sum(1), sizes.max(1, initial=0), *others)
@@ -66,6 +66,7 @@ def warn_about_relevance(columns: np.ndarray) -> None:
     Args:
       columns: (N, 5), from `summarize` with the relevance of the output and the largest output.
     """
+    # Only the first bad example: the others of a batch usually have the same cause.
     for i, (total, size, largest, expected, output) in enumerate(columns):
         numbers = f"{total:.3g} in all and {largest:.3g} at most, of {expected:.3g}"
         if not np.isfinite(size):

@@ -38,7 +38,7 @@ def by_kind(
 
     Args:
       conv, dense: the rules.
-      first: the rule of the first layers, if they have one of their own.
+      first: another rule for the first layers.
       first_dense: whether `first` applies to dense layers too.
       gating: as for `Composite`.
     """
@@ -52,7 +52,7 @@ def by_kind(
 
 
 def epsilon_gamma_box(low: Any, high: Any, gamma: float = 0.25, eps: float = 1e-6) -> Composite:
-    """Returns z^B for the first convolution, gamma for others, epsilon for dense layers.
+    """Returns z^B for the first convolution, gamma for others, epsilon for dense.
 
     Montavon et al. 2019, sec. 10.3.
 

@@ -1,4 +1,4 @@
-"""Structure of a graph: weighted layers, elementwise functions, softmax, biases and gates.
+"""Structure of a graph: layers, elementwise functions, softmax, biases and gates.
 
 JAX records `gelu` as eight multiplications and a `tanh`, a dense layer as a product and an
 addition, batch norm as four operations with constants. Relevance rules are defined for layers and
@@ -29,7 +29,7 @@ class Structure:
     Args:
       graph: the graph.
       active: the values of real or complex numbers that depend on the active inputs.
-      known: the values of other inputs, as far as they are known.
+      known: the known values of other inputs.
       before_first_layer: the inputs that no weighted layer has computed; None for all active ones.
       stopped: whether `jax.lax.stop_gradient` ends the dependence on the inputs.
       layers: whether to look for weighted layers and biases; if not, for log-sum-exps.
@@ -39,7 +39,8 @@ class Structure:
       maker: the operation that computes each value.
       products: the weighted layers, by the operation of the product.
       absorbed: the operations that belong to a layer, such as its bias, and the layer.
-      elementwise_input: the value of which each value is an elementwise function, or itself.
+      elementwise_input: for each elementwise function, the value that it is applied to; for other
+        values the value itself.
       softmax: the operations that compute a softmax, and the sum of exponentials.
       logsumexp: the operations that compute the logarithm of a sum of exponentials.
       biases: the operations that add a constant which takes a share of the relevance.
@@ -87,7 +88,7 @@ class Structure:
         return [a for a in operation.inputs if isinstance(a, Value) and a in self.depends]
 
     def is_complex(self, operation: Operation) -> bool:
-        """Whether an operation has complex inputs or outputs."""
+        """Returns whether an operation has complex inputs or outputs."""
         variables = (*operation.equation.invars, *operation.equation.outvars)
         return any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in variables)
 
@@ -144,7 +145,7 @@ class Structure:
         return path[::-1]
 
     def _separate_biases(self) -> None:
-        """Splits elementwise functions at constants that are added to their input or result.
+        """Splits elementwise functions at constants added to their input or result.
 
         An elementwise function of one value passes all relevance, but a constant that is added to
         its input (batch norm before a ReLU, position embeddings) or to its result is a term of a
@@ -176,7 +177,7 @@ class Structure:
                         self.biases.add(operation)
 
     def _function_of(self, value: Value, operations: list[Operation]) -> list[Operation] | None:
-        """Returns the operations that depend on a value, or None if they use other values too."""
+        """Returns the operations that depend on a value, or None if others do too."""
         values, result = {value}, []
         for operation in operations:
             inputs = set(self.dependent_operands(operation))
@@ -188,7 +189,7 @@ class Structure:
         return result
 
     def _vanishes(self, function: list[Operation]) -> bool:
-        """Whether a function with known constants is 0 at 0, and not around it.
+        """Returns whether a function with known constants is 0 at 0, and not around it.
 
         Such a function, exp(x) - 1 or log(x + 1), is an activation without a bias.
         """
@@ -213,7 +214,7 @@ class Structure:
             return evaluate(0.0) == 0 != evaluate(1e-3)
 
     def affine_chain(self, value: Value) -> tuple[Value, list[Operation]]:
-        """Returns the chain of affine operations that ends at a value, and where it starts."""
+        """Returns the start and operations of the affine chain that ends at a value."""
         operations = []
         while (maker := self.maker.get(value)) is not None and self._is_affine(maker):
             operations.append(maker)
@@ -221,7 +222,7 @@ class Structure:
         return value, operations[::-1]
 
     def _is_affine(self, operation: Operation) -> bool:
-        """Whether an elementwise operation is affine in its only active operand."""
+        """Returns whether an elementwise operation is affine in its only active operand."""
         live = self.live_operands(operation)
         if sum(live) != 1 or operation in self.absorbed:
             return False
@@ -255,7 +256,7 @@ class Structure:
         self.absorbed |= {step: product for step, _ in epilogue}
 
     def _is_epilogue(self, step: Operation, value: Value, axes: set[int]) -> bool:
-        """Whether an operation adds constants, or scales features, which are along `axes`."""
+        """Returns whether an operation adds constants or scales features along `axes`."""
         if step.name not in ADDITIONS and step.name not in SCALES:
             return False
         if step.name != "neg":
@@ -271,9 +272,10 @@ class Structure:
         return shapes[step.outputs[0]].shape == shapes[value].shape
 
     def _source_axes(self, move: Operation) -> list[int | None] | None:
-        """Returns the input axis of each output axis of a layout change, None for a new axis.
+        """Returns the input axis of each output axis of a layout change.
 
-        Returns None if it joins or splits axes, repeats values, or rounds to integers.
+        A new axis has None. The whole result is None if the operation joins or splits axes, repeats
+        values, or rounds to integers: then the bias cannot be moved to the layout of the product.
         """
         if not self.graph.is_inexact(move.outputs[0]) or self.is_complex(move):
             return None
@@ -325,7 +327,7 @@ class Structure:
         return operation
 
     def is_normalizer(self, atom: Atom) -> bool:
-        """Whether a value is a reciprocal or 1 / sqrt(...), as in a layer norm."""
+        """Returns whether a value is a reciprocal or 1 / sqrt(...), as in a layer norm."""
         operation = self.producer(atom, (*softmax.SHAPE_CHANGES, "expand_dims", "transpose"))
         if operation is None:
             return False
@@ -339,7 +341,7 @@ class Structure:
         return operation.name == "rsqrt" or (operation.name == "div" and not live[0])
 
     def is_gate(self, atom: Atom) -> bool:
-        """Whether a value scales others without a signal: in [0, 1], or a normalizer."""
+        """Returns whether a value is in [0, 1] for any input, or a normalizer."""
         if not isinstance(atom, Value):
             return False
         if self.is_normalizer(atom):

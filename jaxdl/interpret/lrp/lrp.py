@@ -32,7 +32,7 @@ def lrp(
     batch_size: int | None = None,
     check: bool = True,
 ) -> Any:
-    """Computes LRP: propagates the score backwards, sharing it among the terms of each sum.
+    """Computes LRP: propagates the score backwards, in shares of each term of a sum.
 
     Bach et al. 2015 (doi:10.1371/journal.pone.0130140). LRP works on the jaxpr of f, operation by
     operation, so it supports any architecture: a shortcut's `+` is a sum, a ReLU used twice is two
@@ -54,7 +54,7 @@ def lrp(
       start: the relevance of the output: "score", the score itself; "one", 1.
       eps: stabilizer of sums without weights, such as shortcuts and means.
       layer: a path; returns the relevance of that layer's output instead of the input's.
-      batch_size: examples computed in parallel; None for as many as `memory_budget` allows.
+      batch_size: examples computed in parallel; None for the most that `memory_budget` allows.
       check: whether calls outside of `jit` warn if relevance is not finite, larger than 100 times
         the largest output, or less than a thousandth of the score.
 
@@ -86,16 +86,16 @@ def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
     x = _input.checked(name, x) if whole or layer is None else jax.tree.map(jnp.asarray, x)
 
-    def explained(x, target):
+    def explain(x, target):
         g, place = f, layer
         if not whole:  # integers have no relevance, but their embeddings do
             (g, x), place = _layer.located(name, f, x, layer), None
 
-        def scored(x):
+        def score_and_output(x):
             output = g(x)
             return _target.score(name, output, target), output
 
-        graph, _ = trace_graph(scored, x)
+        graph, _ = trace_graph(score_and_output, x)
         values = jax.tree.leaves(x)
         env = graph.run(values)
         score, *output = (read(env, atom) for atom in graph.outputs)
@@ -113,13 +113,13 @@ def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
         columns = checks.summarize(relevance, total, checks.max_magnitude(score, output))
         return checks.Explained(relevance, columns)
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return _input.by_examples(name, explain, x, target, batch_size)
 
 
 def _relevance_of(
     graph: JaxprGraph, place: Value, result: backward.Relevance, layer: str
 ) -> jax.Array:
-    """Returns the relevance of a value; within a weighted layer, that of the layer's output.
+    """Returns the relevance of a value, or of the weighted layer that contains it.
 
     A convolution with batch norm, for example, is one layer: both have the same relevance.
     """

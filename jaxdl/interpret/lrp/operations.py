@@ -35,7 +35,7 @@ def register_rule(
     primitive: str,
     rule: Callable[..., Sequence[jax.Array | None]],
 ) -> None:
-    """Registers how `lrp` propagates relevance through an operation, for the whole process.
+    """Registers the rule of an operation for `lrp`, for the whole process.
 
     Args:
       primitive: the operation's name, as in the error of `lrp`.
@@ -78,7 +78,7 @@ class Site:
         return [i for i, on in enumerate(self.live) if on]
 
     def step(self, back: Callable[..., Any]) -> Step:
-        """Returns the step of `back(inputs, outputs, relevances)`, for the active operands."""
+        """Returns the step of `back(inputs, outputs, relevances)`."""
         operation = self.operation
 
         def run(envs, relevances):
@@ -94,12 +94,14 @@ def make_step(site: Site) -> Step:
     """Returns the step of an operation that is no weighted layer."""
     operation, structure = site.operation, site.structure
     if operation.name in REGISTERED:
-        return _apply_registered(site)
+        return _apply_custom_rule(site)
     if operation in structure.softmax:
         parts, out = structure.softmax[operation], operation.outputs[0]
         return Step([parts.logits], [out], lambda envs, r: [_softmax(parts, envs[0], r[0])])
     if operation in structure.biases:
         return _share_affine(site)
+    # An elementwise function is one operation, whatever it consists of: its output's relevance goes
+    # to its input, and the operations between have none.
     source = structure.elementwise_input.get(operation.outputs[0], operation.outputs[0])
     if source != operation.outputs[0]:
         return Step([source], [operation.outputs[0]], lambda envs, r: r)
@@ -121,7 +123,7 @@ def _refuse(operation: Operation) -> Step:
     return Step([], operation.outputs, raise_error)
 
 
-def _apply_registered(site: Site) -> Step:
+def _apply_custom_rule(site: Site) -> Step:
     rule, params = REGISTERED[site.operation.name], site.operation.equation.params
 
     def back(inputs, outputs, relevances):
@@ -132,7 +134,7 @@ def _apply_registered(site: Site) -> Step:
 
 
 def _share_sum(site: Site) -> Step:
-    """Each term of a sum has its share."""
+    """Gives each term of a sum its share."""
     operation, operands = site.operation, site.operands
 
     def back(inputs, outputs, relevances):
@@ -150,7 +152,7 @@ def _share_partly_linear(site: Site) -> Step | None:
 
 
 def _is_complex_linear(site: Site) -> bool:
-    """Whether a complex operation has one active operand, the first or second, and is linear."""
+    """Returns whether a complex operation is linear in one active operand."""
     return (
         site.structure.is_complex(site.operation)
         and site.operation.name in COMPLEX_LINEAR
@@ -163,7 +165,7 @@ def _share_complex(site: Site) -> Step | None:
 
 
 def _pass_on(site: Site) -> Step | None:
-    """The first active operand has all relevance: a constant or a denominator only scales it."""
+    """Gives all relevance to the first active operand, which others only scale."""
     if not site.operands:
         return None
     operation = site.operation
@@ -197,7 +199,7 @@ def _scatter_multiply(site: Site) -> Step | None:
 
 
 def _move(site: Site) -> Step:
-    """All relevance goes to where the values came from: the transpose, or a maximum's gradient."""
+    """Gives all relevance to the elements that were moved or were the maximum."""
     operation, operands = site.operation, site.operands
     return site.step(lambda inputs, outputs, r: pullback(operation, operands, inputs, r))
 
@@ -222,7 +224,7 @@ def _cond(site: Site) -> Step:
 
 
 def _per_unit(r, y, eps: float):
-    """Returns the relevance of each unit of a value; of a complex one, of both its parts.
+    """Returns the relevance of each unit of a value, or of both complex parts.
 
     JAX's transposes are those of Re(s z), so the imaginary part has the opposite sign.
     """
@@ -232,14 +234,15 @@ def _per_unit(r, y, eps: float):
 
 
 def _share(x, s):
-    """Returns x times the relevance of each of its units, and 0 for the infinity of a mask."""
+    """Returns x times the relevance of each unit, and 0 for an infinite mask."""
     if jnp.iscomplexobj(x):
         return jax.lax.complex(_share(x.real, s.real), _share(x.imag, -s.imag))
+    # A mask adds -inf to a logit; -inf * 0 would be NaN.
     return jnp.where(jnp.isfinite(x), x, 0) * s
 
 
 def _share_affine(site: Site) -> Step:
-    """Shares y = a x + b between x and all constants of a chain of affine operations at once.
+    """Shares y = a x + b between x and all constants of an affine chain at once.
 
     One by one, they would lose the relevance of an x that the first of them moves to 0.
     """
@@ -253,7 +256,7 @@ def _share_affine(site: Site) -> Step:
             local = env | {source: x}
             for step in operations:
                 values = (backward.to_float(read(local, atom)) for atom in step.inputs)
-                (local[step.outputs[0]],) = step.call_widened(*values)
+                (local[step.outputs[0]],) = step.promote_and_call(*values)
             return local[out]
 
         y, transpose = jax.vjp(run, env[source])
@@ -275,6 +278,7 @@ def _make_product_rule(site: Site) -> Callable[..., Any]:
         else:
             s = [_per_unit(relevances[0], outputs[0], site.eps)]
             r = map(_share, inputs, pullback(operation, [0, 1], inputs, s))
+        # A square of a gate has no signal to give the relevance to.
         if sum(gates) == 1 and not is_square:
             return [None if gate else share for gate, share in zip(gates, r, strict=True)]
         return [share / 2 for share in r]
@@ -283,7 +287,7 @@ def _make_product_rule(site: Site) -> Callable[..., Any]:
 
 
 def _softmax(parts: Exponentials, env: backward.Env, r):
-    """x times the derivative of softmax's first-order part. Achtibat et al. 2024, prop. 3.1."""
+    """Computes x times the softmax gradient. Achtibat et al. 2024, prop. 3.1."""
     x = env[parts.logits]
     p = env[parts.terms] / jnp.expand_dims(env[parts.total], parts.axes)
     out = jnp.where(jnp.isfinite(p), p, 0) * jnp.sum(r, parts.axes, keepdims=True)

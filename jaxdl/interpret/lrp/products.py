@@ -1,4 +1,4 @@
-"""Weighted layers as relevance rules use them: a product with constants, its scale and bias."""
+"""Weighted layers: products with constants and their scale and bias."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxdl.jaxpr.primitives.kinds import LAYOUT_CHANGES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Product:
-    """A product with constants and the scale and bias that follow it: y = c * (x . w) + d.
+    """A product with constants, its scale and its bias: y = c * (x . w) + d.
 
     Batch norm with stored statistics folds into the weights of the convolution before it, so that
     rules see the weights of an equivalent network without batch norm.
@@ -55,17 +55,17 @@ class Product:
 
     def apply(self, x: jax.Array, w: jax.Array) -> jax.Array:
         """Computes the product x . w."""
-        return self.operation.call_widened(*((x, w) if self.data_operand == 0 else (w, x)))[0]
+        return self.operation.promote_and_call(*((x, w) if self.data_operand == 0 else (w, x)))[0]
 
     def back(self, s: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
         """Computes w^T s, an array like x."""
         return jax.linear_transpose(lambda x: self.apply(x, w), x)(s)[0]
 
     def to_output_layout(self, y: jax.Array, count: int | None = None) -> jax.Array:
-        """Applies the layout changes among the first `count` operations of the epilogue, or all."""
+        """Applies the layout changes of the epilogue's first `count` operations, or all."""
         for operation, _ in self.epilogue[:count]:
             if operation.name in LAYOUT_CHANGES:
-                (y,) = operation.call_widened(y)
+                (y,) = operation.promote_and_call(y)
         return y
 
     def to_product_layout(self, y: Any, count: int | None = None) -> Any:

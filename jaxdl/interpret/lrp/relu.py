@@ -33,7 +33,7 @@ POINTS = np.concatenate([-POSITIVE[::-1], [0], POSITIVE])
 
 
 class Relu(NamedTuple):
-    """A ReLU: `output` is clip(sign * input, 0, cap); `parts` are the operations between."""
+    """A ReLU, output = clip(sign * input, 0, cap), and the operations between."""
 
     input: Value
     output: Value
@@ -48,7 +48,7 @@ class Elementwise:
     Args:
       graph: the graph, with all calls inlined.
       active: the inputs that are explained.
-      constants: the values of other inputs, as far as they are known.
+      constants: the known values of other inputs.
 
     Attributes:
       depends: the values that depend on `active`.
@@ -92,13 +92,13 @@ class Elementwise:
                     break
 
     def ancestors(self, value: Value) -> Iterator[Value]:
-        """Yields the values of which a value is an elementwise function, the nearest first."""
+        """Yields the values that determine a value elementwise, the nearest first."""
         while value in self.parent:
             value = self.parent[value]
             yield value
 
     def between(self, start: Value, end: Value) -> frozenset[Operation] | None:
-        """Returns the operations from an ancestor to a value, or None if there are too many."""
+        """Returns the operations from an ancestor to a value, or None if too many."""
         parts: set[Operation] = set()
         stack = [end]
         while stack:
@@ -173,7 +173,7 @@ class Elementwise:
             return None
         if KINKED.isdisjoint(part.name for part in parts):
             return None
-        large = float(jnp.finfo(dtype).max) / 4
+        large = float(jnp.finfo(dtype).max) / 4  # to tell a cap from no cap
         values = self.evaluate(start, end, np.array([-large, *POINTS, large]))
         if values is None:
             return None
@@ -185,7 +185,7 @@ class Elementwise:
         return None
 
     def _is_part(self, start: Value, end: Value) -> bool:
-        """Whether a ReLU is only part of another function."""
+        """Returns whether a ReLU is only part of another function."""
         stack = [end]
         for value in stack:
             if self._is_symmetric(start, value):
@@ -205,7 +205,7 @@ class Elementwise:
         return self._is_bound(end) or self._sums_squares(start)
 
     def _is_function_of_relu(self, start: Value, value: Value) -> bool:
-        """Whether a value depends on max(start, 0) alone, such as relu(z) * relu(z)."""
+        """Returns whether a value depends on max(start, 0) alone: relu(z) * relu(z)."""
         if start not in self.ancestors(value):
             return False
         values = self.evaluate(start, value, POINTS)
@@ -213,7 +213,7 @@ class Elementwise:
         return values is not None and clipped is not None and np.array_equal(values, clipped)
 
     def _is_symmetric(self, start: Value, value: Value) -> bool:
-        """Whether a value is an even function of an ancestor, or an odd one up to a constant."""
+        """Returns whether a value is an even function, or an odd one up to a constant."""
         if not self.graph.is_inexact(value):
             return False
         for origin in (start, *self.ancestors(start)):
@@ -221,6 +221,7 @@ class Elementwise:
             if values is None or not np.all(np.isfinite(values)):
                 return False
             values = values.astype(np.float64)
+            # exp and tanh round, so symmetry is exact only up to a few units in the last place.
             error = 8 * float(jnp.finfo(self.graph.shapes[value].dtype).eps)
             error *= np.max(np.abs(values))
             mirrored = min(np.ptp(values - values[::-1]), np.ptp(values + values[::-1]))
@@ -229,7 +230,7 @@ class Elementwise:
         return False
 
     def _is_bound(self, value: Value) -> bool:
-        """Whether a value is used only in roots and denominators."""
+        """Returns whether a value is used only in roots and denominators."""
         stack = [value]
         for value in stack:
             if value in self.graph.outputs:
@@ -244,7 +245,7 @@ class Elementwise:
         return True
 
     def _sums_squares(self, value: Value) -> bool:
-        """Whether a value has a sum of squares as a term."""
+        """Returns whether a value has a sum of squares as a term."""
 
         def squares(op: Operation) -> bool:
             twice = op.name == "mul" and op.inputs[0] == op.inputs[1]
@@ -277,7 +278,7 @@ class Elementwise:
 
 
 def _bind(operation: Operation, operands: list[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Evaluates an elementwise operation on arrays of another shape, also during tracing."""
+    """Evaluates an elementwise operation on another shape, also during tracing."""
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         kinds = [variable.aval.dtype for variable in operation.equation.invars]
         arrays = [

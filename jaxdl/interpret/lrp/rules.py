@@ -66,7 +66,7 @@ def per_unit(r: jax.Array, y: jax.Array, eps: float = 1e-6) -> jax.Array:
 
 
 def epsilon(eps: float = 1e-6, *, bias: bool = True) -> Rule:
-    """Returns the epsilon rule, in which each term x w of a sum y has the share x w / y.
+    """Returns the epsilon rule: each term x w of a sum y has the share x w / y.
 
     Bach et al. 2015 (doi:10.1371/journal.pone.0130140), eq. 58.
 
@@ -108,6 +108,7 @@ def gamma(gamma: float = 0.25, eps: float = 1e-6, *, bias: bool = True) -> Rule:
             total = layer.apply(up, first) + layer.apply(down, second)
             if bias:
                 total += b + gamma * (jnp.maximum(b, 0) if sign > 0 else jnp.minimum(b, 0))
+            # Outputs of the other sign have their own sum: they share in the other iteration.
             s = jnp.where(sign * y > 0, per_unit(r, total, eps), 0)
             result = result + up * layer.back(s, x, first) + down * layer.back(s, x, second)
         return result
@@ -118,7 +119,7 @@ def gamma(gamma: float = 0.25, eps: float = 1e-6, *, bias: bool = True) -> Rule:
 def alpha_beta(
     alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-6, *, bias: bool = True
 ) -> Rule:
-    """Returns the alpha-beta rule, which treats positive and negative terms separately.
+    """Returns the alpha-beta rule, which separates positive and negative terms.
 
     Bach et al. 2015, eq. 60. Positive terms have alpha times their share of the sum of positive
     terms, negative ones -beta times theirs.
@@ -140,6 +141,8 @@ def alpha_beta(
         plus, minus = jnp.maximum(w, 0), jnp.minimum(w, 0)
 
         def share(first, second, b):
+            # A term is positive if x and w have the same sign: positive inputs use `first`,
+            # negative ones `second`.
             total = layer.apply(up, first) + layer.apply(down, second) + (b if bias else 0)
             s = per_unit(r, total, eps)
             return up * layer.back(s, x, first) + down * layer.back(s, x, second)
@@ -151,7 +154,7 @@ def alpha_beta(
 
 
 def z_plus(eps: float = 1e-6, *, bias: bool = False) -> Rule:
-    """Returns the z+ rule, in which positive terms alone have shares: `alpha_beta(1, 0)`.
+    """Returns the z+ rule, `alpha_beta(1, 0)`: only positive terms have shares.
 
     Montavon et al. 2017 (doi:10.1016/j.patcog.2016.11.008), eq. 9, extended to inputs of either
     sign. Biases have no share there.
@@ -214,6 +217,7 @@ def flat(eps: float = 1e-6) -> Rule:
 
     def rule(layer, x, w, b, y, r):
         ones = jnp.ones_like(w)
+        # Not `per_unit`: the sum is a count, which is never infinite.
         return layer.back(r / stabilize(layer.apply(jnp.ones_like(x), ones), eps), x, ones)
 
     return InputRule(rule)

@@ -79,7 +79,7 @@ def _denominator(structure: Structure, atom: Atom) -> Operation | None:
 
 
 def _subtracted_log(structure: Structure, atom: Atom) -> Operation | None:
-    """Returns the operation that computes s if a value is z - log(s) or z - (log(s) + m)."""
+    """Returns the operation of s if a value is z - log(s) or z - (log(s) + m)."""
     difference = structure.maker.get(atom) if isinstance(atom, Value) else None
     if difference is None or difference.name != "sub":
         return None
@@ -112,7 +112,7 @@ def _exponent(structure: Structure, atom: Atom) -> Value | None:
 
 
 def _is_same(structure: Structure, one: Atom | None, other: Atom | None) -> bool:
-    """Whether two values are identical or computed twice in the same way."""
+    """Returns whether two values are identical or computed twice in the same way."""
     pairs, compared = [(one, other)], set()
     while pairs:
         pair = one, other = pairs.pop()
@@ -133,7 +133,7 @@ def _is_same(structure: Structure, one: Atom | None, other: Atom | None) -> bool
 
 
 def _without_shift(structure: Structure, exponent: Value, axes: tuple[int, ...]) -> Value:
-    """Returns x if a value is x minus something constant along the axes, such as its maximum."""
+    """Returns x if a value is x minus a constant along the axes."""
     operation = structure.maker.get(exponent)
     if operation is None or operation.name != "sub":
         return exponent

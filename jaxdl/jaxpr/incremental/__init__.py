@@ -1,4 +1,4 @@
-"""Incremental evaluation: recomputes only what a change of a box of the input reaches.
+"""Incremental evaluation: recomputes only the cells that a change reaches.
 
 A window that covers part of an image changes only nearby cells after a convolution. The function
 therefore runs once on x. For each change, every operation is computed on a box of cells, cut out of

@@ -1,4 +1,4 @@
-"""Boxes of array cells, one for each of many changes, and windows cut out of arrays."""
+"""Boxes of array cells, one for each change, and windows cut out of arrays."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Box:
         return Box(starts, tuple(sizes))
 
     def equals(self, other: Box) -> bool:
-        """Whether sizes and all positions are equal."""
+        """Returns whether sizes and all positions are equal."""
         return self.sizes == other.sizes and bool((self.starts == other.starts).all())
 
     def of(self, array: Any, i: Any) -> Any:
@@ -67,7 +67,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Change:
-    """How to recompute one operation.
+    """The recomputation of one operation.
 
     Attributes:
       required: the cells of each input that are needed; None for the whole of an unchanged input.
@@ -88,7 +88,7 @@ def whole(shape: Sequence[int], count: int) -> Box:
 
 
 def within(starts: np.ndarray, ends: np.ndarray, shape: Sequence[int]) -> Box:
-    """Returns the smallest box around the cells from starts to ends (K, axes), clipped to shape."""
+    """Returns the smallest box from starts to ends (K, axes), clipped to shape."""
     last = np.asarray(shape, int)
     starts, ends = np.clip(starts, 0, last), np.clip(ends, 0, last)
     sizes = np.minimum(last, np.maximum(1, (ends - starts).max(0, initial=1)))

@@ -1,4 +1,4 @@
-"""Incremental rules of operations: which cells are required, which change, how to compute them.
+"""Incremental rules of operations: required cells, changed cells, computation.
 
 Operations without a rule require all of their inputs and change all of their outputs.
 """
@@ -155,6 +155,7 @@ def _reshape(operation, changed, shapes, outs):
         rows, new_rows = (
             math.prod(s[i] for i in axes[1:]) for s, axes in ((shape, before), (new, after))
         )
+        # Neither row divides the other: a box would not map to a box.
         if rows % new_rows and new_rows % rows:
             required = required.extend(before, shape)
             continue
@@ -168,7 +169,7 @@ def _reshape(operation, changed, shapes, outs):
 
 
 def _groups(shape, new) -> list[tuple[list[int], list[int]]]:
-    """Returns pairs of axes, of one shape and of another, with the same cells in the same order."""
+    """Returns pairs of axes of two shapes with the same cells in the same order."""
     axes, news = ([i for i, n in enumerate(s) if n != 1] for s in (shape, new))
     groups = []
     while axes and news:

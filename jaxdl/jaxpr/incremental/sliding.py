@@ -30,7 +30,7 @@ def evaluate(operation: Operation, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _is_simple(p: Convolution, dtype) -> bool:
-    """Whether `convolution_on_cpu` applies: stride 1, channels last, no dilation or groups."""
+    """Returns whether `convolution_on_cpu` applies: stride 1, no dilation, groups."""
     return (
         jax.default_backend() == "cpu"
         and p.dimension_numbers == numbers(len(p.strides))
@@ -82,6 +82,7 @@ def convolution(operation, changed, shapes, outs) -> Change | None:
     def convolve_on_cpu(x, kernel):
         return [convolution_on_cpu(x, kernel, pads)]
 
+    # The cut-out cells already contain the padding, so the convolution adds none.
     simple = _is_simple(p, outs[0].dtype)
     compute = convolve_on_cpu if simple else readers().with_padding(operation.equation, pads)
     return Change([box.replace(space, receptive), None], [out], compute)
@@ -108,9 +109,10 @@ def padding(operation, changed, shapes, outs) -> Change | None:
 
 
 def _slide(box: Box, size, stride, dilation, low, positions) -> tuple[Box, Box]:
-    """Returns the window positions that meet a box, and the cells that these windows cover."""
+    """Returns the window positions that meet a box, and the cells they cover."""
     size, stride, dilation, low = map(np.asarray, (size, stride, dilation, low))
     span = (size - 1) * dilation
+    # Ceiling division: the first window whose last cell reaches the box.
     first = -((box.starts + low - span) // -stride)
     last = (box.ends - 1 + low) // stride
     out = boxes.within(first, last + 1, positions)

@@ -12,10 +12,10 @@ from types import ModuleType
 
 @functools.cache
 def readers() -> ModuleType:
-    """Returns the module `parameters`, checked against the running JAX on the first call.
+    """Returns the module `parameters`, checked against the running JAX.
 
-    The check only traces: it compiles nothing and touches no device. It is not done on import, so
-    that `import jaxdl` works with any JAX.
+    The check runs at the first call. It only traces: it compiles nothing and touches no device. It
+    is not made on import, so that `import jaxdl` works with any JAX.
 
     Raises:
       ImportError: this version of JAX stores the parameters of a primitive in another form.

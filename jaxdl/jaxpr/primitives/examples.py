@@ -45,7 +45,7 @@ def _pool(start, monoid):
 
 
 def _summary(equation: Any) -> Any:
-    """Returns all that is read of an equation; functions are replaced by their first primitive."""
+    """Returns the parameters of an equation; functions by their first primitive."""
 
     def first(function):
         return function.jaxpr.eqns[0].primitive.name

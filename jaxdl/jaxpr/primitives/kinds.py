@@ -1,8 +1,8 @@
-"""Kinds of JAX's primitives by name: elementwise, linear, data movement, maxima, calls.
+"""Kinds of JAX's primitives: elementwise, linear, data movement, maxima.
 
 Everything that reads programs takes its sets from here. A name that no supported JAX uses is
-harmless. A new primitive belongs into each set whose description fits it; operations in no set are
-refused by `lrp` and `deep_lift`, and computed whole by `jaxdl.jaxpr.incremental`.
+harmless. Add a new primitive to each set whose description applies. For operations in no set, `lrp`
+and `deep_lift` raise an error, and `jaxdl.jaxpr.incremental` computes the whole output.
 """
 
 from __future__ import annotations

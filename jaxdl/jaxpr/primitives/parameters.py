@@ -56,7 +56,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 class Scan(NamedTuple):
-    """`lax.scan`. Its inputs are constants, the initial carry and the sequences, in this order."""
+    """`lax.scan`, whose inputs are constants, the initial carry and sequences."""
 
     body: ClosedJaxpr
     length: int
@@ -103,7 +103,7 @@ class Slice(NamedTuple):
 
 
 def scan(equation: Any) -> Scan:
-    """Returns the body of a loop, its length, and how many inputs are constant or carried."""
+    """Returns the body and length of a loop, and how its inputs are used."""
     (body,) = _inner(equation)
     # Counted by shapes, since JAX 0.11 replaced the parameters num_consts and num_carry.
     carry = _unstacked(equation.outvars, body.jaxpr.outvars)
@@ -113,7 +113,7 @@ def scan(equation: Any) -> Scan:
 
 
 def _unstacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
-    """Counts the variables of a loop whose rank is the same in its body: no axis of iterations."""
+    """Counts the variables of a loop that have the same rank in its body."""
 
     def rank(variable):
         return len(getattr(variable.aval, "shape", ()))
@@ -122,16 +122,16 @@ def _unstacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
 
 
 def branches(equation: Any) -> list[ClosedJaxpr]:
-    """Returns the branches of `lax.cond` or `lax.switch`. The first input is the branch index."""
+    """Returns the branches of `lax.cond`; its first input is the branch index."""
     return _inner(equation)
 
 
 def called_function(equation: Any, custom: bool = True) -> ClosedJaxpr | None:
-    """Returns the function of a call such as `jit`, `checkpoint` or `custom_jvp`, else None.
+    """Returns the function of a call such as `jit` or `custom_jvp`, else None.
 
     Args:
       equation: an equation of a jaxpr.
-      custom: whether calls with a derivative of their own count too.
+      custom: whether calls with a custom derivative count too.
     """
     name = equation.primitive.name
     if name not in CALLS or (name.startswith("custom") and not custom):
@@ -167,7 +167,7 @@ def padding(equation: Any) -> tuple[tuple[int, int, int], ...]:
 
 
 def reshape_order(equation: Any) -> Axes | None:
-    """Returns the order in which `lax.reshape` reads the axes, or None for ascending order."""
+    """Returns the order in which `lax.reshape` reads axes, None for ascending."""
     return _read(equation)[0]
 
 
@@ -179,6 +179,7 @@ def axes(equation: Any) -> Axes:
     input axis.
     """
     (value,) = _read(equation)
+    # `concatenate` and `split` have one axis, reductions have several.
     return (value,) if isinstance(value, int) else tuple(value)
 
 
@@ -202,7 +203,7 @@ def top_k(equation: Any) -> tuple[int, int]:
 
 
 def widen_params(equation: Any) -> dict[str, Any]:
-    """Returns the parameters with dtypes of integers and half-precision floats as float32."""
+    """Returns the parameters with dtypes widened to at least float32."""
 
     def widen(value):
         if not isinstance(value, np.dtype | type) or not jnp.issubdtype(value, np.generic):
@@ -214,7 +215,7 @@ def widen_params(equation: Any) -> dict[str, Any]:
 
 
 def channels_last(equation: Any) -> Callable[..., list[Any]] | None:
-    """Returns a convolution as one of NHWC and HWIO with transposes, or None if it is one."""
+    """Returns a convolution as one of NHWC and HWIO, or None if it is one."""
     x, kernel, y = convolution(equation).dimension_numbers
     n = len(x)
     data, window = (0, n - 1, *range(1, n - 1)), (n - 1, n - 2, *range(n - 2))

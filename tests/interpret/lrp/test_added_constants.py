@@ -1,4 +1,4 @@
-"""LRP of constants that are added: against the input times the gradient of a linearized network.
+"""LRP of added constants, against input x gradient of a linearized network.
 
 The epsilon rule with detached normalizations, activations x * const(act(x) / x) and, by mode,
 detached or halved products is input times gradient (Ali et al. 2022, Achtibat et al. 2024).
@@ -142,7 +142,7 @@ def test_centered_pixels_before_a_flat_layer_keep_their_relevance():
 
 
 def test_warnings():
-    """Of relevance that is amplified, absorbed or not finite; none under jit or on request."""
+    """Amplified, absorbed and infinite relevance warns, but not under jit."""
     x = jnp.asarray([[1.0, 1.0, 2.0]])
     amplified = lambda x: (
         jnp.tanh(x[:, :1] - x[:, 1:2] + 1e-5) @ jnp.ones((1, 2)) + jnp.cos(x[:, :1] - x[:, 1:2])
