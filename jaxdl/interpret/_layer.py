@@ -133,7 +133,7 @@ def batch_axis(
       ValueError: several axes are as long as the batch, and f takes no other batch to compare.
     """
     (maker,) = (op for op in program.operations if value in op.outputs)
-    if not any(map(equations.is_batched, (maker.equation, *maker.calls))):
+    if not any(map(equations.has_batch_axis, (maker.equation, *maker.calls))):
         return 0
     (n, *_) = (leaf.shape[0] for leaf in jax.tree.leaves(x))
     shape = program.shapes[value].shape

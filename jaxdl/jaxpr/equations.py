@@ -89,7 +89,7 @@ def name_scope(equation: Any) -> str:
     return name
 
 
-def is_batched(equation: Any) -> bool:
+def has_batch_axis(equation: Any) -> bool:
     """Returns whether `jax.vmap` has added an axis, at any position of the output."""
     return "vmap(" in str(equation.source_info.name_stack)
 

@@ -254,8 +254,9 @@ def _exponent_weights(parts: Exponentials, envs):
 def softmax(parts: Exponentials, out: Value, envs, multipliers):
     """Computes the multipliers of p = softmax(z).
 
-    p_i - p'_i = l_i (z_i - z'_i - ln(s / s')), with l and ln(s / s') of `_exponent_weights`. The multipliers are diag(l) - l l^T / sum(l),
-    softmax's derivative with l for p: at most 1, and each row and column adds up to 0.
+    With l and ln(s / s') of `_exponent_weights`, p_i - p'_i = l_i (z_i - z'_i - ln(s / s')). So the
+    multipliers are diag(l) - l l^T / sum(l), softmax's derivative with l for p: at most 1, and each
+    row and column adds up to 0.
     """
     weights, change = _exponent_weights(parts, envs)
     mean = _logarithmic_mean(envs[0][out], envs[1][out], change)

@@ -106,13 +106,13 @@ def scan(equation: Any) -> Scan:
     """Returns the body and length of a loop, and how its inputs are used."""
     (body,) = _inner(equation)
     # Counted by shapes, since JAX 0.11 replaced the parameters num_consts and num_carry.
-    carry = _unstacked(equation.outvars, body.jaxpr.outvars)
-    consts = _unstacked(equation.invars, body.jaxpr.invars) - carry
+    carry = _count_same_rank(equation.outvars, body.jaxpr.outvars)
+    consts = _count_same_rank(equation.invars, body.jaxpr.invars) - carry
     length, reverse = _read(equation)
     return Scan(body, length, reverse, consts, carry)
 
 
-def _unstacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+def _count_same_rank(outside: Sequence[Any], inside: Sequence[Any]) -> int:
     """Counts the variables of a loop that have the same rank in its body."""
 
     def rank(variable):
