@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 from jax.core import Tracer
 
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import equations, evaluation, fingerprint, tracing
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -66,9 +66,9 @@ class Compiled:
         traced = self._jit.trace(*args)
         program = traced.jaxpr  # the same object until JAX traces again
         if program not in self._programs:
-            constants = reading.constants(program)
+            constants = evaluation.collect_constants(program)
             # The shared program outlives this model, so it must not contain the model's arrays.
-            if not concrete(constants) or reading.fixed_constants(program):
+            if not concrete(constants) or evaluation.has_fixed_constants(program):
                 return self._jit
             tree = jax.tree.structure(traced.out_info)
             name = getattr(self._jit, "__name__", "run")
@@ -84,7 +84,7 @@ class SharedProgram:
       name: the name in logs and profiles, which is not part of the key.
       program: a traced program of the leaves of `args`.
       outputs: the tree structure of its outputs.
-      constants: `reading.constants(program)`.
+      constants: `evaluation.collect_constants(program)`.
       args: the arguments with which it was traced.
       donate_argnums: indices of the donated `args`.
     """
@@ -92,14 +92,14 @@ class SharedProgram:
     def __init__(
         self,
         name: str,
-        program: reading.ClosedJaxpr,
+        program: equations.ClosedJaxpr,
         outputs: Any,
         constants: list[Any],
         args: tuple[Any, ...],
         donate_argnums: tuple[int, ...] = (),
     ):
         trees = jax.tree.structure(args), outputs, donate_argnums
-        self.fingerprint = reading.fingerprint(program), trees
+        self.fingerprint = fingerprint.fingerprint(program), trees
         self.hash = hash(self.fingerprint)
         self.compile = lambda: _compile(name, program, outputs, constants, args, donate_argnums)
 
@@ -112,12 +112,12 @@ class SharedProgram:
 
 def _compile(name, program, outputs, constants, args, donate_argnums):
     def evaluate(values, x):
-        return reading.evaluate(program, iter(values), *x)
+        return evaluation.evaluate(program, iter(values), *x)
 
-    bare, _ = reading.traced(evaluate, constants, jax.tree.leaves(args))
+    bare, _ = tracing.make_jaxpr(evaluate, constants, jax.tree.leaves(args))
 
     def run(*args):
-        leaves = reading.evaluate(bare, iter(()), *jax.tree.leaves(args))
+        leaves = evaluation.evaluate(bare, iter(()), *jax.tree.leaves(args))
         return jax.tree.unflatten(outputs, leaves)
 
     run.__name__ = name

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jax.extend import core as jex
 
 from jaxdl.core import Module, Tree, check_model
-from jaxdl.jaxpr.reading import inner_jaxprs, primitives, written
+from jaxdl.jaxpr.equations import inner_jaxprs
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.tracing import make_standard_jaxpr
 
 __all__ = ["Row", "Summary", "cast", "count", "flatten", "summary", "unflatten"]
 
@@ -132,7 +134,9 @@ def summary(model: Module, *inputs: Any) -> Summary:
         return value
 
     flops: dict[str, int] = {}
-    jaxpr, _ = written(lambda *args: model.apply(*args, tap=tap)[0], params, state, *inputs)
+    jaxpr, _ = make_standard_jaxpr(
+        lambda *args: model.apply(*args, tap=tap)[0], params, state, *inputs
+    )
     _count_flops(jaxpr.jaxpr, "", 1, flops)
 
     def below(path):
@@ -175,15 +179,15 @@ def _count_flops(jaxpr: jex.Jaxpr, scope: str, times: int, flops: dict[str, int]
         if name in ("dot_general", "conv_general_dilated"):
             lhs, rhs, out = (_shape(v) for v in (*eqn.invars[:2], eqn.outvars[0]))
             if name == "dot_general":
-                contracting = primitives().dot_general(eqn).contracting
+                contracting = readers().dot_general(eqn).contracting
                 depth = math.prod(lhs[axis] for axis in contracting[0])
             else:
                 # Products per output value: the kernel without its axis of output channels.
-                specs = primitives().convolution(eqn).dimension_numbers
+                specs = readers().convolution(eqn).dimension_numbers
                 depth = math.prod(rhs) // rhs[specs.rhs_spec[0]]
             flops[path] = flops.get(path, 0) + 2 * times * math.prod(out) * depth
         else:
-            inner = times * (primitives().scan(eqn).length if name == "scan" else 1)
+            inner = times * (readers().scan(eqn).length if name == "scan" else 1)
             for sub in inner_jaxprs(eqn.params):
                 _count_flops(sub, path, inner, flops)
 

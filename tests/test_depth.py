@@ -1,4 +1,4 @@
-"""Depth: counted by hand on small networks of every kind of loop and branch."""
+"""`depth` against hand counts, on networks with loops and branches."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,10 @@ X = jnp.ones((2, 4))
         (jaxdl.residual(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), nn.dense(4)), 2),
         (jaxdl.scan_layers(jaxdl.serial(nn.dense(4), jax.nn.relu, nn.dense(4)), 5), 10),
         (jaxdl.serial(nn.dense(4), lambda x: jax.checkpoint(jnp.sin)(x), nn.dense(3)), 2),
-        (jaxdl.serial(nn.dense(4), lambda x: x @ x.T), 1),  # of inputs with inputs: no weights
+        (
+            jaxdl.serial(nn.dense(4), lambda x: x @ x.T),
+            1,
+        ),  # no weights in a product of inputs with inputs
         (jaxdl.serial(lambda x: jax.lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x), nn.dense(3)), 1),
     ],
 )
@@ -30,7 +33,8 @@ def test_by_hand(model, expected):
 
 def test_a_step_in_time_is_a_layer():
     model = nn.rnn(nn.elman(3))
-    # One from the first input and six of the state: where it begins, nothing of the input is in it.
+    # The first step adds the input layer, the other six the recurrent one: the initial carry does
+    # not depend on the input.
     assert jaxdl.depth(model, jnp.ones((2, 7, 4))) == 7
 
 

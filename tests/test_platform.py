@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import evaluation
 from jaxdl.jaxpr.platform import select_platform
 
 
@@ -32,7 +32,7 @@ def test_the_branch_of_a_platform(case, platform):
     assert not {"cond", "platform_index"}.intersection(str(program).replace("[", " ").split())
     branch = {"cpu": jnp.sin, "gpu": jnp.tan, None: jnp.cos}[platform]
     expected = case(branch)(x)
-    np.testing.assert_allclose(reading.jaxpr_as_fun(program)(x)[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(evaluation.jaxpr_as_fun(program)(x)[0], expected, rtol=1e-6)
 
 
 def test_other_programs_are_unchanged():

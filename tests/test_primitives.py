@@ -1,4 +1,4 @@
-"""What is read of JAX's primitives, by programs written here and by the calls that made them."""
+"""Readers of primitives' parameters, against the calls that were traced."""
 
 import ast
 import pathlib
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxdl
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import equations
+from jaxdl.jaxpr.primitives import examples, parameters, readers
 
-primitives = reading.primitives()
-examples, parameters = primitives.examples, primitives.parameters
+primitives = readers()
 
 
 def array(*shape, dtype=np.float32):
@@ -30,7 +30,7 @@ IMAGES, KERNEL = array(2, 7, 8, 4), array(3, 3, 2, 6)
 
 
 def equation(name, f, *args):
-    """The one equation of the primitive `name` in the program of f."""
+    """Returns the one equation of the primitive `name` in the jaxpr of f."""
     (one,) = [e for e in jax.make_jaxpr(f)(*args).eqns if e.primitive.name == name]
     return one
 
@@ -104,7 +104,7 @@ own_vjp.defvjp(lambda x: (lax.sin(x), x), lambda x, g: (lax.cos(g),))
 @pytest.mark.parametrize("f", [jax.jit(lax.sin), jax.checkpoint(lax.sin), own_jvp, own_vjp])
 def test_calls(f, custom):
     (one,) = jax.make_jaxpr(f)(X).eqns
-    inner = primitives.called(one, custom)
+    inner = primitives.called_function(one, custom)
     if f in (own_jvp, own_vjp) and not custom:
         assert inner is None
     else:
@@ -112,18 +112,18 @@ def test_calls(f, custom):
 
 
 def test_no_call():
-    assert primitives.called(equation("sin", lax.sin, X)) is None
+    assert primitives.called_function(equation("sin", lax.sin, X)) is None
 
 
 def test_linear_call_stores_no_transpose():
-    """`train.loop` looks for slow convolutions in all that is stored, as if all of it ran."""
+    """`train.epoch` searches all stored jaxprs for slow convolutions."""
 
     def f(x):
         forward, back = (lambda _, x: lax.neg(x)), (lambda _, y: lax.sin(y))
         return jax.custom_derivatives.linear_call(forward, back, (), x)
 
     one = equation("linear_call", f, X)
-    (callee,) = reading.inner_jaxprs(one.params)
+    (callee,) = equations.inner_jaxprs(one.params)
     assert [e.primitive.name for e in callee.eqns] == ["neg"]
 
 
@@ -202,7 +202,7 @@ def test_pooling(name, start, monoid):
 @pytest.mark.parametrize("strides", [None, (1, 2, 1)])
 def test_slice(strides):
     f = lambda x: lax.slice(x, (0, 1, 2), (2, 3, 4), strides)
-    assert primitives.slicing(equation("slice", f, X)) == ((0, 1, 2), strides or (1, 1, 1))
+    assert primitives.static_slice(equation("slice", f, X)) == ((0, 1, 2), strides or (1, 1, 1))
 
 
 def test_pad():
@@ -272,7 +272,7 @@ def test_widened_types(dtype, wide):
             lambda x: lax.convert_element_type(x, dtype),
             array(2, dtype=np.int16),
         )
-    params = primitives.widened(cast)
+    params = primitives.widen_params(cast)
     assert params["new_dtype"] == np.dtype(wide)
     assert {**params, "new_dtype": None} == {**cast.params, "new_dtype": None}
 
@@ -282,9 +282,9 @@ def test_every_read_primitive_has_an_example():
 
 
 def program_with(name, **changes):
-    """`jax.make_jaxpr` of a JAX that stores other parameters of one primitive.
+    """Returns `jax.make_jaxpr` of a JAX that stores other parameters of one primitive.
 
-    A change is from a parameter to its new name, or to None where it is gone.
+    `changes` maps a parameter to its new name.
     """
     make = jax.make_jaxpr
 
@@ -317,20 +317,18 @@ def test_a_renamed_parameter(monkeypatch, name, parameter):
         examples.check()
 
 
-def test_it_is_checked_at_import(monkeypatch):
-    for module in [m for m in sys.modules if m.startswith("jaxdl.jaxpr.primitives")]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr(jaxdl, "_primitives")
+def test_it_is_checked_at_first_use(monkeypatch):
+    readers.cache_clear()
     with monkeypatch.context() as other_jax:
         other_jax.setattr(jax, "make_jaxpr", program_with("scan", reverse="backwards"))
         other_jax.setattr(jax, "__version__", "99.1.2")
         with pytest.raises(ImportError, match=r"JAX 99\.1\.2 .*'scan'"):
             jaxdl.interpret.lrp(lambda x: x.sum(1), np.ones((2, 3), np.float32))
-    reading.primitives()
+    assert readers() is parameters
 
 
 def test_another_meaning(monkeypatch):
-    """A parameter that keeps its name and changes its value is noticed too."""
+    """A parameter with its old name and another meaning fails the check too."""
     name = "transpose"
     program, args, _ = examples.EXAMPLES[name]
     other = lambda x: lax.transpose(x, (1, 0, 2))
@@ -350,15 +348,15 @@ def test_it_is_checked_in_any_context():
 def test_parameters_are_read_in_one_place():
     """Nowhere else is `.params` subscripted by a name."""
     package = pathlib.Path(jaxdl.__file__).parent
-    found = []
+    lines = []
     for path in package.rglob("*.py"):
-        if path.is_relative_to(package / "_primitives"):
+        if path.is_relative_to(package / "jaxpr" / "primitives"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 if isinstance(node.value, ast.Attribute) and node.value.attr == "params":
-                    found.append(f"{path}:{node.lineno}")
-    assert not found
+                    lines.append(f"{path}:{node.lineno}")
+    assert not lines
 
 
 BARE = """
@@ -373,10 +371,11 @@ class Absent(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Absent())
 import jaxdl
-from jaxdl import _jaxpr, nn, train
+from jaxdl import nn, train
+from jaxdl.jaxpr.primitives import readers
 
-assert "jaxdl.jaxpr.primitives" not in sys.modules
-reading.primitives()
+assert "jaxdl.jaxpr.primitives.parameters" not in sys.modules
+readers()
 jax.config.update("jax_num_cpu_devices", 2)  # an error once a device is in use
 model = jaxdl.serial(nn.dense(2))
 rows = np.ones((8, 3), np.float32), np.zeros(8, np.int32)
@@ -388,7 +387,7 @@ print("done")
 
 
 def test_jax_optax_and_numpy_are_enough_to_train():
-    """`import jaxdl` neither checks JAX's parameters nor uses a device."""
+    """`import jaxdl` neither checks the parameters nor initializes a device."""
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True)
     assert done.stdout.strip().endswith("done"), done.stderr
 

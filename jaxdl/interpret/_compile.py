@@ -37,7 +37,8 @@ import numpy as np
 from jaxdl import _cache
 from jaxdl._cache import concrete
 from jaxdl.interpret import _input
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import equations, evaluation, tracing
+from jaxdl.jaxpr.cost import peak_bytes
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -65,7 +66,7 @@ def once(method: Method) -> Method:
             return method(*args, **(options | {"x": x}))
 
         program, tree = _trace(explain, leaves)
-        constants = reading.constants(program)
+        constants = evaluation.collect_constants(program)
         if concrete(constants, leaves):
             name = method.__name__.strip("_")
             key = _cache.SharedProgram(name, program, tree, constants, (leaves,))
@@ -76,20 +77,20 @@ def once(method: Method) -> Method:
     return call  # pyright: ignore[reportReturnType]
 
 
-def _trace(explain: Callable[..., Any], leaves: list[Any]) -> tuple[reading.ClosedJaxpr, Any]:
+def _trace(explain: Callable[..., Any], leaves: list[Any]) -> tuple[equations.ClosedJaxpr, Any]:
     """The program for as many examples at a time as the memory budget allows, and its outputs."""
     n = max((np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)), default=1)
     rows, last = None, None
     while True:
         with _nested(True), _input.rows(rows):
-            program, shape = reading.traced(explain, *leaves)
-        cost = reading.peak_bytes(program.jaxpr)
+            program, shape = tracing.make_jaxpr(explain, *leaves)
+        cost = peak_bytes(program.jaxpr)
         if cost <= _input.budget.value or cost == last or rows == 1:
             return program, jax.tree.structure(shape)
         rows, last = max(1, min((rows or n) - 1, (rows or n) * _input.budget.value // cost)), cost
 
 
-def _inlined(program: reading.ClosedJaxpr, constants: list[Any], leaves: list[Any]) -> list[Any]:
+def _inlined(program: equations.ClosedJaxpr, constants: list[Any], leaves: list[Any]) -> list[Any]:
     """A program within another. XLA does not evaluate what depends on its constants alone.
 
     It would run the whole network on DeepLIFT's baseline while it compiles: 30 s for a ResNet-50.
@@ -99,4 +100,4 @@ def _inlined(program: reading.ClosedJaxpr, constants: list[Any], leaves: list[An
         floating = jnp.issubdtype(value.dtype, jnp.inexact)
         return jax.lax.optimization_barrier(value) if floating else value
 
-    return reading.evaluate(program, map(hide, constants), *leaves)
+    return evaluation.evaluate(program, map(hide, constants), *leaves)

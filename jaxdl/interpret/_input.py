@@ -16,7 +16,7 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxdl._precision import widen
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import channels_last, cost, evaluation, tracing
 
 budget = jax.make_user_context(default_value=2**30)
 """Bytes that a method takes for what it computes at a time, where `batch_size` is not given."""
@@ -333,7 +333,7 @@ def weighted_sum(
         return narrowed(several(numbers, weights))
     cut = lambda a: a[:whole].reshape(-1, size)  # noqa: E731
     start = jax.tree.map(lambda leaf: widen(jnp.zeros(leaf.shape, leaf.dtype)), shape)
-    several_in_loop = reading.fast_in_loops(several)
+    several_in_loop = channels_last.use_channels_last(several)
     add = lambda total, i: (jax.tree.map(jnp.add, total, several_in_loop(*i)), None)  # noqa: E731
     total, _ = lax.scan(add, start, (cut(numbers), cut(weights)))
     if whole < n:
@@ -414,9 +414,9 @@ def by_examples_or_evaluations(
 
 def _recorded(value: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], Any], Any, int]:
     """Returns `value` as a function that is traced already, its output's shapes, and its bytes."""
-    program, shape = reading.traced(value, jax.ShapeDtypeStruct((), jnp.arange(0).dtype))
-    run, tree = reading.jaxpr_as_fun(program), jax.tree.structure(shape)
-    return lambda i: jax.tree.unflatten(tree, run(i)), shape, reading.peak_bytes(program.jaxpr)
+    program, shape = tracing.make_jaxpr(value, jax.ShapeDtypeStruct((), jnp.arange(0).dtype))
+    run, tree = evaluation.jaxpr_as_fun(program), jax.tree.structure(shape)
+    return lambda i: jax.tree.unflatten(tree, run(i)), shape, cost.peak_bytes(program.jaxpr)
 
 
 def _size(caller: str, n: int, batch_size: int | None, cost: int) -> int:
@@ -435,7 +435,7 @@ def _in_turns(values: Callable[[jax.Array], Any], n: int, size: int) -> Any:
     if turns == 1:
         return values(jnp.arange(n))
     numbers = jnp.minimum(jnp.arange(turns * size), n - 1).reshape(turns, size)
-    outputs = lax.map(reading.fast_in_loops(values), numbers)
+    outputs = lax.map(channels_last.use_channels_last(values), numbers)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], outputs)
 
 

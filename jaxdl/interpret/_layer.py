@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from jaxdl.core import suggest
 from jaxdl.interpret import _input
-from jaxdl.jaxpr import reading
-from jaxdl.jaxpr.program import Program, Value, read, trace
+from jaxdl.jaxpr import equations
+from jaxdl.jaxpr.graph import JaxprGraph, Value, read, trace_graph
 
 
 def split(
@@ -33,11 +33,11 @@ def split(
     """
     if layer is None:
         return f, x
-    program, tree = trace(f, x, custom=False)
+    program, tree = trace_graph(f, x, custom=False)
     value = place(caller, program, layer)
     axis = batch_axis(caller, f, x, program, value, layer)
     env = program.run(jax.tree.leaves(x))
-    after = program.reached([value])
+    after = program.dependents([value])
 
     def rest(given):
         known = dict(env) | {value: jnp.moveaxis(given, 0, axis)}
@@ -88,7 +88,7 @@ def intermediate(f: Callable[[Any], Any], x: Any, layer: str) -> jax.Array:
     return split("intermediate", f, x, layer)[1]
 
 
-def place(caller: str, program: Program, layer: str) -> Value:
+def place(caller: str, program: JaxprGraph, layer: str) -> Value:
     """Returns the value that leaves the operations named `layer`."""
     if not isinstance(layer, str):
         raise ValueError(
@@ -108,9 +108,9 @@ def place(caller: str, program: Program, layer: str) -> Value:
     inside = [op for op in program.operations if f"{op.scope}/".startswith(f"{name}/")]
     made = {value for operation in inside for value in operation.outputs}
     taken = {atom for op in program.operations if op not in inside for atom in op.inputs}
-    active = program.reached(program.inputs)
+    active = program.dependents(program.inputs)
     values = sorted(made & (taken | set(program.outputs)) & active)
-    floating = [value for value in values if program.floating(value)]
+    floating = [value for value in values if program.is_inexact(value)]
     if len(floating) != 1:
         shapes = ", ".join(
             f"{program.shapes[v].dtype}{list(program.shapes[v].shape)}" for v in floating or values
@@ -125,7 +125,7 @@ def place(caller: str, program: Program, layer: str) -> Value:
 
 
 def batch_axis(
-    caller: str, f: Callable[[Any], Any], x: Any, program: Program, value: Value, layer: str
+    caller: str, f: Callable[[Any], Any], x: Any, program: JaxprGraph, value: Value, layer: str
 ) -> int:
     """Returns the axis of the examples of a value: the first, or inside of `jax.vmap` any one.
 
@@ -133,7 +133,7 @@ def batch_axis(
       ValueError: several axes are as long as the batch, and f takes no other batch to compare.
     """
     (maker,) = (op for op in program.operations if value in op.outputs)
-    if not any(map(reading.batched, (maker.equation, *maker.calls))):
+    if not any(map(equations.has_batch_axis, (maker.equation, *maker.calls))):
         return 0
     (n, *_) = (leaf.shape[0] for leaf in jax.tree.leaves(x))
     shape = program.shapes[value].shape
@@ -142,7 +142,7 @@ def batch_axis(
         return axes[0] if axes else 0
     more = jax.tree.map(lambda a: jax.ShapeDtypeStruct((n + 1, *a.shape[1:]), a.dtype), x)
     try:
-        longer, _ = trace(f, more, custom=False)
+        longer, _ = trace_graph(f, more, custom=False)
     except Exception as error:
         raise ValueError(
             f"{caller}: layer={layer!r} is inside of jax.vmap and gives {shape} for {n} examples, so the "
@@ -152,7 +152,7 @@ def batch_axis(
     return next(axis for axis in axes if other[axis] == n + 1)
 
 
-def _advice(program: Program, names: Collection[str], layer: str) -> str:
+def _advice(program: JaxprGraph, names: Collection[str], layer: str) -> str:
     """Returns what to write instead of a path that is not there."""
     for operation in program.operations:
         if _ending(_names(_scopes_within(operation.equation, operation.scope)), layer):
@@ -169,9 +169,9 @@ def _advice(program: Program, names: Collection[str], layer: str) -> str:
 
 def _scopes_within(equation: Any, scope: str) -> Iterator[str]:
     """Yields the paths of the operations in an equation's functions: a loop's body, branches."""
-    for jaxpr in reading.inner_jaxprs(equation.params):
+    for jaxpr in equations.inner_jaxprs(equation.params):
         for inner in jaxpr.eqns:
-            here = "/".join(filter(None, (scope, reading.scope(inner))))
+            here = "/".join(filter(None, (scope, equations.name_scope(inner))))
             yield here
             yield from _scopes_within(inner, here)
 

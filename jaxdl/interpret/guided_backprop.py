@@ -1,4 +1,4 @@
-"""Gradients with another slope for ReLUs: guided backprop, deconvnet, beta smoothing."""
+"""Gradients with modified ReLUs: guided backprop, deconvnet, beta smoothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from jaxdl.interpret import _compile, _input, _target
 from jaxdl.interpret.lrp import backward
 from jaxdl.interpret.lrp.relu import Elementwise, Relu
-from jaxdl.jaxpr import reading
-from jaxdl.jaxpr.program import Operation, program, read
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr import equations, tracing
+from jaxdl.jaxpr.graph import Operation, build_graph, read
+from jaxdl.jaxpr.primitives import readers
 
 __all__ = ["beta_smooth", "deconvnet", "guided_backprop"]
 
@@ -29,21 +29,21 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 def guided_backprop(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
-    """Computes the gradient with only its positive part passing each ReLU that is active.
+    """Computes the gradient, where active ReLUs propagate only its positive part.
 
-    Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. ReLUs are found in f's program by the
-    values that they compute: a function of one value z, element by element, that is max(z, 0) or
-    clip(z, 0, c) in any writing. Not so those that are a part of another function, as in softplus,
-    hard swish or the variance of a layer norm, nor those in a `target` function: there the gradient
-    is the plain one. The pictures are sharp, and change little when the last layers' weights are
-    randomized (Adebayo et al. 2018, arXiv 1810.03292).
+    Springenberg et al. 2015 (arXiv 1412.6806), sec. 3.4. ReLUs are detected in the jaxpr of f by
+    the values that they compute: an elementwise function of one value z that equals max(z, 0) or
+    clip(z, 0, c), in any form. A ReLU that is part of another function (softplus, hard swish, the
+    variance of a layer norm) or of a `target` function keeps its gradient. The maps are sharp, and
+    change little when the weights of the last layers are randomized (Adebayo et al. 2018, arXiv
+    1810.03292).
 
     Args:
       f, x, target: as for `saliency`.
-      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
+      batch_size: examples computed in parallel; None for the most that `memory_budget` allows.
 
     Returns:
-      Arrays like x. Warns if f has no ReLU, where they are the plain gradient.
+      Arrays like x. Without ReLUs they are the gradient, and there is a warning.
 
     Raises:
       ValueError: as `saliency`.
@@ -63,12 +63,12 @@ def guided_backprop(
 def deconvnet(
     f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
-    """Computes the gradient with its positive part passing each ReLU, active or not.
+    """Computes the gradient, where all ReLUs propagate its positive part.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 2.1.
 
     Args:
-      f, x, target, batch_size: as for `guided_backprop`, which says what a ReLU is.
+      f, x, target, batch_size: as for `guided_backprop`.
 
     Returns:
       Arrays like x.
@@ -89,14 +89,14 @@ def beta_smooth(
     target: _target.Target = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Computes the gradient with softplus' slope, sigmoid(beta z), for each ReLU of z.
+    """Computes the gradient, where ReLUs have the slope of softplus.
 
-    Dombrowski et al. 2019 (arXiv 1906.07983), sec. 4: explanations that are harder to fool. The
-    network's values stay those of the ReLU.
+    The slope of a ReLU of z is sigmoid(beta z); the forward pass keeps the ReLU. Dombrowski et al.
+    2019 (arXiv 1906.07983), sec. 4: such explanations are harder to manipulate.
 
     Args:
-      f, x, target, batch_size: as for `guided_backprop`, which says what a ReLU is.
-      beta: above 0; the greater, the nearer to the gradient.
+      f, x, target, batch_size: as for `guided_backprop`.
+      beta: above 0; for large values the result approaches the gradient.
 
     Returns:
       Arrays like x.
@@ -114,10 +114,10 @@ def beta_smooth(
 def _backprop(name, f, x, target, batch_size, slope: Slope):
     x = _input.checked(name, x)
 
-    def explained(x, target):
+    def explain(x, target):
         g, x = _input.separate(name, f, x)
         leaves, tree = jax.tree.flatten(x)
-        closed, shape = reading.written(g, x)
+        closed, shape = tracing.make_standard_jaxpr(g, x)
         run, count = _with_slope(closed, [True] * len(leaves), [None] * len(leaves), slope)
         if not count:
             warnings.warn(
@@ -133,24 +133,24 @@ def _backprop(name, f, x, target, batch_size, slope: Slope):
 
         return jax.tree.unflatten(tree, jax.grad(score)(leaves))
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return _input.by_examples(name, explain, x, target, batch_size)
 
 
 def _with_slope(
-    closed: reading.ClosedJaxpr, active: Sequence[bool], values: Sequence[Any], slope: Slope
+    closed: equations.ClosedJaxpr, active: Sequence[bool], values: Sequence[Any], slope: Slope
 ) -> tuple[Callable[..., list[Any]], int]:
-    """Returns the function of a jaxpr with another derivative of its ReLUs, and their number.
+    """Returns the function of a jaxpr with other slopes of ReLUs, and their number.
 
     Args:
       closed: the jaxpr.
-      active: whether each input depends on what is explained.
-      values: the inputs' values where they are known, else None.
+      active: for each input, whether it depends on x.
+      values: the values of the inputs, None where they are unknown.
       slope: the derivative.
     """
-    whole = program(closed)
+    whole = build_graph(closed)
     constants = {v: c for v, c in zip(whole.inputs, values, strict=True) if c is not None}
-    given = {v for v, on in zip(whole.inputs, active, strict=True) if on}
-    elementwise = Elementwise(whole, given, constants)
+    explained = {v for v, on in zip(whole.inputs, active, strict=True) if on}
+    elementwise = Elementwise(whole, explained, constants)
     relus = list(elementwise.relus())
     count, parts = len(relus), [part for relu in relus for part in relu.parts]
     loops = {}
@@ -161,13 +161,13 @@ def _with_slope(
                 count += inner
                 loops[_site(operation)] = loop
                 parts.append(operation)
-    # Calls that hold none of these stay closed, with the derivatives that they define.
-    opened = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
-    short = program(closed, lambda calls: tuple(map(id, calls)) in opened)
+    # Calls without ReLUs stay calls, so that they keep their custom derivatives.
+    inlined = {_site(part)[:i] for part in parts for i in range(len(part.calls) + 1)}
+    short = build_graph(closed, lambda calls: tuple(map(id, calls)) in inlined)
     sites = {_site(operation): operation for operation in short.operations}
     changed = {site: (sites[site].inputs, loop) for site, loop in loops.items()}
     for relu in relus:
-        # The operation of `short` that gives the output may be another than that of the input.
+        # In `short` the input may have another number, so look it up by the operation that uses it.
         user = next(part for part in relu.parts if relu.input in part.inputs)
         start = sites[_site(user)].inputs[user.inputs.index(relu.input)]
         end = _site(elementwise.maker[relu.output])
@@ -187,7 +187,7 @@ def _with_slope(
 
 
 def _site(operation: Operation) -> tuple[int, ...]:
-    """Identifies an operation in programs of one jaxpr, whichever of its calls are written out."""
+    """Identifies an operation in all graphs of one jaxpr, whichever calls are inlined."""
     return tuple(map(id, (*operation.calls, operation.equation)))
 
 
@@ -201,18 +201,18 @@ def _relu(relu: Relu, slope: Slope, z: jax.Array) -> list[jax.Array]:
 def _loop_with_slope(
     operation: Operation, outside: Elementwise, slope: Slope
 ) -> tuple[Callable[..., list[Any]], int]:
-    """Returns a `scan` or `cond` with another derivative of its ReLUs, and their number."""
+    """Returns a `scan` or `cond` with other slopes of ReLUs, and their number."""
     values = [outside.constant(atom) for atom in operation.inputs]
     if operation.name == "cond":
         live = [atom in outside.depends for atom in operation.inputs[1:]]
         branches = [
             _with_slope(branch, live, values[1:], slope)
-            for branch in primitives().branches(operation.equation)
+            for branch in readers().branches(operation.equation)
         ]
         runs, counts = zip(*branches, strict=True)
         return lambda index, *inputs: jax.lax.switch(index, runs, *inputs), sum(counts)
-    scan = primitives().scan(operation.equation)
-    live, _ = backward.scan_activity(operation, outside.depends)
+    scan = readers().scan(operation.equation)
+    live, _ = backward.find_active_in_scan(operation, outside.depends)
     fixed, carried = scan.num_consts, scan.num_consts + scan.num_carry
     values[fixed:] = [None] * len(values[fixed:])
     step, count = _with_slope(scan.body, live, values, slope)

@@ -217,7 +217,7 @@ def permutation(
             others = jax.random.permutation(jax.random.fold_in(key, i), n)[places]
 
             def replace(box, ids, x, everyone):
-                other = box.widened([0], everyone.shape).of(everyone, i)[others]
+                other = box.extend([0], everyone.shape).of(everyone, i)[others]
                 return jnp.where(box.of(ids, i) == i, other, box.of(x, i))
 
             return jax.tree.map(replace, boxes, ids, x, everyone)

@@ -1,1 +1,5 @@
-"""Programs of JAX (jaxprs): reading, tracing, bounds, cost and incremental evaluation."""
+"""Programs of JAX (jaxprs): tracing, evaluation, graphs, primitives and cost.
+
+Internal: everything that depends on the form of JAX's programs is in this package, so that a new
+JAX with another form concerns no other code. Only `jaxdl.depth` is public.
+"""

@@ -1,4 +1,4 @@
-"""How deep a network is: the layers with weights on the longest way through it."""
+"""Depth of a network: the number of layers with weights on its longest path."""
 
 from __future__ import annotations
 
@@ -9,36 +9,42 @@ import jax
 from jax.extend import core as jex
 
 from jaxdl.core import Module, check_model
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr.equations import Literal
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.primitives.kinds import MATMULS
+from jaxdl.jaxpr.tracing import make_standard_jaxpr
 
 __all__ = ["depth"]
 
-PRODUCTS = ("dot_general", "conv_general_dilated")
 
+class PathLength(NamedTuple):
+    """The longest path from the inputs to a value.
 
-class Found(NamedTuple):
-    """Of a value in the program: whether the inputs are in it, and how many layers they passed."""
+    Attributes:
+      from_inputs: whether the value depends on the inputs.
+      layers: the number of layers on the path.
+    """
 
-    of_inputs: bool = False
+    from_inputs: bool = False
     layers: int = 0
 
 
 def depth(model: Module, *inputs: Any) -> int:
-    """The largest number of layers between the inputs and the output. Lecture row T08.
+    """Counts the layers with weights on the longest path from inputs to output.
 
-    A layer is a product or convolution of what comes from the inputs with what comes from the
-    parameters alone; of two ways through the network the longer counts, so that a projection beside
-    a residual block adds nothing. In a recurrent network the steps in time count, each by itself.
+    A layer is a matrix product or convolution of a value that depends on the inputs with one that
+    depends on parameters alone. The longest path counts, so a projection in parallel to a residual
+    block adds nothing. Every time step of a recurrent network counts as a layer.
 
     Args:
       model: any `Module`.
-      *inputs: what `model.apply` takes: arrays or `jax.ShapeDtypeStruct`s.
+      *inputs: the inputs of `model.apply`: arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-      The depth, as the papers count it: 8 for AlexNet, 152 for ResNet-152.
+      The depth as papers count it: 8 for AlexNet, 152 for ResNet-152.
 
     Raises:
-      ValueError: the model holds a `while` loop, whose length is not known.
+      ValueError: the model contains a `while` loop, whose length is not known.
     """
     check_model("depth", model)
     params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
@@ -47,61 +53,63 @@ def depth(model: Module, *inputs: Any) -> int:
         return model.apply(params, state, *inputs)[0]
 
     state = jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), state)
-    program = reading.written(output, params, inputs)[0].jaxpr
+    jaxpr = make_standard_jaxpr(output, params, inputs)[0].jaxpr
     parameters = len(jax.tree.leaves(params))
-    begins = [Found(i >= parameters) for i in range(len(program.invars))]
-    return max((found.layers for found in _passed(program, begins)), default=0)
+    sources = [PathLength(i >= parameters) for i in range(len(jaxpr.invars))]
+    return max((path.layers for path in _propagate(jaxpr, sources)), default=0)
 
 
-def _passed(program: jex.Jaxpr, begins: Sequence[Found]) -> list[Found]:
-    """What is found of a program's outputs, from what is known of its inputs."""
-    known = dict(zip(program.invars, begins, strict=True))
+def _propagate(jaxpr: jex.Jaxpr, inputs: Sequence[PathLength]) -> list[PathLength]:
+    """Returns the path lengths of a jaxpr's outputs from those of its inputs."""
+    lengths = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def at(variable: Any) -> Found:
-        # What is closed over, and numbers written out, come from no input.
-        return Found() if isinstance(variable, reading.Literal) else known.get(variable, Found())
+    def read(variable: Any) -> PathLength:
+        # Literals and constants do not depend on the inputs.
+        if isinstance(variable, Literal):
+            return PathLength()
+        return lengths.get(variable, PathLength())
 
-    for equation in program.eqns:
-        given = [at(variable) for variable in equation.invars]
-        known |= zip(equation.outvars, _after(equation, given), strict=True)
-    return [at(variable) for variable in program.outvars]
+    for equation in jaxpr.eqns:
+        operands = [read(variable) for variable in equation.invars]
+        lengths |= zip(equation.outvars, _apply(equation, operands), strict=True)
+    return [read(variable) for variable in jaxpr.outvars]
 
 
-def _after(equation: Any, given: list[Found]) -> Sequence[Found]:
-    """What is found of an equation's outputs."""
+def _apply(equation: Any, operands: list[PathLength]) -> Sequence[PathLength]:
+    """Returns the path lengths of an equation's outputs."""
     name = equation.primitive.name
     if name == "while":
         raise ValueError(
-            "depth: the model holds a while loop; expected loops of a known length: lax.scan."
+            "depth: the model contains a while loop, whose length is unknown. Use lax.scan."
         )
     if name == "scan":
-        return _scanned(equation, given)
+        return _unroll(equation, operands)
     if name == "cond":
-        branches = reading.primitives().branches(equation)
-        passed = [_passed(branch.jaxpr, given[1:]) for branch in branches]
-        return [_deepest(outputs) for outputs in zip(*passed, strict=True)]
-    if (inner := reading.primitives().called(equation)) is not None:
-        return _passed(inner.jaxpr, given)
-    deepest = _deepest(given)
-    if name in PRODUCTS and given[0].of_inputs != given[1].of_inputs:
-        deepest = Found(True, deepest.layers + 1)
-    return [deepest] * len(equation.outvars)
+        branches = readers().branches(equation)
+        results = [_propagate(branch.jaxpr, operands[1:]) for branch in branches]
+        return [_longest(outputs) for outputs in zip(*results, strict=True)]
+    if (inner := readers().called_function(equation)) is not None:
+        return _propagate(inner.jaxpr, operands)
+    longest = _longest(operands)
+    if name in MATMULS and operands[0].from_inputs != operands[1].from_inputs:
+        longest = PathLength(True, longest.layers + 1)
+    return [longest] * len(equation.outvars)
 
 
-def _scanned(equation: Any, given: list[Found]) -> list[Found]:
-    """Round by round, since what is carried has passed the layers of every round before."""
-    loop = reading.primitives().scan(equation)
-    fixed, carried = loop.num_consts, loop.num_carry
-    carry, rows = given[fixed : fixed + carried], given[fixed + carried :]
-    outputs: list[list[Found]] = []
+def _unroll(equation: Any, operands: list[PathLength]) -> list[PathLength]:
+    """Propagates through a `scan` step by step: each lengthens the carry's path."""
+    loop = readers().scan(equation)
+    consts, carry_end = loop.num_consts, loop.num_consts + loop.num_carry
+    carry, xs = operands[consts:carry_end], operands[carry_end:]
+    outputs: list[list[PathLength]] = []
     for _ in range(loop.length):
-        made = _passed(loop.body.jaxpr, [*given[:fixed], *carry, *rows])
-        carry = made[:carried]
-        outputs.append(made[carried:])
-    return [*carry, *(_deepest(steps) for steps in zip(*outputs, strict=True))]
+        results = _propagate(loop.body.jaxpr, [*operands[:consts], *carry, *xs])
+        carry = results[: loop.num_carry]
+        outputs.append(results[loop.num_carry :])
+    return [*carry, *(_longest(steps) for steps in zip(*outputs, strict=True))]
 
 
-def _deepest(values: Sequence[Found]) -> Found:
-    of_inputs = any(value.of_inputs for value in values)
-    layers = max((value.layers for value in values if value.of_inputs), default=0)
-    return Found(of_inputs, layers)
+def _longest(values: Sequence[PathLength]) -> PathLength:
+    from_inputs = any(value.from_inputs for value in values)
+    layers = max((value.layers for value in values if value.from_inputs), default=0)
+    return PathLength(from_inputs, layers)

@@ -1,7 +1,7 @@
-"""How small and how great a value can be, whatever the input: of a sigmoid 0 and 1.
+"""Interval arithmetic on graphs: lower and upper bounds of values for any input.
 
-A factor that is always between 0 and 1 is a gate, however it is written: as `jax.nn.sigmoid`, as
-(1 + tanh(z / 2)) / 2, as one slice of an array of which others are no gates.
+LRP uses the bounds to recognise gates, factors between 0 and 1, in any form: `jax.nn.sigmoid`,
+(1 + tanh(z / 2)) / 2, or one slice of an array whose other slices are no gates.
 """
 
 from __future__ import annotations
@@ -14,86 +14,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.jaxpr.program import Atom, Constant, Operation, Program, Value, known
-
-ELEMENTWISE = frozenset(
-    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
-    bitcast_convert_type cbrt ceil clamp clz convert_element_type copy cos cosh digamma div eq
-    eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac integer_pow is_finite le
-    le_to lgamma log log1p log2 logistic lt lt_to max min mul mulhi ne neg nextafter not
-    one_minus_square or polygamma population_count pow reduce_precision
-    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta""".split()
-)
-STRUCTURAL = frozenset(
-    """broadcast_in_dim concatenate copy copy_p convert_element_type dynamic_slice
-    dynamic_update_slice expand_dims gather name optimization_barrier pad reduce_precision reshape
-    rev scatter select_n sharding_constraint slice split squeeze stack tile transpose
-    unstack""".split()
-)
-"""Operations that only move values: each output is one of the inputs, or 0."""
-PARTLY_SUMS = {
-    "custom_linear_solve": slice(-1, None),
-    "select_and_gather_add": slice(0, 1),
-    "select_and_scatter_add": slice(0, 1),
-    "triangular_solve": slice(1, 2),
-}
-"""Operations that give weighted sums of some operands, as long as no other depends on x: which."""
-SCATTERS = "scatter scatter-add scatter-max scatter-min scatter-mul scatter-sub".split()
-INDICES = {
-    **dict.fromkeys(("select_n", "cond"), slice(0, 1)),
-    **dict.fromkeys(("gather", "ragged_dot_general", *SCATTERS), slice(1, 2)),
-    "dynamic_slice": slice(1, None),
-    "dynamic_update_slice": slice(2, None),
-}
-"""Which operands say where values are moved to or which of them is chosen."""
-
-CHOOSING = {
-    **dict.fromkeys(
-        ("dynamic_slice", "gather", "reduce_max", "reduce_min", "sort", "top_k"), slice(0, 1)
-    ),
-    **dict.fromkeys(("concatenate", "stack"), slice(None)),
-    "select_n": slice(1, None),
-}
-"""Operations whose first output is made of values of some operands, or of 0: which operands."""
+from jaxdl.jaxpr.graph import Atom, Constant, JaxprGraph, Operation, Value, is_concrete
+from jaxdl.jaxpr.primitives.kinds import DATA_MOVEMENT, ELEMENTWISE, SELECTED_OPERANDS
 
 
 class Bounds:
-    """The bounds of a program's values.
+    """The bounds of the values of a graph.
 
     Args:
-      program: the program.
-      maker: of each value the operation that gives it.
+      graph: the graph.
+      maker: the operation that computes each value.
       depends: the values that depend on the input.
-      softmax: the operations that give a softmax.
-      constants: values known before the program runs, or not yet.
+      softmax: the operations whose output is a softmax.
+      constants: arrays that the function closes over, concrete or traced.
     """
 
     def __init__(
         self,
-        program: Program,
+        graph: JaxprGraph,
         maker: dict[Value, Operation],
         depends: set[Value],
         softmax: Container[Operation],
         constants: dict[Value, Any],
     ):
-        self.program, self.maker, self.depends = program, maker, depends
-        self.softmax, self.known = softmax, constants
-        self._found: dict[Atom, tuple[Any, Any]] = {}
+        self.graph, self.maker, self.depends = graph, maker, depends
+        self.softmax, self.constants = softmax, constants
+        self._bounds: dict[Atom, tuple[Any, Any]] = {}
 
     def of(self, atom: Atom) -> tuple[Any, Any]:
-        """The least and greatest of a value: numbers, or arrays that broadcast to it."""
-        if atom not in self._found:
-            self._found[atom] = self._work_out(atom)
-        return self._found[atom]
+        """Returns the lower and upper bound of a value, which broadcast to it."""
+        if atom not in self._bounds:
+            self._bounds[atom] = self._compute(atom)
+        return self._bounds[atom]
 
-    def _work_out(self, atom: Atom) -> tuple[Any, Any]:
+    def _compute(self, atom: Atom) -> tuple[Any, Any]:
         free = (np.float64(-np.inf), np.float64(np.inf))
         if isinstance(atom, Constant) or atom not in self.depends:
             value = self.constant(atom)
             return free if value is None else (value, value)
         operation = self.maker.get(atom)
-        if self.program.shapes[atom].dtype == bool:
+        if self.graph.shapes[atom].dtype == bool:
             never = operation is not None and operation.name == "eq" and self._differ(operation)
             return np.float64(0), np.float64(not never)
         if operation is None:
@@ -104,10 +64,10 @@ class Bounds:
             return np.float64(0), np.float64(np.inf)
         if operation.name in ("tanh", "erf"):
             return np.float64(-1), np.float64(1)
-        if operation.name == "div" and self._is_share(*operation.inputs):
+        if operation.name == "div" and self._is_fraction(*operation.inputs):
             return np.float64(0), np.float64(1)
-        if operation.name in CHOOSING:
-            parts = operation.inputs[CHOOSING[operation.name]]
+        if operation.name in SELECTED_OPERANDS:
+            parts = operation.inputs[SELECTED_OPERANDS[operation.name]]
             if operation.name == "select_n" and not np.any(self.of(operation.inputs[0])[1]):
                 parts = parts[:1]
             ends = [self.of(part) for part in parts]
@@ -122,32 +82,32 @@ class Bounds:
             with np.errstate(invalid="ignore"):
                 low, high = MONOTONE[operation.name](*pairs)
             return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
-        if operation.name in STRUCTURAL and len(operation.inputs) == 1:
+        if operation.name in DATA_MOVEMENT and len(operation.inputs) == 1:
             low, high = self.of(operation.inputs[0])
             if np.all(np.isinf(low)) and np.all(np.isinf(high)):
                 return free
-            shape = self.program.shapes[operation.inputs[0]].shape  # pyright: ignore
-            which = operation.outputs.index(atom)
+            shape = self.graph.shapes[operation.inputs[0]].shape  # pyright: ignore
+            index = operation.outputs.index(atom)
             with jax.ensure_compile_time_eval():
                 moved = [
-                    operation(jnp.asarray(np.broadcast_to(end, shape), jnp.float32))[which]
+                    operation(jnp.asarray(np.broadcast_to(end, shape), jnp.float32))[index]
                     for end in (low, high)
                 ]
             return np.asarray(moved[0]), np.asarray(moved[1])
         return free
 
     def _differ(self, operation: Operation) -> bool:
-        """Whether two compared values have no number in common, as a probability and infinity."""
+        """Returns whether the intervals of two compared values are disjoint."""
         (low, high), (other_low, other_high) = map(self.of, operation.inputs)
         return bool(np.all(high < other_low) or np.all(low > other_high))
 
-    def _is_share(self, part: Atom, total: Atom) -> bool:
-        """Whether a value is divided by a sum of itself and others, none of them negative."""
+    def _is_fraction(self, part: Atom, total: Atom) -> bool:
+        """Returns whether `total` is a sum of non-negative terms that include `part`."""
         while (maker := self.maker.get(total)) is not None:  # pyright: ignore[reportArgumentType]
             if maker.name in ("reduce_sum", "scatter-add"):
                 whole = maker.inputs[-1]
                 return part == whole and bool(np.all(self.of(part)[0] >= 0))
-            if maker.name not in (*STRUCTURAL, "add", "max"):
+            if maker.name not in (*DATA_MOVEMENT, "add", "max"):
                 return False
             depending = [atom for atom in maker.inputs if atom in self.depends]
             others = [self.of(atom)[0] for atom in maker.inputs if atom not in self.depends]
@@ -157,17 +117,18 @@ class Bounds:
         return False
 
     def constant(self, atom: Atom) -> np.ndarray | None:
-        """A value that is known before the program runs."""
+        """Returns a constant value if it is known during tracing, else None."""
         if isinstance(atom, Constant):
             return np.asarray(atom.value, np.float64)
-        if atom in self.known:
-            value = self.known[atom]
-            return np.asarray(value, np.float64) if known(value) else None
+        if atom in self.constants:
+            value = self.constants[atom]
+            return np.asarray(value, np.float64) if is_concrete(value) else None
         operation = self.maker.get(atom)
         small = operation is not None and all(
-            np.prod(self.program.shapes[v].shape, initial=1) < 1e6 for v in operation.outputs
+            np.prod(self.graph.shapes[v].shape, initial=1) < 1e6 for v in operation.outputs
         )
-        if operation is None or not small or operation.name not in ELEMENTWISE | STRUCTURAL:
+        # Bounds of large constants are rarely needed, and evaluating them copies the arrays.
+        if operation is None or not small or operation.name not in ELEMENTWISE | DATA_MOVEMENT:
             return None
         values = [self.constant(a) for a in operation.inputs]
         if any(value is None for value in values):
@@ -204,4 +165,4 @@ MONOTONE: dict[str, Callable[..., tuple[Any, Any]]] = {
         np.clip(a[1], low[1], high[1]),
     ),
 }
-"""The bounds of an operation from those of its operands."""
+"""The bounds of an operation's output from those of its operands."""

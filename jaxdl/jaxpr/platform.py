@@ -11,6 +11,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from jaxdl.jaxpr.primitives import readers
+
 ClosedJaxpr = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
 KINDS = (core.Jaxpr, ClosedJaxpr)
 
@@ -75,11 +77,10 @@ def _branch(equation: Any, platform: str | None) -> ClosedJaxpr | None:
     """Returns the branch for the platform, or None for any other equation."""
     if equation.primitive.name != "cond":
         return None
-    # Imported here, because `import jaxdl` must not depend on the check of JAX's primitives.
-    from jaxdl.jaxpr.primitives import branch_platforms, branches
-
     names = {platform, "cuda", "rocm"} if platform == "gpu" else {platform}
-    for platforms, branch in zip(branch_platforms(equation), branches(equation), strict=False):
+    for platforms, branch in zip(
+        readers().branch_platforms(equation), readers().branches(equation), strict=False
+    ):
         if platforms is None or names.intersection(platforms):
             return branch
     return None

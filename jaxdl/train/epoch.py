@@ -18,7 +18,9 @@ from jax.extend import core as jex
 
 from jaxdl import _cache
 from jaxdl.core import Tree
-from jaxdl.jaxpr.reading import inner_jaxprs, primitives, traced
+from jaxdl.jaxpr.equations import inner_jaxprs
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.tracing import make_jaxpr
 from jaxdl.metrics import Collection
 from jaxdl.nn.recurrent.stacked import carries, with_carries
 from jaxdl.train.sharding import Sharding
@@ -238,14 +240,14 @@ def slow_when_looped(step: Callable, state: TrainState, rows: EpochBatches) -> b
     """
     if jax.default_backend() != "cpu":
         return False
-    jaxpr, _ = traced(lambda s, r: step(s, r.batch(0)), state, rows)
+    jaxpr, _ = make_jaxpr(lambda s, r: step(s, r.batch(0)), state, rows)
     return _sums_over_batch(jaxpr.jaxpr)
 
 
 def _sums_over_batch(jaxpr: jex.Jaxpr) -> bool:
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "conv_general_dilated":
-            if primitives().convolution(eqn).dimension_numbers.lhs_spec[0] != 0:
+            if readers().convolution(eqn).dimension_numbers.lhs_spec[0] != 0:
                 return True
         if any(map(_sums_over_batch, inner_jaxprs(eqn.params))):
             return True

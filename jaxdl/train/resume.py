@@ -16,7 +16,7 @@ import optax
 
 from jaxdl import optim, tree
 from jaxdl.core import Module
-from jaxdl.jaxpr.reading import split_numbers
+from jaxdl.jaxpr.fingerprint import split_numbers
 from jaxdl.train.checkpoint import Checkpointer
 from jaxdl.train.checkpoint_format import RestoredRun, format_array, list_differences
 from jaxdl.train.state import TrainState

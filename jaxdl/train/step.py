@@ -19,7 +19,8 @@ import optax
 
 from jaxdl import losses, optim
 from jaxdl.core import Module, Tree, check_model
-from jaxdl.jaxpr.reading import Literal, traced
+from jaxdl.jaxpr.equations import Literal
+from jaxdl.jaxpr.tracing import make_jaxpr
 from jaxdl.losses import match_weight
 from jaxdl.metrics import (
     Average,
@@ -320,7 +321,7 @@ def _accepts_other_rows(f: Callable, output: Any, y: Any) -> bool:
             failed = True
 
     failed = False
-    jaxpr = traced(attempt, resize(output, 5), resize(y, 7))[0].jaxpr
+    jaxpr = make_jaxpr(attempt, resize(output, 5), resize(y, 7))[0].jaxpr
     if failed:
         return False
     read = {v for equation in jaxpr.eqns for v in equation.invars if not isinstance(v, Literal)}

@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jaxdl import _cache, losses, tree
 from jaxdl.core import Module, describe_result
 from jaxdl.data import convert
-from jaxdl.jaxpr import reading
+from jaxdl.jaxpr import equations, evaluation, tracing
 from jaxdl.metrics import CLASS_METRICS, NamedMetrics
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
@@ -216,7 +216,7 @@ def _warn_of_probabilities(
     def forward(params, model_state, x):
         return model.apply(params, model_state, *inputs(x, params))[0]
 
-    function = reading.last_function(reading.traced(forward, *args)[0].jaxpr)
+    function = equations.output_activation(tracing.make_jaxpr(forward, *args)[0].jaxpr)
     if function == "sigmoid" or (function == "softmax" and task == "multiclass"):
         warnings.warn(
             f"{name}: the model ends in a {function}, and the loss takes logits; leave the "
@@ -384,7 +384,7 @@ def validate_ids(model: Module, params: Any, model_state: Any, x: Any, name: str
     read, program = list(sizes), None
     if any(i is None for i, _ in read):
         with contextlib.suppress(jax.errors.UnexpectedTracerError):  # a lookup inside a loop
-            program = reading.traced(lambda *a: apply(*a)[1], *args)[0]
+            program = tracing.make_jaxpr(lambda *a: apply(*a)[1], *args)[0]
     _lookups(model)[_kind(x)] = read, program
     _validate_known_ids(x, read, program, name)
     return output
@@ -433,7 +433,7 @@ def _validate_known_ids(
 ) -> None:
     leaves = jax.tree.leaves_with_path(x)
     if program is not None:
-        computed = reading.evaluate_known(program, [leaf for _, leaf in leaves])
+        computed = evaluation.evaluate_known(program, [leaf for _, leaf in leaves])
         for leaf, size in zip(computed, [size for i, size in sizes if i is None], strict=True):
             if leaf is not None and not isinstance(leaf, Tracer):
                 _validate_id_range(leaf, size, f"{name}: an array that the model computes from x")

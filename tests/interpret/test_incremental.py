@@ -1,4 +1,4 @@
-"""Running a function again on a changed box against running all of it."""
+"""Incremental evaluation against evaluation of the whole function."""
 
 import itertools
 
@@ -15,35 +15,35 @@ from jaxdl.jaxpr.incremental import Box, rerun, rules
 from tests.interpret.networks import array, double, fill, run
 
 
-def windows(shape, size, stride=1):
-    """A box of this size at every place of the axes between the first and the last."""
+def make_windows(shape, size, stride=1):
+    """Returns a box of this size at every position of the inner axes."""
     places = [range(0, n - k + 1, stride) for n, k in zip(shape[1:-1], size, strict=True)]
     starts = np.array([(0, *place, 0) for place in itertools.product(*places)])
     return Box(starts, (shape[0], *size, shape[-1]))
 
 
 def check(f, x, box, key=7):
-    """Every change's output against the whole."""
+    """Compares the output of every change with that of the whole function."""
     new = array(key, *box.sizes).astype(x.dtype)
 
     @jax.jit
     def outputs(x, new):
-        output, again = rerun(f, x, box)
-        found = jax.vmap(again, (0, None))(jnp.arange(len(box.starts)), new)
+        output, recompute = rerun(f, x, box)
+        results = jax.vmap(recompute, (0, None))(jnp.arange(len(box.starts)), new)
         put = lambda start: f(lax.dynamic_update_slice(x, new, tuple(start)))
-        return (output, found), (f(x), lax.map(put, jnp.asarray(box.starts)))
+        return (output, results), (f(x), lax.map(put, jnp.asarray(box.starts)))
 
-    for found, expected in zip(*outputs(x, new), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+    for result, expected in zip(*outputs(x, new), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def share_of_operations(f, x, box):
-    """What one change takes, as a share of the floating-point operations of f."""
+    """Returns the cost of one change as a fraction of the operations of f."""
     new = array(7, *box.sizes)
 
     def once_more(x, new):
-        output, again = rerun(f, x, box)
-        return output, again(0, new)
+        output, recompute = rerun(f, x, box)
+        return output, recompute(0, new)
 
     operations = lambda f, *args: jax.jit(f).lower(*args).cost_analysis()["flops"]
     whole = operations(f, x)
@@ -51,7 +51,7 @@ def share_of_operations(f, x, box):
 
 
 def scanned(x):
-    """A sum along the rows that forgets, by a loop."""
+    """Returns a decaying sum along the rows, computed by `scan`."""
     step = lambda h, row: (0.5 * h + row, 0.5 * h + row)
     return jnp.moveaxis(lax.scan(step, x[:, 0] * 0, jnp.moveaxis(x, 1, 0))[1], 0, 1)
 
@@ -129,16 +129,16 @@ LAYERS = {
 }
 
 
-def spied(monkeypatch):
-    """A list to which every operation adds the shares of its outputs that a change reaches."""
-    shares, planned = [], rules.planned
+def record_shares(monkeypatch):
+    """Returns a list that collects the changed fraction of each output."""
+    shares, plan = [], rules.plan
 
-    def spy(operation, have, values, outs):
-        change = planned(operation, have, values, outs)
+    def spy(operation, changed, values, outs):
+        change = plan(operation, changed, values, outs)
         shares.append([box.share(out.shape) for box, out in zip(change.outs, outs, strict=True)])
         return change
 
-    monkeypatch.setattr(rules, "planned", spy)
+    monkeypatch.setattr(rules, "plan", spy)
     return shares
 
 
@@ -155,12 +155,12 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_has_the_values_of_the_whole(name, monkeypatch):
-    """Those in `WHOLE` mix all cells; of every other, a change reaches a part."""
-    shares = spied(monkeypatch)
+    """Layers in `WHOLE` mix all cells; a change reaches only part of the others."""
+    shares = record_shares(monkeypatch)
     monkeypatch.setattr(rules, "MOST", 1.0)
     with double():
         x = array(0, 2, 9, 8, 3)
-        check(LAYERS[name], x, windows(x.shape, (2, 3)))
+        check(LAYERS[name], x, make_windows(x.shape, (2, 3)))
         assert (name in WHOLE) == (max(shares[-1]) == 1)
 
 
@@ -181,7 +181,7 @@ def test_any_network_has_the_values_of_the_whole(names, size, stride, total):
 
     with double():
         x = array(0, 2, 11, 10, 3)
-        check(f, x, windows(x.shape, size, stride))
+        check(f, x, make_windows(x.shape, size, stride))
 
 
 @pytest.mark.parametrize(("axes", "size"), [((12,), (2,)), ((5, 6, 4), (2, 1, 2))])
@@ -194,7 +194,7 @@ def test_signals_and_volumes(axes, size):
 
     with double():
         x = array(0, 2, *axes, 2)
-        check(f, x, windows(x.shape, size))
+        check(f, x, make_windows(x.shape, size))
 
 
 def test_a_small_window_of_a_deep_network_costs_a_small_part():
@@ -205,7 +205,7 @@ def test_a_small_window_of_a_deep_network_costs_a_small_part():
 
     with double():
         x = array(0, 1, 64, 64, 3)
-        box = windows(x.shape, (4, 4), 20)
+        box = make_windows(x.shape, (4, 4), 20)
         check(f, x, box)
         assert share_of_operations(f, x, box) < 0.06
 
@@ -213,14 +213,14 @@ def test_a_small_window_of_a_deep_network_costs_a_small_part():
 def test_boxes_that_reach_nothing_and_those_that_have_all():
     with double():
         x = array(0, 2, 6, 6, 3)
-        check(lambda x: x[:, 5:, 5:].sum((1, 2)), x, windows(x.shape, (2, 2)))
-        check(lambda x: jnp.ones(2), x, windows(x.shape, (2, 2)))
-        check(lambda x: x.sum((1, 2)), x, windows(x.shape, (6, 6)))
-        check(lambda x: x.sum((1, 2)), x, windows(x.shape, (5, 6)))
+        check(lambda x: x[:, 5:, 5:].sum((1, 2)), x, make_windows(x.shape, (2, 2)))
+        check(lambda x: jnp.ones(2), x, make_windows(x.shape, (2, 2)))
+        check(lambda x: x.sum((1, 2)), x, make_windows(x.shape, (6, 6)))
+        check(lambda x: x.sum((1, 2)), x, make_windows(x.shape, (5, 6)))
 
 
 def segments():
-    """(2, 9, 8, 1): patches of up to 3x2 cells, cut otherwise in each of two examples."""
+    """Returns (2, 9, 8, 1): patches of up to 3x2 cells, different in both examples."""
     rows, columns = np.arange(9)[:, None], np.arange(8) // 2
     return np.stack([(rows + k) // 3 * 4 + columns for k in range(2)])[..., None]
 
@@ -259,7 +259,7 @@ def test_methods_and_derivatives_are_those_of_whole_runs(name, monkeypatch):
             return (values**2).sum(), values
 
         explain = jax.value_and_grad(size_and_values, has_aux=True) if derived else size_and_values
-        shares = spied(monkeypatch)
+        shares = record_shares(monkeypatch)
 
         @jax.jit
         def by_boxes_and_whole(weight):
@@ -267,11 +267,11 @@ def test_methods_and_derivatives_are_those_of_whole_runs(name, monkeypatch):
             monkeypatch.setattr(rules, "MOST", 0.0)
             return by_boxes, explain(weight)
 
-        found, expected = by_boxes_and_whole(weight)
+        result, expected = by_boxes_and_whole(weight)
         assert min(map(min, shares)) < 0.5
         jax.tree.map(
             lambda own, whole: np.testing.assert_allclose(own, whole, rtol=1e-9, atol=1e-10),
-            found,
+            result,
             expected,
         )
 
@@ -291,15 +291,15 @@ def test_occlusion_of_flax_networks():
     net = Net()
     weights = fill(jax.eval_shape(net.init, jax.random.key(0), x))
     f = jax.jit(lambda x: net.apply(weights, x))
-    found = run(interpret.occlusion, f, x, (4, 4, 1), stride=(4, 4, 1), target=1)
+    result = run(interpret.occlusion, f, x, (4, 4, 1), stride=(4, 4, 1), target=1)
     whole = np.asarray(f(x))
     for r, c in itertools.product(range(0, 12, 4), repeat=2):
-        fall = whole - f(covered(x, r, c))
-        expected = np.broadcast_to(fall[:, 1, None, None, None], (2, 4, 4, 1))
-        np.testing.assert_allclose(found[:, r : r + 4, c : c + 4], expected, atol=1e-6)
+        drop = whole - f(occlude(x, r, c))
+        expected = np.broadcast_to(drop[:, 1, None, None, None], (2, 4, 4, 1))
+        np.testing.assert_allclose(result[:, r : r + 4, c : c + 4], expected, atol=1e-6)
 
 
-def covered(x, r, c):
+def occlude(x, r, c):
     x = x.copy()
     x[:, r : r + 4, c : c + 4] = 0
     return x

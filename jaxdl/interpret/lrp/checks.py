@@ -1,4 +1,4 @@
-"""Warnings for attributions whose sums show that they cannot be right."""
+"""Checks of attributions by their sums, made outside of compiled code."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from jax.core import Tracer
 
 
 class Explained(NamedTuple):
-    """Attributions from compiled code, and (N, ...) columns to check outside of it."""
+    """Attributions from compiled code, and (N, ...) columns to check afterwards."""
 
     values: Any
     columns: jax.Array
 
 
 LARGEST = 100.0
-"""Times the largest output: a relevance above it was amplified by a division by nearly 0."""
+"""Relevances above this multiple of the largest output were amplified by a division by about 0."""
 LEAST = 1e-3
-"""Of the score: less relevance than this in all of x was absorbed on the way."""
+"""A total relevance below this fraction of the score was absorbed by biases or rules."""
 
 
 def release(explained: Any, verify: Callable[[np.ndarray], None]) -> Any:
-    """Returns the values of one or a tree of `Explained`, verified unless they are traced."""
+    """Verifies a tree of `Explained`, unless it is traced, and returns its values."""
 
     def one(part: Explained) -> Any:
         if not isinstance(part.columns, Tracer):
@@ -37,16 +37,16 @@ def release(explained: Any, verify: Callable[[np.ndarray], None]) -> Any:
     return jax.tree.map(one, explained, is_leaf=lambda part: isinstance(part, Explained))
 
 
-def sums(attributions: Any, *others: jax.Array) -> jax.Array:
-    """Returns columns (N, 3 + ...): sum, absolute sum, largest absolute value; and the others."""
+def summarize(attributions: Any, *others: jax.Array) -> jax.Array:
+    """Returns columns (N, 3 + ...): sum, absolute sum, maximum, and the others."""
     values = _rows(jax.tree.leaves(attributions))
     sizes = jnp.abs(values)
     columns = (values.sum(1), sizes.sum(1), sizes.max(1, initial=0), *others)
     return jnp.stack([column.astype(values.dtype) for column in columns], 1)
 
 
-def magnitude(score: jax.Array, output: list[jax.Array]) -> jax.Array:
-    """Returns (N,): the largest absolute value that each example has in a function's output."""
+def max_magnitude(score: jax.Array, output: list[jax.Array]) -> jax.Array:
+    """Returns (N,): the largest absolute value of each example in a function's output."""
     floats = [a for a in output if jnp.issubdtype(a.dtype, jnp.floating)]
     rows = _rows([score, *(a for a in floats if a.shape[:1] == score.shape)])
     return jnp.max(jnp.abs(rows), 1)
@@ -61,18 +61,19 @@ def _rows(leaves: list[jax.Array]) -> jax.Array:
 
 
 def warn_about_relevance(columns: np.ndarray) -> None:
-    """Warns of relevance that is not finite, amplified or absorbed.
+    """Warns if the relevance of an example is not finite, amplified or absorbed.
 
     Args:
-      columns: (N, 5), of `sums` with the relevance at the output and the largest output.
+      columns: (N, 5), from `summarize` with the relevance of the output and the largest output.
     """
-    for i, (total, size, largest, due, output) in enumerate(columns):
-        numbers = f"{total:.3g} in all and {largest:.3g} at most, of {due:.3g}"
+    # Only the first bad example: the others of a batch usually have the same cause.
+    for i, (total, size, largest, expected, output) in enumerate(columns):
+        numbers = f"{total:.3g} in all and {largest:.3g} at most, of {expected:.3g}"
         if not np.isfinite(size):
             problem = "is not finite: a value of f is infinite or NaN, or a sum in it is exactly 0"
-        elif largest > LARGEST * max(output, abs(due)):
+        elif largest > LARGEST * max(output, abs(expected)):
             problem = f"is amplified ({numbers}): f divides it by sums near 0"
-        elif size < LEAST * abs(due):
+        elif size < LEAST * abs(expected):
             problem = f"does not reach x ({numbers}): biases or the signs of a rule absorb it"
         else:
             continue

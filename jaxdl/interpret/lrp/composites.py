@@ -1,4 +1,4 @@
-"""Which rule for which layer: composites by name, and rules by path."""
+"""Composites of LRP: which rule applies to which layer, by name, kind or path."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["COMPOSITES", "epsilon_gamma_box"]
 
 @dataclasses.dataclass(frozen=True)
 class Composite:
-    """Rules for all that a network consists of.
+    """Rules for all layers of a network.
 
     Attributes:
       choose: `choose(layer) -> rule`; a layer has `kind` ("conv" or "dense"), `first` and `path`.
-      products: the rule of products of two values that depend on the input, as for `lrp`.
+      gating: the rule of products of two values that depend on the input, as for `lrp`.
     """
 
     choose: Callable[[Any], rules.Rule]
-    products: Literal["gate", "half"] = "gate"
+    gating: Literal["signal_take_all", "uniform"] = "signal_take_all"
 
 
 def by_kind(
@@ -32,24 +32,33 @@ def by_kind(
     dense: rules.Rule,
     first: rules.Rule | None = None,
     first_dense: bool = True,
-    products: Literal["gate", "half"] = "gate",
+    gating: Literal["signal_take_all", "uniform"] = "signal_take_all",
 ) -> Composite:
+    """Returns a composite with one rule for convolutions and one for dense layers.
+
+    Args:
+      conv, dense: the rules.
+      first: another rule for the first layers.
+      first_dense: whether `first` applies to dense layers too.
+      gating: as for `Composite`.
+    """
+
     def choose(layer: Any) -> rules.Rule:
         if first is not None and layer.first and (first_dense or layer.kind == "conv"):
             return first
         return conv if layer.kind == "conv" else dense
 
-    return Composite(choose, products)
+    return Composite(choose, gating)
 
 
 def epsilon_gamma_box(low: Any, high: Any, gamma: float = 0.25, eps: float = 1e-6) -> Composite:
-    """Returns a composite: z^B at the first convolution, gamma at others, epsilon at dense layers.
+    """Returns z^B for the first convolution, gamma for others, epsilon for dense.
 
     Montavon et al. 2019, sec. 10.3.
 
     Args:
-      low, high: the least and greatest that inputs can be.
-      gamma, eps: of the rules.
+      low, high: the bounds of the inputs.
+      gamma, eps: parameters of the rules.
     """
     return by_kind(
         conv=rules.gamma(gamma, eps),
@@ -69,17 +78,17 @@ COMPOSITES: dict[str, Composite] = {
     "epsilon_alpha2_beta1_flat": by_kind(
         conv=rules.alpha_beta(), dense=rules.epsilon(), first=rules.flat()
     ),
-    "cp_lrp": by_kind(conv=rules.epsilon(), dense=rules.epsilon(), products="gate"),
-    "attn_lrp": by_kind(conv=rules.epsilon(), dense=rules.epsilon(), products="half"),
+    "cp_lrp": by_kind(conv=rules.epsilon(), dense=rules.epsilon(), gating="signal_take_all"),
+    "attn_lrp": by_kind(conv=rules.epsilon(), dense=rules.epsilon(), gating="uniform"),
 }
 """Composites by name."""
 
 
 def resolve(caller: str, composite: Any) -> Composite:
-    """Returns the composite that a name, rules by path or a function stand for.
+    """Converts a name, a mapping from paths to rules, or a function to a composite.
 
     Raises:
-      ValueError: the name is unknown, or it is none of these.
+      ValueError: the name is unknown, or the composite is none of these.
     """
     if isinstance(composite, str):
         if composite not in COMPOSITES:
@@ -94,25 +103,25 @@ def resolve(caller: str, composite: Any) -> Composite:
         return composite
     if not callable(composite):
         raise ValueError(
-            f"{caller}: composite is {composite!r}; expected a name, rules by path, or a function "
-            "from a layer to its rule."
+            f"{caller}: composite is {composite!r}; expected a name, a mapping from paths to "
+            "rules, or a function from a layer to its rule."
         )
     return Composite(composite)  # pyright: ignore[reportArgumentType]
 
 
 def _by_path(caller: str, table: Mapping[str, Any]) -> Composite:
-    """Returns the composite that has the rule of the first pattern that fits a layer's path."""
+    """Returns the composite that uses the first pattern that matches a layer's path."""
     named = {key: resolve(caller, rule) for key, rule in table.items() if isinstance(rule, str)}
     parts = {key: named.get(key, by_kind(conv=rule, dense=rule)) for key, rule in table.items()}
-    products = sorted({composite.products for composite in named.values()})
-    if len(products) > 1:
+    gatings = sorted({composite.gating for composite in named.values()})
+    if len(gatings) > 1:
         raise ValueError(
-            f"{caller}: the composites {sorted({table[key] for key in named})} have "
-            "different rules for products of two values; expected one rule."
+            f"{caller}: the composites {sorted({table[key] for key in named})} differ in gating; "
+            "expected one gating for all paths."
         )
 
     def choose(layer: Any) -> rules.Rule:
-        fitting = (part for at, part in parts.items() if fnmatch.fnmatchcase(layer.path, at))
-        return next(fitting, COMPOSITES["epsilon"]).choose(layer)
+        matches = (part for key, part in parts.items() if fnmatch.fnmatchcase(layer.path, key))
+        return next(matches, COMPOSITES["epsilon"]).choose(layer)
 
-    return Composite(choose, *products)  # pyright: ignore[reportArgumentType]
+    return Composite(choose, *gatings)  # pyright: ignore[reportArgumentType]

@@ -1,8 +1,8 @@
-"""Layer-wise relevance propagation through any JAX function."""
+"""Layer-wise relevance propagation (LRP) through any JAX function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -10,27 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.interpret import _compile, _input, _layer, _target
-from jaxdl.interpret.lrp import backward, checks, composites, rules
-from jaxdl.interpret.lrp.backward import Step, fit, pullback
-from jaxdl.interpret.lrp.layers import Exponentials, Structure
+from jaxdl.interpret.lrp import backward, checks, composites, operations, rules
+from jaxdl.interpret.lrp.backward import Step
+from jaxdl.interpret.lrp.layers import Structure
 from jaxdl.interpret.lrp.products import Product
-from jaxdl.jaxpr.intervals import PARTLY_SUMS, STRUCTURAL
-from jaxdl.jaxpr.program import Operation, Program, Value, read, trace
-from jaxdl.jaxpr.reading import primitives
+from jaxdl.jaxpr.graph import JaxprGraph, Value, read, trace_graph
 
-__all__ = ["lrp", "register_rule"]
-
-LINEAR = frozenset(
-    """complex conj cumsum fft imag real reduce_sum reduce_window_sum scatter-add
-    scatter-sub""".split()
-)
-WINNER = frozenset(
-    """cummax cummin max min reduce_max reduce_min reduce_window_max reduce_window_min scatter-max
-    scatter-min sort top_k""".split()
-)
-COMPLEX = frozenset("abs dot_general conv_general_dilated div mul neg".split())
-"""Operations that are linear in one complex value, or give its length."""
-REGISTERED: dict[str, Callable[..., Sequence[jax.Array | None]]] = {}
+__all__ = ["lrp"]
 
 
 def lrp(
@@ -39,335 +25,174 @@ def lrp(
     *,
     target: _target.Target = None,
     composite: Any = "epsilon",
-    products: Literal["gate", "half"] | None = None,
+    gating: Literal["signal_take_all", "uniform"] | None = None,
     start: Literal["score", "one"] = "score",
     eps: float = 1e-9,
     layer: str | None = None,
     batch_size: int | None = None,
     check: bool = True,
 ) -> Any:
-    """Propagates the score back from layer to layer; each term of a sum has its share.
+    """Computes LRP: propagates the score backwards, in shares of each term of a sum.
 
-    Bach et al. 2015 (doi:10.1371/journal.pone.0130140). f's program is read operation by operation,
-    so that no layer needs to be known: a shortcut's `+` is a sum, a ReLU used twice two operations,
-    batch norm with stored statistics a part of the convolution before it, an LSTM in a `scan` a
-    loop walked backwards. Without biases the relevances of an example add up to its score; a bias
-    or another constant that is added keeps its share.
+    Bach et al. 2015 (doi:10.1371/journal.pone.0130140). LRP works on the jaxpr of f, operation by
+    operation, so it supports any architecture: a shortcut's `+` is a sum, a ReLU used twice is two
+    operations, batch norm with stored statistics belongs to the convolution before it, and an LSTM
+    in a `scan` is propagated by a scan in reverse. Without biases the relevances of an example add
+    up to its score; biases and other added constants keep their shares.
 
     Args:
-      f, x, target: as for `saliency`; f ends in scores rather than in a softmax.
-      composite: the rules: a name of `COMPOSITES`, "cp_lrp" or "attn_lrp" for Transformers,
-        "epsilon_plus" for convolutional networks; a mapping from patterns of paths to rules or
+      f, x, target: as for `saliency`; f should return scores rather than a softmax.
+      composite: the rules: a name of `COMPOSITES`, such as "cp_lrp" or "attn_lrp" for Transformers
+        and "epsilon_plus" for convolutional networks; a mapping from patterns of paths to rules or
         names, {"conv_*": rules.gamma(0.25), "*": "epsilon"}; or a function from a layer to its
         rule.
-      products: the rule of a product of two values that both depend on x; the composite's own by
-        default. "gate": a factor between 0 and 1 (a sigmoid, a softmax's weights) has none, and the
-        other all (Arras et al. 2017, arXiv 1706.07206; Ali et al. 2022, arXiv 2202.07304); two
-        of another kind have half each. "half": half each (Achtibat et al. 2024, arXiv 2402.05602,
-        eq. 14). With both, a normalization's 1 / sqrt(...) has none.
-      start: "score", the relevance to hand back is the score; "one", it is 1.
-      eps: what keeps sums without weights (a shortcut's, a mean's) away from 0.
-      layer: a path; the relevance that passes there instead of the input's.
-      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
-      check: whether to warn, in calls outside of `jit`, when relevance is not finite, larger than
-        100 times the largest output, or absorbed but for a thousandth.
+      gating: the rule of a product of two values that both depend on x; by default that of the
+        composite. "signal_take_all": a factor between 0 and 1 (a sigmoid, attention weights) has
+        none and the other has all (Arras et al. 2017, arXiv 1706.07206; Ali et al. 2022, arXiv
+        2202.07304); without such a factor both have half. "uniform": both have half (Achtibat et
+        al. 2024, arXiv 2402.05602, eq. 14). With either, 1 / sqrt(...) of a normalization has none.
+      start: the relevance of the output: "score", the score itself; "one", 1.
+      eps: stabilizer of sums without weights, such as shortcuts and means.
+      layer: a path; returns the relevance of that layer's output instead of the input's.
+      batch_size: examples computed in parallel; None for the most that `memory_budget` allows.
+      check: whether calls outside of `jit` warn if relevance is not finite, larger than 100 times
+        the largest output, or less than a thousandth of the score.
 
     Returns:
-      Arrays like x, or like the value at `layer`, in units of the score.
+      Arrays like x, or like the output of `layer`, in units of the score.
 
     Raises:
-      ValueError: as `saliency`; the composite's name or a word is unknown; eps is below 0; f has an
-        operation without a rule: the message says which, where, and how to give it one.
+      ValueError: as `saliency`; the composite, gating or start is unknown; eps is negative; f has
+        an operation without a rule: the message names it and its line.
     """
     composite = composites.resolve("lrp", composite)
-    products = composite.products if products is None else products
-    if products not in ("gate", "half") or start not in ("score", "one"):
+    gating = composite.gating if gating is None else gating
+    if gating not in ("signal_take_all", "uniform") or start not in ("score", "one"):
         raise ValueError(
-            f"lrp: products={products!r}, start={start!r}; expected 'gate' or 'half', and "
-            "'score' or 'one'."
+            f"lrp: gating={gating!r}, start={start!r}; expected gating 'signal_take_all' or "
+            "'uniform', and start 'score' or 'one'."
         )
     _input.number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
     options = {"target": target, "start": start, "layer": layer, "batch_size": batch_size}
-    explained = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
+    explained = _lrp(f, x, plan=make_planner(composite.choose, gating, eps), **options)
     return checks.release(explained, checks.warn_about_relevance if check else lambda columns: None)
 
 
 @_compile.once
 @_target.each_by_derivative
 def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
-    """Returns the relevance, with the columns of `_check.warn_about_relevance`."""
+    """Returns the relevance, with the columns of `checks.warn_about_relevance`."""
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
     x = _input.checked(name, x) if whole or layer is None else jax.tree.map(jnp.asarray, x)
 
-    def explained(x, target):
+    def explain(x, target):
         g, place = f, layer
-        if not whole:  # integers have no relevance; their embedding, or what is beside them, has
+        if not whole:  # integers have no relevance, but their embeddings do
             (g, x), place = _layer.located(name, f, x, layer), None
 
-        def scored(x):
+        def score_and_output(x):
             output = g(x)
             return _target.score(name, output, target), output
 
-        program, _ = trace(scored, x)
+        graph, _ = trace_graph(score_and_output, x)
         values = jax.tree.leaves(x)
-        env = program.run(values)
-        score, *output = (read(env, atom) for atom in program.outputs)
-        due = score if start == "score" else jnp.ones_like(score)
-        steps = plan(program, set(program.inputs), {})
-        found = backward.walk(steps, [env], backward.seeds(program, [due, *[None] * len(output)]))
+        env = graph.run(values)
+        score, *output = (read(env, atom) for atom in graph.outputs)
+        total = score if start == "score" else jnp.ones_like(score)
+        steps = plan(graph, set(graph.inputs), {})
+        seeds = backward.seed_outputs(graph, [total, *[None] * len(output)])
+        result = backward.propagate(steps, [env], seeds)
         if place is not None:
-            value = _layer.place(name, program, place)
-            axis = _layer.batch_axis(name, f, x, program, value, place)
-            relevance = jnp.moveaxis(_passing(program, value, found, place), axis, 0)
+            value = _layer.place(name, graph, place)
+            axis = _layer.batch_axis(name, f, x, graph, value, place)
+            relevance = jnp.moveaxis(_relevance_of(graph, value, result, place), axis, 0)
         else:
-            leaves = backward.of_inputs(program, found)
+            leaves = backward.input_relevances(graph, result)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
-        columns = checks.sums(relevance, due, checks.magnitude(score, output))
+        columns = checks.summarize(relevance, total, checks.max_magnitude(score, output))
         return checks.Explained(relevance, columns)
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return _input.by_examples(name, explain, x, target, batch_size)
 
 
-def register_rule(
-    primitive: str,
-    rule: Callable[..., Sequence[jax.Array | None]],
-) -> None:
-    """Says how relevance goes through an operation that `lrp` has no rule for.
+def _relevance_of(
+    graph: JaxprGraph, place: Value, result: backward.Relevance, layer: str
+) -> jax.Array:
+    """Returns the relevance of a value, or of the weighted layer that contains it.
 
-    Args:
-      primitive: the operation's name, as the error tells it.
-      rule: `rule(inputs, outputs, relevances, params)`, from lists of the operation's inputs, its
-        outputs and their relevances, and its parameters, to the inputs' relevances: a list of
-        arrays, or None where an input has none. The parameters' names are those of the installed
-        JAX; other versions may have others.
-
-    Example:
-      >>> passed = lambda inputs, outputs, relevances, params: relevances
-      >>> interpret.register_rule("erf_inv", passed)
+    A convolution with batch norm, for example, is one layer: both have the same relevance.
     """
-    REGISTERED[primitive] = rule
-
-
-def _passing(program: Program, place: Value, found: backward.Relevance, layer: str) -> jax.Array:
-    """The relevance at a place: a convolution's is that of the batch norm folded into it."""
-    structure = Structure(program, backward.activity(program, program.inputs))
+    structure = Structure(graph, backward.find_active(graph, graph.inputs))
     for product in structure.products.values():
-        chain = (product.operation, *(operation for operation, _ in product.after))
+        chain = (product.operation, *(operation for operation, _ in product.epilogue))
         ends = [place in operation.outputs for operation in chain]
-        if any(ends) and product.y in found:
-            relevance = product.moved(product.unmoved(found[product.y]), ends.index(True))
-            return relevance.astype(program.shapes[place].dtype)
-    if place not in found:
+        if any(ends) and product.y in result:
+            relevance = product.to_product_layout(result[product.y])
+            relevance = product.to_output_layout(relevance, ends.index(True))
+            return relevance.astype(graph.shapes[place].dtype)
+    if place not in result:
         raise ValueError(
-            f"lrp: no relevance passes layer={layer!r}: it lies inside of an elementwise function, or on "
-            "no way to the score; name the beginning or the end of the function."
+            f"lrp: no relevance reaches layer={layer!r}: it is inside of an elementwise function, "
+            "or the score does not depend on it. Name a layer before or after it."
         )
-    return found[place].astype(program.shapes[place].dtype)
+    return result[place].astype(graph.shapes[place].dtype)
 
 
-def planner(choose: Callable[[Any], rules.Rule], products: str, eps: float) -> backward.Planner:
-    """The steps of a program by the rules of relevance."""
+def make_planner(choose: Callable[[Any], rules.Rule], gating: str, eps: float) -> backward.Planner:
+    """Returns the function from a graph to its steps of relevance propagation."""
 
-    def plan(program: Program, inputs: set[Value], known: dict[Value, Any], inner: bool = True):
-        active = backward.activity(program, inputs)
+    def plan(graph: JaxprGraph, inputs: set[Value], known: dict[Value, Any], inner: bool = True):
+        active = backward.find_active(graph, inputs)
         if not inner:
-            _check_followed(program, active)
-        found = Structure(program, active, known, set() if inner else None)
+            _check_differentiable(graph, active)
+        structure = Structure(graph, active, known, set() if inner else None)
         steps: list[Step] = []
-        ends = {product.y: (product, choose(product)) for product in found.products.values()}
-        for product, rule in ends.values():
+        layers = {layer.y: (layer, choose(layer)) for layer in structure.products.values()}
+        for layer, rule in layers.values():
             if isinstance(rule, rules.InputRule):
-                found.biases -= set(found.affine_before(product.x)[1])
-        for operation in program.operations:
-            layer = ends.get(operation.outputs[0]) if operation.outputs else None
+                structure.biases -= set(structure.affine_chain(layer.x)[1])
+        for operation in graph.operations:
+            # A layer is propagated where its output is computed, after its scale and bias.
+            layer = layers.get(operation.outputs[0]) if operation.outputs else None
             if layer is not None:
-                steps.append(_weighted_step(*layer))
+                steps.append(_layer_step(*layer))
             elif (
-                operation not in found.products
-                and operation not in found.inside
+                operation not in structure.products
+                and operation not in structure.absorbed
                 and not active.isdisjoint(operation.outputs)
             ):
-                steps.append(_step(operation, found, plan, products, eps))
+                site = operations.Site(operation, structure, plan, gating, eps)
+                steps.append(operations.make_step(site))
         return steps
 
-    return lambda program, inputs, known: plan(program, inputs, known, inner=False)
+    return lambda graph, inputs, known: plan(graph, inputs, known, inner=False)
 
 
-def _check_followed(program: Program, active: set[Value]) -> None:
-    """Refuses a score that depends on x, but only through integers and truth values."""
-    depends = program.reached(program.inputs, stopped=True)
-    if depends.isdisjoint(program.outputs) or not active.isdisjoint(program.outputs):
+def _check_differentiable(graph: JaxprGraph, active: set[Value]) -> None:
+    """Raises if the score depends on x only through integers or booleans."""
+    depends = graph.dependents(graph.inputs, stopped=True)
+    if depends.isdisjoint(graph.outputs) or not active.isdisjoint(graph.outputs):
         return
     last = next(
         operation
-        for operation in program.operations
+        for operation in graph.operations
         if not active.isdisjoint(operation.inputs)
         and any(value in depends and value not in active for value in operation.outputs)
     )
     raise ValueError(
-        f"lrp: the score depends on x only through integers or truth values, of {last.name!r} at "
-        f"{last.line}; expected a way of real numbers. Explain what is before it, by target=, or "
-        "use a method that changes x, as occlusion."
+        f"lrp: the score depends on x only through integers or booleans, of {last.name!r} at "
+        f"{last.line}. Explain a value before it with target=, or use a method that changes x, "
+        "such as occlusion."
     )
 
 
-def _weighted_step(product: Product, rule: rules.Rule) -> Step:
+def _layer_step(layer: Product, rule: rules.Rule) -> Step:
     def back(envs, out):
         (env,) = envs
-        x, y, r = env[product.x], product.unmoved(env[product.y]), product.unmoved(out[0])
-        values = (x, *product.weights(env), y, r)
-        kind = np.promote_types(x.dtype, y.dtype)
-        return [rule(product, *(jnp.asarray(value, kind) for value in values))]
+        x, y, r = env[layer.x], *map(layer.to_product_layout, (env[layer.y], out[0]))
+        dtype = np.promote_types(x.dtype, y.dtype)
+        values = (x, *layer.weights(env), y, r)
+        return [rule(layer, *(jnp.asarray(value, dtype) for value in values))]
 
-    return Step([product.x], [product.y], back)
-
-
-def _step(operation: Operation, found: Structure, plan, products: str, eps: float) -> Step:
-    """The rule of an operation that is no layer."""
-    live, name, out = found.live(operation), operation.name, operation.outputs[0]
-    given = [i for i, on in enumerate(live) if on]
-    values = [operation.inputs[i] for i in given]
-
-    def step(back):
-        def of(envs, relevances):
-            (env,) = envs
-            inputs = [read(env, atom) for atom in operation.inputs]
-            outputs = [env[value] for value in operation.outputs]
-            return back(inputs, outputs, relevances)
-
-        return Step(values, operation.outputs, of)
-
-    def moved(inputs, outputs, relevances):
-        """The transpose, or for a maximum the derivative: all to where the value came from."""
-        return pullback(operation, given, inputs, relevances)
-
-    def shared(inputs, outputs, relevances):
-        """Each term of a sum has its share."""
-        s = [_per_unit(r, y, eps) for r, y in zip(relevances, outputs, strict=True)]
-        back = pullback(operation, given, inputs, s)
-        return [_share(inputs[i], r) for i, r in zip(given, back, strict=True)]
-
-    if name in REGISTERED:
-        rule = REGISTERED[name]
-        pick = lambda found: [found[i] for i in given]  # noqa: E731
-        return step(lambda *layer: pick(rule(*layer, operation.equation.params)))
-    if name == "scan":
-        return backward.scan_step(operation, found.active, found.known, plan)
-    if name == "cond":
-        return backward.cond_step(operation, found.active, lambda *layer: plan(*layer))
-    if operation in found.softmax:
-        parts = found.softmax[operation]
-        return Step([parts.logits], [out], lambda envs, r: [_softmax(parts, envs[0], r[0])])
-    linear = range(len(operation.inputs))[PARTLY_SUMS.get(name, slice(0))]
-    if operation in found.biases:
-        return _affine(operation, found, eps)
-    if name in LINEAR or (given and set(given) <= set(linear)):
-        return step(shared)
-    if (
-        found.is_complex(operation)
-        and name in COMPLEX
-        and given == [0] * live[0] + [1] * (not live[0])
-    ):
-        return step(shared)
-    if found.root.get(out, out) != out:
-        return Step([found.root[out]], [out], lambda envs, r: r)
-    if name in ("add", "add_any", "sub") and len(given) == 2:
-        return step(shared)
-    if name in STRUCTURAL or name in WINNER:
-        return step(moved)
-    if name in ("mul", "dot_general", "conv_general_dilated") and len(given) == 2:
-        return step(_product(operation, found, products, eps))
-    if (
-        (given == [0] and name == "scatter-mul")
-        or (len(given) == 1 and name in ("add", "add_any", "sub", "mul", "div"))
-        or (
-            name == "div" and live[0]  # of two values that depend on x, the denominator only scales
-        )
-    ):
-        shape = found.program.shapes[values[0]].shape  # pyright: ignore[reportArgumentType]
-        return Step(values[:1], operation.outputs, lambda envs, r: [fit(r[0], shape)])
-    if name == "reduce_prod":
-        return step(lambda inputs, outputs, r: [_equal_shares(operation, inputs[0], r[0])])
-
-    def refuse(envs, relevances):
-        raise ValueError(
-            f"lrp: no rule for the operation {name!r}, at {operation.line}"
-            + (f", in {operation.scope}" if operation.scope else "")
-            + "; give it one by interpret.register_rule, or replace it by what has one."
-        )
-
-    return Step([], operation.outputs, refuse)
-
-
-def _equal_shares(operation: Operation, x, r):
-    axes = primitives().axes(operation.equation)
-    return jnp.broadcast_to(jnp.expand_dims(r, axes) * r.size / x.size, x.shape)
-
-
-def _per_unit(r, y, eps: float):
-    """The relevance of each unit of a value; of a complex one, of each unit of both its parts.
-
-    JAX's transposes are of Re(s z), so that s has the share of the imaginary part with its sign
-    turned.
-    """
-    if not jnp.iscomplexobj(y):
-        return rules.per_unit(r, y, eps)
-    return jax.lax.complex(_per_unit(r.real, y.real, eps), -_per_unit(r.imag, y.imag, eps))
-
-
-def _share(x, s):
-    """x times the relevance of each unit of it: a mask's infinity has none."""
-    if jnp.iscomplexobj(x):
-        return jax.lax.complex(_share(x.real, s.real), _share(x.imag, -s.imag))
-    return jnp.where(jnp.isfinite(x), x, 0) * s
-
-
-def _affine(operation: Operation, found: Structure, eps: float) -> Step:
-    """The share of x in y = a x + b, with all constants between x and y at once.
-
-    One by one, they would lose the relevance of an x that the first of them moves to 0.
-    """
-    (out,) = operation.outputs
-    start, operations = found.affine_before(out)
-
-    def back(envs, relevances):
-        (env,) = envs
-
-        def run(x):
-            known = env | {start: x}
-            for step in operations:
-                values = (backward.number(read(known, atom)) for atom in step.inputs)
-                (known[step.outputs[0]],) = step.wide(*values)
-            return known[out]
-
-        y, transpose = jax.vjp(run, env[start])
-        return [_share(env[start], transpose(_per_unit(relevances[0], y, eps))[0])]
-
-    return Step([start], [out], back)
-
-
-def _product(operation: Operation, found: Structure, products: str, eps: float):
-    is_gate = found.is_gate if products == "gate" else found.is_normalizer
-    gates = [is_gate(atom) for atom in operation.inputs]
-    one = operation.inputs[0] == operation.inputs[1]
-
-    def back(inputs, outputs, relevances):
-        if operation.name == "mul" and not found.is_complex(operation):
-            r = [fit(relevances[0], value.shape) for value in inputs]
-        else:
-            s = [_per_unit(relevances[0], outputs[0], eps)]
-            r = map(_share, inputs, pullback(operation, [0, 1], inputs, s))
-        if sum(gates) == 1 and not one:
-            return [None if gate else share for gate, share in zip(gates, r, strict=True)]
-        return [share / 2 for share in r]
-
-    return back
-
-
-def _softmax(parts: Exponentials, env: backward.Env, r):
-    """x times the derivative of softmax's first-order part. Achtibat et al. 2024, prop. 3.1."""
-    x = env[parts.logits]
-    p = env[parts.terms] / jnp.expand_dims(env[parts.total], parts.axes)
-    out = jnp.where(jnp.isfinite(p), p, 0) * jnp.sum(r, parts.axes, keepdims=True)
-    return jnp.where(jnp.isfinite(x), x, 0) * (r - out)
+    return Step([layer.x], [layer.y], back)

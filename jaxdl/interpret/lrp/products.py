@@ -1,4 +1,4 @@
-"""A layer as the relevance rules see it: a product with constants, its scale and its bias."""
+"""Weighted layers: products with constants and their scale and bias."""
 
 from __future__ import annotations
 
@@ -8,105 +8,109 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.jaxpr.program import Operation, Value, read
-from jaxdl.jaxpr.reading import primitives
-
-MOVES = (
-    "broadcast_in_dim",
-    "convert_element_type",
-    "expand_dims",
-    "reshape",
-    "squeeze",
-    "transpose",
-)
-"""What may stand between a product and its bias, as `jax.vmap` and mixed precision put it there."""
+from jaxdl.jaxpr.graph import Operation, Value, read
+from jaxdl.jaxpr.primitives import readers
+from jaxdl.jaxpr.primitives.kinds import LAYOUT_CHANGES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Product:
-    """A product with constants, and what of scale and bias follows it: y = c * (x . w) + d.
+    """A product with constants, its scale and its bias: y = c * (x . w) + d.
 
-    Batch norm with stored statistics after a convolution is a part of it and folds into the
-    weights, so that positive weights are those that a network without the batch norm would have.
+    Batch norm with stored statistics folds into the weights of the convolution before it, so that
+    rules see the weights of an equivalent network without batch norm.
+
+    Attributes:
+      operation: the matrix product or convolution.
+      data_operand: the index of the operand, 0 or 1, that depends on the input.
+      epilogue: the operations of scale, bias and layout that follow, each with the index of the
+        operand that comes from the product.
+      first: whether no other product comes before it.
     """
 
     operation: Operation
-    slot: int
-    """Which operand, 0 or 1, depends on the input."""
-    after: tuple[tuple[Operation, int], ...]
-    """The operations of scale and bias, and which operand of each is the product's; and `MOVES`."""
+    data_operand: int
+    epilogue: tuple[tuple[Operation, int], ...]
     first: bool
-    """Whether no other product comes before it."""
 
     @property
     def kind(self) -> str:
+        """The kind of layer, "dense" or "conv"."""
         return "dense" if self.operation.name == "dot_general" else "conv"
 
     @property
     def path(self) -> str:
+        """The layer's path, such as "block_1/conv_0"."""
         return self.operation.scope
 
     @property
     def x(self) -> Value:
-        return self.operation.inputs[self.slot]  # pyright: ignore[reportReturnType]
+        """The layer's input."""
+        return self.operation.inputs[self.data_operand]  # pyright: ignore[reportReturnType]
 
     @property
     def y(self) -> Value:
-        return (self.after[-1][0] if self.after else self.operation).outputs[0]
+        """The layer's output, after scale and bias."""
+        return (self.epilogue[-1][0] if self.epilogue else self.operation).outputs[0]
 
     def apply(self, x: jax.Array, w: jax.Array) -> jax.Array:
-        """x . w"""
-        return self.operation.wide(*((x, w) if self.slot == 0 else (w, x)))[0]
+        """Computes the product x . w."""
+        return self.operation.promote_and_call(*((x, w) if self.data_operand == 0 else (w, x)))[0]
 
     def back(self, s: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
-        """w^T s, like x."""
+        """Computes w^T s, an array like x."""
         return jax.linear_transpose(lambda x: self.apply(x, w), x)(s)[0]
 
-    def moved(self, y: jax.Array, count: int | None = None) -> jax.Array:
-        """y in the layout after `count` of the operations, all by default."""
-        for operation, _ in self.after[:count]:
-            if operation.name in MOVES:
-                (y,) = operation.wide(y)
+    def to_output_layout(self, y: jax.Array, count: int | None = None) -> jax.Array:
+        """Applies the layout changes of the epilogue's first `count` operations, or all."""
+        for operation, _ in self.epilogue[:count]:
+            if operation.name in LAYOUT_CHANGES:
+                (y,) = operation.promote_and_call(y)
         return y
 
-    def unmoved(self, y: Any, count: int | None = None) -> Any:
-        """y, which broadcasts to the layout after `count` operations, in that of the product."""
-        if not any(operation.name in MOVES for operation, _ in self.after[:count]):
+    def to_product_layout(self, y: Any, count: int | None = None) -> Any:
+        """Reverses `to_output_layout` for a y that broadcasts to the output layout."""
+        if not any(operation.name in LAYOUT_CHANGES for operation, _ in self.epilogue[:count]):
             return y
         y = jnp.asarray(y)
         like = jax.ShapeDtypeStruct(self.operation.equation.outvars[0].aval.shape, y.dtype)
-        move = lambda y: self.moved(y, count)  # noqa: E731
-        shape = jax.eval_shape(move, like).shape
-        return jax.linear_transpose(move, like)(jnp.broadcast_to(y, shape))[0]
+
+        def change_layout(y):
+            return self.to_output_layout(y, count)
+
+        shape = jax.eval_shape(change_layout, like).shape
+        # Layout changes only move values, so the transpose is the inverse.
+        return jax.linear_transpose(change_layout, like)(jnp.broadcast_to(y, shape))[0]
 
     def weights(self, env: dict[Value, Any]) -> tuple[jax.Array, jax.Array | float]:
-        """c * w, and d as what is added to the product."""
-        w = read(env, self.operation.inputs[1 - self.slot])
+        """Returns the scaled weights c * w, and the bias d in the layout of the product."""
+        w = read(env, self.operation.inputs[1 - self.data_operand])
         scale: Any = None
         shift: Any = 0.0
-        for i, (operation, mine) in enumerate(self.after):
-            if operation.name in MOVES:
+        for i, (operation, operand) in enumerate(self.epilogue):
+            if operation.name in LAYOUT_CHANGES:
                 continue
             if operation.name == "neg":
                 scale, shift = -1 if scale is None else -scale, -shift
                 continue
-            other = self.unmoved(read(env, operation.inputs[1 - mine]), i)
+            other = self.to_product_layout(read(env, operation.inputs[1 - operand]), i)
             if operation.name in ("add", "add_any"):
                 shift = shift + other
-            elif operation.name == "sub" and mine == 0:
+            elif operation.name == "sub" and operand == 0:
                 shift = shift - other
             elif operation.name == "sub":
                 scale, shift = -1 if scale is None else -scale, other - shift
             else:
-                by = 1 / other if operation.name == "div" else other
-                scale, shift = by if scale is None else scale * by, shift * by
+                factor = 1 / other if operation.name == "div" else other
+                scale, shift = factor if scale is None else scale * factor, shift * factor
         return w if scale is None else w * self._like_weights(scale, w), shift
 
     def _like_weights(self, scale: Any, w: jax.Array) -> jax.Array:
+        """Moves the axes of a scale of the output to those of the weights."""
         scale = jnp.asarray(scale, w.dtype)
         if scale.ndim == 0:
             return scale
-        axes = feature_axes(self.operation, self.slot)
+        axes = feature_axes(self.operation, self.data_operand)
         for axis in range(scale.ndim):
             if axis not in axes.values():
                 scale = jax.lax.slice_in_dim(scale, 0, 1, axis=axis)
@@ -118,13 +122,13 @@ class Product:
         return scale.transpose(rest + order).reshape(shape)
 
 
-def feature_axes(operation: Operation, slot: int) -> dict[int, int]:
-    """Axes of the weights, and the axes of the output that they become."""
+def feature_axes(operation: Operation, data_operand: int) -> dict[int, int]:
+    """Maps axes of the weights to the axes of the output that they become."""
     if operation.name == "conv_general_dilated":
-        numbers = primitives().convolution(operation.equation).dimension_numbers
+        numbers = readers().convolution(operation.equation).dimension_numbers
         return {numbers.rhs_spec[0]: numbers.out_spec[1]}
-    (contract, batch) = primitives().dot_general(operation.equation)
-    own = 1 - slot
+    (contract, batch) = readers().dot_general(operation.equation)
+    own = 1 - data_operand
     shapes = [variable.aval.shape for variable in operation.equation.invars]
     free = [
         [a for a in range(len(shape)) if a not in contract[i] and a not in batch[i]]

@@ -1,49 +1,26 @@
-"""Parameters of JAX's primitives. The only place that reads them by their names.
+"""JAX's primitives: their kinds, and readers of their parameters.
 
-The names belong to JAX, which may change them in any release. They are checked against the running
-JAX when this package is imported, by tracing: nothing is compiled and no device is touched. Import
-it by `_jaxpr.primitives()`, once a program is read, so that `import jaxdl` does not depend on it.
+The names of parameters belong to JAX, which may change them in any release. `readers` therefore
+compares what it reads with known examples before its first use.
 """
 
-from jaxdl.jaxpr.primitives.examples import check
-from jaxdl.jaxpr.primitives.parameters import (
-    Convolution,
-    axes,
-    branch_platforms,
-    branches,
-    called,
-    channels_last,
-    convolution,
-    cumulative,
-    dot_general,
-    padding,
-    reshape_order,
-    scan,
-    slicing,
-    top_k,
-    widened,
-    window,
-    with_padding,
-)
+from __future__ import annotations
 
-__all__ = [
-    "Convolution",
-    "axes",
-    "branch_platforms",
-    "branches",
-    "called",
-    "channels_last",
-    "convolution",
-    "cumulative",
-    "dot_general",
-    "padding",
-    "reshape_order",
-    "scan",
-    "slicing",
-    "top_k",
-    "widened",
-    "window",
-    "with_padding",
-]
+import functools
+from types import ModuleType
 
-check()
+
+@functools.cache
+def readers() -> ModuleType:
+    """Returns the module `parameters`, checked against the running JAX.
+
+    The check runs at the first call. It only traces: it compiles nothing and touches no device. It
+    is not made on import, so that `import jaxdl` works with any JAX.
+
+    Raises:
+      ImportError: this version of JAX stores the parameters of a primitive in another form.
+    """
+    from jaxdl.jaxpr.primitives import examples, parameters
+
+    examples.check()
+    return parameters

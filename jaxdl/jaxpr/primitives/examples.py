@@ -1,4 +1,4 @@
-"""A small program with each primitive, to compare what is read of it with what is right."""
+"""Example programs that check the readers of parameters against the running JAX."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxdl.jaxpr.primitives import parameters
+from jaxdl.jaxpr.primitives import kinds, parameters
 
 SUPPORTED = "0.10.0 to 0.12"
-"""The versions of JAX with which all of this is tested."""
+"""The versions of JAX that the tests run with."""
 
 
 def _array(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
@@ -21,8 +21,10 @@ def _array(*shape: int, dtype: Any = np.float32) -> jax.ShapeDtypeStruct:
 
 
 def _loop(a, b, c, x):
-    # A carry that stays as it is would be recorded as a constant.
-    step = lambda carry, x: ((carry[0] * a, lax.sin(carry[1])), (x, x))  # noqa: E731
+    # JAX turns a carry that never changes into a constant.
+    def step(carry, x):
+        return (carry[0] * a, lax.sin(carry[1])), (x, x)
+
     return lax.scan(step, (b, c), x, reverse=True)
 
 
@@ -43,16 +45,19 @@ def _pool(start, monoid):
 
 
 def _summary(equation: Any) -> Any:
-    """What is read of an equation, with functions replaced by what tells them apart."""
-    first = lambda function: function.jaxpr.eqns[0].primitive.name  # noqa: E731
+    """Returns the parameters of an equation; functions by their first primitive."""
+
+    def first(function):
+        return function.jaxpr.eqns[0].primitive.name
+
     match equation.primitive.name:
         case "scan":
             loop: Any = parameters.scan(equation)
             return [aval.shape for aval in loop.body.in_avals], *loop[1:]
         case "cond":
             return [first(branch) for branch in parameters.branches(equation)]
-        case name if name in parameters.CALLS:
-            return first(parameters.called(equation))
+        case name if name in kinds.CALLS:
+            return first(parameters.called_function(equation))
         case name:
             return OTHERS.get(name, parameters.axes)(equation)
 
@@ -60,12 +65,12 @@ def _summary(equation: Any) -> Any:
 OTHERS: dict[str, Callable[[Any], Any]] = {
     "dot_general": parameters.dot_general,
     "conv_general_dilated": parameters.convolution,
-    **dict.fromkeys(parameters.WINDOWS, parameters.window),
-    "slice": parameters.slicing,
+    **dict.fromkeys(kinds.WINDOW_REDUCTIONS, parameters.window),
+    "slice": parameters.static_slice,
     "pad": parameters.padding,
     "reshape": parameters.reshape_order,
     "top_k": parameters.top_k,
-    **dict.fromkeys(parameters.CUMULATIVE, parameters.cumulative),
+    **dict.fromkeys(kinds.CUMULATIVE, parameters.cumulative),
 }
 X = _array(2, 3, 4)
 PRODUCT = ((1, 2), (2, 0)), ((0,), (1,))
@@ -114,7 +119,7 @@ EXAMPLES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
             (_array(2, 3, 4, dtype=np.int32),),
             (0, 2),
         )
-        for name in parameters.REDUCTIONS
+        for name in kinds.REDUCTIONS
     },
     "argmax": (lambda x: lax.argmax(x, 1, np.int32), (X,), (1,)),
     "argmin": (lambda x: lax.argmin(x, 1, np.int32), (X,), (1,)),
@@ -130,33 +135,32 @@ EXAMPLES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
     "split": (lambda x: lax.split(x, (1, 2), axis=1), (X,), (1,)),
     **{
         name: (functools.partial(getattr(lax, name), axis=1, reverse=True), (X,), (1, True))
-        for name in parameters.CUMULATIVE
+        for name in kinds.CUMULATIVE
     },
     "sort": (lambda x: lax.sort(x, 1), (X,), (1,)),
     "top_k": (lambda x: lax.top_k(x, 2, axis=1), (X,), (2, 1)),
 }
-"""By primitive: a program that ends with it, the program's inputs, and what must be read."""
+"""By primitive: a program that ends with it, the program's inputs, and the expected parameters."""
 
 
 def check() -> None:
-    """Reads the examples.
+    """Reads the parameters of all examples.
 
     Raises:
-      ImportError: the running JAX records a primitive in a form that is not known here.
+      ImportError: the running JAX stores the parameters of a primitive in another form.
     """
     for name, (function, args, expected) in EXAMPLES.items():
         params: Any = {}
         try:
-            with jax.disable_jit(False):  # under it, loops and calls would leave no equation
+            with jax.disable_jit(False):  # it would run loops instead of recording them
                 equations = jax.make_jaxpr(function)(*args).eqns
             params = equations[-1].params
-            seen = _summary(equations[-1])
-            if seen != expected:
-                raise ValueError(f"{seen} was read, {expected} is right")
+            result = _summary(equations[-1])
+            if result != expected:
+                raise ValueError(f"read {result}, expected {expected}")
         except Exception as error:
             raise ImportError(
-                f"jaxdl reads programs as JAX {SUPPORTED} records them; JAX {jax.__version__} "
-                f"records {name!r} otherwise, with the parameters {sorted(params)} "
-                f"({type(error).__name__}: {error}). Install a version of JAX in that range, or a "
-                "newer jaxdl."
+                f"JAX {jax.__version__} stores {name!r} with the parameters {sorted(params)}, "
+                f"which jaxdl cannot read ({type(error).__name__}: {error}). Install JAX "
+                f"{SUPPORTED}, or a newer jaxdl."
             ) from error

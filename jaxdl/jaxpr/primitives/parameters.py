@@ -1,4 +1,4 @@
-"""Readers of the parameters of JAX's primitives: nothing else in jaxdl names a parameter."""
+"""Readers of the parameters of JAX's primitives; no other file names a parameter."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.jaxpr.reading import ClosedJaxpr, closed, stored_jaxprs
+from jaxdl.jaxpr.equations import ClosedJaxpr, close_jaxpr, stored_jaxprs
+from jaxdl.jaxpr.primitives.kinds import (
+    ARG_REDUCTIONS,
+    CALLS,
+    CUMULATIVE,
+    REDUCTIONS,
+    WINDOW_REDUCTIONS,
+)
 
-REDUCTIONS = "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor".split()
-CUMULATIVE = ("cumprod", "cumlogsumexp")
-WINDOWS = ("reduce_window_max", "reduce_window_min", "reduce_window_sum")
 NAMES: dict[str, tuple[str, ...]] = {
     "scan": ("length", "reverse"),
     "dot_general": ("dimension_numbers",),
@@ -28,13 +32,13 @@ NAMES: dict[str, tuple[str, ...]] = {
         "preferred_element_type",
     ),
     **dict.fromkeys(
-        WINDOWS,
+        WINDOW_REDUCTIONS,
         ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation"),
     ),
     "slice": ("start_indices", "strides"),
     "pad": ("padding_config",),
     "reshape": ("dimensions",),
-    **dict.fromkeys((*REDUCTIONS, "argmax", "argmin"), ("axes",)),
+    **dict.fromkeys((*REDUCTIONS, *ARG_REDUCTIONS), ("axes",)),
     "transpose": ("permutation",),
     "squeeze": ("dimensions",),
     "rev": ("dimensions",),
@@ -45,20 +49,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "sort": ("dimension",),
     "top_k": ("k", "axis"),
 }
-"""JAX's names of the parameters that are read, by primitive."""
-
-CALLS = frozenset(
-    "jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call custom_vjp_call "
-    "custom_vjp_call_jaxpr".split()
-)
-"""Primitives that only call a function."""
+"""The names of the parameters that are read, by primitive."""
 
 Axes = Ints = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 
 class Scan(NamedTuple):
-    """`lax.scan`: the inputs are constants, the first carry and the sequences, in this order."""
+    """`lax.scan`, whose inputs are constants, the initial carry and sequences."""
 
     body: ClosedJaxpr
     length: int
@@ -88,7 +86,7 @@ class Convolution(NamedTuple):
 
 
 class Window(NamedTuple):
-    """`lax.reduce_window` by a sum, a maximum or a minimum."""
+    """`lax.reduce_window` with a sum, a maximum or a minimum."""
 
     sizes: Ints
     strides: Ints
@@ -105,23 +103,26 @@ class Slice(NamedTuple):
 
 
 def scan(equation: Any) -> Scan:
-    """The body of a loop and which of its variables are constant, carried or stacked."""
+    """Returns the body and length of a loop, and how its inputs are used."""
     (body,) = _inner(equation)
     # Counted by shapes, since JAX 0.11 replaced the parameters num_consts and num_carry.
-    carry = _unstacked(equation.outvars, body.jaxpr.outvars)
-    consts = _unstacked(equation.invars, body.jaxpr.invars) - carry
+    carry = _count_same_rank(equation.outvars, body.jaxpr.outvars)
+    consts = _count_same_rank(equation.invars, body.jaxpr.invars) - carry
     length, reverse = _read(equation)
     return Scan(body, length, reverse, consts, carry)
 
 
-def _unstacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
-    """How many variables of a loop are the same in its body, without an axis for the rounds."""
-    rank = lambda variable: len(getattr(variable.aval, "shape", ()))  # noqa: E731
+def _count_same_rank(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """Counts the variables of a loop that have the same rank in its body."""
+
+    def rank(variable):
+        return len(getattr(variable.aval, "shape", ()))
+
     return sum(rank(one) == rank(other) for one, other in zip(outside, inside, strict=True))
 
 
 def branches(equation: Any) -> list[ClosedJaxpr]:
-    """The branches of `lax.cond` or `lax.switch`. The first input is the index of the branch."""
+    """Returns the branches of `lax.cond`; its first input is the branch index."""
     return _inner(equation)
 
 
@@ -133,12 +134,12 @@ def branch_platforms(equation: Any) -> tuple[tuple[str, ...] | None, ...]:
     return equation.params.get("branches_platforms") or ()
 
 
-def called(equation: Any, custom: bool = True) -> ClosedJaxpr | None:
-    """The function that an equation calls as it is: of `jit`, `checkpoint`, `custom_jvp`, ...
+def called_function(equation: Any, custom: bool = True) -> ClosedJaxpr | None:
+    """Returns the function of a call such as `jit` or `custom_jvp`, else None.
 
     Args:
-      equation: of a jaxpr.
-      custom: whether functions with a derivative of their own are opened too, and so lose it.
+      equation: an equation of a jaxpr.
+      custom: whether calls with a custom derivative count too.
     """
     name = equation.primitive.name
     if name not in CALLS or (name.startswith("custom") and not custom):
@@ -148,79 +149,81 @@ def called(equation: Any, custom: bool = True) -> ClosedJaxpr | None:
 
 
 def dot_general(equation: Any) -> DotGeneral:
-    """Which axes of the operands are summed over and which are batch axes."""
+    """Returns the contracting and the batch axes of both operands."""
     return DotGeneral(*_read(equation)[0])
 
 
 def convolution(equation: Any) -> Convolution:
-    """The layout, window and groups of a convolution."""
+    """Returns the layout, window and groups of a convolution."""
     return Convolution(*_read(equation))
 
 
 def window(equation: Any) -> Window:
-    """The window of a pooling operation."""
+    """Returns the window of a pooling operation."""
     return Window(*_read(equation))
 
 
-def slicing(equation: Any) -> Slice:
-    """Where a slice starts and its strides."""
+def static_slice(equation: Any) -> Slice:
+    """Returns the starts and strides of a slice."""
     starts, strides = _read(equation)
     return Slice(starts, strides or (1,) * len(starts))
 
 
 def padding(equation: Any) -> tuple[tuple[int, int, int], ...]:
-    """(low, high, interior) of each axis of `lax.pad`."""
+    """Returns (low, high, interior) of each axis of `lax.pad`."""
     return _read(equation)[0]
 
 
 def reshape_order(equation: Any) -> Axes | None:
-    """The order in which `lax.reshape` reads the axes, or None for their own."""
+    """Returns the order in which `lax.reshape` reads axes, None for ascending."""
     return _read(equation)[0]
 
 
 def axes(equation: Any) -> Axes:
-    """The axes of an operation that has one parameter of axes.
+    """Returns the axes of an operation that has one parameter of axes.
 
-    Those that a reduction, `squeeze`, `rev`, `concatenate` or `split` is along; for `transpose` and
-    `broadcast_in_dim` one for each axis of the output and of the input.
+    These are the axes along which a reduction, `squeeze`, `rev`, `concatenate` or `split` works.
+    `transpose` has the input axis of each output axis, `broadcast_in_dim` the output axis of each
+    input axis.
     """
     (value,) = _read(equation)
+    # `concatenate` and `split` have one axis, reductions have several.
     return (value,) if isinstance(value, int) else tuple(value)
 
 
 def with_padding(equation: Any, pads: Any) -> Callable[..., list[Any]]:
-    """A convolution, pooling or `lax.pad` with other padding, as a function of its inputs."""
+    """Returns a convolution, pooling or `lax.pad` with other padding, as a function."""
     name = "padding_config" if equation.primitive.name == "pad" else "padding"
     params = equation.params | {name: pads}
     return lambda *values: [equation.primitive.bind(*values, **params)]
 
 
 def cumulative(equation: Any) -> tuple[int, bool]:
-    """The axis of a running product or sum, and whether it runs from the end."""
+    """Returns the axis of a running product or sum, and whether it runs from the end."""
     axis, reverse = _read(equation)
     return axis, reverse
 
 
 def top_k(equation: Any) -> tuple[int, int]:
-    """How many of the greatest are taken, and along which axis."""
+    """Returns the number of values that `lax.top_k` selects, and the axis."""
     k, axis = _read(equation)
     return k, axis
 
 
-def widened(equation: Any) -> dict[str, Any]:
-    """The parameters, with every type of integers and short floats replaced by float32."""
+def widen_params(equation: Any) -> dict[str, Any]:
+    """Returns the parameters with dtypes widened to at least float32."""
 
-    def wide(value):
+    def widen(value):
         if not isinstance(value, np.dtype | type) or not jnp.issubdtype(value, np.generic):
             return value
         dtype = np.dtype(value)
         return dtype if jnp.issubdtype(dtype, np.inexact) and dtype.itemsize > 2 else np.float32
 
-    return {name: wide(value) for name, value in equation.params.items()}
+    return {name: widen(value) for name, value in equation.params.items()}
 
 
 def channels_last(equation: Any) -> Callable[..., list[Any]] | None:
-    """A convolution computed as one of NHWC and HWIO, or None where it is one."""
+    """Returns a convolution as one of NHWC and HWIO, or None if it is one."""
     x, kernel, y = convolution(equation).dimension_numbers
     n = len(x)
     data, window = (0, n - 1, *range(1, n - 1)), (n - 1, n - 2, *range(n - 2))
@@ -243,5 +246,5 @@ def _read(equation: Any) -> list[Any]:
 
 
 def _inner(equation: Any) -> list[ClosedJaxpr]:
-    """The functions that an equation stores, under any name."""
-    return [closed(jaxpr) for jaxpr in stored_jaxprs(equation.params)]
+    """Returns the functions that an equation stores, under any name."""
+    return [close_jaxpr(jaxpr) for jaxpr in stored_jaxprs(equation.params)]

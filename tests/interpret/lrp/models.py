@@ -1,4 +1,4 @@
-"""Networks of Flax, Equinox and jaxdl as they come, in float64."""
+"""Unmodified networks of Flax, Equinox and jaxdl, in float64."""
 
 import equinox
 import flax.linen as linen
@@ -83,7 +83,7 @@ def haiku_cnn(x):
         return haiku.Linear(3, with_bias=False)(haiku.Flatten()(x))
 
     model = haiku.without_apply_rng(haiku.transform(forward))
-    with jax.debug_key_reuse(False):  # Haiku keeps its keys in places of its own
+    with jax.debug_key_reuse(False):  # Haiku stores keys itself
         params = fill(jax.eval_shape(model.init, jax.random.key(0), x))
     return lambda x: model.apply(params, x)
 

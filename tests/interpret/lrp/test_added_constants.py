@@ -1,4 +1,4 @@
-"""LRP of constants that are added: against the input times the gradient of a linearized network.
+"""LRP of added constants, against input x gradient of a linearized network.
 
 The epsilon rule with detached normalizations, activations x * const(act(x) / x) and, by mode,
 detached or halved products is input times gradient (Ali et al. 2022, Achtibat et al. 2024).
@@ -94,9 +94,9 @@ X = array(0, 2, 8)
 @jax.jit
 def explain(x):
     options = {"target": 1, "eps": TINY, "composite": {"*": rules.epsilon(TINY)}}
-    modes = {"gate": CASES, "half": {name: CASES[name] for name in list(CASES)[:4]}}
+    modes = {"signal_take_all": CASES, "uniform": {name: CASES[name] for name in list(CASES)[:4]}}
     relevance = {
-        (mode, name): interpret.lrp(f, x, products=mode, **options)
+        (mode, name): interpret.lrp(f, x, gating=mode, **options)
         for mode, cases in modes.items()
         for name, (f, _) in cases.items()
     }
@@ -142,7 +142,7 @@ def test_centered_pixels_before_a_flat_layer_keep_their_relevance():
 
 
 def test_warnings():
-    """Of relevance that is amplified, absorbed or not finite; none under jit or on request."""
+    """Amplified, absorbed and infinite relevance warns, but not under jit."""
     x = jnp.asarray([[1.0, 1.0, 2.0]])
     amplified = lambda x: (
         jnp.tanh(x[:, :1] - x[:, 1:2] + 1e-5) @ jnp.ones((1, 2)) + jnp.cos(x[:, :1] - x[:, 1:2])

@@ -18,18 +18,18 @@ COMPOSITES = {
 
 
 def test_which_rule_dense_layers_have():
-    """z^B is of a first convolution only; the first pattern counts, and epsilon without one."""
+    """z^B is for a first convolution; the first pattern counts, else epsilon."""
     with double():
         f = lambda x: jax.nn.relu(x @ W) @ V
         explain = lambda x: {
             name: interpret.lrp(f, x, target=0, composite=composite)
             for name, composite in COMPOSITES.items()
         }
-        found = jax.jit(explain)(X)
+        result = jax.jit(explain)(X)
         for name, same in (
             ("box", "epsilon"),
             ("no pattern fits", "epsilon"),
             ("two patterns fit", "flat"),
             ("gamma", "gamma everywhere"),
         ):
-            np.testing.assert_allclose(found[name], found[same], atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(result[name], result[same], atol=1e-9, err_msg=name)

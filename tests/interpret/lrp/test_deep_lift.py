@@ -19,12 +19,12 @@ from tests.interpret.networks import apply, array, double, linear, network, run,
 def adds_up(f, x, base, atol=1e-9):
     @jax.jit
     def explain(x):
-        found = interpret.deep_lift(f, x, target=1, baseline=base)
-        return found, f(x), f(jnp.broadcast_to(base, x.shape))
+        result = interpret.deep_lift(f, x, target=1, baseline=base)
+        return result, f(x), f(jnp.broadcast_to(base, x.shape))
 
-    found, score, score_of_base = map(np.asarray, explain(x))
+    result, score, score_of_base = map(np.asarray, explain(x))
     expected = score[:, 1] - score_of_base[:, 1]
-    np.testing.assert_allclose(found.reshape(len(x), -1).sum(1), expected, atol=atol)
+    np.testing.assert_allclose(result.reshape(len(x), -1).sum(1), expected, atol=atol)
 
 
 class Everything(linen.Module):
@@ -41,7 +41,7 @@ class Everything(linen.Module):
 
 
 def test_a_flax_network_of_everything_adds_up():
-    """Captum's delta is large with exp, products, softmax and LayerNorm (1085, 519, 351, 1357)."""
+    """Captum's delta is large here: issues 1085, 519, 351 and 1357."""
     with double():
         adds_up(models.flax(Everything(), models.IMAGES), models.IMAGES, 0.3, 1e-8)
 
@@ -84,8 +84,8 @@ def test_random_networks_add_up(seed, activation):
     with double():
         f = network(seed, activation=activation)
         x, base = array(seed + 5, 3, 5), array(seed + 6, 1, 5)
-        found = np.asarray(deep_lift_of(activation)(weights(seed), x, base))
-        np.testing.assert_allclose(found.sum(1), (f(x) - f(base))[:, 1], atol=1e-9)
+        result = np.asarray(deep_lift_of(activation)(weights(seed), x, base))
+        np.testing.assert_allclose(result.sum(1), (f(x) - f(base))[:, 1], atol=1e-9)
 
 
 @pytest.mark.row("Q10")
@@ -93,17 +93,17 @@ def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()
         x, base = array(4, 3, 5), array(5, 1, 5)
-        found = interpret.deep_lift(f, x, target=2, baseline=base)
-        np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
-        slope = interpret.deep_lift(f, x, target=2, multiply=False)
+        result = interpret.deep_lift(f, x, target=2, baseline=base)
+        np.testing.assert_allclose(result, (x - base) * w[:, 2], atol=1e-12)
+        slope = interpret.deep_lift(f, x, target=2, multiply_by_inputs=False)
         np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
 
 def test_the_rule_of_the_paper_by_hand():
-    """min(i1, i2) = i1 - relu(i1 - i2): Shrikumar et al. 2017, sec. 3.1: the smaller has all."""
+    """min(i1, i2) = i1 - relu(i1 - i2): Shrikumar et al. 2017, sec. 3.1."""
     f = lambda x: x[:, 0] - jax.nn.relu(x[:, 0] - x[:, 1])
-    found = interpret.deep_lift(f, jnp.array([[6.0, 2.0], [1.0, 5.0]]))
-    np.testing.assert_allclose(found, [[0, 2], [1, 0]], atol=1e-6)
+    result = interpret.deep_lift(f, jnp.array([[6.0, 2.0], [1.0, 5.0]]))
+    np.testing.assert_allclose(result, [[0, 2], [1, 0]], atol=1e-6)
 
 
 def test_without_biases_it_is_lrp_from_zero():
@@ -118,7 +118,7 @@ def test_without_biases_it_is_lrp_from_zero():
 def test_where_input_and_baseline_are_one_it_takes_the_derivative():
     with double():
         f, x = network(1), array(2, 3, 5)
-        slope = run(interpret.deep_lift, f, x, target=0, baseline=x, multiply=False)
+        slope = run(interpret.deep_lift, f, x, target=0, baseline=x, multiply_by_inputs=False)
         expected = run(interpret.saliency, f, x, target=0, absolute=False)
         np.testing.assert_allclose(slope, expected, atol=1e-10)
 
@@ -138,9 +138,11 @@ def test_examples_stand_alone_and_chunks_change_nothing():
 def test_several_baselines_by_expectation():
     with double():
         f, x, bases = network(3), array(2, 2, 5), array(7, 4, 5)
-        found = run(interpret.expectation(interpret.deep_lift, bases), f, x, target=1, batch_size=2)
+        result = run(
+            interpret.expectation(interpret.deep_lift, bases), f, x, target=1, batch_size=2
+        )
         expected = f(x)[:, 1] - f(bases)[:, 1].mean()
-        np.testing.assert_allclose(found.sum(1), expected, atol=1e-9)
+        np.testing.assert_allclose(result.sum(1), expected, atol=1e-9)
 
 
 def test_what_it_cannot_do():

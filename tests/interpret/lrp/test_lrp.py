@@ -10,7 +10,7 @@ import jaxdl
 from jaxdl import interpret, nn
 from jaxdl.interpret.lrp import COMPOSITES, epsilon_gamma_box, rules
 from jaxdl.interpret.lrp.composites import Composite
-from jaxdl.interpret.lrp.lrp import REGISTERED
+from jaxdl.interpret.lrp.operations import REGISTERED
 from tests.interpret.lrp import models
 from tests.interpret.networks import array, double, fill, run
 
@@ -23,7 +23,7 @@ def total(r):
 
 
 def explained(f, x, target, **options):
-    """The relevances and the output, compiled as one program."""
+    """Returns the relevances and the output, compiled as one program."""
     explain = lambda f, x: (interpret.lrp(f, x, target=target, **options), f(x))
     return run(explain, f, x)
 
@@ -69,8 +69,8 @@ def test_a_network_of_haiku_adds_up():
         maps = run(interpret.deep_lift, f, models.IMAGES, target=1)
         np.testing.assert_allclose(total(maps), y[:, 1], atol=1e-8)
         inside = jax.jit(jax.vmap(lambda x: interpret.saliency(f, x[None], target=1)))
-        found = run(interpret.saliency, f, models.IMAGES, target=1)
-        np.testing.assert_allclose(inside(models.IMAGES)[:, 0], found, atol=1e-12)
+        result = run(interpret.saliency, f, models.IMAGES, target=1)
+        np.testing.assert_allclose(inside(models.IMAGES)[:, 0], result, atol=1e-12)
 
 
 def test_flax_lstm_has_a_relevance_for_every_step():
@@ -83,7 +83,7 @@ def test_flax_lstm_has_a_relevance_for_every_step():
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
 def test_a_loop_and_the_same_written_out(cell):
-    """All steps by one scan, and step after step by Python; the fused forms' gates are gates."""
+    """One scan over all steps equals a Python loop, also for the fused forms."""
     with double():
         layer = getattr(nn, cell)(4)
         model = jaxdl.serial(layer, lambda x: x[:, -1], nn.dense(3, use_bias=False))
@@ -100,13 +100,13 @@ def test_a_loop_and_the_same_written_out(cell):
             for f, p in ((model.apply, params), (plain.apply, other))
         )
         np.testing.assert_allclose(same, y, atol=1e-12)
-        # The sums are written otherwise, and epsilon comes in elsewhere.
+        # The sums have another form, and epsilon is added at other places.
         np.testing.assert_allclose(written_out, r, atol=1e-10 if cell == "elman" else 1e-5)
         np.testing.assert_allclose(total(r), y[:, 2], atol=1e-4)
 
 
 def lstm_by_hand(w, u, v, x, target, eps=1e-10):
-    """Arras et al. 2017, sec. 2: the signal takes all of a gate's product, sums are shared."""
+    """Arras et al. 2017, sec. 2: the signal takes all, sums are shared."""
     size = len(u)
     sigmoid = lambda a: 1 / (1 + np.exp(-a))
     stab = lambda a: a + np.where(a >= 0, eps, -eps)
@@ -155,9 +155,9 @@ def test_lstm_against_the_equations():
             (h, _), _ = jax.lax.scan(step, (zero, zero), x.swapaxes(0, 1))
             return h @ v
 
-        found = interpret.lrp(f, x, target=1, **SMALL)
+        result = interpret.lrp(f, x, target=1, **SMALL)
         expected = [lstm_by_hand(w, u, v, one, 1) for one in x]
-        np.testing.assert_allclose(found, expected, atol=1e-7)
+        np.testing.assert_allclose(result, expected, atol=1e-7)
 
 
 def by_matrix(name, w, b, x, r, eps=1e-6):
@@ -205,7 +205,7 @@ LIMITS = {
 
 @jax.jit
 def by_rules(w, x):
-    """The relevances of class 0 of x @ w by each of the rules above."""
+    """Returns the relevances of class 0 of x @ w by each of the rules above."""
     by = lambda rule: interpret.lrp(lambda x: x @ w, x, target=0, composite=lambda layer: rule)
     return {name: by(rule) for name, rule in LIMITS.items()}
 
@@ -213,7 +213,7 @@ def by_rules(w, x):
 @settings(max_examples=5)
 @given(st.integers(0, 50))
 def test_limits_of_the_rules(seed):
-    """alpha 1, beta 0 is z+; gamma 0 is epsilon; gamma of infinity is z+ where y is positive."""
+    """alpha 1, beta 0 is z+; gamma 0 is epsilon; large gamma is z+ if y > 0."""
     with double():
         w, x = array(seed, 4, 3), np.abs(array(seed + 1, 2, 4))
         r = {name: np.asarray(value) for name, value in by_rules(w, x).items()}
@@ -225,7 +225,7 @@ def test_limits_of_the_rules(seed):
 
 
 def test_batch_norm_folds_into_the_convolution_before_it():
-    """The same function with the batch norm worked into the weights, under a rule of signs."""
+    """Relevances equal those of weights with the batch norm folded in."""
     with double():
         w, b, w2 = array(0, 3, 3, 1, 4), array(1, 4), array(2, 144, 3)
         mean, var, scale, offset = array(3, 4), np.abs(array(4, 4)) + 0.5, array(5, 4), array(6, 4)
@@ -237,16 +237,16 @@ def test_batch_norm_folds_into_the_convolution_before_it():
         apart = lambda x: rest((conv(x, w) + b - mean) / np.sqrt(var + 1e-5) * scale + offset)
         by = scale / np.sqrt(var + 1e-5)
         folded = lambda x: rest(conv(x, w * by) + (b - mean) * by + offset)
-        found = [
+        result = [
             interpret.lrp(f, models.IMAGES, target=0, composite="epsilon_alpha2_beta1")
             for f in (apart, folded)
         ]
-        np.testing.assert_allclose(*found, atol=1e-9)
+        np.testing.assert_allclose(*result, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["gamma", "z_plus", "epsilon_alpha2_beta1", "epsilon_plus_flat"])
 def test_a_layer_is_one_under_vmap_and_in_mixed_precision(name):
-    """Where moves and casts stand between a product, its bias and its batch norm."""
+    """Layout changes and casts between a product, its bias and its batch norm."""
     w, v, x = array(0, 3, 3, 2, 4), array(1, 4, 3), array(2, 3, 5, 5, 2)
     bias, mean, scale, offset = array(3, 4, 4)
     conv = lambda x, w, order: jax.lax.conv_general_dilated(
@@ -284,19 +284,19 @@ def test_relevance_between_layers():
 
         @jax.jit
         def explain(x):
-            return {at: interpret.lrp(f, x, target=0, layer=at) for at in places}, f(x)[:, 0]
+            return {name: interpret.lrp(f, x, target=0, layer=name) for name in places}, f(x)[:, 0]
 
-        found, score = jax.tree.map(np.asarray, explain(models.IMAGES))
-        assert found["conv_0"].shape == (2, 6, 6, 4) and found["dense_0"].shape == (2, 5)
-        below = [total(found[at]) for at in ("conv_0", "relu_0", "max_pool_0")]
+        result, score = jax.tree.map(np.asarray, explain(models.IMAGES))
+        assert result["conv_0"].shape == (2, 6, 6, 4) and result["dense_0"].shape == (2, 5)
+        below = [total(result[name]) for name in ("conv_0", "relu_0", "max_pool_0")]
         chex.assert_trees_all_close(*below, atol=1e-5)
-        without_bias = total(found["gelu_0"])
+        without_bias = total(result["gelu_0"])
         assert np.all(np.abs(without_bias - score) < np.abs(score) + 1)
 
 
 @pytest.mark.parametrize("n", [3, 6])
 def test_relevance_at_a_place_inside_of_vmap_has_the_examples_first(n):
-    """`w.T @ row` puts them last, as Equinox's layers do; with 6 of them the shape is the same."""
+    """`w.T @ row` puts examples last; with 6 of them the shape is ambiguous."""
     with double():
         w, v, x = array(0, 4, 6), array(2, 6, 2), array(3, n, 4)
 
@@ -317,7 +317,7 @@ def test_relevance_at_a_place_inside_of_vmap_has_the_examples_first(n):
 
 
 def test_relevances_are_differentiable_in_the_parameters():
-    """Zennit cannot (183); against finite differences."""
+    """Compares with finite differences; Zennit does not support this (issue 183)."""
     with double():
         w, v, x = array(0, 4, 5), array(1, 5, 2), array(2, 3, 4)
 
@@ -351,9 +351,9 @@ def test_chunks_examples_and_targets():
         np.testing.assert_allclose(both[0], whole, atol=1e-12)
 
 
-@pytest.mark.parametrize("products", ["gate", "half"])
-def test_attention(products):
-    """Weights that softmax gives let through, or take half; a mask leaves everything finite."""
+@pytest.mark.parametrize("gating", ["signal_take_all", "uniform"])
+def test_attention(gating):
+    """Attention weights take none or half; masked scores leave it finite."""
     with double():
         x, v = array(0, 2, 4, 3), array(1, 3, 2)
 
@@ -361,10 +361,10 @@ def test_attention(products):
             scores = jnp.where(np.arange(4) < 3, jnp.einsum("nqd,nkd->nqk", x, x), -jnp.inf)
             return jnp.einsum("nqk,nkd->nqd", jax.nn.softmax(scores), x)[:, 0] @ v
 
-        r, y = explained(f, x, 0, products=products)
+        r, y = explained(f, x, 0, gating=gating)
         assert np.all(np.isfinite(r))
         assert not np.any(r[:, 3]) and np.any(r[:, 1])
-        if products == "gate":
+        if gating == "signal_take_all":
             np.testing.assert_allclose(total(r), y[:, 0], atol=1e-4)
             weights = np.exp(np.einsum("nd,nkd->nk", x[:, 0], x[:, :3]))
             weights /= weights.sum(1, keepdims=True)
@@ -412,9 +412,9 @@ def test_bad_arguments():
             "no composite 'epsilon_pluss'; did you mean 'epsilon_plus'",
         ),
         ({"composite": 3}, "composite is 3; expected a name"),
-        ({"products": "all"}, "products='all'"),
+        ({"gating": "all"}, "gating='all'"),
         ({"start": 2}, "start=2"),
-        ({"at": "nowhere"}, "no place 'nowhere'"),
+        ({"layer": "nowhere"}, "no layer 'nowhere'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"eps": -1}, "eps is -1; expected a number of 0 or more"),
         ({"eps": np.nan}, "eps is nan"),

@@ -1,4 +1,4 @@
-"""What only scales: norms of a baseline without variance, normalizers, gates, forms of softmax."""
+"""Operations that only scale: norms without variance, gates, forms of softmax."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ NORMS = {
 
 
 def test_deep_lift_of_norms_adds_up_at_a_baseline_without_variance():
-    """In float32, in which 1 / eps leaves no digits to what there is to explain."""
+    """In float32, where a scale of 1 / eps would leave no significant digits."""
     score = lambda f: lambda x: f(x) @ jnp.asarray(U, jnp.float32)
 
     @jax.jit
@@ -63,7 +63,7 @@ def test_deep_lift_of_norms_adds_up_at_a_baseline_without_variance():
 def test_deep_lift_refuses_sums_that_are_lost_to_rounding():
     f = lambda x: (x[:, :1] * 1e9 + x[:, 1:2] - x[:, :1] * 1e9) @ jnp.ones((1, 1))
     x = np.float32([[1, 3e-3]])
-    with pytest.raises(ValueError, match="add up to 0.003.*expected their difference"):
+    with pytest.raises(ValueError, match="add up to 0.003, expected the difference"):
         interpret.deep_lift(f, x)
 
 
@@ -94,7 +94,7 @@ SPELLINGS = {
 
 
 def test_lrp_of_what_scales():
-    """Against the input times the gradient with constants for what only scales."""
+    """Equals the input times the gradient with detached scales."""
     a, b, s = (lambda x: x @ W), (lambda x: x @ V), (lambda x: scale(x @ W))
     scaled = {
         "scale first": (
@@ -144,7 +144,7 @@ def test_lrp_of_what_scales():
 
 
 def test_masks_with_another_value_than_0_are_no_softmax():
-    """Where a constant takes the place of a term, x has no part in it."""
+    """A term that is replaced by a constant gives x no relevance."""
     keep = np.arange(8) < 5
     terms = lambda x: jnp.where(keep, jnp.exp(x), 1.0)
     share = lambda x: (terms(x) / terms(x).sum(-1, keepdims=True)) @ U
