@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from jaxdl._check import require_ints, require_key, require_number
 from jaxdl.interpret import _input, _target
 from jaxdl.losses import cross_entropy
 
@@ -89,13 +90,13 @@ def pgd(
       ValueError: as for `fgsm`; `steps` is no positive integer, `step` no number of 0 or more, or
         `key` no PRNG key.
     """
-    given = _input.checked("attack", x)
+    given = _input.as_batch("attack", x)
     count = _target.verify("attack", f, given, "argmax", derivative=True)
     labels = _checked_labels(labels, _input.count_examples("attack", given), max(count, 2))
-    f, x = _input.separate("attack", f, given)
+    f, x = _input.separate(f, given)
     epsilon, (least, most) = _size("epsilon", epsilon), _limits(bounds)
     _check_inside(x, least, most)
-    (steps,) = _input.at_least("pgd", 1, steps=steps)
+    (steps,) = require_ints("pgd", 1, steps=steps)
     low = jax.tree.map(lambda x: jnp.maximum(x - epsilon, least), x)
     high = jax.tree.map(lambda x: jnp.minimum(x + epsilon, most), x)
     size = 2.5 * epsilon / steps if step is None else _size("step", step)
@@ -117,7 +118,7 @@ def pgd(
         return jax.tree.map(move, x, jax.grad(total_loss)(x), low, high)
 
     if key is not None:
-        key = _input.prng_key("pgd", key)
+        key = require_key("pgd", key)
         leaves, tree = jax.tree.flatten(x)
         keys = tree.unflatten([key] if len(leaves) == 1 else jax.random.split(key, len(leaves)))
         draw = lambda k, x, low, high: jax.random.uniform(k, x.shape, x.dtype, low, high)  # noqa: E731
@@ -150,7 +151,7 @@ def _checked_labels(labels: Any, n: int, classes: int) -> jax.Array:
 def _size(argument: str, size: Any) -> Any:
     """Returns a size of 0 or more; NaN for a traced one below."""
     expected = "one number >= 0 for all examples (jax.vmap attacks with several)"
-    size = _input.number("attack", expected, lambda v: v >= 0, **{argument: size})
+    size = require_number("attack", expected, lambda v: v >= 0, **{argument: size})
     return jnp.where(size >= 0, size, jnp.nan) if isinstance(size, Tracer) else size
 
 
@@ -163,7 +164,7 @@ def _limits(bounds: Any) -> tuple[Any, Any]:
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise ValueError(f"attack: bounds are {bounds!r}; expected (least, largest), or None.")
     least, most = (
-        end if infinite(end) else _input.number("attack", expected, lambda _: True, bounds=end)
+        end if infinite(end) else require_number("attack", expected, lambda _: True, bounds=end)
         for end in bounds
     )
     if not isinstance(least, Tracer) and not isinstance(most, Tracer) and not least < most:

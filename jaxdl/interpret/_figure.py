@@ -21,7 +21,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from jaxdl.interpret import _input, _panels
+from jaxdl._check import require_ints
+from jaxdl.interpret import _panels
 from jaxdl.interpret._panels import BLUE, RED
 
 DPI = 200
@@ -117,7 +118,7 @@ def panels(
     n = len(images)
     titles = _panels.names(caller, titles, n)
     if columns is not None:
-        (columns,) = _input.at_least(caller, 1, columns=columns)
+        (columns,) = require_ints(caller, 1, columns=columns)
     size = _panels.number(caller, "inches above 0, 100 at most", 0, 100, size=size)
     scale = panel_scale(images.shape[1], images.shape[2], n, size)
     width, height = max(images.shape[2] * scale, 0.6), max(images.shape[1] * scale, 0.1)

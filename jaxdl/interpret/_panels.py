@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.interpret import _input
+from jaxdl._check import require_number
 
 RED, BLUE = (200, 16, 46), (31, 95, 174)
 """Colours of positive and negative attributions, in sRGB from 0 to 255."""
@@ -110,7 +110,7 @@ def number(
     """
     if next(iter(value.values())) is None:
         return None
-    return _input.number(caller, expected, lambda v: above < v <= most, **value)
+    return require_number(caller, expected, lambda v: above < v <= most, **value)
 
 
 def names(caller: str, titles: Any, count: int) -> list[str]:

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl.interpret import _input, _target
+from jaxdl.interpret._explanation import explain_batches, explanation_by_gradient
+from jaxdl.interpret._target import Target
 from jaxdl.interpret.lrp import backward, checks
 from jaxdl.interpret.lrp.backward import Step, pullback
 from jaxdl.interpret.lrp.layers import Exponentials, Structure
@@ -41,9 +43,9 @@ def deep_lift(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    target: _target.Target = None,
+    target: Target = None,
     baseline: Any = 0.0,
-    multiply: bool = True,
+    multiply_by_inputs: bool = True,
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
@@ -53,12 +55,12 @@ def deep_lift(
     an example add up to y(x) - y(x') to rounding, also through products (each factor times the mean
     of the other), softmax, maxima, masks, complex numbers and LSTMs. It compares values: functions
     with a derivative of their own (`jax.custom_vjp`) and `stop_gradient` count as what they
-    compute. Averaged over baselines by `expectation` it is DeepSHAP.
+    compute. Averaged over baselines by `average_over_baselines` it is DeepSHAP.
 
     Args:
       f, x, target: as for `integrated_gradients`.
       baseline: x', a number, an array that broadcasts to x, or a tree like x.
-      multiply: False gives the slopes alone.
+      multiply_by_inputs: False gives the slopes alone.
       layer: a path; attributions of the value there, and the baseline is one of it.
       batch_size: examples explained side by side; None for as many as `memory_budget` allows.
 
@@ -71,32 +73,27 @@ def deep_lift(
         which is only checked outside of `jax.jit` and `jax.vmap`.
     """
     options = {"target": target, "layer": layer, "batch_size": batch_size}
-    explained = _deep_lift(f, x, baseline=baseline, multiply=multiply, **options)
+    explained = _deep_lift(
+        f, x, baseline=baseline, multiply_by_inputs=multiply_by_inputs, **options
+    )
     return checks.release(explained, _verify)
 
 
-@_compile.once
-@_target.each_by_derivative
-def _deep_lift(f, x, *, target, baseline, multiply, layer, batch_size):
+@explanation_by_gradient
+def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size):
     """Returns the attributions, with columns for `_verify`."""
     name = "deep_lift"
-    x = jax.tree.map(jnp.asarray, x)
-    target = _target.settled(name, f, x, target)
-    if layer is None:  # the baseline may be another for each example, and is cut with them
-        x = _input.checked(name, x)
-        x = (x, _input.baselines(name, x, baseline))
+    target = _target.resolve_argmax(name, f, x, target)
+    # A baseline of x can differ between examples, and is divided into batches with them.
+    others = (_input.broadcast_baseline(name, x, baseline),) if layer is None else ()
 
-    def explained(x, target):
-        if layer is None:
-            x, base = x
-            g, x = _input.separate(name, f, x)
-        else:
-            g, x = _layer.located(name, f, x, layer)
-            base = _input.baselines(name, x, baseline)
+    def explain(f, score, x, base=None):
+        if layer is not None:
+            base = _input.broadcast_baseline(name, x, baseline)
 
         def scored(x):
-            output = g(x)
-            return _target.score(name, output, target), output
+            output = f(x)
+            return score(output), output
 
         program, _ = trace(scored, x)
         steps = plan(program, set(program.inputs), {})
@@ -115,11 +112,11 @@ def _deep_lift(f, x, *, target, baseline, multiply, layer, batch_size):
         outputs = [read(env, atom) for env in envs for atom in program.outputs[1:]]
         allowed = (0.01 + 16 * eps) * checks.magnitude(scores[0], [scores[1], *outputs])
         columns = checks.sums(parts, *scores, allowed)
-        like = zip(parts if multiply else slopes, program.inputs, strict=True)
+        like = zip(parts if multiply_by_inputs else slopes, program.inputs, strict=True)
         leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
         return checks.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return explain_batches(name, explain, f, x, target, layer, batch_size, others=others)
 
 
 def _verify(columns: np.ndarray) -> None:

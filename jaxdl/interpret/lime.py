@@ -12,21 +12,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl._check import require_ints
 from jaxdl._precision import widen
-from jaxdl.interpret import _compile, _input, _layer, _target
-from jaxdl.interpret.occlusion import features, of_coalitions, to_values
+from jaxdl.interpret import _batching, _layer
+from jaxdl.interpret._explanation import explanation
+from jaxdl.interpret._target import Target
+from jaxdl.interpret.occlusion import explain_coalitions, label_features, spread_values
 
 __all__ = ["kernel_shap", "lime"]
 
 
-@_compile.once
-@_target.each
+@explanation
 def kernel_shap(
     f: Callable[[Any], Any],
     x: Any,
     *,
     key: jax.Array,
-    target: _target.Target = None,
+    target: Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
     samples: int | None = None,
@@ -54,19 +56,25 @@ def kernel_shap(
       ValueError: as `ablation`; there are fewer samples than 2 M.
     """
     name = "kernel_shap"
-    x, like = _layer.arrays(name, f, x, layer)
-    base, ids, count = features(name, like, baseline, mask)
+    shapes = _layer.eval_shape(name, f, x, layer)
+    base, ids, count = label_features(name, shapes, baseline, mask)
     samples = max(1024, 4 * count) if samples is None else samples
-    (samples,) = _input.at_least(f"{name} of {count} features", 2 * count, samples=samples)
-    run = functools.partial(of_coalitions, name, f, (x, base, ids), target, layer, batch_size)
+    (samples,) = require_ints(f"{name} of {count} features", 2 * count, samples=samples)
+
+    def run(explain):
+        return explain_coalitions(name, explain, f, x, base, ids, target, layer, batch_size)
+
     empty, whole = run(lambda score: [widen(score(jnp.full(count, all))) for all in (False, True)])
     if count == 1:
-        return to_values((whole - empty)[:, None], ids, like)
-    half, weights = _coalitions(key, count, samples // 2)
+        return spread_values((whole - empty)[:, None], ids, shapes)
+    half, weights = _choose_coalitions(key, count, samples // 2)
 
-    def explain(score):  # coalitions and their complements take turns
-        alternate = lambda i: widen(score(half[i // 2] ^ (i % 2 == 1)))  # noqa: E731
-        return _input.mapped(name, alternate, 2 * len(half), batch_size).T
+    def explain(score):
+        def evaluate(i):
+            is_complement = i % 2 == 1
+            return widen(score(half[i // 2] ^ is_complement))
+
+        return _batching.map_evaluations(name, evaluate, 2 * len(half), batch_size).T
 
     scores = run(explain).T
     # Of a pair z, 1 - z the regression sees half the difference of the scores, (z - 1/2) . values;
@@ -77,10 +85,10 @@ def kernel_shap(
     centre = jnp.mean(half.astype(scores.dtype) - 0.5, axis=1, keepdims=True) * (whole - empty)
     values = _fit(design, weights, (scores[::2] - scores[1::2]) / 2 - centre, 0.0)
     values += mean - jnp.mean(values, axis=0)
-    return to_values(values.T, ids, like)
+    return spread_values(values.T, ids, shapes)
 
 
-def _coalitions(key: jax.Array, count: int, pairs: int) -> tuple[jax.Array, jax.Array]:
+def _choose_coalitions(key: jax.Array, count: int, pairs: int) -> tuple[jax.Array, jax.Array]:
     """Returns one coalition of each pair, (P, M) truth values, and their weights (P,), sum 1.
 
     A pair is a coalition and its complement. Small sizes are complete as far as drawing as many at
@@ -137,14 +145,13 @@ def _fit(design: jax.Array, weights: jax.Array, scores: jax.Array, ridge: float)
     return jax.lax.fori_loop(0, 30, improve, start)
 
 
-@_compile.once
-@_target.each
+@explanation
 def lime(
     f: Callable[[Any], Any],
     x: Any,
     *,
     key: jax.Array,
-    target: _target.Target = None,
+    target: Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
     samples: int = 1024,
@@ -175,9 +182,9 @@ def lime(
         the ridge below 0.
     """
     name = "lime"
-    x, like = _layer.arrays(name, f, x, layer)
-    base, ids, count = features(name, like, baseline, mask)
-    (samples,) = _input.at_least(f"{name} of {count} features", count + 1, samples=samples)
+    shapes = _layer.eval_shape(name, f, x, layer)
+    base, ids, count = label_features(name, shapes, baseline, mask)
+    (samples,) = require_ints(f"{name} of {count} features", count + 1, samples=samples)
     if not width > 0 or not ridge >= 0:
         raise ValueError(
             f"{name}: width={width}, ridge={ridge}; expected a width above 0, and a ridge of 0 or "
@@ -186,15 +193,19 @@ def lime(
     present = jax.random.bernoulli(key, 0.5, (samples, count))
 
     def explain(score):
-        return _input.mapped(name, lambda i: widen(score(present[i])), samples, batch_size).T
+        evaluations = samples, batch_size
+        return _batching.map_evaluations(name, lambda i: widen(score(present[i])), *evaluations).T
 
-    scores = of_coalitions(name, f, (x, base, ids), target, layer, batch_size, explain).T
+    scores = explain_coalitions(name, explain, f, x, base, ids, target, layer, batch_size).T
     design = present.astype(scores.dtype)
     far = 1 - jnp.sqrt(jnp.mean(design, axis=1))
     logits = -(far**2) / (2 * width**2)
     shares = jax.nn.softmax(logits)  # for a narrow width, where the weights themselves underflow
     weights = jnp.exp(logits) if ridge else shares
-    # Less the weighted means there is no intercept, which the ridge must not shrink.
-    centred = lambda a: a - jnp.average(a, axis=0, weights=shares)  # noqa: E731
-    values = _fit(centred(design), weights, centred(scores), ridge)
-    return to_values(values.T, ids, like)
+
+    def center(a):
+        # Centered by weighted means, the fit has no intercept, which the ridge must not shrink.
+        return a - jnp.average(a, axis=0, weights=shares)
+
+    values = _fit(center(design), weights, center(scores), ridge)
+    return spread_values(values.T, ids, shapes)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.interpret import _input, _panels
+from jaxdl._check import require_number
+from jaxdl.interpret import _panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -231,7 +232,7 @@ def signals(
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise ValueError(f"signals: size is {size!r}; expected (width, height) in inches.")
     width, height = (
-        _input.number("signals", "inches above 0, 100 at most", lambda v: 0 < v <= 100, size=side)
+        require_number("signals", "inches above 0, 100 at most", lambda v: 0 < v <= 100, size=side)
         for side in size
     )
     _panels.check_finite("signals", "values", values)

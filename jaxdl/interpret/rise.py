@@ -8,19 +8,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl._check import require_ints
+from jaxdl.interpret import _batching, _input
+from jaxdl.interpret._explanation import explain_batches, explanation
+from jaxdl.interpret._target import Target
 
 __all__ = ["rise"]
 
 
-@_compile.once
-@_target.each
+@explanation
 def rise(
     f: Callable[[Any], Any],
     x: Any,
     *,
     key: jax.Array,
-    target: _target.Target = None,
+    target: Target = None,
     baseline: Any = 0.0,
     samples: int = 2048,
     cells: int = 7,
@@ -50,10 +52,10 @@ def rise(
         in (0, 1).
     """
     name = "rise"
-    x, like = _layer.arrays(name, f, x, None)
-    base = _input.baselines(name, like, baseline)
-    samples, cells = _input.at_least(name, 1, samples=samples, cells=cells)
-    leaves, tree = jax.tree.flatten(like)
+    images = _input.separate(f, x)[1]
+    base = _input.broadcast_baseline(name, images, baseline)
+    samples, cells = require_ints(name, 1, samples=samples, cells=cells)
+    leaves, tree = jax.tree.flatten(images)
     if any(leaf.ndim != 4 for leaf in leaves) or not 0 < keep < 1:
         raise ValueError(
             f"{name}: x has shape {', '.join(str(leaf.shape) for leaf in leaves)}, keep={keep}; "
@@ -61,8 +63,8 @@ def rise(
             "inputs of another kind."
         )
 
-    def mask(key, leaf):
-        """Returns a stretched and shifted grid, (H, W)."""
+    def draw_mask(key, leaf):
+        """Returns a random grid, upsampled and shifted, (H, W)."""
         of_cells, *shifts = jax.random.split(key, 3)
         shape = leaf.shape[1:3]
         sizes = [-(-side // cells) for side in shape]
@@ -71,19 +73,16 @@ def rise(
         corner = [jax.random.randint(k, (), 0, n) for k, n in zip(shifts, sizes, strict=True)]
         return jax.lax.dynamic_slice(jax.image.resize(grid, large, "linear"), corner, shape)
 
-    def explained(rows, target):
-        x, base = rows
-        target = _target.settled(name, f, x, target)
-        g, x = _input.separate(name, f, x)
-
-        def masked(i):
+    def explain(f, score, x, base):
+        def evaluate(i):
             keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
-            masks = tree.unflatten([mask(*of) for of in zip(keys, leaves, strict=True)])
-            mixed = jax.tree.map(lambda m, x, b: b + m[..., None] * (x - b), masks, x, base)
-            score = _target.score(name, g(mixed), target)
-            return jax.tree.map(lambda m: score[:, None, None] * m.astype(score.dtype), masks)
+            masks = tree.unflatten([draw_mask(*of) for of in zip(keys, leaves, strict=True)])
+            masked = jax.tree.map(lambda m, x, b: b + m[..., None] * (x - b), masks, x, base)
+            scores = score(f(masked))
+            return jax.tree.map(lambda m: scores[:, None, None] * m.astype(scores.dtype), masks)
 
         weights = jnp.full(samples, 1 / (samples * keep))
-        return _input.weighted_sum(name, masked, weights, batch_size)
+        return _batching.accumulate(name, evaluate, weights, batch_size)
 
-    return _input.by_examples_or_evaluations(name, explained, (x, base), target, batch_size)
+    options = {"others": (base,), "perturbs": True}
+    return explain_batches(name, explain, f, x, target, None, batch_size, **options)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _input
+from jaxdl._check import require_ints
 
 __all__ = ["superpixels"]
 
@@ -37,7 +37,7 @@ def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0
             f"superpixels: images have shape {pixels.shape}; expected (N, H, W, 1) or (N, H, W, 3) "
             "of finite values: images[None] makes a batch of one."
         )
-    (count,) = _input.at_least("superpixels", 1, count=count)
+    (count,) = require_ints("superpixels", 1, count=count)
     if not compactness > 0:
         raise ValueError(f"superpixels: compactness is {compactness}; expected a number above 0.")
     try:

@@ -282,8 +282,8 @@ IMAGE = np.ones((2, 8, 6, 3), np.float32)
         (identity(2, 4, 3, 5), IMAGE, {"channel_axis": 4}, "channel_axis=4"),
         (identity(2, 4, 3, 5), IMAGE, {"input_channel_axis": 4}, "input_channel_axis is 4"),
         (identity(2, 4, 3, 5), IMAGE, {"resize": (4,)}, "2 sizes of at least 1"),
-        (identity(2, 4, 3, 5), (IMAGE, IMAGE), {}, "2 arrays of x have as many"),
-        (identity(2, 4, 3, 5), np.ones((2, 9), "f"), {}, "0 arrays of x have as many"),
+        (identity(2, 4, 3, 5), (IMAGE, IMAGE), {}, "as have 2 arrays of x"),
+        (identity(2, 4, 3, 5), np.ones((2, 9), "f"), {}, "as have 0 arrays of x"),
     ],
 )
 def test_axes_that_do_not_fit_are_refused(f, x, options, message):

@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdl import interpret
-from tests.interpret.networks import apply, array, double, linear, network, new_key, run, weights
+from tests.interpret.networks import (
+    apply,
+    array,
+    double,
+    draw,
+    linear,
+    network,
+    new_key,
+    run,
+    weights,
+)
 
-RULES = ["gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid"]
+QUADRATURES = ["gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid"]
 
 
 @functools.cache
@@ -71,10 +81,12 @@ def test_every_rule_converges():
         @jax.jit
         def paths(x):
             of = lambda **options: interpret.integrated_gradients(f, x, target=0, **options)
-            return of(steps=80), [[of(steps=n, rule=rule) for n in (10, 40, 160)] for rule in RULES]
+            return of(steps=80), [
+                [of(steps=n, quadrature=rule) for n in (10, 40, 160)] for rule in QUADRATURES
+            ]
 
         exact, by_rule = jax.tree.map(np.asarray, paths(x))
-        for rule, several in zip(RULES, by_rule, strict=True):
+        for rule, several in zip(QUADRATURES, by_rule, strict=True):
             errors = [np.abs(found - exact).max() for found in several]
             assert errors[2] < 0.03 and errors[2] < max(errors[0] / 8, 1e-9), rule
 
@@ -84,19 +96,21 @@ def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()
         x, base = array(4, 3, 5), array(5, 1, 5)
-        for rule in RULES:
+        for rule in QUADRATURES:
             found = interpret.integrated_gradients(
-                f, x, target=2, baseline=base, steps=3, rule=rule
+                f, x, target=2, baseline=base, steps=3, quadrature=rule
             )
             np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
-        slope = interpret.integrated_gradients(f, x, target=2, steps=3, multiply=False)
+        slope = interpret.integrated_gradients(f, x, target=2, steps=3, multiply_by_inputs=False)
         np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
 
 def test_one_node_in_the_middle_is_the_gradient_there():
     with double():
         f, x = network(), array(2, 3, 5)
-        found = run(interpret.integrated_gradients, f, x, target=0, steps=1, rule="riemann_middle")
+        found = run(
+            interpret.integrated_gradients, f, x, target=0, steps=1, quadrature="riemann_middle"
+        )
         slope = run(interpret.saliency, f, x / 2, target=0, absolute=False)
         np.testing.assert_allclose(found, x * slope, atol=1e-12)
 
@@ -212,11 +226,11 @@ def test_bad_arguments():
     f, x = (lambda x: x @ jnp.ones((5, 2))), jnp.ones((3, 5))
     bad = [
         ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
-        ({"steps": 1, "rule": "trapezoid"}, "at least 2"),
-        ({"rule": "riemann"}, "no rule 'riemann'; did you mean"),
+        ({"steps": 1, "quadrature": "trapezoid"}, "at least 2"),
+        ({"quadrature": "riemann"}, "unknown quadrature 'riemann'; did you mean"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"baseline": jnp.ones(4)}, "the baseline has shape"),
-        ({"target": None}, "no target is given"),
+        ({"target": None}, "target is None; expected"),
     ]
     for options, words in bad:
         with pytest.raises(ValueError, match=words):
@@ -225,3 +239,40 @@ def test_bad_arguments():
         interpret.expected_gradients(f, x, jnp.ones((2, 4)), key=jax.random.key(0), target=0)
     with pytest.raises(ValueError, match="x has batches of"):
         interpret.integrated_gradients(lambda x: x[0], (jnp.ones(3), jnp.ones(4)))
+
+
+def test_left_sums_begin_at_the_baseline_and_right_sums_end_at_the_input():
+    with double():
+        f, x, base = network(), draw(2, 3, 5), draw(3, 1, 5)
+        options = {"target": 0, "baseline": base}
+        slope = jax.jit(jax.grad(lambda x: jnp.sum(f(x)[:, 0])))
+
+        def mean_slope(*places):
+            points = [base + place * (x - base) for place in places]
+            return (x - base) * sum(map(slope, points)) / len(places)
+
+        nodes = {
+            "riemann_left": (0, 0.5),
+            "riemann_middle": (0.25, 0.75),
+            "riemann_right": (0.5, 1),
+            "trapezoid": (0, 1),
+        }
+        of = lambda x, rule: interpret.integrated_gradients(
+            f, x, steps=2, quadrature=rule, **options
+        )
+        found = jax.jit(lambda x: {rule: of(x, rule) for rule in nodes})(x)
+        for rule, places in nodes.items():
+            np.testing.assert_allclose(found[rule], mean_slope(*places), atol=1e-12)
+
+
+def test_gradient_shap_multiplies_by_the_noisy_difference():
+    """Of a linear function each sample is weight times (x + noise - x'): the noise shows."""
+    with double():
+        w = draw(0, 5)
+        x, base = draw(1, 4000, 5), draw(2, 1, 5)
+        explain = lambda x: interpret.expected_gradients(
+            lambda x: x @ w, x, base, key=new_key(), samples=1, noise=0.5
+        )
+        noise = np.asarray(jax.jit(explain)(x)) / w - (x - base)
+        np.testing.assert_allclose(noise.mean(0), 0, atol=0.04)
+        np.testing.assert_allclose(noise.std(0), 0.5, rtol=0.06)

@@ -180,7 +180,7 @@ def test_a_place_inside_of_vmap_has_the_examples_first(n):
             np.testing.assert_allclose(found, h * (1 - np.tanh(h) ** 2) * V[:, 1], atol=1e-12)
         fixed = lambda x: jax.vmap(row)(x + np.ones((6, 4)))
         if n == 6:
-            with pytest.raises(ValueError, match="the axis of the examples is unclear"):
+            with pytest.raises(ValueError, match="its batch axis is ambiguous"):
                 interpret.saliency(fixed, x, target=1, layer="hidden")
 
 
@@ -203,14 +203,14 @@ def loop(x):
 @pytest.mark.parametrize(
     "f, at, message",
     [
-        (pair, "pair", r"gives 2 arrays .* \(it gives float32\[2, 4\], float32\[2, 4\]\)"),
-        (pair, "bins", r"gives 0 arrays of floating-point .* \(it gives int32\[2, 4\]\)"),
-        (pair, "", "no place ''"),
+        (pair, "pair", r"returns 2 arrays .* \(float32\[2, 4\], float32\[2, 4\]\)"),
+        (pair, "bins", r"returns 0 arrays of floating-point .* \(int32\[2, 4\]\)"),
+        (pair, "", "no layer ''"),
         (loop, "cell", "inside of 'scan'.*named_scope\\('cell'\\)"),
         (loop, "cell/inner", "inside of 'scan'"),
         (jax.vmap(lambda x: jax.lax.cond(x[0] > 0, loop, jnp.sin, x)), "cell", "inside of 'scan'"),
         (lambda x: jax.lax.cond(True, loop, jnp.sin, x), "inner", "inside of 'cond'"),
-        (loop, "elsewhere", r"places: none. Name a value by .*named_scope.*from_nnx"),
+        (loop, "elsewhere", r"layers: none. Put .*named_scope.*from_nnx"),
     ],
 )
 def test_places_without_one_value(f, at, message):
@@ -226,9 +226,9 @@ def test_names_that_name_no_value():
         with jax.named_scope("twice"):
             return x @ jnp.asarray(w, x.dtype)
 
-    with pytest.raises(ValueError, match="no place 'frist'"):
+    with pytest.raises(ValueError, match="no layer 'frist'"):
         interpret.saliency(g, x, target=0, layer="frist")
-    with pytest.raises(ValueError, match="layer='twice' gives 2 arrays"):
+    with pytest.raises(ValueError, match="layer='twice' returns 2 arrays"):
         interpret.saliency(g, x, target=0, layer="twice")
 
     def h(x):
@@ -237,5 +237,5 @@ def test_names_that_name_no_value():
                 x = jnp.sin(x)
         return x
 
-    with pytest.raises(ValueError, match="may be a/same or b/same"):
+    with pytest.raises(ValueError, match="can be a/same or b/same"):
         interpret.saliency(h, x, target=0, layer="same")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl import interpret
-from tests.interpret.networks import apply, array, double, linear, network, run, weights
+from tests.interpret.networks import apply, array, double, linear, network, new_key, run, weights
 
 METHODS = {
     "ablation": interpret.ablation,
@@ -220,3 +220,15 @@ def test_bad_arguments():
             interpret.occlusion(f, x, window, stride=stride)
     with pytest.raises(ValueError, match="orders is 0"):
         interpret.shapley_sampling(f, x, key=jax.random.key(0), orders=0)
+
+
+def test_permutation_of_a_linear_function():
+    with double():
+        f, w = linear()
+        x = array(2, 2, 5)
+        found = interpret.permutation(f, x, key=new_key(), target=1)
+        swapped = (x - x[::-1]) * w[:, 1]
+        same = np.isclose(found, swapped) | np.isclose(found, 0)
+        assert np.all(same) and np.any(np.abs(found) > 1e-6)
+        cut = run(interpret.permutation, f, x, key=new_key(), target=1, batch_size=2)
+        np.testing.assert_allclose(cut, found, atol=1e-12)

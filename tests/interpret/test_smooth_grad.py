@@ -10,7 +10,7 @@ from tests.interpret.networks import array, double, linear, network, new_key, ru
 
 
 def smooth_saliency(**options):
-    return interpret.smooth(interpret.saliency, **options)
+    return interpret.average_over_noise(interpret.saliency, **options)
 
 
 def test_smoothing_is_the_mean_over_noisy_copies():
@@ -41,7 +41,7 @@ def test_without_noise_or_without_curvature_it_is_the_method_itself():
     with double():
         f, x = network(), array(0, 3, 5)
         for method in (interpret.saliency, interpret.integrated_gradients):
-            still = interpret.smooth(method, sigma=0.0, samples=3)
+            still = interpret.average_over_noise(method, sigma=0.0, samples=3)
             found = run(still, f, x, target=0, key=new_key())
             np.testing.assert_allclose(found, run(method, f, x, target=0), atol=1e-12)
         f, w = linear()
@@ -74,7 +74,7 @@ def test_chunks_change_nothing():
 def test_expectation_over_baselines_is_their_mean(method):
     with double():
         f, x, bases = network(), array(0, 3, 5), array(1, 4, 5)
-        explain = interpret.expectation(method, bases)
+        explain = interpret.average_over_baselines(method, bases)
         found = explain(f, x, target="argmax", batch_size=3)
         target = np.argmax(f(x), 1)
         of_base = jax.jit(lambda x, base: method(f, x, target=target, baseline=base))
@@ -94,7 +94,7 @@ def test_expectation_over_baselines_is_their_mean(method):
 )
 def test_bad_arguments(bad, words):
     with pytest.raises(ValueError, match=words):
-        interpret.smooth(interpret.saliency, **{"sigma": 0.1, **bad})
+        interpret.average_over_noise(interpret.saliency, **{"sigma": 0.1, **bad})
 
 
 def test_sums_of_half_precision_do_not_depend_on_chunks():
@@ -106,7 +106,7 @@ def test_sums_of_half_precision_do_not_depend_on_chunks():
         lambda x: x @ w, x.astype(jnp.float16), key=new_key(), batch_size=chunk
     )
     one, all_ = (
-        np.asarray(mean(steps=600, rule="riemann_middle", batch_size=n), np.float32)
+        np.asarray(mean(steps=600, quadrature="riemann_middle", batch_size=n), np.float32)
         for n in (1, 600)
     )
     np.testing.assert_allclose(one, all_, rtol=0.01)
@@ -118,7 +118,9 @@ def test_sums_of_half_precision_do_not_depend_on_chunks():
 
 def test_methods_that_need_a_key_get_another_for_each_copy():
     f, x = network(), array(0, 3, 5).astype(np.float32)
-    twice = interpret.smooth(smooth_saliency(sigma=0.1, samples=2), sigma=0.0, samples=3)
+    twice = interpret.average_over_noise(
+        smooth_saliency(sigma=0.1, samples=2), sigma=0.0, samples=3
+    )
     found = np.asarray(twice(f, x, target=0, key=new_key()))
     once = [
         smooth_saliency(sigma=0.1, samples=2)(
@@ -148,17 +150,19 @@ def test_methods_that_need_a_key_get_another_for_each_copy():
 def test_baselines_of_another_shape_are_refused(bases):
     x = np.ones((2, 3, 4), np.float32)
     f = lambda x: x.sum((1, 2))
-    with pytest.raises(ValueError, match=r"^expectation: baselines (is|of) .*expected (a|\('M')"):
-        interpret.expectation(interpret.ablation, bases)(f, x)
+    with pytest.raises(
+        ValueError, match=r"^average_over_baselines: baselines (is|of) .*expected (a|\('M')"
+    ):
+        interpret.average_over_baselines(interpret.ablation, bases)(f, x)
     with pytest.raises(ValueError, match=r"^expected_gradients: background (is|of) "):
         interpret.expected_gradients(f, x, bases, key=new_key())
 
 
 def test_methods_that_cannot_be_averaged_are_refused():
     with pytest.raises(ValueError, match="method is 'saliency'; expected a function"):
-        interpret.smooth("saliency", sigma=0.1)
+        interpret.average_over_noise("saliency", sigma=0.1)
     with pytest.raises(ValueError, match="the method has no baseline="):
-        interpret.expectation(interpret.saliency, np.zeros((1, 3)))
+        interpret.average_over_baselines(interpret.saliency, np.zeros((1, 3)))
 
 
 def test_baselines_of_several_numbers_are_refused():
@@ -166,7 +170,7 @@ def test_baselines_of_several_numbers_are_refused():
     bases = {"a": np.zeros((4, 3)), "b": np.zeros(2)}
     f = lambda x: x["a"].sum(1) + x["b"]
     with pytest.raises(ValueError, match="expected arrays of numbers"):
-        interpret.expectation(interpret.ablation, bases)(f, x)
+        interpret.average_over_baselines(interpret.ablation, bases)(f, x)
     with pytest.raises(ValueError, match="expected arrays of numbers"):
         interpret.expected_gradients(f, x, bases, key=new_key())
     with pytest.raises(ValueError, match="noise is nan"):
@@ -175,3 +179,11 @@ def test_baselines_of_several_numbers_are_refused():
     for size in ("a", None, np.nan, np.inf, 0):
         with pytest.raises(ValueError, match="expected a number of bytes, 1 or more"):
             interpret.memory_budget(size)
+
+
+def test_smooth_grad_is_saliency_averaged_over_noise():
+    f, x = network(), array(0, 3, 5).astype(np.float32)
+    options = {"target": "argmax", "key": new_key(), "absolute": False}
+    averaged = smooth_saliency(sigma=0.3, samples=4)(f, x, **options)
+    method = interpret.smooth_grad(f, x, sigma=0.3, samples=4, batch_size=2, **options)
+    np.testing.assert_allclose(method, averaged, rtol=1e-5, atol=1e-6)

@@ -37,10 +37,10 @@ def completeness(
     """
     name = "completeness"
     f, x, target = _target.prepare(name, f, x, target)
-    attributions = _input.like(name, x, attributions)
+    attributions = _input.as_attributions(name, x, attributions)
     due = _target.score(name, f(x), target)
     if baseline is not None:
-        due = due - _target.score(name, f(_input.baselines(name, x, baseline)), target)
+        due = due - _target.score(name, f(_input.broadcast_baseline(name, x, baseline)), target)
     return jnp.sum(_input.flatten(attributions), axis=1) - due
 
 
@@ -70,7 +70,7 @@ def non_sensitivity(
     """
     name = "non_sensitivity"
     f, x, target = _target.prepare(name, f, x, target)
-    attributions = _input.like(name, x, attributions)
+    attributions = _input.as_attributions(name, x, attributions)
     slope, given = (
         jnp.abs(_input.flatten(a)) for a in (saliency(f, x, target=target), attributions)
     )
@@ -107,7 +107,7 @@ def input_invariance(
     name = "input_invariance"
     f, x, target = _target.prepare(name, f, x, target)
     first_example = jax.tree.map(lambda x: x[:1], x)
-    shift = _input.baselines(name, first_example, shift, "shift")
+    shift = _input.broadcast_baseline(name, first_example, shift, "shift")
     move = lambda sign, x: jax.tree.map(lambda x, s: x + sign * s, x, shift)  # noqa: E731
     first = method(f, x, target=target, **options)
     second = method(lambda x: f(move(-1, x)), move(1, x), target=target, **options)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
-from jaxdl.interpret.integrated_gradients import noisy
+from jaxdl._check import require_ints
+from jaxdl.interpret import _batching, _input, _target
+from jaxdl.interpret.integrated_gradients import add_noise
 
 __all__ = [
     "Curve",
@@ -113,16 +114,16 @@ def pixel_flipping(
 
 def _curve(name, f, x, attributions, target, baseline, steps, batch_size, enter: bool) -> Curve:
     f, x, target = _target.prepare(name, f, x, target)
-    base = _input.baselines(name, x, baseline)
+    base = _input.broadcast_baseline(name, x, baseline)
     rank, count = _ranks(name, x, attributions)
-    (steps,) = _input.at_least(name, 1, steps=steps)
+    (steps,) = require_ints(name, 1, steps=steps)
     cuts = jnp.round(jnp.linspace(0, count, steps + 1)).astype(jnp.int32)
 
     def score(i):
         mixed = lambda rank, x, b: jnp.where((rank < cuts[i]) == enter, x, b)  # noqa: E731
         return _target.score(name, f(jax.tree.map(mixed, rank, x, base)), target)
 
-    scores = _input.mapped(name, score, steps + 1, batch_size).T
+    scores = _batching.map_evaluations(name, score, steps + 1, batch_size).T
     shares = cuts.astype(scores.dtype) / count
     return Curve(scores, jnp.trapezoid(scores, shares, axis=1))
 
@@ -180,17 +181,17 @@ def infidelity(
     """
     name = "infidelity"
     f, x, target = _target.prepare(name, f, x, target)
-    (samples,) = _input.at_least(name, 1, samples=samples)
-    attributions = _input.like(name, x, attributions)
+    (samples,) = require_ints(name, 1, samples=samples)
+    attributions = _input.as_attributions(name, x, attributions)
     whole = _target.score(name, f(x), target)
 
     def error(i):
-        noise = noisy(jax.random.fold_in(key, i), jax.tree.map(jnp.zeros_like, x), sigma)
+        noise = add_noise(jax.random.fold_in(key, i), jax.tree.map(jnp.zeros_like, x), sigma)
         fall = whole - _target.score(name, f(jax.tree.map(jnp.subtract, x, noise)), target)
         products = jax.tree.map(jnp.multiply, noise, attributions)
         return (jnp.sum(_input.flatten(products), axis=1) - fall) ** 2
 
-    return _input.weighted_sum(name, error, jnp.full(samples, 1 / samples), batch_size)
+    return _batching.accumulate(name, error, jnp.full(samples, 1 / samples), batch_size)
 
 
 def faithfulness_correlation(
@@ -227,11 +228,11 @@ def faithfulness_correlation(
     """
     name = "faithfulness_correlation"
     f, x, target = _target.prepare(name, f, x, target)
-    base = _input.baselines(name, x, baseline)
-    attributions = _input.like(name, x, attributions)
+    base = _input.broadcast_baseline(name, x, baseline)
+    attributions = _input.as_attributions(name, x, attributions)
     flat = _input.flatten(attributions)
     count = flat.shape[1]
-    size, samples = _input.at_least(name, 1, size=size, samples=samples)
+    size, samples = require_ints(name, 1, size=size, samples=samples)
     if size > count:
         raise ValueError(f"{name}: size is {size}; expected 1 to {count}.")
     whole = _target.score(name, f(x), target)
@@ -242,6 +243,6 @@ def faithfulness_correlation(
         fall = whole - _target.score(name, f(without), target)
         return jnp.sum(jnp.where(chosen, flat, 0), axis=1), fall
 
-    sums, falls = _input.mapped(name, both, samples, batch_size)
+    sums, falls = _batching.map_evaluations(name, both, samples, batch_size)
     sums, falls = sums - sums.mean(0), falls - falls.mean(0)
     return jnp.sum(sums * falls, 0) / jnp.sqrt(jnp.sum(sums**2, 0) * jnp.sum(falls**2, 0))

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl._check import require_ints
+from jaxdl.interpret import _batching, _input, _target
 
 __all__ = ["agreement", "random_label", "random_parameters"]
 
@@ -47,7 +48,7 @@ def random_parameters(
       >>> evaluate.random_parameters(explain, params, redraw, key=key, models=100).mean()
     """
     name = "random_parameters"
-    (models,) = _input.at_least(name, 1, models=models)
+    (models,) = require_ints(name, 1, models=models)
     given = jax.jit(explain)(params)
 
     in_turn = batching == "map" or (batching == "auto" and jax.default_backend() == "cpu")
@@ -55,7 +56,7 @@ def random_parameters(
     @jax.jit
     def run(key):
         one = lambda i: agreement(explain(redraw(jax.random.fold_in(key, i))), given)  # noqa: E731
-        return _input.mapped(name, one, models, 1 if in_turn else None)
+        return _batching.map_evaluations(name, one, models, 1 if in_turn else None)
 
     return run(key)
 
@@ -89,14 +90,14 @@ def random_label(
       ValueError: there are fewer than 2 classes.
     """
     name = "random_label"
-    (classes,) = _input.at_least(name, 2, classes=classes)
+    (classes,) = require_ints(name, 2, classes=classes)
     if target is None or callable(target):
         raise ValueError(
             f"{name}: target is {target!r}; expected an int, ints (N,) or 'argmax', of which there "
             "is another class to explain."
         )
     _target.verify(name, f, x, target)
-    own = jnp.asarray(_target.settled(name, f, x, target))
+    own = jnp.asarray(_target.resolve_argmax(name, f, x, target))
     own = jnp.broadcast_to(own, (_input.count_examples(name, x),))
     other = (own + jax.random.randint(key, own.shape, 1, classes)) % classes
     first, second = (method(f, x, target=t, **options) for t in (own, other))

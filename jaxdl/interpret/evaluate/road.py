@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl.interpret import _batching, _target
 from jaxdl.interpret.evaluate.faithfulness import Curve
 
 __all__ = ["road"]
@@ -68,15 +68,15 @@ def road(
 
     def score(count):
         gone = (rank < count)[..., None]
-        seen = jnp.where(gone, imputed(x, gone) + jitter, x)
+        seen = jnp.where(gone, impute(x, gone) + jitter, x)
         return _target.score(name, f(seen), target)
 
     counts = jnp.asarray([round(share * flat.shape[1]) for share in cuts], rank.dtype)
-    scores = _input.mapped(name, lambda i: score(counts[i]), len(cuts), None).T
+    scores = _batching.map_evaluations(name, lambda i: score(counts[i]), len(cuts), None).T
     return Curve(scores, jnp.trapezoid(scores, jnp.asarray(cuts, scores.dtype), axis=1))
 
 
-def imputed(x: jax.Array, gone: jax.Array) -> jax.Array:
+def impute(x: jax.Array, gone: jax.Array) -> jax.Array:
     """Images whose removed pixels are the weighted mean of their neighbours.
 
     Args:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl._check import require_ints
+from jaxdl.interpret import _batching, _input, _target
 
 __all__ = ["sensitivity_max"]
 
@@ -48,7 +49,7 @@ def sensitivity_max(
     """
     name = "sensitivity_max"
     f, x, target = _target.prepare(name, f, x, target)
-    (samples,) = _input.at_least(name, 1, samples=samples)
+    (samples,) = require_ints(name, 1, samples=samples)
     leaves, tree = jax.tree.flatten(x)
     explain = lambda x: _input.flatten(method(f, x, target=target, **options))  # noqa: E731
     given = explain(x)
@@ -62,6 +63,6 @@ def sensitivity_max(
         moved = jax.tree.map(jnp.add, x, tree.unflatten(noise))
         return jnp.linalg.norm(explain(moved) - given, axis=1)
 
-    changes = _input.mapped(name, change, samples, batch_size)
+    changes = _batching.map_evaluations(name, change, samples, batch_size)
     size = jnp.linalg.norm(given, axis=1)
     return jnp.max(changes, axis=0) / jnp.where(size > 0, size, 1)

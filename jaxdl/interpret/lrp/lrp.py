@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl._check import require_number
+from jaxdl.interpret import _layer
+from jaxdl.interpret._explanation import explain_batches, explanation_by_gradient
+from jaxdl.interpret._target import Target
 from jaxdl.interpret.lrp import backward, checks, composites, rules
 from jaxdl.interpret.lrp.backward import Step, fit, pullback
 from jaxdl.interpret.lrp.layers import Exponentials, Structure
@@ -37,7 +40,7 @@ def lrp(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    target: _target.Target = None,
+    target: Target = None,
     composite: Any = "epsilon",
     products: Literal["gate", "half"] | None = None,
     start: Literal["score", "one"] = "score",
@@ -86,47 +89,43 @@ def lrp(
             f"lrp: products={products!r}, start={start!r}; expected 'gate' or 'half', and "
             "'score' or 'one'."
         )
-    _input.number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
+    require_number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
     options = {"target": target, "start": start, "layer": layer, "batch_size": batch_size}
     explained = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
     return checks.release(explained, checks.warn_about_relevance if check else lambda columns: None)
 
 
-@_compile.once
-@_target.each_by_derivative
+@explanation_by_gradient
 def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
     """Returns the relevance, with the columns of `_check.warn_about_relevance`."""
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
-    x = _input.checked(name, x) if whole or layer is None else jax.tree.map(jnp.asarray, x)
+    # Integers have no relevance: the layer, or the arrays beside them, become the input of f.
+    place = layer if whole else None
 
-    def explained(x, target):
-        g, place = f, layer
-        if not whole:  # integers have no relevance; their embedding, or what is beside them, has
-            (g, x), place = _layer.located(name, f, x, layer), None
-
+    def explain(f, score, x):
         def scored(x):
-            output = g(x)
-            return _target.score(name, output, target), output
+            output = f(x)
+            return score(output), output
 
         program, _ = trace(scored, x)
         values = jax.tree.leaves(x)
         env = program.run(values)
-        score, *output = (read(env, atom) for atom in program.outputs)
-        due = score if start == "score" else jnp.ones_like(score)
+        value, *output = (read(env, atom) for atom in program.outputs)
+        due = value if start == "score" else jnp.ones_like(value)
         steps = plan(program, set(program.inputs), {})
         found = backward.walk(steps, [env], backward.seeds(program, [due, *[None] * len(output)]))
         if place is not None:
-            value = _layer.place(name, program, place)
-            axis = _layer.batch_axis(name, f, x, program, value, place)
-            relevance = jnp.moveaxis(_passing(program, value, found, place), axis, 0)
+            hidden = _layer.find_value(name, program, place)
+            axis = _layer.find_batch_axis(name, f, x, program, hidden, place)
+            relevance = jnp.moveaxis(_passing(program, hidden, found, place), axis, 0)
         else:
             leaves = backward.of_inputs(program, found)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
-        columns = checks.sums(relevance, due, checks.magnitude(score, output))
+        columns = checks.sums(relevance, due, checks.magnitude(value, output))
         return checks.Explained(relevance, columns)
 
-    return _input.by_examples(name, explained, x, target, batch_size)
+    return explain_batches(name, explain, f, x, target, None if whole else layer, batch_size)
 
 
 def register_rule(
@@ -160,8 +159,8 @@ def _passing(program: Program, place: Value, found: backward.Relevance, layer: s
             return relevance.astype(program.shapes[place].dtype)
     if place not in found:
         raise ValueError(
-            f"lrp: no relevance passes layer={layer!r}: it lies inside of an elementwise function, or on "
-            "no way to the score; name the beginning or the end of the function."
+            f"lrp: no relevance reaches layer={layer!r}: it is inside of an elementwise function, "
+            "or on no path to the score. Pass the layer before or after that function."
         )
     return found[place].astype(program.shapes[place].dtype)
 

@@ -95,7 +95,7 @@ def test_of_a_linear_function_it_is_weight_times_difference():
         x, base = array(4, 3, 5), array(5, 1, 5)
         found = interpret.deep_lift(f, x, target=2, baseline=base)
         np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
-        slope = interpret.deep_lift(f, x, target=2, multiply=False)
+        slope = interpret.deep_lift(f, x, target=2, multiply_by_inputs=False)
         np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
 
@@ -118,7 +118,7 @@ def test_without_biases_it_is_lrp_from_zero():
 def test_where_input_and_baseline_are_one_it_takes_the_derivative():
     with double():
         f, x = network(1), array(2, 3, 5)
-        slope = run(interpret.deep_lift, f, x, target=0, baseline=x, multiply=False)
+        slope = run(interpret.deep_lift, f, x, target=0, baseline=x, multiply_by_inputs=False)
         expected = run(interpret.saliency, f, x, target=0, absolute=False)
         np.testing.assert_allclose(slope, expected, atol=1e-10)
 
@@ -138,7 +138,13 @@ def test_examples_stand_alone_and_chunks_change_nothing():
 def test_several_baselines_by_expectation():
     with double():
         f, x, bases = network(3), array(2, 2, 5), array(7, 4, 5)
-        found = run(interpret.expectation(interpret.deep_lift, bases), f, x, target=1, batch_size=2)
+        found = run(
+            interpret.average_over_baselines(interpret.deep_lift, bases),
+            f,
+            x,
+            target=1,
+            batch_size=2,
+        )
         expected = f(x)[:, 1] - f(bases)[:, 1].mean()
         np.testing.assert_allclose(found.sum(1), expected, atol=1e-9)
 

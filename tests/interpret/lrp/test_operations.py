@@ -183,7 +183,7 @@ def test_multipliers_of_softmax_and_logsumexp_by_numpy():
         mean = logarithmic_means(x[0], base[0])
         weights = mean / mean.sum()
         f = lambda x: jax.nn.softmax(x) @ r + 2 * jax.nn.logsumexp(x, 1)
-        slopes = run(interpret.deep_lift, f, x, baseline=base, multiply=False)
+        slopes = run(interpret.deep_lift, f, x, baseline=base, multiply_by_inputs=False)
         expected = mean * r - weights * (mean @ r) + 2 * weights
         np.testing.assert_allclose(slopes[0], expected, atol=1e-12)
 

@@ -81,40 +81,6 @@ def test_superpixels_have_one_weight():
             )
 
 
-def test_rise_finds_the_pixel_that_decides():
-    with double():
-        f = lambda x: x[:, 5, 2, 0] * 3.0
-        x = np.ones((2, 8, 8, 1))
-        found = run(interpret.rise, f, x, key=new_key(), samples=400, cells=4)
-        assert found.shape == (2, 8, 8)
-        assert [divmod(int(i), 8) for i in np.argmax(found.reshape(2, -1), 1)] == [(5, 2)] * 2
-        cut = run(interpret.rise, f, x, key=new_key(), samples=400, cells=4, batch_size=None)
-        np.testing.assert_allclose(found, cut, atol=1e-10)
-
-
-def test_rise_of_one_mask_by_hand():
-    """With every cell kept the mask is 1: the map is the score over keep."""
-    with double():
-        f = lambda x: x.sum((1, 2, 3))
-        x = array(0, 2, 6, 6, 1)
-        found = interpret.rise(f, x, key=new_key(), samples=3, cells=2, keep=1 - 1e-12)
-        np.testing.assert_allclose(
-            found, np.broadcast_to(f(x)[:, None, None], (2, 6, 6)), rtol=1e-6
-        )
-
-
-def test_permutation_of_a_linear_function():
-    with double():
-        f, w = linear()
-        x = array(2, 2, 5)
-        found = interpret.permutation(f, x, key=new_key(), target=1)
-        swapped = (x - x[::-1]) * w[:, 1]
-        same = np.isclose(found, swapped) | np.isclose(found, 0)
-        assert np.all(same) and np.any(np.abs(found) > 1e-6)
-        cut = run(interpret.permutation, f, x, key=new_key(), target=1, batch_size=2)
-        np.testing.assert_allclose(cut, found, atol=1e-12)
-
-
 def test_bad_arguments():
     f, x = (lambda x: x.sum(1)), jnp.ones((2, 5))
     with pytest.raises(
@@ -129,3 +95,62 @@ def test_bad_arguments():
         interpret.rise(f, x, key=new_key())
     with pytest.raises(ValueError, match="x has 1 example"):
         interpret.permutation(f, x[:1], key=new_key())
+
+
+def test_sizes_are_drawn_so_that_features_without_effect_have_no_value():
+    """A product of six: with all sizes alike the other six would have 0.03 each, the six 0.136."""
+    with double():
+        f = lambda x: jnp.prod(x[:, :6], axis=1)
+        explain = lambda x: interpret.kernel_shap(f, x, key=new_key(), samples=2000)
+        found = np.asarray(jax.jit(explain)(jnp.ones((1, 12))))[0]
+        np.testing.assert_allclose(found[:6].mean(), 1 / 6, atol=0.012)
+        np.testing.assert_allclose(found[6:].mean(), 0, atol=0.012)
+
+
+def test_a_linear_function_has_its_exact_values_for_every_number_of_samples():
+    """In float32, from the fewest samples on, also where few are drawn beside single features."""
+    w, x = (array(seed, 1, 64).astype(np.float32) for seed in (0, 1))
+    for samples in (128, 130, 200, None):
+        explain = jax.jit(
+            lambda x, key, samples=samples: interpret.kernel_shap(
+                lambda x: x @ w[0] + 3, x, key=key, samples=samples
+            )
+        )
+        for seed in range(3):
+            found = explain(x, jax.random.key(seed))
+            np.testing.assert_allclose(found, w * x, atol=2e-5, err_msg=f"{samples}")
+
+
+def test_the_fewest_samples_compare_each_feature_alone_with_all_others():
+    """Covert and Lee's constrained regression on single features, solved by hand."""
+    with double():
+        v, x = array(2, 9, 9), array(3, 2, 9)
+        f = lambda x: ((x @ v) ** 2).sum(1)
+        found = run(interpret.kernel_shap, f, x, key=new_key(), samples=18)
+        alone = np.stack([f(x * np.eye(9)[i]) for i in range(9)], 1)
+        without = np.stack([f(x * (1 - np.eye(9)[i])) for i in range(9)], 1)
+        half = (alone - without) / 2
+        expected = half - half.mean(1, keepdims=True) + f(x)[:, None] / 9
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_solved_in_single(dtype):
+    x, w = np.ones((1, 4), dtype), np.arange(4).astype(dtype)
+    for name, tolerance in (("kernel_shap", 0), ("lime", 0.04)):
+        found = run(getattr(interpret, name), lambda x: x @ w, x, key=new_key())
+        assert found.dtype == dtype, name
+        np.testing.assert_allclose(found[0].astype(np.float32), np.arange(4), atol=tolerance)
+
+
+def test_lime_without_ridge_where_samples_do_not_tell_features_apart_is_the_least_fit():
+    """Two samples of one feature may be the same: finite values, never NaN."""
+    x = np.ones((1, 1), np.float32)
+    explain = jax.jit(
+        lambda key: interpret.lime(lambda x: 2 * x[:, 0], x, key=key, samples=2, ridge=0.0)
+    )
+    found = np.array([explain(jax.random.key(seed))[0, 0] for seed in range(8)])
+    narrow = {"width": 1e-3, "ridge": 0.0, "samples": 9}
+    far = run(interpret.lime, lambda x: 2 * x.sum(1), np.ones((1, 7)), key=new_key(), **narrow)
+    assert np.isfinite(far).all()
+    assert np.all(np.isclose(found, 2, atol=1e-3) | (found == 0)) and {0.0} < set(found)

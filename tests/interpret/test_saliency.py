@@ -149,8 +149,8 @@ def test_a_class_out_of_range_is_refused_or_nan(network, x):
 @pytest.mark.parametrize(
     "target, words",
     [
-        (None, r"f gives \(4, 3\) and no target"),
-        ("max", "the one word known is 'argmax'"),
+        (None, r"f returns \(4, 3\) and target is None"),
+        ("max", "the only valid string is 'argmax'"),
         (1.0, "target is 1.0; expected ints"),
         (True, "target is True; expected ints"),
         (np.zeros(3, int), r"shape \(3,\) for 4 examples"),
@@ -164,7 +164,7 @@ def test_bad_targets(network, x, target, words):
 
 def test_scores_of_every_pixel_need_a_function(x):
     f = lambda x: jnp.broadcast_to(x[:, :1, None, None], (4, 6, 6, 3))
-    with pytest.raises(ValueError, match=r"target=1 needs \(N, K\).*pass a function"):
+    with pytest.raises(ValueError, match=r"target=1 expects \(N, K\).*Pass a function"):
         interpret.saliency(f, x, target=1)
     found = run(interpret.saliency, f, x, target=lambda out: out[..., 1].mean((1, 2)))
     np.testing.assert_allclose(found, np.broadcast_to([1, 0, 0, 0, 0], x.shape), atol=1e-6)

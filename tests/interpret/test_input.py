@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl import interpret
-from jaxdl.interpret import _input, evaluate
+from jaxdl import _check, interpret
+from jaxdl.interpret import evaluate
 from tests.interpret.networks import array, double, new_key, run
 
 A, B, SCALE = array(0, 3, 4), array(1, 2, 4), array(2, 6)
@@ -64,20 +64,22 @@ def test_of_a_linear_function_every_method_gives_weight_times_difference():
                 if name not in ("input_x_gradient", "lrp"):
                     options = options | {"baseline": base}
                 found[name] = getattr(interpret, name)(scaled, x, target=1, **options)
-            still = interpret.smooth(interpret.input_x_gradient, sigma=0.0, samples=np.int64(1))
-            found["smooth"] = still(scaled, x, target=1, key=new_key())
+            still = interpret.average_over_noise(
+                interpret.input_x_gradient, sigma=0.0, samples=np.int64(1)
+            )
+            found["average_over_noise"] = still(scaled, x, target=1, key=new_key())
             background = {"a": base["a"], "b": np.full((1, 2, 1), 0.5), "ids": x["ids"][:1]}
             found["expected_gradients"] = interpret.expected_gradients(
                 scaled, x, background, target=1, key=new_key(), samples=2
             )
-            averaged = interpret.expectation(interpret.ablation, background)
-            found["expectation"] = averaged(scaled, x, target=1)
+            averaged = interpret.average_over_baselines(interpret.ablation, background)
+            found["average_over_baselines"] = averaged(scaled, x, target=1)
             cut = interpret.lrp(scaled, x, target=[1, 1], batch_size=1, eps=1e-12)
             return found, cut, interpret.guided_backprop(scaled, x, target=1)
 
         found, cut, slope = explain(x)
         for name, values in found.items():
-            whole = name in ("input_x_gradient", "lrp", "smooth")
+            whole = name in ("input_x_gradient", "lrp", "average_over_noise")
             expected = shares(x) if whole else shares(x, base)
             assert values["ids"] is None, name
             for part in "ab":
@@ -230,7 +232,7 @@ def test_noise_of_token_ids_is_at_their_embedding():
             return (vectors**2).sum((1, 2))
 
         ids = np.array([[0, 5], [2, 2]])
-        method = interpret.smooth(interpret.saliency, sigma=0.3, samples=2)
+        method = interpret.average_over_noise(interpret.saliency, sigma=0.3, samples=2)
         options = {"key": new_key(), "absolute": False}
         of_ids, of_vectors = jax.jit(
             lambda ids, vectors: (
@@ -246,10 +248,13 @@ def test_noise_of_token_ids_is_at_their_embedding():
     "change, words",
     [
         ({"a": np.ones((3, 3), np.float32)}, r"batches of \[2, 3\]; expected one size"),
-        ({"a": np.float32(1)}, r"x holds 'float32'; expected floating-point arrays"),
-        ({"a": "word"}, r"x holds 'str'; expected floating-point arrays"),
-        ({"a": np.ones((2, 3), np.complex64)}, r"x holds complex64\[2, 3\]; expected floating"),
-        ({"a": np.ones((2, 3), bool), "b": np.ones((2, 2, 1), int)}, r"x holds bool, int.* only"),
+        ({"a": np.float32(1)}, r"x contains 'float32'; expected floating-point arrays"),
+        ({"a": "word"}, r"x contains 'str'; expected floating-point arrays"),
+        ({"a": np.ones((2, 3), np.complex64)}, r"x contains complex64\[2, 3\]; expected floating"),
+        (
+            {"a": np.ones((2, 3), bool), "b": np.ones((2, 2, 1), int)},
+            "x contains bool, int.* only",
+        ),
     ],
 )
 def test_bad_trees(change, words):
@@ -272,5 +277,5 @@ def test_bad_arguments_of_trees():
         evaluate.infidelity(f, x, parts, key=new_key())
     for count in (0, -2, 1.0, True, None, np.float32(2)):
         with pytest.raises(ValueError, match="f: n is .*; expected an integer of at least 1"):
-            _input.at_least("f", 1, n=count)
-    assert _input.at_least("f", 1, n=np.uint8(2), m=jnp.int32(3)) == [2, 3]
+            _check.require_ints("f", 1, n=count)
+    assert _check.require_ints("f", 1, n=np.uint8(2), m=jnp.int32(3)) == [2, 3]
