@@ -711,8 +711,8 @@ MUTATIONS = (
     Mutation(
         "interpret: ROAD weighs corners like sides",
         "jaxdl/interpret/evaluate/road.py",
-        "beside, corner = 1 / 6, 1 / 12",
-        "beside, corner = 1 / 8, 1 / 8",
+        "side, corner = 1 / 6, 1 / 12",
+        "side, corner = 1 / 8, 1 / 8",
         "interpret/evaluate",
     ),
     Mutation(
@@ -888,8 +888,8 @@ MUTATIONS = (
     Mutation(
         "interpret: ROAD ranks pixels by their greatest channel",
         "jaxdl/interpret/evaluate/road.py",
-        "jnp.sum(given, -1) if given.ndim == 4",
-        "jnp.max(given, -1) if given.ndim == 4",
+        "jnp.sum(maps, -1) if maps.ndim == 4",
+        "jnp.max(maps, -1) if maps.ndim == 4",
         "interpret/evaluate/test_road.py interpret/evaluate/test_evaluate.py",
     ),
     Mutation(

@@ -1,7 +1,7 @@
-"""Class activation maps: where in a layer's features the score comes from.
+"""Class activation maps: weighted sums of the features of a layer.
 
-Features are (N, ..., C), or with `channel_axis=1` (N, C, ...); maps are over the other axes:
-(N, H, W) of images, (N, T) of signals, (N, D, H, W) of volumes. `resize` interpolates linearly.
+Features are (N, ..., C), or with `channel_axis=1` (N, C, ...). Maps are over the other axes:
+(N, H, W) of images, (N, T) of signals, (N, D, H, W) of volumes.
 """
 
 from __future__ import annotations
@@ -34,29 +34,31 @@ def cam(
     resize: bool | Sequence[int] = True,
     batch_size: int | None = None,
 ) -> jax.Array:
-    """Weights features by the last layer's weights for the score: sum_c w_c A_c.
+    """Weights features by the last layer's weights of the score: sum_c w_c A_c.
 
     Zhou et al. 2016 (arXiv 1512.04150), eq. 2, for networks that end in global average pooling and
-    one dense layer; there the map's mean, before it is resized, is the score less its bias. For
-    others the weights are the derivative's mean.
+    one dense layer. There the mean of the map, before it is resized, is the score minus its bias.
+    For other networks the weights are the mean derivatives.
 
     Args:
       f, target: as for `saliency`.
-      x: (N, ..., D), or a tree of arrays of which one is the image, signal or volume.
+      x: (N, ..., D), or a tree of arrays with one image, signal or volume.
       layer: the path of the features.
       channel_axis: the features' channel axis: -1 for (N, ..., C), 1 for (N, C, ...).
-      input_channel_axis: that of x; None if it is the same.
+      input_channel_axis: the channel axis of x; None if it is the same.
       tokens: the grid (h, w) of a transformer's tokens (N, T, C), e.g. (H // 16, W // 16). The map
-        is of the last h * w tokens, without the class token and registers (8 at most) before them.
+        is of the last h * w tokens, without the class token and registers (at most 8) before them.
       resize: True for x's size, False for that of the features, or the sizes themselves, (H, W).
-      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
+        Maps are interpolated linearly.
+      batch_size: examples explained side by side; None for the largest number within
+        `memory_budget`.
 
     Returns:
       (N, ...), in units of the score, of either sign.
 
     Raises:
-      ValueError: as `saliency`; the features have no axes but N and C, other ones than x, or x and
-        the features have another channel axis, so far as their shapes show it.
+      ValueError: as `saliency`; the features have only the axes N and C, or other spatial axes than
+        x; or the shapes show that the channel axes are wrong.
     """
 
     def combine(features, slope):
@@ -80,7 +82,7 @@ def grad_cam(
     resize: bool | Sequence[int] = True,
     batch_size: int | None = None,
 ) -> jax.Array:
-    """Weights features by the mean derivative of the score, and keeps the positive part.
+    """Weights features by the mean derivative, and keeps the positive part.
 
     Selvaraju et al. 2017 (arXiv 1610.02391), eqs. 1-2.
 
@@ -115,10 +117,10 @@ def grad_cam_plus_plus(
     resize: bool | Sequence[int] = True,
     batch_size: int | None = None,
 ) -> jax.Array:
-    """Computes Grad-CAM with weights that find several objects of a class in one image.
+    """Computes Grad-CAM with weights for several objects of a class in one image.
 
-    Chattopadhyay et al. 2018 (arXiv 1710.11063), eqs. 10 and 19, the class' score going through an
-    exponential.
+    Chattopadhyay et al. 2018 (arXiv 1710.11063), eqs. 10 and 19, for the exponential of the class
+    score.
 
     Args:
       All as for `cam`.
@@ -154,7 +156,7 @@ def layer_cam(
     resize: bool | Sequence[int] = True,
     batch_size: int | None = None,
 ) -> jax.Array:
-    """Weights each feature by its own positive derivative: sharp in early layers too.
+    """Weights each feature by its own positive derivative, for early layers too.
 
     Jiang et al. 2021 (doi:10.1109/TIP.2021.3089943), eqs. 5-6.
 
@@ -190,23 +192,24 @@ def score_cam(
 ) -> jax.Array:
     """Weights features by the score of x masked by each of them, without a derivative.
 
-    Wang et al. 2020 (arXiv 1910.01279), eqs. 5-8: each feature, stretched to x and scaled to 0 to
-    1, is a mask; the weights are a softmax of the masked scores.
+    Wang et al. 2020 (arXiv 1910.01279), eqs. 5-8: each feature, resized to x and scaled to [0, 1],
+    is a mask. The weights are a softmax of the masked scores.
 
     Args:
       f, x, layer, target, channel_axis, input_channel_axis, tokens, resize: as for `cam`.
-      batch_size: features tried side by side; None for as many as `memory_budget` allows.
+      batch_size: features evaluated side by side; None for the largest number within
+        `memory_budget`.
 
     Returns:
       (N, ...), 0 or more.
 
     Raises:
-      ValueError: as `cam`; `batch_size` is below 1.
+      ValueError: as `cam`; or `batch_size` is below 1.
     """
     name = "score_cam"
     layout = make_layout(name, channel_axis, input_channel_axis, tokens, resize)
 
-    def explain(_, score, value, x):
+    def explain(_, score, value, x):  # masks are of x, so that the whole f is evaluated
         features = layout.arrange(x, value)
         count = features.shape[-1]
         _, size = layout.find_array(x, features.ndim)
@@ -240,7 +243,7 @@ def guided_grad_cam(
     tokens: Sequence[int] | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Multiplies guided backprop by Grad-CAM: fine, and of one class.
+    """Multiplies guided backprop by Grad-CAM: sharp and class-specific.
 
     Selvaraju et al. 2017, sec. 3.2.
 
@@ -248,7 +251,7 @@ def guided_grad_cam(
       f, x, layer, target, channel_axis, input_channel_axis, tokens, batch_size: as for `cam`.
 
     Returns:
-      Like x; of a tree, only the array that the map is resized to is multiplied by it.
+      Like x. In a tree, only the array that the map belongs to is multiplied by it.
 
     Raises:
       ValueError: as `cam`.
@@ -269,7 +272,7 @@ def guided_grad_cam(
 
 
 def _map(layout: Layout, f, x, layer, target, batch_size, combine) -> jax.Array:
-    """Combines the features and the score's derivative with respect to them into maps."""
+    """Computes maps from the features and the derivative of the score by them."""
 
     def explain(f, score, value, x):
         features = layout.arrange(x, value)

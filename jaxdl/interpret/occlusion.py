@@ -1,8 +1,7 @@
-"""Attributions by changing the input: leaving features out, one by one or in coalitions.
+"""Attributions by perturbation: ablation, occlusion and permutation of features.
 
-Perturbed copies run through f side by side, `batch_size` of them at a time, never in a Python loop.
-Features are named by a mask of numbers: pixels, segments of an image, words. Lecture rows Q01, Q13,
-Q14.
+Perturbed copies of x are evaluated in batches of `batch_size`, not in a Python loop. A mask of
+integers defines the features: pixels, segments of an image, words.
 """
 
 from __future__ import annotations
@@ -35,24 +34,26 @@ def ablation(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """y(x) - y(x without the feature), for each feature. Lecture rows Q01, Q13, Q14.
+    """Computes the drop of the score, y(x) - y(x without it), for each feature.
 
     Args:
-      f, target: as for `saliency`; "argmax" is the class that x itself is given.
-      x: (N, ...), or a tree of such arrays; integers in it are passed to f and not explained.
-      baseline: what a feature is replaced by: a number, what broadcasts to x, or a tree like x.
-      mask: integers that broadcast to an example's shape, the same number for all that belongs to
-        one feature: segments, or words of (T, D) by `arange(T)[:, None]`. With a batch axis, each
-        example has its own, as of `superpixels`. For a tree, a tree of masks; the same number in
-        two arrays is one feature. None, also in a tree, for every value by itself.
-      layer: a path; features are then those of the value there, and so is all else.
-      batch_size: features left out side by side; None for as many as `memory_budget` allows.
+      f, target: as for `saliency`. "argmax" is the predicted class of x itself.
+      x: (N, ...), or a tree of such arrays. Integers in it are passed to f and not explained.
+      baseline: the replacement of a feature: a number, an array that broadcasts to x, or a tree
+        like x.
+      mask: integers that broadcast to an example's shape, with the same number for all values of a
+        feature: segments of an image, or words of (T, D) by `arange(T)[:, None]`. With a batch
+          axis,
+        each example has its own mask, as from `superpixels`. For a tree, a tree of masks; the same
+        number in two arrays is one feature. None, also in a tree, makes every value a feature.
+      layer: as for `saliency`. Features, mask and baseline then refer to the layer's value.
+      batch_size: features removed side by side; None for the largest number within `memory_budget`.
 
     Returns:
-      Like x; all that belongs to a feature has its value, in units of the score.
+      Like x, in units of the score. All values of a feature have the feature's attribution.
 
     Raises:
-      ValueError: as `saliency`; the mask is no integers, or does not broadcast.
+      ValueError: as `saliency`; the mask is not of integers, or does not broadcast.
     """
     name = "ablation"
     shapes = _layer.eval_shape(name, f, x, layer)
@@ -86,23 +87,24 @@ def occlusion(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """The mean fall of the score over all windows that cover a value, when they are covered.
+    """Computes the mean drop of the score over all windows that cover a value.
 
-    Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 4.2; lecture row Q01.
+    Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 4.2.
 
     Args:
       f, x, target, baseline, layer: as for `ablation`.
-      window: its size along each axis of an example, e.g. (4, 4, 1) or (4, 4, 3). For a tree, the
-        sizes that fit every array, or a tree of them; a window covers one array at a time.
-      stride: steps from one window to the next, for all axes or for each; the last window may reach
-        over the edge. For a tree, also a tree of them.
-      batch_size: windows covered side by side; None for as many as `memory_budget` allows.
+      window: its size along each axis of an example, e.g. (4, 4, 1) or (4, 4, 3). For a tree, sizes
+        that fit every array, or a tree of them. A window covers one array at a time.
+      stride: steps from one window to the next, for all axes or for each. The last window can
+        extend beyond the edge. For a tree, also a tree of them.
+      batch_size: windows evaluated side by side; None for the largest number within
+        `memory_budget`.
 
     Returns:
       Like x, in units of the score.
 
     Raises:
-      ValueError: as `ablation`; the window does not fit in an example, or a stride is below 1 or
+      ValueError: as `ablation`; the window does not fit in an example; or a stride is below 1 or
         leaves gaps between windows.
     """
     name = "occlusion"
@@ -129,7 +131,7 @@ def occlusion(
 
 
 def _expand(name, x, argument, sizes):
-    """Returns window sizes or strides for each array of x: the same for all, or a tree like x."""
+    """Returns window sizes or strides for each array of x."""
     if hasattr(sizes, "__index__") or all(hasattr(size, "__index__") for size in sizes):
         return [sizes] * len(jax.tree.leaves(x))
     return jax.tree.structure(x).flatten_up_to(_input.match(name, x, argument, sizes))
@@ -146,8 +148,8 @@ def _occlude(name, f, score, x, base, window, stride, batch_size):
     )
     if not fits:
         raise ValueError(
-            f"{name}: window {window} and stride {stride} for examples of {shape}; expected a size "
-            "for each axis, no larger than it, and strides of 1 up to the window."
+            f"{name}: window {window} and stride {stride} for examples of {shape}; expected for "
+            "each axis a size up to that of the axis, and a stride from 1 to that of the window."
         )
     axes = [range(0, size - w + s, s) for size, w, s in zip(shape, window, steps, strict=True)]
     corners = np.asarray(list(itertools.product((0,), *axes)))
@@ -184,21 +186,22 @@ def permutation(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """The fall of the score when a feature is that of another example of the batch.
+    """Computes the drop of the score when a feature is taken from another example.
 
-    Breiman 2001 (doi:10.1023/A:1010933404324), sec. 10, for each example; the mean over the batch
-    is the importance of the feature.
+    Breiman 2001 (doi:10.1023/A:1010933404324), sec. 10, for each example. The mean over the batch
+    is the permutation importance of the feature.
 
     Args:
-      f, x, target, mask, layer: as for `ablation`, N of two or more.
+      f, x, target, mask, layer: as for `ablation`, with at least two examples.
       key: a PRNG key, for the order in which examples exchange a feature.
-      batch_size: features exchanged side by side; None for as many as `memory_budget` allows.
+      batch_size: features exchanged side by side; None for the largest number within
+        `memory_budget`.
 
     Returns:
-      Like x; all that belongs to a feature has its value, in units of the score.
+      Like x, in units of the score. All values of a feature have the feature's attribution.
 
     Raises:
-      ValueError: as `ablation`; there is one example alone.
+      ValueError: as `ablation`; or there is only one example.
     """
     name = "permutation"
     shapes = _layer.eval_shape(name, f, x, layer)
@@ -292,8 +295,9 @@ def label_features(name: str, x: Any, baseline: Any, mask: Any) -> tuple[Any, An
     n = max(map(len, rows))
     labels = np.concatenate([np.broadcast_to(row, (n, row.shape[1])) for row in rows], axis=1)
     ids = np.zeros_like(labels)
-    for row, own in zip(ids, labels, strict=True):
-        row[:] = np.unique(own, return_inverse=True)[1].reshape(-1)
+    # Labels of an example are renumbered without gaps: their largest number bounds the work.
+    for row, example in zip(ids, labels, strict=True):
+        row[:] = np.unique(example, return_inverse=True)[1].reshape(-1)
     return base, _input.unflatten(ids, x), int(ids.max(initial=-1)) + 1
 
 
@@ -312,16 +316,16 @@ def _mask_rows(name: str, leaf: jax.Array, ids: np.ndarray) -> np.ndarray:
     """Returns the mask of one array as rows (1 or N, values)."""
     n, *shape = leaf.shape
     if not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"{name}: the mask is {ids.dtype}; expected integers, one for a feature.")
-    of_each = ids.ndim == leaf.ndim
+        raise ValueError(f"{name}: the mask is {ids.dtype}; expected integers.")
+    per_example = ids.ndim == leaf.ndim
     try:
-        ids = np.broadcast_to(ids, leaf.shape if of_each else shape)
+        ids = np.broadcast_to(ids, leaf.shape if per_example else shape)
     except ValueError as error:
         raise ValueError(
             f"{name}: the mask has shape {ids.shape} for {n} examples of {tuple(shape)}; expected "
-            "what broadcasts to an example, or with a batch axis a mask of each."
+            "a shape that broadcasts to an example, or to the batch for a mask of each example."
         ) from error
-    return ids.reshape(n if of_each else 1, math.prod(shape))
+    return ids.reshape(n if per_example else 1, math.prod(shape))
 
 
 def explain_coalitions(
@@ -361,8 +365,8 @@ def explain_coalitions(
 def spread_values(values: jax.Array, ids: Any, x: Any) -> Any:
     """Returns arrays like x with each feature's value, from values (N, M)."""
 
-    def spread(ids, x):
-        own = jnp.take_along_axis(values, ids.reshape(len(ids), -1), axis=1)
-        return own.reshape(x.shape).astype(x.dtype)
+    def spread_leaf(ids, x):
+        spread = jnp.take_along_axis(values, ids.reshape(len(ids), -1), axis=1)
+        return spread.reshape(x.shape).astype(x.dtype)
 
-    return jax.tree.map(spread, ids, x)
+    return jax.tree.map(spread_leaf, ids, x)

@@ -1,4 +1,4 @@
-"""RISE: the score through random masks."""
+"""RISE: the mean of random masks, weighted by the scores of masked images."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def rise(
     keep: float = 0.5,
     batch_size: int | None = None,
 ) -> Any:
-    """The mean score of x seen through random smooth masks, by what each mask let through.
+    """Computes the mean score of x under random smooth masks, weighted by each mask.
 
-    Petsiuk, Das and Saenko 2018 (arXiv 1806.07421), eq. 6 and sec. 3.2: coarse grids of 0 and 1,
-    stretched and shifted at random.
+    Petsiuk, Das and Saenko 2018 (arXiv 1806.07421), eq. 6 and sec. 3.2: random grids of 0 and 1 are
+    upsampled and shifted at random.
 
     Args:
-      f, target: as for `saliency`; "argmax" is the class that x itself is given.
-      x: (N, H, W, C), or a tree of such images; each has masks of its own.
+      f, target: as for `saliency`. "argmax" is the predicted class of x itself.
+      x: (N, H, W, C), or a tree of such images. Each image of a tree has its own masks.
       key: a PRNG key.
-      baseline: what is seen where a mask is 0.
+      baseline: the value of a masked pixel.
       samples: masks.
-      cells: along each side of the coarse grid.
-      keep: the chance of a cell to be 1, in (0, 1).
-      batch_size: masks run side by side; None for as many as `memory_budget` allows.
+      cells: cells along each side of the grid.
+      keep: the probability of a cell to be 1, in (0, 1).
+      batch_size: masks evaluated side by side; None for the largest number within `memory_budget`.
 
     Returns:
       (N, H, W), or a tree of them like x, in units of the score.
 
     Raises:
-      ValueError: x is not of images (N, H, W, C); `samples` or `cells` is below 1, or `keep` not
-        in (0, 1).
+      ValueError: x has an array that is not (N, H, W, C); `samples` or `cells` is below 1; or
+        `keep` is not in (0, 1).
     """
     name = "rise"
     images = _input.separate(f, x)[1]
@@ -59,8 +59,8 @@ def rise(
     if any(leaf.ndim != 4 for leaf in leaves) or not 0 < keep < 1:
         raise ValueError(
             f"{name}: x has shape {', '.join(str(leaf.shape) for leaf in leaves)}, keep={keep}; "
-            "expected images (N, H, W, C) and a chance between 0 and 1. Take ablation or lime for "
-            "inputs of another kind."
+            "expected images (N, H, W, C) and a probability between 0 and 1. Use ablation or lime "
+            "for other inputs."
         )
 
     def draw_mask(key, leaf):

@@ -1,4 +1,4 @@
-"""Shapley values: what a feature adds, averaged over all orders in which features come in."""
+"""Shapley values, exact and by sampling: mean gains over orders of features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxdl.interpret.occlusion import explain_coalitions, label_features, spread
 __all__ = ["shapley_sampling", "shapley_values"]
 
 MAX_FEATURES = 16
-"""Features for which all coalitions are run: 65,536."""
+"""Limit of exact Shapley values: 65,536 coalitions."""
 
 
 @explanation
@@ -33,20 +33,21 @@ def shapley_values(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Each feature's mean gain over all orders in which the features may come in, exactly.
+    """Computes exact Shapley values: the mean gain of each feature over all orders.
 
-    Shapley 1953; Lundberg and Lee 2017 (arXiv 1705.07874), eq. 4. All 2^M coalitions are run; their
-    values add up to y(x) - y(baseline).
+    Shapley 1953; Lundberg and Lee 2017 (arXiv 1705.07874), eq. 4. All 2^M coalitions of M features
+    are evaluated. The values sum to y(x) - y(baseline).
 
     Args:
-      f, x, target, baseline, mask, layer: as for `ablation`, of at most 16 features.
-      batch_size: coalitions run side by side; None for as many as `memory_budget` allows.
+      f, x, target, baseline, mask, layer: as for `ablation`, with at most 16 features.
+      batch_size: coalitions evaluated side by side; None for the largest number within
+        `memory_budget`.
 
     Returns:
-      Like x; all that belongs to a feature has its value, in units of the score.
+      Like x, in units of the score. All values of a feature have the feature's attribution.
 
     Raises:
-      ValueError: as `ablation`; there are more than 16 features: use `shapley_sampling`.
+      ValueError: as `ablation`; or there are more than 16 features.
     """
     name = "shapley_values"
     shapes = _layer.eval_shape(name, f, x, layer)
@@ -88,23 +89,23 @@ def shapley_sampling(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Shapley values estimated from random orders, each run forwards and backwards.
+    """Estimates Shapley values from random orders, each taken in both directions.
 
-    Castro, Gomez, Tejada 2009 (doi:10.1016/j.cor.2008.04.004); orders and their reverse in pairs:
-    Mitchell et al. 2022 (arXiv 2104.12199). For every number of orders the values add up to
-    y(x) - y(baseline).
+    Castro, Gomez, Tejada 2009 (doi:10.1016/j.cor.2008.04.004); pairs of an order and its reverse:
+    Mitchell et al. 2022 (arXiv 2104.12199). The values sum to y(x) - y(baseline) for every number
+    of orders.
 
     Args:
       f, x, target, baseline, mask, layer: as for `ablation`.
       key: a PRNG key.
-      orders: random orders; each takes two runs of f for each feature.
-      batch_size: orders run side by side; None for as many as `memory_budget` allows.
+      orders: random orders; each takes two evaluations of f for each feature.
+      batch_size: orders evaluated side by side; None for the largest number within `memory_budget`.
 
     Returns:
       Like x, in units of the score.
 
     Raises:
-      ValueError: as `ablation`; `orders` is below 1.
+      ValueError: as `ablation`; or `orders` is below 1.
     """
     name = "shapley_sampling"
     shapes = _layer.eval_shape(name, f, x, layer)

@@ -170,8 +170,8 @@ PERTURBATIONS = {
     "kernel_shap": KEY | COALITIONS,
     "rise": KEY | {"baseline": BASE, "samples": 6, "cells": 2},
     "occlusion": {"window": (2, 2, 2), "stride": 2, "baseline": BASE},
-    "permutation at": KEY | {"mask": MASKS, "at": "hidden"},
-    "score_cam": {"at": "hidden", "resize": False},
+    "permutation layer": KEY | {"mask": MASKS, "layer": "hidden"},
+    "score_cam": {"layer": "hidden", "resize": False},
 }
 
 

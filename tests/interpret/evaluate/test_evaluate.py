@@ -7,7 +7,7 @@ import pytest
 
 from jaxdl import interpret
 from jaxdl.interpret import evaluate
-from jaxdl.interpret.evaluate.road import imputed
+from jaxdl.interpret.evaluate.road import impute
 from tests.interpret.networks import array, double, linear, network, new_key, run
 
 
@@ -130,7 +130,7 @@ def test_removed_pixels_solve_the_linear_system():
     with double():
         x = array(0, 2, 7, 6, 2)
         gone = np.random.default_rng(1).random((2, 7, 6, 1)) < 0.6
-        filled = np.asarray(jax.jit(imputed)(x, gone))
+        filled = np.asarray(jax.jit(impute)(x, gone))
         np.testing.assert_array_equal(
             filled[~np.broadcast_to(gone, x.shape)], x[~np.broadcast_to(gone, x.shape)]
         )
@@ -153,7 +153,7 @@ def test_road_falls_faster_by_the_true_order():
         last = run(evaluate.road, f, x, parts, key=new_key(), noise=0.0, most=False)
         np.testing.assert_allclose(first.scores[:, 0], parts.sum((1, 2)))
         assert np.all(first.area < last.area) and first.scores.shape == (2, 8)
-    with pytest.raises(ValueError, match="rising shares"):
+    with pytest.raises(ValueError, match="increasing shares"):
         evaluate.road(f, x, parts, key=new_key(), shares=(0.5, 0.2))
 
 
