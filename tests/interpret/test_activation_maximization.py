@@ -105,11 +105,11 @@ def test_double_precision_of_the_start():
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"target": "argmax"}, "target is 'argmax'; expected one that stays the same"),
+        ({"target": "argmax"}, "target is 'argmax'; expected a fixed target"),
         ({"target": 3}, "target is 3; expected a class of 0 to 2"),
         ({"target": [0, 3]}, "target is 3; expected a class of 0 to 2"),
         ({"target": None}, r"f returns \(1, 3\) and target is None"),
-        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
         ({"bounds": (1, 0)}, r"bounds are \(1, 0\); expected low < high"),
         ({"start": np.ones((1, 6))}, r"start has shape \(1, 6\); .* \(6,\), without a batch"),
     ],

@@ -148,7 +148,7 @@ def test_chunks_of_examples_at_a_layer():
 def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope():
     with double():
         x, base = array(3, 3, 4), array(4, 1, 4)
-        options = {"at": "first", "target": 1, "baseline": base, "steps": 60}
+        options = {"layer": "first", "target": 1, "baseline": base, "steps": 60}
         found = run(interpret.conductance, f, x, batch_size=7, **options)
         in_numpy = lambda x: (np.tanh(np.tanh(x @ W) @ V) @ U)[:, 1]
         np.testing.assert_allclose(found.sum(1), in_numpy(x) - in_numpy(base), atol=1e-6)

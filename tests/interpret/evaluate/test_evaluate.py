@@ -204,7 +204,7 @@ def test_unused_features_and_shifted_inputs():
 
 def test_bad_arguments():
     f, x = (lambda x: x.sum(1)), jnp.ones((2, 5))
-    with pytest.raises(ValueError, match="one number for all channels of a place"):
+    with pytest.raises(ValueError, match="one number for all channels of a position"):
         evaluate.deletion(f, x, jnp.ones((2, 4)))
     with pytest.raises(ValueError, match="steps is 0"):
         evaluate.insertion(f, x, x, steps=0)

@@ -414,7 +414,7 @@ def test_bad_arguments():
         ({"composite": 3}, "composite is 3; expected a name"),
         ({"products": "all"}, "products='all'"),
         ({"start": 2}, "start=2"),
-        ({"at": "nowhere"}, "no place 'nowhere'"),
+        ({"layer": "nowhere"}, "no layer 'nowhere'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"eps": -1}, "eps is -1; expected a number of 0 or more"),
         ({"eps": np.nan}, "eps is nan"),
