@@ -62,6 +62,7 @@ def _decorate(method: Method, derivative: bool) -> Method:
             x = jax.tree.map(jnp.asarray, x)
         else:
             x = _input.as_batch(name, x)
+        # In every call, because under the vmap below a class out of range could only give NaN.
         _target.verify(name, f, x, target, derivative=derivative)
         f = _target.require_rows(name, f, x, target)
         if isinstance(target, list | tuple):

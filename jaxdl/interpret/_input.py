@@ -80,6 +80,7 @@ def match(caller: str, x: Any, argument: str, value: Any) -> Any:
     Raises:
       ValueError: the trees differ.
     """
+    # `is_leaf` compares the Nones of x too, which `separate` puts where x has integers.
     try:
         return jax.tree.map(
             lambda leaf, part: None if leaf is None else part,
@@ -187,6 +188,7 @@ def flatten(x: Any) -> jax.Array:
 def unflatten(rows: Any, x: Any) -> Any:
     """Returns rows (N or 1, features) as a tree of arrays shaped like x: undoes `flatten`."""
     leaves, tree = jax.tree.flatten(x)
+    # NumPy arrays, such as masks, stay NumPy arrays: their values must remain known under `jit`.
     ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])
     parts = (np if isinstance(rows, np.ndarray) else jnp).split(rows, ends[:-1], axis=1)
     shaped = [

@@ -78,6 +78,7 @@ def split(
     Raises:
       ValueError: there is no such layer, or several, or its value is not one array.
     """
+    # Custom derivatives are kept: the rest of f is differentiated later.
     program, tree = trace(f, x, custom=False)
     value = find_value(caller, program, layer)
     axis = find_batch_axis(caller, f, x, program, value, layer)
@@ -85,6 +86,7 @@ def split(
     after = program.reached([value])
 
     def rest(layer_value):
+        # Only operations that depend on the layer run again.
         known = dict(env) | {value: jnp.moveaxis(layer_value, 0, axis)}
         for operation in program.operations:
             if value not in operation.outputs and not after.isdisjoint(operation.outputs):
@@ -117,6 +119,7 @@ def find_value(caller: str, program: Program, layer: str) -> Value:
         )
     name = layer if layer in names else ends[0]
     inside = [op for op in program.operations if f"{op.scope}/".startswith(f"{name}/")]
+    # The output of a layer is used outside of it, or returned by f.
     outputs = {value for operation in inside for value in operation.outputs}
     used = {atom for op in program.operations if op not in inside for atom in op.inputs}
     active = program.reached(program.inputs)
@@ -152,6 +155,7 @@ def find_batch_axis(
     axes = [axis for axis, size in enumerate(shape) if size == n]
     if len(axes) < 2:
         return axes[0] if axes else 0
+    # The batch axis is the one that grows with the batch.
     more = jax.tree.map(lambda a: jax.ShapeDtypeStruct((n + 1, *a.shape[1:]), a.dtype), x)
     try:
         longer, _ = trace(f, more, custom=False)

@@ -62,6 +62,7 @@ def cam(
     """
 
     def combine(features, slope):
+        # After global average pooling the slope is w_c over the number of positions.
         weights = jnp.sum(slope, axis=_spatial_axes(features), keepdims=True)
         return jnp.sum(weights * features, -1)
 

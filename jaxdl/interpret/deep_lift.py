@@ -80,7 +80,7 @@ def deep_lift(
 
 
 @explanation_by_gradient
-def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size):
+def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, batch_size, layer=None):
     """Returns the attributions, with columns for `_verify`."""
     name = "deep_lift"
     target = _target.resolve_argmax(name, f, x, target)

@@ -59,6 +59,7 @@ def integrated_gradients(
         for the trapezoid); the quadrature is unknown; `batch_size` is below 1.
     """
     name = "integrated_gradients"
+    # A baseline can differ between examples, so it is divided into batches together with x.
     shapes = _layer.eval_shape(name, f, x, layer)
     base = _input.broadcast_baseline(name, shapes, baseline)
 
@@ -142,6 +143,7 @@ def conductance(
     base = _input.broadcast_baseline(name, x, baseline)
 
     def explain(f, score, x, base):
+        # dh/dt is the directional derivative of the layer along the line.
         direction = jax.tree.map(jnp.subtract, x, base)
 
         def flow(point):

@@ -147,6 +147,7 @@ def overlay(
     for axes, color, gray, values in zip(panels.axes, colors, grays, maps, strict=True):
         if originals:
             axes[0].imshow(color, **sharp)
+        # Half contrast leaves room for the colors.
         axes[-1].imshow(1 - 0.5 * (1 - gray), **sharp)
         alpha = _figure.OPACITY * np.clip(np.abs(values) / limit, 0, 1)
         axes[-1].imshow(values >= 0, _figure.INKS, vmin=0, vmax=1, alpha=alpha, **sharp)

@@ -75,12 +75,14 @@ def rise(
 
     def explain(f, score, x, base):
         def evaluate(i):
+            # The masks of a sample are shared by the examples, as in the paper.
             keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
             masks = tree.unflatten([draw_mask(*of) for of in zip(keys, leaves, strict=True)])
             masked = jax.tree.map(lambda m, x, b: b + m[..., None] * (x - b), masks, x, base)
             scores = score(f(masked))
             return jax.tree.map(lambda m: scores[:, None, None] * m.astype(scores.dtype), masks)
 
+        # Division by `keep`, the expected mask, makes the map of a constant score that score.
         weights = jnp.full(samples, 1 / (samples * keep))
         return _batching.accumulate(name, evaluate, weights, batch_size)
 

@@ -59,6 +59,7 @@ def shapley_values(
         )
     members = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
     size = members.sum(1)
+    # The weight of adding a feature to a coalition of s features: s! (M - 1 - s)! / M!.
     weights = [1 / (count * math.comb(count - 1, s)) for s in range(count)]
     entering = np.array([weights[s - 1] if s else 0.0 for s in size])
     leaving = np.array([weights[s] if s < count else 0.0 for s in size])
@@ -66,6 +67,7 @@ def shapley_values(
     present = jnp.asarray(members, bool)
 
     def explain(score):
+        # A coalition counts with a plus for its members and with a minus for other features.
         def evaluate(i):
             gain = score(present[i])
             return gain[:, None] * shares[i].astype(gain.dtype)

@@ -109,6 +109,7 @@ def average_over_noise(
         if layer is None:
             x = _input.as_batch(name, x)
         f, x = _layer.select(name, f, x, layer)
+        # The noise can change the predicted class.
         target = _target.resolve_argmax(name, f, x, target)
 
         def evaluate(i):
@@ -117,6 +118,7 @@ def average_over_noise(
             a = method(f, add_noise(key_i, x, sigma), target=target, **keys, **options)
             if kind == "mean":
                 return a
+            # In half precision the difference of two means of squares would be rounding error.
             a = jax.tree.map(widen, a)
             return a, jax.tree.map(jnp.square, a)
 

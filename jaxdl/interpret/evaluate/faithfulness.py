@@ -121,6 +121,7 @@ def _compute_curve(
     base = _input.broadcast_baseline(name, x, baseline)
     rank, count = _rank(name, x, attributions)
     (steps,) = require_ints(name, 1, steps=steps)
+    # Step i has changed the features of rank below cuts[i].
     cuts = jnp.round(jnp.linspace(0, count, steps + 1)).astype(jnp.int32)
 
     def score(i):
@@ -150,6 +151,7 @@ def _rank(name: str, x: Any, attributions: Any) -> tuple[Any, int]:
     attributions = _input.match(name, x, "attributions", attributions)
     attributions = jax.tree.map(add_channels, x, attributions)
     flat = _input.flatten(attributions)
+    # The argsort of an argsort is the rank.
     rank = jnp.argsort(jnp.argsort(-flat, axis=1), axis=1).astype(jnp.int32)
     ranks = _input.unflatten(rank, attributions)
     return jax.tree.map(lambda r, x: jnp.broadcast_to(r, x.shape), ranks, x), flat.shape[1]
@@ -244,6 +246,7 @@ def faithfulness_correlation(
     whole = _target.score(name, f(x), target)
 
     def evaluate(i):
+        # The `size` smallest numbers of a random permutation are a random set.
         chosen = jax.random.permutation(jax.random.fold_in(key, i), count) < size
         without = jax.tree.map(jnp.where, _input.unflatten(chosen[None], x), base, x)
         drop = whole - _target.score(name, f(without), target)

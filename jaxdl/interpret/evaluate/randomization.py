@@ -101,6 +101,7 @@ def random_label(
     _target.verify(name, f, x, target)
     label = jnp.broadcast_to(jnp.asarray(_target.resolve_argmax(name, f, x, target)), (n,))
     other = (label + jax.random.randint(key, (n,), 1, classes)) % classes
+    # Adding 1 to K - 1 modulo K never gives the label itself.
     first, second = (method(f, x, target=t, **options) for t in (label, other))
     return agreement(first, second)
 
@@ -117,6 +118,7 @@ def agreement(first: Any, second: Any) -> jax.Array:
 
     def rank(a):
         sizes = jnp.abs(_input.flatten(a))
+        # The argsort of an argsort is the rank; Spearman's correlation is Pearson's of the ranks.
         order = jnp.argsort(jnp.argsort(sizes, axis=1), axis=1).astype(sizes.dtype)
         return order - jnp.mean(order, axis=1, keepdims=True)
 

@@ -96,7 +96,7 @@ def lrp(
 
 
 @explanation_by_gradient
-def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
+def _lrp(f, x, *, plan: backward.Planner, target, start, batch_size, layer=None):
     """Returns the relevance, with the columns of `_check.warn_about_relevance`."""
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
