@@ -14,10 +14,10 @@ def test_of_a_linear_function_each_is_weight_times_difference(name):
         x, base = array(2, 3, 5), array(3, 1, 5)
         options = {"ridge": 0.0} if name == "lime" else {"samples": 20}
         method = getattr(interpret, name)
-        found = method(f, x, key=new_key(), target=1, baseline=base, **options)
-        np.testing.assert_allclose(found, (x - base) * w[:, 1], atol=1e-9)
+        actual = method(f, x, key=new_key(), target=1, baseline=base, **options)
+        np.testing.assert_allclose(actual, (x - base) * w[:, 1], atol=1e-9)
         again = run(method, f, x, key=new_key(), target=1, baseline=base, batch_size=7, **options)
-        np.testing.assert_allclose(again, found, atol=1e-9)
+        np.testing.assert_allclose(again, actual, atol=1e-9)
 
 
 def test_kernel_shap_over_all_coalitions_is_exact():
@@ -25,17 +25,17 @@ def test_kernel_shap_over_all_coalitions_is_exact():
         f, x, base = network(1), array(2, 2, 5), array(3, 1, 5)
         options = {"target": 2, "baseline": base}
         exact = run(interpret.shapley_values, f, x, **options)
-        found = run(interpret.kernel_shap, f, x, key=new_key(), samples=30, **options)
-        np.testing.assert_allclose(found, exact, atol=1e-10)
+        actual = run(interpret.kernel_shap, f, x, key=new_key(), samples=30, **options)
+        np.testing.assert_allclose(actual, exact, atol=1e-10)
 
 
 def test_kernel_shap_from_samples_adds_up_and_comes_near():
     with double():
         f, x = network(1, d=12), array(2, 2, 12)
         exact = run(interpret.shapley_values, f, x, target=0)
-        found = run(interpret.kernel_shap, f, x, key=new_key(), target=0, samples=600)
-        np.testing.assert_allclose(found.sum(1), (f(x) - f(0 * x))[:, 0], atol=1e-9)
-        assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
+        actual = run(interpret.kernel_shap, f, x, key=new_key(), target=0, samples=600)
+        np.testing.assert_allclose(actual.sum(1), (f(x) - f(0 * x))[:, 0], atol=1e-9)
+        assert np.abs(actual - exact).max() < 0.1 * np.abs(exact).max()
 
 
 def test_lime_is_the_weighted_ridge_regression():
@@ -48,7 +48,7 @@ def test_lime_is_the_weighted_ridge_regression():
             jax.debug.callback(lambda a, b: (seen.append(a), scores.append(b)), x, y[:, 0])
             return y
 
-        found = run(
+        actual = run(
             interpret.lime,
             spy,
             x,
@@ -65,7 +65,7 @@ def test_lime_is_the_weighted_ridge_regression():
         rows = np.column_stack([z, np.ones(len(z))])
         normal = (rows.T * share) @ rows + np.diag([0.3] * 5 + [0])
         fit = np.linalg.solve(normal, (rows.T * share) @ np.concatenate(scores))
-        np.testing.assert_allclose(found[0], fit[:-1], atol=1e-6)
+        np.testing.assert_allclose(actual[0], fit[:-1], atol=1e-6)
 
 
 def test_superpixels_have_one_weight():
@@ -74,10 +74,10 @@ def test_superpixels_have_one_weight():
         f = lambda x: x[:, :2, :2].sum((1, 2, 3)) * 2 + x[:, 3, 3, 0]
         x = array(0, 2, 4, 4, 1)
         for method, options in ((interpret.kernel_shap, {}), (interpret.lime, {"ridge": 0.0})):
-            found = run(method, f, x, key=new_key(), mask=mask, **options)
-            np.testing.assert_allclose(found[:, 0, 0], found[:, 1, 1])
+            actual = run(method, f, x, key=new_key(), mask=mask, **options)
+            np.testing.assert_allclose(actual[:, 0, 0], actual[:, 1, 1])
             np.testing.assert_allclose(
-                found[:, 0, 0, 0], 2 * x[:, :2, :2].sum((1, 2, 3)), atol=1e-8
+                actual[:, 0, 0, 0], 2 * x[:, :2, :2].sum((1, 2, 3)), atol=1e-8
             )
 
 
@@ -102,9 +102,9 @@ def test_sizes_are_drawn_so_that_features_without_effect_have_no_value():
     with double():
         f = lambda x: jnp.prod(x[:, :6], axis=1)
         explain = lambda x: interpret.kernel_shap(f, x, key=new_key(), samples=2000)
-        found = np.asarray(jax.jit(explain)(jnp.ones((1, 12))))[0]
-        np.testing.assert_allclose(found[:6].mean(), 1 / 6, atol=0.012)
-        np.testing.assert_allclose(found[6:].mean(), 0, atol=0.012)
+        actual = np.asarray(jax.jit(explain)(jnp.ones((1, 12))))[0]
+        np.testing.assert_allclose(actual[:6].mean(), 1 / 6, atol=0.012)
+        np.testing.assert_allclose(actual[6:].mean(), 0, atol=0.012)
 
 
 def test_a_linear_function_has_its_exact_values_for_every_number_of_samples():
@@ -117,8 +117,8 @@ def test_a_linear_function_has_its_exact_values_for_every_number_of_samples():
             )
         )
         for seed in range(3):
-            found = explain(x, jax.random.key(seed))
-            np.testing.assert_allclose(found, w * x, atol=2e-5, err_msg=f"{samples}")
+            actual = explain(x, jax.random.key(seed))
+            np.testing.assert_allclose(actual, w * x, atol=2e-5, err_msg=f"{samples}")
 
 
 def test_the_fewest_samples_compare_each_feature_alone_with_all_others():
@@ -126,21 +126,21 @@ def test_the_fewest_samples_compare_each_feature_alone_with_all_others():
     with double():
         v, x = array(2, 9, 9), array(3, 2, 9)
         f = lambda x: ((x @ v) ** 2).sum(1)
-        found = run(interpret.kernel_shap, f, x, key=new_key(), samples=18)
+        actual = run(interpret.kernel_shap, f, x, key=new_key(), samples=18)
         alone = np.stack([f(x * np.eye(9)[i]) for i in range(9)], 1)
         without = np.stack([f(x * (1 - np.eye(9)[i])) for i in range(9)], 1)
         half = (alone - without) / 2
         expected = half - half.mean(1, keepdims=True) + f(x)[:, None] / 9
-        np.testing.assert_allclose(found, expected, atol=1e-9)
+        np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_solved_in_single(dtype):
     x, w = np.ones((1, 4), dtype), np.arange(4).astype(dtype)
     for name, tolerance in (("kernel_shap", 0), ("lime", 0.04)):
-        found = run(getattr(interpret, name), lambda x: x @ w, x, key=new_key())
-        assert found.dtype == dtype, name
-        np.testing.assert_allclose(found[0].astype(np.float32), np.arange(4), atol=tolerance)
+        actual = run(getattr(interpret, name), lambda x: x @ w, x, key=new_key())
+        assert actual.dtype == dtype, name
+        np.testing.assert_allclose(actual[0].astype(np.float32), np.arange(4), atol=tolerance)
 
 
 def test_lime_without_ridge_where_samples_do_not_tell_features_apart_is_the_least_fit():
@@ -149,8 +149,8 @@ def test_lime_without_ridge_where_samples_do_not_tell_features_apart_is_the_leas
     explain = jax.jit(
         lambda key: interpret.lime(lambda x: 2 * x[:, 0], x, key=key, samples=2, ridge=0.0)
     )
-    found = np.array([explain(jax.random.key(seed))[0, 0] for seed in range(8)])
+    actual = np.array([explain(jax.random.key(seed))[0, 0] for seed in range(8)])
     narrow = {"width": 1e-3, "ridge": 0.0, "samples": 9}
     far = run(interpret.lime, lambda x: 2 * x.sum(1), np.ones((1, 7)), key=new_key(), **narrow)
     assert np.isfinite(far).all()
-    assert np.all(np.isclose(found, 2, atol=1e-3) | (found == 0)) and {0.0} < set(found)
+    assert np.all(np.isclose(actual, 2, atol=1e-3) | (actual == 0)) and {0.0} < set(actual)

@@ -35,7 +35,7 @@ def callers():
         "method": interpret.saliency,
     }
     smooth = interpret.average_over_noise(interpret.saliency, sigma=0.1)
-    found = {
+    actual = {
         "average_over_noise": lambda f, x, **options: smooth(f, x, key=new_key(), **options),
         "average_over_baselines": interpret.average_over_baselines(interpret.ablation, X[:1]),
     }
@@ -51,11 +51,11 @@ def callers():
                     for key, p in parameters.items()
                     if key in more and p.default is p.empty
                 }
-                found[name] = lambda f, x, function=function, needed=needed, **options: function(
+                actual[name] = lambda f, x, function=function, needed=needed, **options: function(
                     f=f, x=x, **needed, **options
                 )
-    assert len(found) > 35
-    return found
+    assert len(actual) > 35
+    return actual
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_class_out_of_range_is_refused_before_any_trace_hides_it(target):
             pytest.fail(name)
 
 
-def test_chunks_are_verified_and_hide_no_class_out_of_range():
+def test_batches_are_verified_and_hide_no_class_out_of_range():
     divided = 0
     for name, of in callers().items():
         parameters = inspect.signature(getattr(interpret, name, of)).parameters
@@ -77,12 +77,12 @@ def test_chunks_are_verified_and_hide_no_class_out_of_range():
             continue
         divided += 1
         options = {"mask": np.array([0, 1, 1, 1])} if "mask" in parameters else {}
-        for chunk in (0, 2.0, "auto", True, np.ones(2, int)):
+        for batch_size in (0, 2.0, "auto", True, np.ones(2, int)):
             with pytest.raises(
                 ValueError, match=r"batch_size is .*; expected an integer of at least 1"
             ):
-                of(network, X, target=0, batch_size=chunk, **options)
-                pytest.fail(f"{name}, chunk {chunk}")
+                of(network, X, target=0, batch_size=batch_size, **options)
+                pytest.fail(f"{name}, batch_size {batch_size}")
         for target in (3, [0, 3]):
             with pytest.raises(ValueError, match="target is 3; expected a class of 0 to 2"):
                 of(network, X, target=target, batch_size=np.int8(1), **options)
@@ -134,14 +134,14 @@ def test_one_score_is_the_same_in_every_form():
 
     @jax.jit
     def explain(x):
-        found = [interpret.input_x_gradient(f, x, target=target) for f, target in forms]
+        actual = [interpret.input_x_gradient(f, x, target=target) for f, target in forms]
         several = interpret.input_x_gradient(network, x, target=np.array([[1, 1], [0, 2]]))
-        return found, several
+        return actual, several
 
-    found, several = explain(X)
-    for (_, target), values in zip(forms, found, strict=True):
-        np.testing.assert_allclose(values, found[0], err_msg=str(target))
-    np.testing.assert_allclose(several[0], found[0], rtol=1e-5)
+    actual, several = explain(X)
+    for (_, target), values in zip(forms, actual, strict=True):
+        np.testing.assert_allclose(values, actual[0], err_msg=str(target))
+    np.testing.assert_allclose(several[0], actual[0], rtol=1e-5)
     assert several.shape == (2, *X.shape)
 
 
@@ -174,9 +174,9 @@ def test_what_f_closes_over_may_change_between_calls():
     with pytest.raises(ValueError, match="expected a class of 0 to 2"):
         interpret.saliency(f, X, target=7)
     held["w"] = jnp.arange(40.0).reshape(4, 10)
-    found = interpret.saliency(f, X, target=7)
-    np.testing.assert_array_equal(found[:, 0, 0], [[7, 17, 27, 37]] * 2)
-    np.testing.assert_array_equal(interpret.saliency(f, X, target=scored), found)
+    actual = interpret.saliency(f, X, target=7)
+    np.testing.assert_array_equal(actual[:, 0, 0], [[7, 17, 27, 37]] * 2)
+    np.testing.assert_array_equal(interpret.saliency(f, X, target=scored), actual)
     held["w"], held["class"] = jnp.ones((4, 3)), slice(None)
     with pytest.raises(ValueError, match=r"target\(output\) has shape \(2, 3\)"):
         interpret.saliency(f, X, target=scored)
@@ -187,8 +187,8 @@ def test_narrow_integers_name_classes_that_they_cannot_count(dtype):
     slopes = np.random.default_rng(0).uniform(size=(4, 300)).astype(np.float32)
     explain = lambda x, target: interpret.saliency(lambda x: x[:, 0, 0] @ slopes, x, target=target)
     classes = jnp.array([0, 127], dtype)
-    for found in (explain(X, classes), jax.jit(explain)(X, classes)):
-        np.testing.assert_array_equal(found[:, 0, 0], slopes[:, [0, 127]].T)
+    for actual in (explain(X, classes), jax.jit(explain)(X, classes)):
+        np.testing.assert_array_equal(actual[:, 0, 0], slopes[:, [0, 127]].T)
 
 
 def test_counts_and_truth_values_are_scores_without_a_gradient():
@@ -246,5 +246,5 @@ def test_a_function_outside_of_jax_by_a_callback():
         "kernel_shap": {"key": new_key()},
         "lime": {"key": new_key(), "ridge": 0.0, "samples": 30},
     }.items():
-        found = run(getattr(interpret, name), f, x, **options)
-        np.testing.assert_allclose(found, x * w, atol=1e-4, err_msg=name)
+        actual = run(getattr(interpret, name), f, x, **options)
+        np.testing.assert_allclose(actual, x * w, atol=1e-4, err_msg=name)

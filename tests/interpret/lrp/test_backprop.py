@@ -37,8 +37,8 @@ def test_two_layers_by_hand(relu):
         }
         with jax.numpy_dtype_promotion("standard"):
             for name in METHODS:
-                found = run(getattr(interpret, name), f, x, target=1)
-                np.testing.assert_allclose(found, expected[name], atol=1e-10)
+                actual = run(getattr(interpret, name), f, x, target=1)
+                np.testing.assert_allclose(actual, expected[name], atol=1e-10)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -48,8 +48,8 @@ def test_without_a_relu_it_is_the_gradient(name):
         f = lambda x: jnp.tanh(x @ w) @ v
         slope = (1 - np.tanh(x @ w) ** 2) * v[:, 0] @ w.T
         with pytest.warns(UserWarning, match=f"{name}: no ReLU in f"):
-            found = getattr(interpret, name)(f, x, target=0)
-        np.testing.assert_allclose(found, slope, atol=1e-12)
+            actual = getattr(interpret, name)(f, x, target=0)
+        np.testing.assert_allclose(actual, slope, atol=1e-12)
 
 
 @jax.custom_vjp
@@ -116,8 +116,8 @@ def test_relus_however_they_are_written():
 
     with jax.numpy_dtype_promotion("standard"):
         pairs = zip(cases, explain(X), expect(X), strict=True)
-    for (name, *_), found, expected in pairs:
-        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5, err_msg=name)
+    for (name, *_), actual, expected in pairs:
+        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5, err_msg=name)
 
 
 def layer_norm(z):
@@ -145,13 +145,13 @@ def test_relus_in_any_surroundings():
     def explain(x):
         def both(block):
             f = lambda relu: lambda x: block(relu, x @ W * 2) @ V
-            found = interpret.guided_backprop(f(jax.nn.relu), x, target=0)
-            return found, gradient(f(guided), x)
+            actual = interpret.guided_backprop(f(jax.nn.relu), x, target=0)
+            return actual, gradient(f(guided), x)
 
         return [both(block) for block in AROUND.values()]
 
-    for name, (found, expected) in zip(AROUND, explain(X), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5, err_msg=name)
+    for name, (actual, expected) in zip(AROUND, explain(X), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5, err_msg=name)
 
 
 def normalized(clamp, power):
@@ -203,9 +203,9 @@ def test_other_functions_keep_their_gradient():
 
     with jax.numpy_dtype_promotion("standard"), pytest.warns(UserWarning, match="no ReLU"):
         pairs = explain(X)
-    for name, (found, expected) in zip(OTHERS, pairs, strict=True):
+    for name, (actual, expected) in zip(OTHERS, pairs, strict=True):
         tolerance = 1e-4 * np.abs(expected).max()
-        np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(actual, expected, atol=tolerance, err_msg=name)
 
 
 def test_derivatives_that_f_defines_and_hinges_of_a_target_stay():
@@ -213,10 +213,10 @@ def test_derivatives_that_f_defines_and_hinges_of_a_target_stay():
     reverse.defvjp(lambda z: (z, None), lambda _, g: (-g,))
     f = lambda x: reverse(jax.nn.relu(x @ W)) @ V
     hinge = lambda y: jnp.maximum(0, 1 - y[:, 0])
-    found = run(interpret.guided_backprop, f, X, target=hinge)
+    actual = run(interpret.guided_backprop, f, X, target=hinge)
     expected = jax.jit(jax.grad(lambda x: hinge(reverse(guided(x @ W)) @ V).sum()))(X)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert np.abs(found).max() > 0
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(actual).max() > 0
 
 
 @given(
@@ -240,8 +240,8 @@ def test_with_positive_weights_alone_guided_backprop_is_the_gradient():
         w, v, x = np.abs(array(0, 4, 6)), np.abs(array(1, 6, 2)), array(3, 5, 4)
         f = lambda x: jax.nn.relu(x @ w) @ v
         slope = (x @ w > 0) * v[:, 0] @ w.T
-        found = run(interpret.guided_backprop, f, x, target=0, batch_size=2)
-        np.testing.assert_allclose(found, slope, atol=1e-12)
+        actual = run(interpret.guided_backprop, f, x, target=0, batch_size=2)
+        np.testing.assert_allclose(actual, slope, atol=1e-12)
         sharp = run(interpret.beta_smooth, f, x, beta=1e9, target=0)
         np.testing.assert_allclose(sharp, slope, atol=1e-12)
 
@@ -255,8 +255,8 @@ def test_inside_a_loop():
             return y
 
         g = lambda x: jax.nn.relu(jax.nn.relu(jax.nn.relu(x @ w) @ w) @ w)
-        found = [run(interpret.guided_backprop, h, x, target=1) for h in (f, g)]
-        np.testing.assert_allclose(*found, atol=1e-12)
+        actual = [run(interpret.guided_backprop, h, x, target=1) for h in (f, g)]
+        np.testing.assert_allclose(*actual, atol=1e-12)
 
 
 def test_beta_is_above_zero():

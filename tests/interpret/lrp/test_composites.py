@@ -25,11 +25,11 @@ def test_which_rule_dense_layers_have():
             name: interpret.lrp(f, x, target=0, composite=composite)
             for name, composite in COMPOSITES.items()
         }
-        found = jax.jit(explain)(X)
+        actual = jax.jit(explain)(X)
         for name, same in (
             ("box", "epsilon"),
             ("no pattern fits", "epsilon"),
             ("two patterns fit", "flat"),
             ("gamma", "gamma everywhere"),
         ):
-            np.testing.assert_allclose(found[name], found[same], atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(actual[name], actual[same], atol=1e-9, err_msg=name)

@@ -19,12 +19,12 @@ from tests.interpret.networks import apply, array, double, linear, network, run,
 def adds_up(f, x, base, atol=1e-9):
     @jax.jit
     def explain(x):
-        found = interpret.deep_lift(f, x, target=1, baseline=base)
-        return found, f(x), f(jnp.broadcast_to(base, x.shape))
+        actual = interpret.deep_lift(f, x, target=1, baseline=base)
+        return actual, f(x), f(jnp.broadcast_to(base, x.shape))
 
-    found, score, score_of_base = map(np.asarray, explain(x))
+    actual, score, score_of_base = map(np.asarray, explain(x))
     expected = score[:, 1] - score_of_base[:, 1]
-    np.testing.assert_allclose(found.reshape(len(x), -1).sum(1), expected, atol=atol)
+    np.testing.assert_allclose(actual.reshape(len(x), -1).sum(1), expected, atol=atol)
 
 
 class Everything(linen.Module):
@@ -84,8 +84,8 @@ def test_random_networks_add_up(seed, activation):
     with double():
         f = network(seed, activation=activation)
         x, base = array(seed + 5, 3, 5), array(seed + 6, 1, 5)
-        found = np.asarray(deep_lift_of(activation)(weights(seed), x, base))
-        np.testing.assert_allclose(found.sum(1), (f(x) - f(base))[:, 1], atol=1e-9)
+        actual = np.asarray(deep_lift_of(activation)(weights(seed), x, base))
+        np.testing.assert_allclose(actual.sum(1), (f(x) - f(base))[:, 1], atol=1e-9)
 
 
 @pytest.mark.row("Q10")
@@ -93,8 +93,8 @@ def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()
         x, base = array(4, 3, 5), array(5, 1, 5)
-        found = interpret.deep_lift(f, x, target=2, baseline=base)
-        np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
+        actual = interpret.deep_lift(f, x, target=2, baseline=base)
+        np.testing.assert_allclose(actual, (x - base) * w[:, 2], atol=1e-12)
         slope = interpret.deep_lift(f, x, target=2, multiply_by_inputs=False)
         np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
@@ -102,8 +102,8 @@ def test_of_a_linear_function_it_is_weight_times_difference():
 def test_the_rule_of_the_paper_by_hand():
     """min(i1, i2) = i1 - relu(i1 - i2): Shrikumar et al. 2017, sec. 3.1: the smaller has all."""
     f = lambda x: x[:, 0] - jax.nn.relu(x[:, 0] - x[:, 1])
-    found = interpret.deep_lift(f, jnp.array([[6.0, 2.0], [1.0, 5.0]]))
-    np.testing.assert_allclose(found, [[0, 2], [1, 0]], atol=1e-6)
+    actual = interpret.deep_lift(f, jnp.array([[6.0, 2.0], [1.0, 5.0]]))
+    np.testing.assert_allclose(actual, [[0, 2], [1, 0]], atol=1e-6)
 
 
 def test_without_biases_it_is_lrp_from_zero():
@@ -138,7 +138,7 @@ def test_examples_stand_alone_and_chunks_change_nothing():
 def test_several_baselines_by_expectation():
     with double():
         f, x, bases = network(3), array(2, 2, 5), array(7, 4, 5)
-        found = run(
+        actual = run(
             interpret.average_over_baselines(interpret.deep_lift, bases),
             f,
             x,
@@ -146,7 +146,7 @@ def test_several_baselines_by_expectation():
             batch_size=2,
         )
         expected = f(x)[:, 1] - f(bases)[:, 1].mean()
-        np.testing.assert_allclose(found.sum(1), expected, atol=1e-9)
+        np.testing.assert_allclose(actual.sum(1), expected, atol=1e-9)
 
 
 def test_what_it_cannot_do():

@@ -69,8 +69,8 @@ def test_a_network_of_haiku_adds_up():
         maps = run(interpret.deep_lift, f, models.IMAGES, target=1)
         np.testing.assert_allclose(total(maps), y[:, 1], atol=1e-8)
         inside = jax.jit(jax.vmap(lambda x: interpret.saliency(f, x[None], target=1)))
-        found = run(interpret.saliency, f, models.IMAGES, target=1)
-        np.testing.assert_allclose(inside(models.IMAGES)[:, 0], found, atol=1e-12)
+        actual = run(interpret.saliency, f, models.IMAGES, target=1)
+        np.testing.assert_allclose(inside(models.IMAGES)[:, 0], actual, atol=1e-12)
 
 
 def test_flax_lstm_has_a_relevance_for_every_step():
@@ -155,9 +155,9 @@ def test_lstm_against_the_equations():
             (h, _), _ = jax.lax.scan(step, (zero, zero), x.swapaxes(0, 1))
             return h @ v
 
-        found = interpret.lrp(f, x, target=1, **SMALL)
+        actual = interpret.lrp(f, x, target=1, **SMALL)
         expected = [lstm_by_hand(w, u, v, one, 1) for one in x]
-        np.testing.assert_allclose(found, expected, atol=1e-7)
+        np.testing.assert_allclose(actual, expected, atol=1e-7)
 
 
 def by_matrix(name, w, b, x, r, eps=1e-6):
@@ -237,11 +237,11 @@ def test_batch_norm_folds_into_the_convolution_before_it():
         apart = lambda x: rest((conv(x, w) + b - mean) / np.sqrt(var + 1e-5) * scale + offset)
         by = scale / np.sqrt(var + 1e-5)
         folded = lambda x: rest(conv(x, w * by) + (b - mean) * by + offset)
-        found = [
+        actual = [
             interpret.lrp(f, models.IMAGES, target=0, composite="epsilon_alpha2_beta1")
             for f in (apart, folded)
         ]
-        np.testing.assert_allclose(*found, atol=1e-9)
+        np.testing.assert_allclose(*actual, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["gamma", "z_plus", "epsilon_alpha2_beta1", "epsilon_plus_flat"])
@@ -286,11 +286,11 @@ def test_relevance_between_layers():
         def explain(x):
             return {at: interpret.lrp(f, x, target=0, layer=at) for at in places}, f(x)[:, 0]
 
-        found, score = jax.tree.map(np.asarray, explain(models.IMAGES))
-        assert found["conv_0"].shape == (2, 6, 6, 4) and found["dense_0"].shape == (2, 5)
-        below = [total(found[at]) for at in ("conv_0", "relu_0", "max_pool_0")]
+        actual, score = jax.tree.map(np.asarray, explain(models.IMAGES))
+        assert actual["conv_0"].shape == (2, 6, 6, 4) and actual["dense_0"].shape == (2, 5)
+        below = [total(actual[at]) for at in ("conv_0", "relu_0", "max_pool_0")]
         chex.assert_trees_all_close(*below, atol=1e-5)
-        without_bias = total(found["gelu_0"])
+        without_bias = total(actual["gelu_0"])
         assert np.all(np.abs(without_bias - score) < np.abs(score) + 1)
 
 
@@ -332,7 +332,7 @@ def test_relevances_are_differentiable_in_the_parameters():
         np.testing.assert_allclose(np.sum(gradient * way), slope, rtol=1e-5)
 
 
-def test_chunks_examples_and_targets():
+def test_batches_examples_and_targets():
     with double():
         w, v, x = array(0, 4, 5), array(1, 5, 3), array(2, 5, 4)
         f = lambda x: jnp.tanh(x @ w) @ v

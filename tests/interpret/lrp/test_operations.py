@@ -165,8 +165,8 @@ def test_deep_lift_refuses(message):
 
 def test_what_has_no_part_in_the_score_is_not_refused():
     f = lambda x: (lax.top_k(x, 2)[0], jnp.linalg.cholesky(x @ x.T))[0].sum(1)
-    found = interpret.deep_lift(f, jnp.array([[1.0, 3, 2]]))
-    np.testing.assert_allclose(found, [[0, 3, 2]], atol=1e-6)
+    actual = interpret.deep_lift(f, jnp.array([[1.0, 3, 2]]))
+    np.testing.assert_allclose(actual, [[0, 3, 2]], atol=1e-6)
 
 
 def logarithmic_means(x, base):
@@ -204,28 +204,28 @@ def test_softmax_of_any_logits_in_float32(values, shift, masked):
     x, base = np.array(values, np.float32).reshape(2, 1, 4)
     if masked:
         x[0, 2] = base[0, 2] = -np.inf
-    found = np.asarray(of_softmax(x, base), np.float64)
+    actual = np.asarray(of_softmax(x, base), np.float64)
     p, q = (np.exp(v - v.max()) / np.exp(v - v.max()).sum() for v in np.float64([x, base]))
     size = np.abs(np.where(np.isinf(x), 0, x).astype(float) - np.where(np.isinf(x), 0, base)).max()
-    np.testing.assert_allclose(found.sum(), (p - q)[0, 1], atol=1e-5 + 1e-6 * size)
-    assert abs(found).max() <= 1 + size
+    np.testing.assert_allclose(actual.sum(), (p - q)[0, 1], atol=1e-5 + 1e-6 * size)
+    assert abs(actual).max() <= 1 + size
     moved = np.asarray(of_softmax(x + np.float32(shift), base), np.float64)  # which changes nothing
     np.testing.assert_allclose(moved.sum(), (p - q)[0, 1], atol=1e-4 + 1e-5 * (size + abs(shift)))
     if masked:
-        assert found[0, 2] == 0
+        assert actual[0, 2] == 0
 
 
 def test_a_confident_softmax_has_attributions_as_large_as_the_difference():
     for x in ([20.0, -20, 0], [90, 0, 0], [1e4, -1e4, 0]):
         x = np.array([x], np.float32)
-        found = np.asarray(interpret.deep_lift(jax.nn.softmax, x, target=0))
-        np.testing.assert_allclose(found.sum(), 2 / 3, rtol=1e-5)
-        assert abs(found).max() < 1
+        actual = np.asarray(interpret.deep_lift(jax.nn.softmax, x, target=0))
+        np.testing.assert_allclose(actual.sum(), 2 / 3, rtol=1e-5)
+        assert abs(actual).max() < 1
     lse = lambda x: jax.nn.logsumexp(x, 1) - x[:, 0]
-    found = interpret.deep_lift(
+    actual = interpret.deep_lift(
         lse, jnp.array([[1e4, 1e4 - 1, -jnp.inf]]), baseline=jnp.array([[0.0, 1, -jnp.inf]])
     )
-    np.testing.assert_allclose(found.sum(), np.log1p(np.exp(-1)) - np.log1p(np.e), atol=2e-3)
+    np.testing.assert_allclose(actual.sum(), np.log1p(np.exp(-1)) - np.log1p(np.e), atol=2e-3)
 
 
 @pytest.mark.parametrize("method", [interpret.deep_lift, interpret.lrp])
@@ -240,8 +240,8 @@ class TestBoth:
             "maximum": lambda x: jnp.where(KEPT, x, -jnp.inf).max(1, keepdims=True),
             "logsumexp": lambda x: jax.nn.logsumexp(jnp.where(KEPT, x, -jnp.inf), 1, keepdims=True),
         }
-        found = jax.jit(lambda x: [method(total(g), x) for g in f.values()])(x)
-        for name, one in zip(f, found, strict=True):
+        actual = jax.jit(lambda x: [method(total(g), x) for g in f.values()])(x)
+        for name, one in zip(f, actual, strict=True):
             assert np.isfinite(one).all() and np.abs(one).max() > 0, name
             if name != "attention":
                 np.testing.assert_array_equal(one[:, 4:], 0, err_msg=name)
@@ -260,8 +260,8 @@ class TestBoth:
                 return jnp.stack([sums, x.at[:, 3:].set(1.0)[:, :3]], 1).reshape(-1, 6) @ W
 
             expected = X * (W[SEGMENTS, 1] + np.where(np.arange(6) < 3, W[3 + SEGMENTS, 1], 0))
-            found = run(method, f, X, target=1)
-            np.testing.assert_allclose(found, expected, atol=1e-3)
+            actual = run(method, f, X, target=1)
+            np.testing.assert_allclose(actual, expected, atol=1e-3)
 
     @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
     def test_half_precision_layers_hand_back_float32(self, method, dtype):
@@ -277,14 +277,14 @@ class TestBoth:
         exact = np.float64(x) @ np.float64(w)
         live = np.asarray(np.float32(exact), dtype) > 0
         expected = x * ((live * np.float64(v)[:, 1]) @ np.float64(w).T)
-        found = run(method, f, x, target=1)
-        assert found.dtype == np.float32
+        actual = run(method, f, x, target=1)
+        assert actual.dtype == np.float32
         # DeepLIFT multiplies by weights only; LRP divides by the rounded sums.
         tolerance = 1e-4 if method is interpret.deep_lift else 0.05
-        np.testing.assert_allclose(found, expected, atol=tolerance)
+        np.testing.assert_allclose(actual, expected, atol=tolerance)
         narrow = method(f, jnp.asarray(x, dtype), target=1)
         assert narrow.dtype == dtype
-        np.testing.assert_allclose(np.float32(narrow), found, rtol=0.01, atol=1e-3)
+        np.testing.assert_allclose(np.float32(narrow), actual, rtol=0.01, atol=1e-3)
 
     def test_a_derivative_of_its_own_changes_nothing(self, method):
         """Both explain the values: a straight-through estimator, a reversed gradient."""
@@ -301,10 +301,10 @@ def test_order_statistics_have_what_moves_them():
     with double():
         x, base = np.array([[3.0, 1, 2.5, 7]]), np.array([[2.0, 1, 2.2, 5]])
         f = lambda x: jnp.sort(x, 1) @ np.array([1.0, 10, 100, 1000])
-        found = run(interpret.deep_lift, f, x, baseline=base)
-        assert found[0, 1] == 0
-        np.testing.assert_allclose(found.sum(), (2.5 - 2) * 10 + (3 - 2.2) * 100 + 2000)
-        np.testing.assert_allclose(found[0, 3], 2000)
+        actual = run(interpret.deep_lift, f, x, baseline=base)
+        assert actual[0, 1] == 0
+        np.testing.assert_allclose(actual.sum(), (2.5 - 2) * 10 + (3 - 2.2) * 100 + 2000)
+        np.testing.assert_allclose(actual[0, 3], 2000)
 
 
 def test_lrp_passes_elementwise_functions_of_one_value_though_by_truth_values():
@@ -356,9 +356,9 @@ def test_truth_values_and_types_of_several_widths_mix():
             return (chosen + count).astype(jnp.float64) * jnp.exp(x[:, 0].astype(jnp.float64))
 
         x, base = np.float32(X), np.float32(BASE)
-        found = interpret.deep_lift(f, x, baseline=base)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found.sum(1), f(x) - f(base), atol=1e-5)
+        actual = interpret.deep_lift(f, x, baseline=base)
+        assert actual.dtype == np.float32
+        np.testing.assert_allclose(actual.sum(1), f(x) - f(base), atol=1e-5)
 
 
 def test_a_function_of_all_examples_together_is_refused():

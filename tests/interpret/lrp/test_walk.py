@@ -16,17 +16,17 @@ def test_guided_backprop_walks_the_branch_that_was_taken():
         w, v = array(2, 4, 6), array(3, 6, 2)
         taken = lambda x: jax.nn.relu(x @ w) @ v
         f = lambda x: lax.cond(x.sum() < 1e9, taken, lambda x: x @ (w @ v), x)
-        found = run(interpret.guided_backprop, f, X, target=1)
+        actual = run(interpret.guided_backprop, f, X, target=1)
         slope = (X @ w > 0) * np.maximum(v[:, 1], 0)
-        np.testing.assert_allclose(found, slope @ w.T, atol=1e-12)
+        np.testing.assert_allclose(actual, slope @ w.T, atol=1e-12)
 
 
 def test_a_condition_has_relevance_though_one_branch_is_constant():
     with double():
         constant = lambda x: jnp.ones((3, 2))
         f = lambda x: lax.cond(x.sum() < 1e9, lambda x: x @ W, constant, x)
-        found = run(interpret.lrp, f, X, target=0)
-        np.testing.assert_allclose(found, X * W[:, 0], atol=1e-4)
+        actual = run(interpret.lrp, f, X, target=0)
+        np.testing.assert_allclose(actual, X * W[:, 0], atol=1e-4)
 
 
 def test_what_every_round_of_a_loop_reads_has_the_sum_of_its_relevance():
@@ -36,8 +36,8 @@ def test_what_every_round_of_a_loop_reads_has_the_sum_of_its_relevance():
             add = lambda y, _: (y + x @ W, None)
             return lax.scan(add, jnp.zeros((3, 2)), length=4)[0]
 
-        found = run(interpret.lrp, f, X, target=0)
-        np.testing.assert_allclose(found, 4 * X * W[:, 0], atol=1e-4)
+        actual = run(interpret.lrp, f, X, target=0)
+        np.testing.assert_allclose(actual, 4 * X * W[:, 0], atol=1e-4)
 
 
 def test_a_loop_from_the_end_is_one_from_the_beginning_turned_round():
@@ -59,5 +59,5 @@ def test_two_factors_have_half_each():
     with double():
         f = lambda x: (x[:, :2] * x[:, 2:]).sum(1)
         half = X[:, :2] * X[:, 2:] / 2
-        found = run(interpret.lrp, f, X)
-        np.testing.assert_allclose(found, np.concatenate([half, half], 1), atol=1e-4)
+        actual = run(interpret.lrp, f, X)
+        np.testing.assert_allclose(actual, np.concatenate([half, half], 1), atol=1e-4)
