@@ -38,7 +38,7 @@ def explanation(method: Method) -> Method:
 
 
 def explanation_by_gradient(method: Method) -> Method:
-    """Is `explanation` for methods that differentiate the score, which must have a derivative."""
+    """Makes a method that differentiates the score; otherwise as `explanation`."""
     return _decorate(method, derivative=True)
 
 

@@ -148,8 +148,8 @@ def _occlude(name, f, score, x, base, window, stride, batch_size):
     )
     if not fits:
         raise ValueError(
-            f"{name}: window {window} and stride {stride} for examples of {shape}; expected for "
-            "each axis a size up to that of the axis, and a stride from 1 to that of the window."
+            f"{name}: window {window} and stride {stride} for examples of {shape}; expected a size "
+            "for each axis, at most that of the axis, and strides from 1 to the size of the window."
         )
     axes = [range(0, size - w + s, s) for size, w, s in zip(shape, window, steps, strict=True)]
     corners = np.asarray(list(itertools.product((0,), *axes)))
