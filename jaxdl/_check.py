@@ -42,7 +42,7 @@ def require_ints(caller: str, minimum: int, **values: Any) -> list[int]:
 def require_number(
     caller: str, expected: str, is_valid: Callable[[float], bool], **value: Any
 ) -> Any:
-    """Returns a finite number of any real type as a float. A traced scalar is returned unchanged.
+    """Returns a finite number as a float, or a traced scalar unchanged.
 
     Args:
       caller: the public function's name, for messages.

@@ -27,7 +27,7 @@ examples_at_a_time = jax.make_user_context(default_value=None)
 
 
 def memory_budget(size: int) -> AbstractContextManager[None]:
-    """Sets how much memory attributions use within a `with` block when `batch_size` is None.
+    """Sets the memory of attributions without `batch_size` within a `with` block.
 
     The number of examples, nodes of a path or masks that are computed side by side is the largest
     whose estimated memory fits. A single evaluation of one example is never divided, however large
@@ -104,7 +104,7 @@ def accumulate(
 def map_evaluations(
     caller: str, evaluate: Callable[[jax.Array], Any], count: int, batch_size: int | None
 ) -> Any:
-    """Returns evaluate(0), ..., evaluate(count - 1) stacked, at most `batch_size` side by side.
+    """Returns evaluate(0), ..., evaluate(count - 1), stacked.
 
     Args:
       caller, evaluate, batch_size: as for `accumulate`.
@@ -120,7 +120,7 @@ def map_evaluations(
 def map_examples(
     caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, batch_size: int | None
 ) -> Any:
-    """Returns `explain(x, target)`, computed for at most `batch_size` examples at a time.
+    """Returns `explain(x, target)`, computed for `batch_size` examples at a time.
 
     An explanation without a row for each example is not divided, such as that of a layer where f
     has merged the batch axis with another: without `batch_size` the whole batch is explained at
@@ -184,7 +184,7 @@ def _trace(evaluate: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], 
 
 
 def _choose_size(caller: str, n: int, batch_size: int | None, cost: int) -> int:
-    """Returns how many of n evaluations of `cost` bytes each are computed side by side."""
+    """Returns how many of n evaluations, of `cost` bytes each, run side by side."""
     batch_size = as_batch_size(caller, batch_size)
     if batch_size is not None:
         return min(batch_size, n)

@@ -19,7 +19,7 @@ MAX_EXTRA_TOKENS = 8
 
 
 class Layout(NamedTuple):
-    """The channel axes of features and x, and the size of maps: the arguments of `cam`."""
+    """Channel axes of features and x, and the size of maps: arguments of `cam`."""
 
     caller: str
     channel_axis: int
@@ -83,7 +83,7 @@ class Layout(NamedTuple):
         return jax.tree.unflatten(tree, leaves)
 
     def find_array(self, x: Any, ndim: int) -> tuple[int, tuple[int, ...]]:
-        """Returns the index of the leaf of x with `ndim` axes, and its sizes without N and C."""
+        """Returns the index of the leaf of x with `ndim` axes, and its spatial sizes."""
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
         candidates = [i for i, shape in enumerate(shapes) if len(shape) == ndim]
         if len(shapes) == 1 and len(shapes[0]) == ndim - 1:

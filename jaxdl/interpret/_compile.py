@@ -37,7 +37,7 @@ _is_nested = jax.make_user_context(default_value=False)
 
 
 def compile_once(method: Method) -> Method:
-    """Compiles eager calls of `method(f, x, ...)`, once for each program that they trace."""
+    """Compiles eager calls of `method(f, x, ...)`, once for each traced program."""
 
     @functools.wraps(method)
     def call(*args, **options):
@@ -66,7 +66,7 @@ def compile_once(method: Method) -> Method:
 
 
 def _trace(explain: Callable[..., Any], leaves: list[Any]) -> tuple[reading.ClosedJaxpr, Any]:
-    """Returns the program for the largest batches within the budget, and its outputs' tree."""
+    """Returns the program for the largest possible batches, and its outputs' tree."""
     n = max((np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)), default=1)
     size, last_cost = None, None
     while True:

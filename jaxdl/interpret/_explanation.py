@@ -1,4 +1,4 @@
-"""The first steps of every method: compilation, checks, targets, layers and batches.
+"""Common steps of all methods: compilation, checks, targets, layers, batches.
 
 A method is a decorated function that ends in `explain_batches`:
 
@@ -87,7 +87,7 @@ def explain_batches(
     others: tuple[Any, ...] = (),
     perturbs: bool = False,
 ) -> Any:
-    """Returns `explain(f, score, x, *others)`, computed for batches of examples that fit in memory.
+    """Returns `explain(f, score, x, *others)`, computed in batches of examples.
 
     Args:
       name: the public function's name, for messages.

@@ -1,4 +1,4 @@
-"""Inputs of explanations: checks of x, and baselines and attributions of the same structure.
+"""Inputs of explanations: checks of x, and baselines and attributions like x.
 
 x is one array (N, ...) or a tree of arrays with one common batch axis. Floating-point arrays are
 explained; integers, truth values and PRNG keys are passed to f unchanged.
@@ -60,7 +60,7 @@ def as_batch(caller: str, x: Any) -> Any:
 
 
 def separate(f: Callable[[Any], Any], x: Any) -> tuple[Callable[[Any], Any], Any]:
-    """Returns f as a function of the floating-point arrays of a batch x, and these arrays.
+    """Returns f as a function of the floating-point arrays of x, and these arrays.
 
     Other arrays (token ids, lengths, masks) are passed to f unchanged. In the tree of arrays, and
     in every attribution, they are None: a zero would claim that they do not matter.
@@ -75,7 +75,9 @@ def separate(f: Callable[[Any], Any], x: Any) -> tuple[Callable[[Any], Any], Any
 
 
 def match(caller: str, x: Any, argument: str, value: Any) -> Any:
-    """Returns the part of `value`, a tree like x, for each array of x, and None where x has None.
+    """Returns the part of `value`, a tree like x, for each array of x.
+
+    Where x has None, the result has None too.
 
     Raises:
       ValueError: the trees differ.
@@ -126,7 +128,7 @@ def broadcast_baseline(caller: str, x: Any, baseline: Any, argument: str = "base
 
 
 def as_examples(caller: str, x: Any, argument: str, value: Any) -> tuple[Any, int]:
-    """Returns M examples as arrays (M, ...), one for each floating-point array of x, and M.
+    """Returns M examples as arrays (M, ...) like the floats of x, and M.
 
     Raises:
       ValueError: `value` is neither an array nor a tree like x, or its arrays are not (M, ...) with
@@ -186,7 +188,7 @@ def flatten(x: Any) -> jax.Array:
 
 
 def unflatten(rows: Any, x: Any) -> Any:
-    """Returns rows (N or 1, features) as a tree of arrays shaped like x: undoes `flatten`."""
+    """Inverts `flatten`: returns rows (N or 1, features) as arrays shaped like x."""
     leaves, tree = jax.tree.flatten(x)
     # NumPy arrays, such as masks, stay NumPy arrays: their values must remain known under `jit`.
     ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])

@@ -1,4 +1,4 @@
-"""`layer=`: the value that a function computes at a named layer, and the rest of the function."""
+"""`layer=`: splits a function at the value of a named layer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def intermediate(f: Callable[[Any], Any], x: Any, layer: str) -> jax.Array:
 def select(
     caller: str, f: Callable[[Any], Any], x: Any, layer: str | None
 ) -> tuple[Callable[[Any], Any], Any]:
-    """Returns f and its explained input: x, or the value of a layer with the rest of f.
+    """Returns f and x, or with `layer` the rest of f and the value of the layer.
 
     Args:
       caller: the public function's name, for messages.
@@ -65,7 +65,7 @@ def eval_shape(caller: str, f: Callable[[Any], Any], x: Any, layer: str | None) 
 def split(
     caller: str, f: Callable[[Any], Any], x: Any, layer: str
 ) -> tuple[Callable[[Any], Any], Any]:
-    """Returns the rest of f after a layer, as a function of the layer's value, and that value.
+    """Returns the rest of f, as a function of a layer's value, and that value.
 
     Values that do not depend on the layer, such as a shortcut around it, are those of x. The batch
     axis of the layer's value is moved to the front if f is a `jax.vmap`.
@@ -185,7 +185,7 @@ def _suggest_layer(program: Program, names: Collection[str], layer: str) -> str:
 
 
 def _find_inner_scopes(equation: Any, scope: str) -> Iterator[str]:
-    """Yields the paths of the operations in an equation's functions: a loop's body, branches."""
+    """Yields the paths of the operations in an equation's loop body or branches."""
     for jaxpr in reading.inner_jaxprs(equation.params):
         for inner in jaxpr.eqns:
             path = "/".join(filter(None, (scope, reading.scope(inner))))
@@ -194,7 +194,7 @@ def _find_inner_scopes(equation: Any, scope: str) -> Iterator[str]:
 
 
 def _expand_scopes(scopes: Iterable[str]) -> dict[str, None]:
-    """Returns all scopes and the scopes around them, in order: "a/b" gives "a" and "a/b"."""
+    """Returns all scopes and those around them: "a/b" gives "a" and "a/b"."""
     names: dict[str, None] = {}
     for scope in filter(None, scopes):
         parts = scope.split("/")

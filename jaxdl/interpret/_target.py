@@ -135,7 +135,7 @@ def resolve_argmax(caller: str, f: Callable[[Any], Any], x: Any, target: Target)
 def prepare(
     caller: str, f: Callable[[Any], Any], x: Any, target: Target
 ) -> tuple[Callable[[Any], Any], Any, Target]:
-    """Checks f, x and target; returns f and x of floating-point arrays and the resolved target."""
+    """Checks f, x and target; returns them for floating-point arrays only."""
     x = _input.as_batch(caller, x)
     verify(caller, f, x, target)
     f, x = _input.separate(f, x)
@@ -143,7 +143,7 @@ def prepare(
 
 
 def require_rows(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Callable:
-    """Returns f with an error if it returns no row for each example of a part of the batch x."""
+    """Returns f with a check that parts of the batch x have a row per example."""
     n = len(jax.tree.leaves(x)[0])
 
     def f_of_part(part):
@@ -167,19 +167,22 @@ def require_rows(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -
 
 
 def as_array(numbers: Any) -> Any:
-    """Returns classes or labels as an array: NumPy's, with all their bits, unless traced."""
+    """Returns classes or labels as an array, of NumPy unless traced."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(numbers)):
         return jnp.asarray(numbers)
     return np.asarray(numbers)
 
 
 def _eval_shape(f: Callable[[Any], Any], x: Any) -> Any:
-    """Returns the shapes of f(x). `jax.eval_shape` caches by identity, so f gets a new wrapper."""
+    """Returns the shapes of f(x).
+
+    `jax.eval_shape` caches by identity, so f gets a new wrapper.
+    """
     return jax.eval_shape(lambda x: f(x), x)
 
 
 def _check_scores(caller: str, scores: Any) -> Any:
-    """Returns the scores that a target's function returned, which must be (N,) or (N, 1)."""
+    """Checks that the scores of a target's function are (N,) or (N, 1)."""
     shape = jnp.shape(scores)
     if len(shape) not in (1, 2) or math.prod(shape[1:]) != 1:
         raise ValueError(
@@ -216,7 +219,7 @@ def _infer_shape(caller: str, output: Any, target: Target) -> tuple[int, int]:
 
 
 def _as_classes(caller: str, target: Any, n: int, k: int, several: bool = False) -> Any:
-    """Returns ints () or (N,), with `several` also (K', N), in range unless they are traced."""
+    """Returns ints () or (N,), with `several` also (K', N), in range unless traced."""
     try:
         classes = as_array(target)
     except ValueError as error:

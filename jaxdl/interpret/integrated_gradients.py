@@ -1,4 +1,4 @@
-"""Integrated gradients, and other means of gradients along paths from a baseline to the input."""
+"""Integrated gradients, and other means of gradients along a path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def integrated_gradients(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Computes (x_n - x'_n) times the mean gradient on the line from the baseline x' to x.
+    """Computes x_n - x'_n times the mean gradient between the baseline x' and x.
 
     Sundararajan, Taly and Yan 2017 (arXiv 1703.01365), eq. 1. The attributions of an example sum to
     y_k(x) - y_k(x') where the quadrature is exact: Gauss-Legendre with n nodes for scores that are
@@ -122,7 +122,7 @@ def conductance(
     quadrature: str = "gauss_legendre",
     batch_size: int | None = None,
 ) -> jax.Array:
-    """Computes the part of integrated gradients that flows through each unit of a layer.
+    """Computes the part of integrated gradients through each unit of a layer.
 
     Dhamdhere, Sundararajan and Yan 2018 (arXiv 1805.12233), eq. 2: the mean of d y / d h dh/dt for
     units h, over points t on the line from the baseline to x. The sum over a layer that all paths
@@ -171,7 +171,7 @@ def internal_influence(
     quadrature: str = "gauss_legendre",
     batch_size: int | None = None,
 ) -> jax.Array:
-    """Computes the mean derivative of the score by each unit of a layer, on a line of inputs.
+    """Computes the mean derivative of the score by each unit of a layer.
 
     Leino et al. 2018 (arXiv 1802.03788), def. 1.
 
@@ -210,7 +210,7 @@ def expected_gradients(
     noise: float = 0.0,
     batch_size: int | None = None,
 ) -> Any:
-    """Computes the mean of (x - x') d y / d x between x and random background examples x'.
+    """Computes the mean of (x - x') d y / d x over random background examples x'.
 
     Erion et al. 2021 (arXiv 1906.10670), eq. 2. With noise added to x it is GradientSHAP (Lundberg
     and Lee 2017). The expected sum of an example's attributions is y(x) minus the mean of y over

@@ -237,7 +237,7 @@ def permutation(
 
 
 def _score_drops(name, f, score, x, boxes, change, batch_size):
-    """Returns (K, N), the drop of each example's score when the cells of each box are changed."""
+    """Returns (K, N), the drop of each example's score for a change of each box."""
     count = len(jax.tree.leaves(boxes)[0].starts)
 
     @jax.jit
@@ -254,7 +254,7 @@ def _score_drops(name, f, score, x, boxes, change, batch_size):
 
 
 def _bound_features(ids, x, count):
-    """Returns for each array of x the box around each feature's cells, of all examples."""
+    """Returns for each array of x the box around each feature, over all examples."""
 
     def bound(ids, x):
         starts, ends = np.tile(x.shape, (count, 1)), np.zeros((count, x.ndim), int)

@@ -79,7 +79,7 @@ def input_x_gradient(
     layer: str | None = None,
     batch_size: int | None = None,
 ) -> Any:
-    """Computes x_n d y_k / d x_n, the first-order contribution of each input to the score.
+    """Computes x_n d y_k / d x_n, the first-order contribution of each input.
 
     Shrikumar et al. 2016 (arXiv 1605.01713), sec. 3. For a linear function without bias, the
     attributions of an example sum to the score. So they do for a ReLU network without biases, where

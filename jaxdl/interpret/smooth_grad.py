@@ -1,4 +1,4 @@
-"""SmoothGrad, and the transformations that average any method over noise or over baselines."""
+"""SmoothGrad, and averages of any method over noise or over baselines."""
 
 from __future__ import annotations
 

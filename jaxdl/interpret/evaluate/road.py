@@ -104,7 +104,7 @@ def impute(x: jax.Array, gone: jax.Array) -> jax.Array:
     known = jnp.where(gone, 0, x)
 
     def system(image):
-        """Returns weight * v - sum_neighbors(v) on removed pixels: symmetric positive definite."""
+        """Applies the symmetric positive definite matrix of the removed pixels."""
         image = jnp.where(gone, image, 0)
         return jnp.where(gone, weight * image - sum_neighbors(image), image)
 
