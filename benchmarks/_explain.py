@@ -32,7 +32,7 @@ def _build(size: str, n: int = 16):
 def _methods(size: str, target: jax.Array) -> dict[str, Callable[..., Any]]:
     """Each method as a function of the network and the images."""
     key, depth = jax.random.key(0), _inputs.CONVNETS[size][1]
-    smooth = interpret.smooth(interpret.saliency, sigma=0.1, samples=50)
+    smooth = interpret.average_over_noise(interpret.saliency, sigma=0.1, samples=50)
 
     def occlusion(window, stride):
         size, steps = (window, window, depth), (stride, stride, depth)

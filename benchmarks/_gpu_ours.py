@@ -231,9 +231,9 @@ def explain(
     model = zoo.resnet(BLOCKS[block], depths, classes=CLASSES)
     x, target = map(jnp.asarray, common.images(batch, side, side, 3, classes=CLASSES))
     params, state = common.weights(jax.eval_shape(model.init, jax.random.key(0), x))
-    smooth = interpret.smooth(interpret.saliency, sigma=0.1, samples=points)
+    smooth = interpret.average_over_noise(interpret.saliency, sigma=0.1, samples=points)
     size, stride = (window, window, 3), (window // 2, window // 2, 3)
-    path = {"steps": points, "batch_size": CHUNK}
+    path: dict[str, Any] = {"steps": points, "batch_size": CHUNK}
     calls: dict[str, Callable[..., Any]] = {
         "saliency": lambda f, x: interpret.saliency(f, x, target=target),
         "integrated_gradients": lambda f, x: interpret.integrated_gradients(

@@ -28,7 +28,7 @@ def methods(layer: str, patches: np.ndarray, background: Any) -> dict[str, Expla
     """
     i = interpret
     mean = jnp.mean(background, axis=0, keepdims=True)
-    smooth = i.smooth(i.saliency, sigma=0.1, samples=25)
+    smooth = i.average_over_noise(i.saliency, sigma=0.1, samples=25)
     patch = {"mask": patches, "baseline": mean, "batch_size": 16}
 
     def plain(method, **options):

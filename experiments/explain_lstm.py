@@ -110,7 +110,7 @@ def explain(model, state, numbers, lengths, labels) -> dict[str, np.ndarray]:
 
     f = lambda numbers: scores(numbers, lengths)  # noqa: E731
     whole = lead(f(numbers))
-    place = {"target": lead, "at": "embedding"}
+    place = {"target": lead, "layer": "embedding"}
 
     def without(t):
         """The sentence without its word t: those after it move up."""

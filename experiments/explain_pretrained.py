@@ -21,9 +21,7 @@ from jaxdl import interpret
 from jaxdl.interpret import plot, text
 
 METHODS: dict[str, _explain.Explain] = {
-    "SmoothGrad": lambda f, x, t, key: interpret.smooth(interpret.saliency, sigma=0.3, samples=25)(
-        f, x, target=t, key=key
-    ),
+    "SmoothGrad": lambda f, x, t, key: interpret.smooth_grad(f, x, target=t, key=key, sigma=0.3),
     "integrated gradients": lambda f, x, t, key: interpret.integrated_gradients(
         f, x, target=t, steps=32
     ),

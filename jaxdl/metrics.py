@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl._check import require_ints
 from jaxdl._precision import widen
 from jaxdl._spans import SpanScore, span_f1, spans
 from jaxdl.core import suggest
@@ -112,8 +113,7 @@ def top_k(k: int) -> Metric:
     Raises:
       ValueError: k is no positive integer; in the metric, there are fewer than k classes.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"top_k: k is {k!r}; expected an integer of at least 1.")
+    require_ints("top_k", 1, k=k)
 
     def metric(output, target):
         if k > output.shape[-1]:
@@ -409,8 +409,7 @@ def ece(task: Task = "multiclass", bins: int = 15) -> DatasetMetric:
     Raises:
       ValueError: `bins` is no positive integer.
     """
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"ece: bins is {bins!r}; expected an integer of at least 1.")
+    require_ints("ece", 1, bins=bins)
 
     def read(output, target):
         if _task("ece", task) == "binary":

@@ -1,4 +1,4 @@
-"""Inputs made to fool a network: of any function of arrays that gives scores."""
+"""Adversarial attacks on any function from arrays to scores."""
 
 from jaxdl.attack.gradient import fgsm, pgd
 

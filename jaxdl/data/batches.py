@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl._check import require_ints
+
 __all__ = ["batches", "one_hot", "permutation"]
 
 
@@ -28,9 +30,7 @@ def permutation(n: int, *, seed: int, epoch: int) -> np.ndarray:
     Raises:
       ValueError: an argument is negative or not an integer.
     """
-    for name, value in (("n", n), ("seed", seed), ("epoch", epoch)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"permutation: {name} is {value!r}; expected an integer, 0 or more.")
+    require_ints("permutation", 0, n=n, seed=seed, epoch=epoch)
     # Both in the key: with a sum such as seed + epoch, neighbouring seeds would share orders.
     key = np.array([seed, epoch], np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(n).astype(np.int32)

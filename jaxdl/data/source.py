@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl._check import require_ints
+
 __all__ = ["BatchStream", "RandomAccessSource", "from_grain", "from_hugging_face", "from_iterable"]
 
 
@@ -37,7 +39,7 @@ class RandomAccessSource:
     fetch: Callable[[np.ndarray], Any]
 
     def __post_init__(self):
-        _check("RandomAccessSource", "rows", self.rows)
+        require_ints("RandomAccessSource", 1, rows=self.rows)
         if not callable(self.fetch):
             raise ValueError(
                 f"RandomAccessSource: fetch is {self.fetch!r}; expected a function of indices: "
@@ -67,9 +69,9 @@ class BatchStream:
     batch_size: int | None = None
 
     def __post_init__(self):
-        _check("BatchStream", "steps", self.steps)
+        require_ints("BatchStream", 1, steps=self.steps)
         if self.batch_size is not None:
-            _check("BatchStream", "batch_size", self.batch_size)
+            require_ints("BatchStream", 1, batch_size=self.batch_size)
 
 
 def from_iterable(
@@ -194,8 +196,3 @@ def from_hugging_face(
         return transform(np.asarray(fetched[x]), np.asarray(fetched[y]))
 
     return RandomAccessSource(len(dataset), fetch)
-
-
-def _check(who: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{who}: {name} is {value!r}; expected an integer of at least 1.")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from jaxdl._check import require_ints
 from jaxdl.data.batches import permutation
 from jaxdl.data.convert import as_array, as_arrays
 from jaxdl.data.source import BatchStream
@@ -152,8 +153,8 @@ def pad(
     """
     if truncate not in (None, "start", "end"):
         raise ValueError(f"pad: truncate is {truncate!r}; expected 'start', 'end' or None.")
-    if length is not None and (not isinstance(length, int | np.integer) or length < 0):
-        raise ValueError(f"pad: length is {length!r}; expected an integer, 0 or more.")
+    if length is not None:
+        require_ints("pad", 0, length=length)
     if not isinstance(rows, Iterable):
         raise ValueError(f"pad: rows is {rows!r}; expected a list of sequences.")
     arrays = [as_array(row, f"pad: row {i}") for i, row in enumerate(rows)]
@@ -229,10 +230,7 @@ def bucketed(
         and T; the arrays of `data` do not have N rows; `batch_size` is below 1.
     """
     lengths, limits = np.asarray(as_array(lengths, "bucketed: lengths")), np.asarray(bounds)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
-        raise ValueError(f"bucketed: batch_size is {batch_size!r}; expected an integer above 0.")
-    if batch_size < 1:
-        raise ValueError(f"bucketed: batch_size is {batch_size}; expected at least 1.")
+    require_ints("bucketed", 1, batch_size=batch_size)
     if limits.ndim != 1 or (limits.size and limits.dtype.kind not in "iu"):
         raise ValueError(
             f"bucketed: bounds is {bounds!r}; expected ascending integers, the lengths of "

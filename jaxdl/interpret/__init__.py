@@ -1,7 +1,7 @@
-"""Why a network decides, and what it believes: explanations of any function of an input."""
+"""Explanations of networks, and of any other function of a batch of inputs."""
 
 from jaxdl.interpret import evaluate, plot, text
-from jaxdl.interpret._input import memory_budget
+from jaxdl.interpret._batching import memory_budget
 from jaxdl.interpret._layer import intermediate
 from jaxdl.interpret.activation_maximization import Maximization, activation_maximization
 from jaxdl.interpret.cam import (
@@ -26,7 +26,7 @@ from jaxdl.interpret.occlusion import ablation, occlusion, permutation
 from jaxdl.interpret.rise import rise
 from jaxdl.interpret.saliency import input_x_gradient, saliency
 from jaxdl.interpret.shapley import shapley_sampling, shapley_values
-from jaxdl.interpret.smooth_grad import expectation, smooth
+from jaxdl.interpret.smooth_grad import average_over_baselines, average_over_noise, smooth_grad
 from jaxdl.interpret.superpixels import superpixels
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "Maximization",
     "ablation",
     "activation_maximization",
+    "average_over_baselines",
+    "average_over_noise",
     "beta_smooth",
     "cam",
     "conductance",
@@ -41,7 +43,6 @@ __all__ = [
     "deep_lift",
     "epsilon_gamma_box",
     "evaluate",
-    "expectation",
     "expected_gradients",
     "grad_cam",
     "grad_cam_plus_plus",
@@ -66,7 +67,7 @@ __all__ = [
     "score_cam",
     "shapley_sampling",
     "shapley_values",
-    "smooth",
+    "smooth_grad",
     "superpixels",
     "text",
 ]

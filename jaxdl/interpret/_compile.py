@@ -1,27 +1,18 @@
-"""Eager calls of a method: traced in every call, compiled once for each program.
+"""Compilation of eager explanations, once for each program that they trace.
 
-`@once` above a method makes an eager loop over batches as fast as one under `jax.jit`, but for the
-time that tracing takes. The whole explanation is traced in every call, with f and all options as
-they are now, so that nothing a user changes between two calls is missed: parameters that are bound
-again or changed in place, options, registered rules. The program that comes out is looked up by its
-`fingerprint`. All arrays that it closes over (parameters, baselines, masks, targets, PRNG keys) are
-arguments of the compiled function, so that other values of them take no other compilation, and XLA
-does not evaluate a part of the network while it compiles.
+`compile_once` makes an eager loop over batches as fast as one under `jax.jit`, apart from the time
+for tracing. Every call traces the whole explanation with the current f and options, so that no
+change between two calls is missed: rebound or modified parameters, options, registered rules. The
+resulting program is looked up by its structure. The arrays that it closes over (parameters,
+baselines, masks, targets, PRNG keys) are arguments of the compiled function: new values need no new
+compilation, and XLA does not evaluate a part of the network at compile time.
 
-Methods see x traced, as under the user's own `jit`, but their options as they are, so that a class
-out of range is refused. What depends on values of x, a warning about a sum that does not come out
-for example, goes around the part that is compiled:
+x is traced inside of a method, as under the user's `jit`, but options are not, so that a class out
+of range raises. Code that depends on values of x, such as a warning about a sum that differs from
+the score, belongs outside of the compiled part.
 
-    @_compile.once
-    @_target.each
-    def _method(f, x, *, target): ...  # gives arrays: the explanation, and what is to be checked
-
-    def method(f, x, *, target):
-        explanation, gap = _method(f, x, target=target)
-        if _compile.concrete(gap) and ...: warnings.warn(...)
-
-Under `jit`, `vmap` or `grad` (x, an option or what f closes over is traced) the program becomes a
-part of the one around it, and can be differentiated.
+Where x, an option or a value that f closes over is traced (under `jit`, `vmap` or `grad`), the
+program is inlined into the surrounding one and can be differentiated.
 """
 
 from __future__ import annotations
@@ -36,27 +27,25 @@ import numpy as np
 
 from jaxdl import _cache
 from jaxdl._cache import concrete
-from jaxdl.interpret import _input
+from jaxdl.interpret import _batching
 from jaxdl.jaxpr import equations, evaluation, tracing
 from jaxdl.jaxpr.cost import peak_bytes
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-_nested = jax.make_user_context(default_value=False)
-"""Whether a method is called by one that is being traced already."""
+_is_nested = jax.make_user_context(default_value=False)
+"""Whether a method is called by another one that is being traced."""
 
 
-def once(method: Method) -> Method:
-    """Compiles eager calls of `method(f, x, ...)`, once for each program that they trace."""
+def compile_once(method: Method) -> Method:
+    """Compiles eager calls of `method(f, x, ...)`, once for each traced program."""
 
     @functools.wraps(method)
     def call(*args, **options):
-        if "key" in options:
-            _input.prng_key(method.__name__.strip("_"), options["key"])
         x = args[1] if len(args) > 1 else options.get("x")
         leaves, tree = jax.tree.flatten(x)
         arrays = all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
-        if not arrays or _nested.value:
+        if not arrays or _is_nested.value:
             return method(*args, **options)
 
         def explain(*leaves):
@@ -65,38 +54,40 @@ def once(method: Method) -> Method:
                 return method(args[0], x, *args[2:], **options)
             return method(*args, **(options | {"x": x}))
 
-        program, tree = _trace(explain, leaves)
+        program, tree_of_outputs = _trace(explain, leaves)
         constants = evaluation.collect_constants(program)
         if concrete(constants, leaves):
             name = method.__name__.strip("_")
-            key = _cache.SharedProgram(name, program, tree, constants, (leaves,))
+            key = _cache.SharedProgram(name, program, tree_of_outputs, constants, (leaves,))
             return _cache.EXPLANATIONS(key)(constants, leaves)
-        run = jax.jit(lambda *args: _inlined(program, *args))
-        return jax.tree.unflatten(tree, run(constants, leaves))
+        run = jax.jit(lambda *args: _inline(program, *args))
+        return jax.tree.unflatten(tree_of_outputs, run(constants, leaves))
 
     return call  # pyright: ignore[reportReturnType]
 
 
 def _trace(explain: Callable[..., Any], leaves: list[Any]) -> tuple[equations.ClosedJaxpr, Any]:
-    """The program for as many examples at a time as the memory budget allows, and its outputs."""
+    """Returns the program for the largest possible batches, and its outputs' tree."""
     n = max((np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)), default=1)
-    rows, last = None, None
+    size, last_cost = None, None
     while True:
-        with _nested(True), _input.rows(rows):
+        with _is_nested(True), _batching.examples_at_a_time(size):
             program, shape = tracing.make_jaxpr(explain, *leaves)
-        cost = peak_bytes(program.jaxpr)
-        if cost <= _input.budget.value or cost == last or rows == 1:
+        cost, budget = peak_bytes(program.jaxpr), _batching.budget.value
+        # A smaller batch that costs as much shows that something else needs the memory.
+        if cost <= budget or cost == last_cost or size == 1:
             return program, jax.tree.structure(shape)
-        rows, last = max(1, min((rows or n) - 1, (rows or n) * _input.budget.value // cost)), cost
+        size, last_cost = max(1, min((size or n) - 1, (size or n) * budget // cost)), cost
 
 
-def _inlined(program: equations.ClosedJaxpr, constants: list[Any], leaves: list[Any]) -> list[Any]:
-    """A program within another. XLA does not evaluate what depends on its constants alone.
+def _inline(program: equations.ClosedJaxpr, constants: list[Any], leaves: list[Any]) -> list[Any]:
+    """Runs a program within another one. XLA does not fold its constants.
 
-    It would run the whole network on DeepLIFT's baseline while it compiles: 30 s for a ResNet-50.
+    It would run the whole network on DeepLIFT's baseline at compile time: 30 s for a ResNet-50.
     """
 
-    def hide(value):  # not a PRNG key, which the barrier would use up
+    def hide(value):
+        # An optimization barrier counts as a use of a PRNG key for the key-reuse checker.
         floating = jnp.issubdtype(value.dtype, jnp.inexact)
         return jax.lax.optimization_barrier(value) if floating else value
 

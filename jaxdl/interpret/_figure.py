@@ -1,6 +1,6 @@
-"""Figures for notebooks and files: sizes of panels, wrapped titles, colour maps and colour bars.
+"""Figures: panel sizes, wrapped titles, color maps and color bars.
 
-Apart from `plot`, so that matplotlib is imported by the first figure only.
+It is not part of `plot`, so that importing `plot` does not import matplotlib.
 """
 
 from __future__ import annotations
@@ -21,35 +21,36 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from jaxdl.interpret import _input, _panels
+from jaxdl._check import require_ints
+from jaxdl.interpret import _panels
 from jaxdl.interpret._panels import BLUE, RED
 
 DPI = 200
 DOTS_IN_NOTEBOOK = 100
-"""Dots of a screen for an inch of a figure: two of the figure's for one, for dense screens."""
+"""Screen dots per inch of a figure: half of `DPI`, for high-density screens."""
 
-ENDS = [tuple(part / 255 for part in colour) for colour in (BLUE, RED)]
-DARK = [tuple(0.6 * part for part in colour) for colour in ENDS]
+ENDS = [tuple(part / 255 for part in color) for color in (BLUE, RED)]
+DARK = [tuple(0.6 * part for part in color) for color in ENDS]
 SIGNED = LinearSegmentedColormap.from_list(
     "attribution", [(0, DARK[0]), (0.2, ENDS[0]), (0.5, "white"), (0.8, ENDS[1]), (1, DARK[1])]
 )
 UNSIGNED = LinearSegmentedColormap.from_list("attribution from 0", SIGNED(np.linspace(0.5, 1, 256)))
-"""The upper half of `SIGNED`: zero is white in every map, and a colour has one meaning."""
+"""The upper half of `SIGNED`, so that zero is white and positive red in every map."""
 
 OPACITY = 0.8
-"""Of the strongest attribution over an image, so that what lies below can be recognised."""
+"""Opacity of the strongest attribution over an image, which stays recognizable."""
 
 INKS = LinearSegmentedColormap.from_list("inks", ENDS, N=2)
-MIXED = [tuple(1 - OPACITY * (1 - part) for part in colour) for colour in ENDS]
+MIXED = [tuple(1 - OPACITY * (1 - part) for part in color) for color in ENDS]
 DENSITY = [
     LinearSegmentedColormap.from_list("density from 0", ["white", MIXED[1]]),
     LinearSegmentedColormap.from_list("density", [MIXED[0], "white", MIXED[1]]),
 ]
-"""Of maps without and with a sign: one ink, more or less dense, over white."""
+"""Color maps of overlays without and with negative values: inks of varying density on white."""
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook displays, though pyplot does not know it."""
+    """A figure that a notebook displays without pyplot."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -57,7 +58,7 @@ class NotebookFigure(Figure):
         return file.getvalue()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Adds the size to display, and comes before the formatter of matplotlib-inline."""
+        """Returns a PNG with its display size. Takes precedence over matplotlib-inline."""
         png = self._repr_png_()
         dots = struct.unpack(">II", png[16:24])
         width, height = (round(dot * DOTS_IN_NOTEBOOK / self.dpi) for dot in dots)
@@ -70,27 +71,27 @@ class Panels(NamedTuple):
     figure: NotebookFigure
     layout: ConstrainedLayoutEngine
     axes: list[np.ndarray]
-    """The axes of each image, one below the other."""
+    """The axes of each image, from top to bottom."""
     size: tuple[float, float]
-    """Width and height of one panel in inches, enough for a title where the image is narrow."""
+    """Width and height of one panel in inches, wide enough for the title of a narrow image."""
     interpolation: str
-    """Sharp pixels, or where there are fewer dots than pixels, their average."""
+    """"nearest", or "auto" if there are fewer dots than pixels, which averages them."""
 
     def finish(self, label: str | None = None, shown: Any = None, values: Any = 0) -> Figure:
-        """Adds a colour bar if there is a label, and makes the figure fit its panels.
+        """Adds a color bar if there is a label, and fits the figure to its panels.
 
         Args:
-          label: what the values are.
-          shown: what has the colour map and its limits.
-          values: all values drawn; the bar is pointed where they exceed the limits.
+          label: label of the values.
+          shown: the image with the color map and its limits.
+          values: all drawn values. The bar is pointed where they exceed the limits.
         """
         grid = self.axes[0][0].get_subplotspec().get_gridspec()
         width, height = self.size
         if label is not None:
             height = max(height, 1 / grid.nrows)  # below an inch its label and numbers do not fit
             axes = [ax for panel in self.axes for ax in panel]
-            colour_bar(self.figure, shown, axes, label, grid.nrows * height, values)
-        for _ in range(3):  # the width of a colour bar depends a little on that of the figure
+            color_bar(self.figure, shown, axes, label, grid.nrows * height, values)
+        for _ in range(3):  # the width of a color bar depends a little on that of the figure
             self.layout.execute(self.figure)
             inches = self.figure.get_size_inches()
             cell = self.axes[0][0].get_position(original=True).size * inches
@@ -109,15 +110,15 @@ def panels(
     size: float | None,
     tall: int = 1,
 ) -> Panels:
-    """Returns panels for images (N, H, W, ...), `tall` of them for each.
+    """Returns a figure with `tall` panels for each of the images (N, H, W, ...).
 
     Raises:
-      ValueError: there is not one text for each image, or a size is no positive number.
+      ValueError: there is not one title for each image, or a size is not positive.
     """
     n = len(images)
     titles = _panels.names(caller, titles, n)
     if columns is not None:
-        (columns,) = _input.at_least(caller, 1, columns=columns)
+        (columns,) = require_ints(caller, 1, columns=columns)
     size = _panels.number(caller, "inches above 0, 100 at most", 0, 100, size=size)
     scale = panel_scale(images.shape[1], images.shape[2], n, size)
     width, height = max(images.shape[2] * scale, 0.6), max(images.shape[1] * scale, 0.1)
@@ -150,10 +151,10 @@ def panels(
 
 
 def panel_scale(height: int, width: int, n: int, size: float | None) -> float:
-    """Returns the inches of one pixel in a figure of n images of height x width pixels.
+    """Returns the inches of one pixel in a figure of n images.
 
-    By default a pixel has a whole number of dots, so that none is drawn wider than another: an
-    image of 28 pixels has 1.12 inches, or 2.24 among at most three, and one of 224 has 2.24.
+    By default a pixel has a whole number of dots, so that all are drawn equally wide: an image of
+    28 pixels has 1.12 inches, or 2.24 among at most three, and one of 224 has 2.24.
     """
     if size is not None:
         return size / width
@@ -163,10 +164,10 @@ def panel_scale(height: int, width: int, n: int, size: float | None) -> float:
     return (round(dots) if dots >= 1 else dots) / DPI
 
 
-def colour_bar(
+def color_bar(
     figure: Figure, shown: Any, axes: list[Any], label: str, height: float, values: Any
 ) -> None:
-    """Adds a colour bar beside axes that are `height` inches high; the rest as `finish`."""
+    """Adds a color bar next to axes that are `height` inches high, as in `finish`."""
     low, high = shown.get_clim()
     below, above = np.min(values) < low, np.max(values) > high
     font = 8 if height < 1.6 else 9
@@ -191,8 +192,8 @@ def colour_bar(
     bar.outline.set_visible(False)
 
 
-def colour_map(caller: str, name: Any) -> Any:
-    """Returns matplotlib's colour map of a name.
+def color_map(caller: str, name: Any) -> Any:
+    """Returns matplotlib's color map of a name.
 
     Raises:
       ValueError: there is none.
@@ -200,13 +201,15 @@ def colour_map(caller: str, name: Any) -> Any:
     if isinstance(name, Colormap):
         return name
     if not isinstance(name, str) or name not in colormaps:
-        known = "such as 'gray', 'viridis' or 'magma'"
-        raise ValueError(f"{caller}: cmap is {name!r}; expected matplotlib's name of one, {known}.")
+        raise ValueError(
+            f"{caller}: cmap is {name!r}; expected a color map of matplotlib, such as 'gray', "
+            "'viridis' or 'magma'."
+        )
     return colormaps[name]
 
 
 def wrap(text: str, inches: float, font: float) -> str:
-    """Breaks a text into lines that are at most so wide; mathematical text stays as it is."""
+    """Breaks a text into lines of limited width. Mathematical text is not changed."""
     if is_math_text(text):
         return text
     properties = FontProperties(size=font)

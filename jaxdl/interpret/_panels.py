@@ -1,4 +1,4 @@
-"""What figures and coloured texts share: checked arrays and the scale of attributions."""
+"""Checks and color scales shared by figures and colored texts."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.interpret import _input
+from jaxdl._check import require_number
 
 RED, BLUE = (200, 16, 46), (31, 95, 174)
-"""Colours of positive and negative attributions, in sRGB from 0 to 255."""
+"""Colors of positive and negative attributions, in sRGB from 0 to 255."""
 
 
 def images(caller: str, images: Any, limits: tuple[float, float] | None = None) -> np.ndarray:
-    """Returns images as float32: grey ones (N, H, W) as they are, colour (N, H, W, 3) in [0, 1].
+    """Returns images as float32: gray (N, H, W), or color (N, H, W, 3) in [0, 1].
 
     Args:
       caller: the public function's name, for messages.
       images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-      limits: the values of colour images that become 0 and 1; by default 0 and 255 for uint8, and
-        0 and 1 for others.
+      limits: the values of color images that become 0 and 1; by default 0 and 255 for uint8, and 0
+        and 1 for others.
 
     Raises:
-      ValueError: another shape, a value that is not finite, or colours out of range.
+      ValueError: another shape, a value that is not finite, or colors out of range.
     """
     images = real(caller, "images", images)
     low, high = limits or ((0, 255) if images.dtype == np.uint8 else (0, 1))
@@ -32,7 +32,7 @@ def images(caller: str, images: Any, limits: tuple[float, float] | None = None) 
     if images.size == 0 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         raise ValueError(
             f"{caller}: images are {images.shape}; expected (N, H, W) or (N, H, W, C) with C = 1 "
-            "or 3: add a batch axis with image[None]."
+            "or 3. Add a batch axis with image[None]."
         )
     check_finite(caller, "images", images)
     if images.ndim == 3:
@@ -40,7 +40,7 @@ def images(caller: str, images: Any, limits: tuple[float, float] | None = None) 
     images = (images - low) / (high - low)
     if limits is None and (images.min() < -1e-3 or images.max() > 1.001):
         raise ValueError(
-            f"{caller}: colour images go from {images.min():.3g} to {images.max():.3g}; expected "
+            f"{caller}: color images go from {images.min():.3g} to {images.max():.3g}; expected "
             "floats from 0 to 1, or uint8. Rescale them."
         )
     return np.clip(images, 0, 1)
@@ -51,12 +51,12 @@ def maps(caller: str, maps: Any) -> np.ndarray:
 
     Raises:
       ValueError: another shape than (N, H, W) or (N, H, W, C), a shape like (N, C, H, W), or a
-        value that is no finite real number.
+        value that is not a finite real number.
     """
     maps = real(caller, "maps", maps).astype(np.float64)
     if maps.ndim not in (3, 4) or maps.size == 0:
         raise ValueError(
-            f"{caller}: maps are {maps.shape}; expected (N, H, W) or (N, H, W, C): add a batch "
+            f"{caller}: maps are {maps.shape}; expected (N, H, W) or (N, H, W, C). Add a batch "
             "axis with map[None]."
         )
     if maps.ndim == 4 and maps.shape[1] <= 4 < min(maps.shape[2:]):
@@ -72,7 +72,7 @@ def real(caller: str, what: str, array: Any) -> np.ndarray:
     """Returns an array of real numbers.
 
     Raises:
-      ValueError: it is complex, of texts, or ragged.
+      ValueError: it is complex, ragged, or of strings.
     """
     try:
         array = np.asarray(array)
@@ -88,7 +88,7 @@ def limits(caller: str, limits: Any) -> tuple[float, float] | None:
     """Returns the two ends of a scale in order, or None.
 
     Raises:
-      ValueError: they are no two finite numbers, the first below the second.
+      ValueError: they are not two finite numbers, the first below the second.
     """
     if limits is None:
         return None
@@ -106,18 +106,18 @@ def number(
     """Returns a finite number in (above, most], or None.
 
     Raises:
-      ValueError: it is none of them.
+      ValueError: it is neither.
     """
     if next(iter(value.values())) is None:
         return None
-    return _input.number(caller, expected, lambda v: above < v <= most, **value)
+    return require_number(caller, expected, lambda v: above < v <= most, **value)
 
 
 def names(caller: str, titles: Any, count: int) -> list[str]:
-    """Returns one text for each panel, empty ones if there are no titles.
+    """Returns one title for each panel, empty ones if `titles` is None.
 
     Raises:
-      ValueError: there are others than `count` texts.
+      ValueError: there are not `count` strings.
     """
     if titles is None:
         return [""] * count
@@ -128,7 +128,7 @@ def names(caller: str, titles: Any, count: int) -> list[str]:
         raise ValueError(f"{caller}: {len(titles)} titles for {count} images; expected one each.")
     wrong = [title for title in titles if not isinstance(title, str)]
     if wrong:
-        raise ValueError(f"{caller}: a title is {wrong[0]!r}; expected texts: str(label) of each.")
+        raise ValueError(f"{caller}: a title is {wrong[0]!r}; expected texts. Use str(label).")
     return titles
 
 
@@ -142,9 +142,9 @@ def check_finite(caller: str, what: str, array: np.ndarray) -> None:
 
 
 def scale_end(caller: str, values: np.ndarray, clip: float, limit: float | None) -> float:
-    """Returns the size of value at the end of a scale: a limit, or a percentile of the sizes.
+    """Returns the absolute value at the end of a scale: a limit, or a percentile.
 
-    Where the percentile is 0 (most values are 0), it is the greatest size, and 1 if all are 0.
+    If the percentile is 0 (most values are 0), it is the maximum, and 1 if all values are 0.
 
     Raises:
       ValueError: `clip` is not in (0, 100], or the limit is not positive.
@@ -160,21 +160,21 @@ def scale_end(caller: str, values: np.ndarray, clip: float, limit: float | None)
 
 
 def scale(
-    caller: str, maps: np.ndarray, clip: float, limit: float | None, own: bool
+    caller: str, maps: np.ndarray, clip: float, limit: float | None, scale_each: bool
 ) -> tuple[np.ndarray, list[bool], float]:
-    """Returns the maps, whether each one's scale goes below 0, and the end of all scales.
+    """Returns the maps, whether each has negative values, and the end of all scales.
 
-    With `own`, each map is divided by the end of its own scale first.
+    With `scale_each`, each map is divided by the end of its own scale first.
 
     Raises:
-      ValueError: as `scale_end`; or `own` with a limit.
+      ValueError: as `scale_end`; or `scale_each` with a limit.
     """
-    if not own:
+    if not scale_each:
         return maps, [bool((maps < 0).any())] * len(maps), scale_end(caller, maps, clip, limit)
     if limit is not None:
         raise ValueError(
-            f"{caller}: limit={limit} was passed with own=True, which gives each map a limit of "
-            "its own; pass one of the two."
+            f"{caller}: limit={limit} and scale_each=True exclude each other, since scale_each "
+            "computes a limit for each map. Pass one of the two."
         )
     ends = np.array([scale_end(caller, values, clip, None) for values in maps])
     return maps / ends[:, None, None], [bool((values < 0).any()) for values in maps], 1.0

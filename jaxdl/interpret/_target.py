@@ -1,11 +1,10 @@
-"""`target=` of every method: which number of f's output is explained.
+"""`target=`: the number of f's output that is explained.
 
 N is the number of examples, K the number of classes.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,34 +27,34 @@ UNTRACEABLE = (
 
 
 def score(caller: str, output: Any, target: Target) -> jax.Array:
-    """Returns the explained number of each example: (N, K) scores and a target give (N,).
+    """Returns the explained score of each example, (N,).
 
     Args:
       caller: the public function's name, for messages.
-      output: what f gave for a batch of N examples.
-      target: None where f gives one score per example, (N,) or (N, 1); an int, the class for all;
-        ints (N,), a class for each; "argmax", the class that each example is given; or a function
+      output: the output of f for a batch of N examples.
+      target: None if f returns one score per example, (N,) or (N, 1); an int, the class of all;
+        ints (N,), a class for each; "argmax", the predicted class of each example; or a function
         from the output to scores (N,) or (N, 1).
 
     Returns:
-      (N,) floating-point numbers. A class out of range raises; where it is known only when the
-      program runs (under `jit` or `vmap`), its score is NaN.
+      (N,) floating-point numbers. A class out of range raises an error. If the class is traced
+      (under `jit` or `vmap`), its score is NaN instead.
 
     Raises:
       ValueError: the target does not fit the output.
     """
     if callable(target):
-        output, target = _scores(caller, target(output)), None
-    n, k = _table(caller, output, target)
+        output, target = _check_scores(caller, target(output)), None
+    n, k = _infer_shape(caller, output, target)
     output = jnp.reshape(output, (n, k))
-    if not jnp.issubdtype(output.dtype, jnp.inexact):  # a count of votes, or whether a class won
+    if not jnp.issubdtype(output.dtype, jnp.inexact):  # counts of votes, or truth values
         output = output.astype(float)
     if target is None:
         return output[:, 0]
     if isinstance(target, str):
         classes = jnp.argmax(output, axis=1)
     else:
-        classes = jnp.broadcast_to(_classes(caller, target, n, k), (n,))
+        classes = jnp.broadcast_to(_as_classes(caller, target, n, k), (n,))
     valid = (classes >= 0) & (classes < k)
     chosen = jnp.take_along_axis(output, jnp.where(valid, classes, 0)[:, None], axis=1)[:, 0]
     return chosen * jnp.where(valid, 1, jnp.nan).astype(chosen.dtype)
@@ -64,101 +63,71 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
 def verify(
     caller: str, f: Callable[[Any], Any], x: Any, target: Target, *, derivative: bool = False
 ) -> int:
-    """Returns the number of scores that f gives each example; raises where the target is none.
+    """Returns the number of scores that f computes for each example, after checks.
 
-    Only shapes are computed, in every call: what f closes over may have changed. Here classes are
-    still numbers: under a method's own `jit` or `vmap` one out of range could only give NaN.
+    Only shapes are computed, in every call, since values that f closes over can have changed.
+    Classes are checked here because they are traced later, under a method's own `jit` or `vmap`,
+    where a class out of range can only give NaN.
 
     Args:
       caller: the public function's name, for messages.
       f: the function to explain.
-      x: its input, a tree of arrays with one batch axis.
+      x: a batch.
       target: as for `score`, or ints (K', N).
-      derivative: whether the caller takes the score's derivative.
+      derivative: whether the caller differentiates the score.
 
     Raises:
-      ValueError: x is no batch; f cannot be traced, or gives no row for each example; the target
-        does not fit, or has a class out of range; the scores are complex, or have no derivative.
+      ValueError: f cannot be traced, or returns no row for each example; the target does not fit,
+        or has a class out of range; the scores are complex, or have no derivative.
     """
-    n = _input.count_examples(caller, x)
+    n = len(jax.tree.leaves(x)[0])
     try:
-        output = _shapes(f, x)
+        output = _eval_shape(f, x)
         if callable(target):
-            output, target = _scores(caller, _shapes(target, output)), None
+            output, target = _check_scores(caller, _eval_shape(target, output)), None
     except (AttributeError, TypeError) as error:
-        # PyTorch names the class of the value that it cannot take, or asks it for its memory.
+        # PyTorch's error names the class of the value, or an attribute of the DLPack protocol.
         foreign = isinstance(error, TypeError) and "Tracer" in str(error)
         if not (isinstance(error, UNTRACEABLE) or foreign or "__dlpack" in str(error)):
             raise
         raise ValueError(
             f"{caller}: f needs the values of x while JAX traces it, as NumPy, scikit-learn, "
-            "PyTorch or an `if` do; expected a function that jax.jit takes. Methods without a "
-            "derivative (ablation, kernel_shap, lime, ...) take lambda x: jax.pure_callback(f, "
+            "PyTorch or an `if` do; expected a function that jax.jit accepts. For methods without "
+            "a derivative (ablation, kernel_shap, lime, ...), pass lambda x: jax.pure_callback(f, "
             "jax.ShapeDtypeStruct((len(x), K), x.dtype), x, vmap_method='sequential')."
         ) from error
     if getattr(output, "shape", (n,))[:1] != (n,):
         raise ValueError(
-            f"{caller}: f gives {output.shape} for a batch of {n}; expected a row for each example."
-            " Give one example a batch axis, x[None], and do not average over examples in f."
+            f"{caller}: f returns {output.shape} for a batch of {n}; expected a row for each "
+            "example. Give one example a batch axis, x[None], and do not average over examples in "
+            "f."
         )
-    _, k = _table(caller, output, target)
-    kind = output.dtype
-    if jnp.issubdtype(kind, jnp.complexfloating):
+    _, k = _infer_shape(caller, output, target)
+    dtype = output.dtype
+    if jnp.issubdtype(dtype, jnp.complexfloating):
         raise ValueError(
-            f"{caller}: f gives {kind} scores; expected real numbers. Pass lambda x: "
-            "jnp.abs(f(x)), or what else is to be explained of them."
+            f"{caller}: f returns {dtype} scores; expected real numbers. Pass for example "
+            "lambda x: jnp.abs(f(x))."
         )
-    if derivative and not jnp.issubdtype(kind, jnp.floating):
+    if derivative and not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
-            f"{caller}: f gives {kind} scores, which have no gradient; expected floating-point "
+            f"{caller}: f returns {dtype} scores, which have no gradient; expected floating-point "
             "scores. Pass logits or probabilities, or explain by ablation, kernel_shap or lime."
         )
     if target is not None and not isinstance(target, str):
-        _classes(caller, target, n, k, several=True)
+        _as_classes(caller, target, n, k, several=True)
     return k
 
 
-def each(method: Callable[..., Any], *, derivative: bool = False) -> Callable[..., Any]:
-    """Verifies f, x and target of a method, and gives several targets and places their meaning.
+def resolve_argmax(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Target:
+    """Returns the target, with "argmax" replaced by the predicted classes of x.
 
-    Targets (K, N) give K explanations, (K, N, ...). A tuple, list or dict of places gives one like
-    it, with the explanation at each place by itself. `derivative` is that of `verify`.
-    """
-
-    name = method.__name__.lstrip("_")
-
-    @functools.wraps(method)
-    def explain(f, x, *args, target=None, **options):
-        if isinstance(options.get("layer"), tuple | list | dict):
-            at_one = lambda place: explain(f, x, *args, target=target, **options | {"layer": place})  # noqa: E731
-            return jax.tree.map(at_one, options["layer"])
-        if options.get("layer") is None:
-            _input.checked(name, x)
-        verify(name, f, x, target, derivative=derivative)
-        f = _of_parts(name, f, x, target)
-        if isinstance(target, list | tuple):
-            target = as_array(target)
-        if getattr(target, "ndim", 0) != 2:
-            return method(f, x, *args, target=target, **options)
-        explain_one = lambda one: method(f, x, *args, target=one, **options)  # noqa: E731
-        return jax.vmap(explain_one)(jnp.asarray(target))
-
-    return explain
-
-
-each_by_derivative = functools.partial(each, derivative=True)
-"""`each`, of a method that takes the score's derivative."""
-
-
-def settled(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Target:
-    """The target with "argmax" replaced by the classes of x itself.
-
-    Methods that run f on other inputs, noisy or between x and a baseline, explain the class that x
-    is given, not whatever class each of those would be.
+    Methods that run f on perturbed inputs need it: they explain the class of x, not the class of
+    each perturbed input.
     """
     if isinstance(target, str) and target == "argmax":
         output = f(x)
-        n, k = _table(caller, output, target)
+        n, k = _infer_shape(caller, output, target)
         return jnp.argmax(jnp.reshape(output, (n, k)), axis=1)
     return target
 
@@ -166,51 +135,54 @@ def settled(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Tar
 def prepare(
     caller: str, f: Callable[[Any], Any], x: Any, target: Target
 ) -> tuple[Callable[[Any], Any], Any, Target]:
-    """Returns f and x of floating-point arrays and the target with "argmax" replaced, verified."""
-    _input.checked(caller, x)
+    """Checks f, x and target; returns them for floating-point arrays only."""
+    x = _input.as_batch(caller, x)
     verify(caller, f, x, target)
-    g, x = _input.separate(caller, f, x)
-    return g, x, settled(caller, g, x, target)
+    f, x = _input.separate(f, x)
+    return f, x, resolve_argmax(caller, f, x, target)
 
 
-def as_array(numbers: Any) -> Any:
-    """Returns classes or labels as an array: NumPy's, with all their bits, where they are known."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(numbers)):
-        return jnp.asarray(numbers)
-    return np.asarray(numbers)
+def require_rows(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Callable:
+    """Returns f with a check that parts of the batch x have a row per example."""
+    n = len(jax.tree.leaves(x)[0])
 
-
-def _shapes(f: Callable[[Any], Any], x: Any) -> Any:
-    """Returns the shapes of f(x) as f is now: JAX caches by identity, a new function has none."""
-    return jax.eval_shape(lambda x: f(x), x)
-
-
-def _of_parts(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Callable[[Any], Any]:
-    """Returns f, which of a part of the batch x must give a row for each example of the part."""
-    n = _input.count_examples(caller, x)
-
-    def of_part(part):
+    def f_of_part(part):
         size = len(jax.tree.leaves(part)[0])
         if size == n:
             return f(part)
         try:
             output = f(part)
-            shape = (_shapes(target, output) if callable(target) else output).shape
+            shape = (_eval_shape(target, output) if callable(target) else output).shape
             if shape[:1] != (size,):
                 raise ValueError(f"the scores have shape {shape}")
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{caller}: f does not take {size} of the {n} examples by themselves ({error}); "
-                "expected a row for each. Pass what belongs to the examples in x, or leave batch_size "
-                "out and raise memory_budget."
+                f"{caller}: f does not accept {size} of the {n} examples ({error}); expected a row "
+                "for each. Pass arrays that belong to the examples in x, or omit batch_size and "
+                "raise memory_budget."
             ) from error
         return output
 
-    return of_part
+    return f_of_part
 
 
-def _scores(caller: str, scores: Any) -> Any:
-    """Returns what a target's function makes of an output, which must be (N,) or (N, 1)."""
+def as_array(numbers: Any) -> Any:
+    """Returns classes or labels as an array, of NumPy unless traced."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(numbers)):
+        return jnp.asarray(numbers)
+    return np.asarray(numbers)
+
+
+def _eval_shape(f: Callable[[Any], Any], x: Any) -> Any:
+    """Returns the shapes of f(x).
+
+    `jax.eval_shape` caches by identity, so f gets a new wrapper.
+    """
+    return jax.eval_shape(lambda x: f(x), x)
+
+
+def _check_scores(caller: str, scores: Any) -> Any:
+    """Checks that the scores of a target's function are (N,) or (N, 1)."""
     shape = jnp.shape(scores)
     if len(shape) not in (1, 2) or math.prod(shape[1:]) != 1:
         raise ValueError(
@@ -220,35 +192,34 @@ def _scores(caller: str, scores: Any) -> Any:
     return scores
 
 
-def _table(caller: str, output: Any, target: Target) -> tuple[int, int]:
-    """Returns (N, K) of an output: one score for each example, (N,), is like (N, 1)."""
+def _infer_shape(caller: str, output: Any, target: Target) -> tuple[int, int]:
+    """Returns (N, K) of an output. K is 1 for one score per example, (N,)."""
     if isinstance(target, str) and target != "argmax":
-        raise ValueError(f"{caller}: target is {target!r}; the one word known is 'argmax'.")
+        raise ValueError(f"{caller}: target is {target!r}; the only valid string is 'argmax'.")
     if not hasattr(output, "shape"):
         part = ".scores"
         if isinstance(output, tuple | list | dict):
             part = f"[{next(iter(output), 'scores')!r}]" if isinstance(output, dict) else "[0]"
         raise ValueError(
-            f"{caller}: f gives a {type(output).__name__}; expected one array of scores, (N, K) "
-            f"or (N,). Pass lambda x: f(x){part}; target= also takes a function from the output "
-            "to (N,)."
+            f"{caller}: f returns a {type(output).__name__}; expected one array of scores, (N, K) "
+            f"or (N,). Pass lambda x: f(x){part}, or as target a function from the output to (N,)."
         )
     shape = output.shape
     if len(shape) not in (1, 2):
         raise ValueError(
-            f"{caller}: f gives {shape}; target={target!r} needs (N, K), K scores for each of N "
-            "examples: pass a function from the output to scores (N,) as target."
+            f"{caller}: f returns {shape}; target={target!r} expects (N, K), K scores for each of "
+            "N examples. Pass a function from the output to scores (N,) as target."
         )
     if target is None and shape[1:] not in ((), (1,)):
         raise ValueError(
-            f"{caller}: f gives {shape} and no target is given; expected (N,): say which score is "
-            "explained by target=, an int, ints (N,), 'argmax', or a function from the output."
+            f"{caller}: f returns {shape} and target is None; expected (N,). Select a score with "
+            "target=: an int, ints (N,), 'argmax', or a function from the output."
         )
     return shape[0], math.prod(shape[1:])
 
 
-def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) -> Any:
-    """Returns ints () or (N,), with `several` also (K', N): those that are known are in range."""
+def _as_classes(caller: str, target: Any, n: int, k: int, several: bool = False) -> Any:
+    """Returns ints () or (N,), with `several` also (K', N), in range unless traced."""
     try:
         classes = as_array(target)
     except ValueError as error:
@@ -260,16 +231,16 @@ def _classes(caller: str, target: Any, n: int, k: int, several: bool = False) ->
     if classes.shape not in ((), (n,)) and not (several and classes.shape[1:] == (n,)):
         raise ValueError(
             f"{caller}: target has shape {classes.shape} for {n} examples; expected one int, ints "
-            f"({n},), or of a method ints (K, {n}) for K explanations of each."
+            f"({n},), or for methods ints (K, {n}), which give K explanations of each example."
         )
     if not isinstance(classes, Tracer):
         wrong = [int(c) for c in np.ravel(classes) if not 0 <= int(c) < k]
         if wrong and k == 1:
             raise ValueError(
-                f"{caller}: target is {wrong[0]} and f gives one score per example; expected 0. "
-                "Leave target out; of the other class, explain lambda x: -f(x)."
+                f"{caller}: target is {wrong[0]} and f returns one score per example; expected 0. "
+                "Omit target, or explain lambda x: -f(x) for the other class."
             )
         if wrong:
             raise ValueError(f"{caller}: target is {wrong[0]}; expected a class of 0 to {k - 1}.")
-    # A narrow integer could not be compared with k.
+    # A narrow dtype, such as int8, overflows in the comparison with k.
     return classes.astype(np.int32) if classes.dtype.itemsize < 4 else classes

@@ -1,4 +1,4 @@
-"""The input that a score answers to most, found by gradient ascent."""
+"""Activation maximization: the input of the largest score, by gradient ascent."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdl._check import require_ints
 from jaxdl.interpret import _target
 
 __all__ = ["Maximization", "activation_maximization"]
 
 
 class Maximization(NamedTuple):
-    """What gradient ascent found, with a leading axis when several targets were given.
+    """Result of gradient ascent, with a leading axis for several targets.
 
     Attributes:
-      image: (*shape), the input found.
+      image: (*shape), the input of the last step.
       score: (steps + 1,), f_c(I) at the start and after every step, without the penalty.
     """
 
@@ -40,34 +41,34 @@ def activation_maximization(
     start: jax.Array | float = 0.0,
     noise: float = 0.01,
 ) -> Maximization:
-    """argmax_I f_c(I) - l2 ||I||^2: the picture that the model takes for the purest example of c.
+    """Computes argmax_I f_c(I) - l2 ||I||^2 by gradient ascent on the input I.
 
-    Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), section 2, eq. 1; lecture rows C14, Q03
-    and Q04. f_c is the score before the softmax: after it, the other classes' scores could be
-    lowered instead. For linear f_c(I) = w . I the answer is w / (2 l2).
+    Simonyan, Vedaldi and Zisserman 2014 (arXiv 1312.6034), section 2, eq. 1. f_c is the score
+    before the softmax: a probability can also be increased by lowering the scores of other classes.
+    For linear f_c(I) = w . I the result is w / (2 l2).
 
     Args:
       f: any function from a batch (N, *shape) to scores; logits, not probabilities.
-      shape: of one input, without the batch axis.
-      target: which score, as for `saliency`; an array of T ints asks for T inputs, which are found
-        together by `jax.vmap`, each as if alone.
+      shape: the shape of one input, without the batch axis.
+      target: the score, as for `saliency`. An array of T ints gives T inputs, which are optimized
+        side by side by `jax.vmap`.
       key: PRNG key of the noise at the start, the same for every target.
-      l2: the penalty's weight, in score per squared unit of input.
-      steps: number of ascent steps, all in one compiled loop. Wrap the call in `jax.jit` to keep
-        the compiled loop between calls.
-      optimizer: any optax optimizer; None is Adam with a learning rate that falls from 0.05 to 0
-        along a cosine.
-      bounds: (low, high), to which the input is clipped after every step; None for no bounds.
-      start: the input to start from, an array of `shape` or one number for all of it.
+      l2: weight of the penalty, in score per squared unit of input.
+      steps: ascent steps, in one compiled loop. Wrap the call in `jax.jit` to keep the compiled
+        loop between calls.
+      optimizer: any optax optimizer; None for Adam with a cosine decay of the learning rate from
+        0.05 to 0.
+      bounds: (low, high) to which the input is clipped after every step; None for no bounds.
+      start: the initial input, an array of `shape` or one number for all values.
       noise: standard deviation of the normal noise added to the start.
 
     Returns:
-      A `Maximization`: `image` (*shape) and `score` (steps + 1,), or (T, *shape) and
-      (T, steps + 1).
+      A `Maximization`: `image` (*shape) and `score` (steps + 1,), or (T, *shape) and (T, steps +
+      1).
 
     Raises:
-      ValueError: the target does not fit the output of f, or is "argmax", which would change
-        during the ascent; `start` has another shape; `bounds` are not in order; `steps` is below 1.
+      ValueError: the target does not fit the output of f, or is "argmax", which could change during
+        the ascent; `start` has another shape; `bounds` are not in order; or `steps` is below 1.
 
     Example:
       >>> interpret.activation_maximization(
@@ -95,7 +96,7 @@ def activation_maximization(
         def step(carry, _):
             image, opt_state = carry
             (_, value), gradient = jax.value_and_grad(loss, has_aux=True)(image)
-            # optax mixes ints and floats, which strict promotion would refuse.
+            # optax mixes ints and floats, which strict promotion does not allow.
             with jax.numpy_dtype_promotion("standard"):
                 updates, opt_state = optimizer.update(gradient, opt_state, image)
             image = jnp.clip(image + jnp.asarray(updates), low, high)
@@ -108,7 +109,7 @@ def activation_maximization(
     if not isinstance(target, list | np.ndarray | jax.Array) or np.ndim(target) == 0:
         _target.verify(name, f, first[None], target, derivative=True)
         return ascend(target)
-    targets = _target.as_array(target)  # inside vmap they are unknown
+    targets = _target.as_array(target)  # verified here, because vmap traces them
     _target.verify(name, f, first[None], targets[:, None], derivative=True)
     return jax.vmap(ascend)(jnp.asarray(targets))
 
@@ -116,11 +117,10 @@ def activation_maximization(
 def _check(shape, target, steps, bounds, start):
     if isinstance(target, str):
         raise ValueError(
-            f"activation_maximization: target is {target!r}; expected one that stays the same "
-            "during the ascent: an int, an array of ints, or a function from the output."
+            f"activation_maximization: target is {target!r}; expected a fixed target: an int, an "
+            "array of ints, or a function from the output."
         )
-    if steps < 1:
-        raise ValueError(f"activation_maximization: steps is {steps}; expected at least 1.")
+    require_ints("activation_maximization", 1, steps=steps)
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"activation_maximization: bounds are {bounds}; expected low < high.")
     if np.shape(start) not in ((), shape):

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl.interpret import _input, _target
+from jaxdl.interpret._explanation import explain_batches, explanation_by_gradient
 from jaxdl.interpret._rescale import difference, plan, zero_where
+from jaxdl.interpret._target import Target
 from jaxdl.interpret.lrp import backward, checks
 from jaxdl.jaxpr.graph import read, trace_graph
 
@@ -21,7 +23,7 @@ def deep_lift(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    target: _target.Target = None,
+    target: Target = None,
     baseline: Any = 0.0,
     multiply_by_inputs: bool = True,
     layer: str | None = None,
@@ -33,8 +35,8 @@ def deep_lift(
     of an example add up to y(x) - y(x') up to rounding, also through products (each factor times
     the mean of the other), softmax, maxima, masks, complex numbers and LSTMs. Values are compared,
     not derivatives: functions with a custom derivative (`jax.custom_vjp`) and
-    `stop_gradient` count as what they compute. The average over baselines by `expectation` is
-    DeepSHAP.
+    `stop_gradient` count as what they compute. The average over baselines by
+    `average_over_baselines` is DeepSHAP.
 
     Args:
       f, x, target: as for `integrated_gradients`.
@@ -58,28 +60,21 @@ def deep_lift(
     return checks.release(explained, _verify)
 
 
-@_compile.once
-@_target.each_by_derivative
-def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size):
+@explanation_by_gradient
+def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, batch_size, layer=None):
     """Returns the attributions, with columns for `_verify`."""
     name = "deep_lift"
-    x = jax.tree.map(jnp.asarray, x)
-    target = _target.settled(name, f, x, target)
-    if layer is None:  # a baseline can differ between examples, and is split with them
-        x = _input.checked(name, x)
-        x = (x, _input.baselines(name, x, baseline))
+    target = _target.resolve_argmax(name, f, x, target)
+    # A baseline of x can differ between examples, and is divided into batches with them.
+    others = (_input.broadcast_baseline(name, x, baseline),) if layer is None else ()
 
-    def explain(x, target):
-        if layer is None:
-            x, base = x
-            g, x = _input.separate(name, f, x)
-        else:
-            g, x = _layer.located(name, f, x, layer)
-            base = _input.baselines(name, x, baseline)
+    def explain(f, score, x, base=None):
+        if layer is not None:
+            base = _input.broadcast_baseline(name, x, baseline)
 
         def score_and_output(x):
-            output = g(x)
-            return _target.score(name, output, target), output
+            output = f(x)
+            return score(output), output
 
         graph, _ = trace_graph(score_and_output, x)
         steps = plan(graph, set(graph.inputs), {})
@@ -102,7 +97,7 @@ def _deep_lift(f, x, *, target, baseline, multiply_by_inputs, layer, batch_size)
         leaves = [leaf.astype(graph.shapes[v].dtype) for leaf, v in like]
         return checks.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
 
-    return _input.by_examples(name, explain, x, target, batch_size)
+    return explain_batches(name, explain, f, x, target, layer, batch_size, others=others)
 
 
 def _verify(columns: np.ndarray) -> None:

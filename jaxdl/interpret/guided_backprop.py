@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _compile, _input, _target
+from jaxdl.interpret._explanation import explain_batches, explanation_by_gradient
+from jaxdl.interpret._target import Target
 from jaxdl.interpret.lrp import backward
 from jaxdl.interpret.lrp.relu import Elementwise, Relu
 from jaxdl.jaxpr import equations, tracing
@@ -24,10 +25,9 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 """`(the ReLU's input, the gradient of its output) -> the gradient of its input`."""
 
 
-@_compile.once
-@_target.each_by_derivative
+@explanation_by_gradient
 def guided_backprop(
-    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
+    f: Callable[[Any], Any], x: Any, *, target: Target = None, batch_size: int | None = None
 ) -> Any:
     """Computes the gradient, where active ReLUs propagate only its positive part.
 
@@ -58,10 +58,9 @@ def guided_backprop(
     )
 
 
-@_compile.once
-@_target.each_by_derivative
+@explanation_by_gradient
 def deconvnet(
-    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
+    f: Callable[[Any], Any], x: Any, *, target: Target = None, batch_size: int | None = None
 ) -> Any:
     """Computes the gradient, where all ReLUs propagate its positive part.
 
@@ -79,14 +78,13 @@ def deconvnet(
     return _backprop("deconvnet", f, x, target, batch_size, lambda z, g: jnp.maximum(g, 0))
 
 
-@_compile.once
-@_target.each_by_derivative
+@explanation_by_gradient
 def beta_smooth(
     f: Callable[[Any], Any],
     x: Any,
     *,
     beta: float = 10.0,
-    target: _target.Target = None,
+    target: Target = None,
     batch_size: int | None = None,
 ) -> Any:
     """Computes the gradient, where ReLUs have the slope of softplus.
@@ -112,12 +110,9 @@ def beta_smooth(
 
 
 def _backprop(name, f, x, target, batch_size, slope: Slope):
-    x = _input.checked(name, x)
-
-    def explain(x, target):
-        g, x = _input.separate(name, f, x)
+    def explain(f, score, x):
         leaves, tree = jax.tree.flatten(x)
-        closed, shape = tracing.make_standard_jaxpr(g, x)
+        closed, shape = tracing.make_standard_jaxpr(f, x)
         run, count = _with_slope(closed, [True] * len(leaves), [None] * len(leaves), slope)
         if not count:
             warnings.warn(
@@ -127,13 +122,13 @@ def _backprop(name, f, x, target, batch_size, slope: Slope):
                 stacklevel=2,
             )
 
-        def score(leaves):
+        def total(leaves):
             output = jax.tree.unflatten(jax.tree.structure(shape), run(*leaves))
-            return jnp.sum(_target.score(name, output, target))
+            return jnp.sum(score(output))
 
-        return jax.tree.unflatten(tree, jax.grad(score)(leaves))
+        return jax.tree.unflatten(tree, jax.grad(total)(leaves))
 
-    return _input.by_examples(name, explain, x, target, batch_size)
+    return explain_batches(name, explain, f, x, target, None, batch_size)
 
 
 def _with_slope(

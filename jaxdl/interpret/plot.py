@@ -1,8 +1,9 @@
-"""Grids of images and attributions, with one colour scale for all, so that they can be compared.
+"""Figures of images and attributions, on one color scale for comparison.
 
 Every function returns a `matplotlib.figure.Figure`, which a notebook displays and
-`figure.savefig("name.png")` writes; no window is opened and no global state is touched. White is
-zero in every map, red is positive and blue negative. Letters: N images, H x W pixels, C channels.
+`figure.savefig("name.png")` writes. No window is opened and no global state is changed. In every
+map zero is white, positive is red and negative is blue. Letters: N images, H x W pixels, C
+channels.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.interpret import _input, _panels
+from jaxdl._check import require_number
+from jaxdl.interpret import _panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,33 +32,33 @@ def image_grid(
     label: str | None = None,
     size: float | None = None,
 ) -> Figure:
-    """Draws images side by side, all on one grey or colour scale.
+    """Draws images side by side, all on one gray or color scale.
 
     Args:
-      images: (N, H, W) or (N, H, W, C) with C = 1 or 3; colours are floats in [0, 1] or uint8.
-      titles: N texts, one above each; long ones are wrapped.
-      columns: images in a row; by default rows of equal length, of at most 10 images and 12 inches.
-      limits: the values that are black and white; the least and the greatest of all by default.
-        For colour images, the values that become 0 and 1.
-      cmap: matplotlib's name of the colour map of grey images.
-      label: what the values are, with their unit; adds a colour bar.
-      size: width of one image in inches; by default it grows with the image: 1.1 for 28 pixels, 2.2
-        for 224 and for at most three images, with a whole number of dots a pixel.
+      images: (N, H, W) or (N, H, W, C) with C = 1 or 3. Colors are floats in [0, 1] or uint8.
+      titles: N texts, one above each image. Long ones are wrapped.
+      columns: images in a row; by default, rows of equal length of at most 10 images and 12 inches.
+      limits: the values that are black and white; by default, the minimum and maximum of all
+        images. For color images, the values that become 0 and 1.
+      cmap: matplotlib's name of the color map of gray images.
+      label: label of the values, with their unit; adds a color bar.
+      size: width of one image in inches. By default it grows with the image, with a whole number of
+        dots per pixel: 1.1 for 28 pixels, 2.2 for 224 and for at most three images.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: another shape; values that are not finite or colours out of range; or not one
-        title for each image.
+      ValueError: the images have another shape, values that are not finite, or colors out of range;
+        or there is not one title for each image.
     """
     limits = _panels.limits("image_grid", limits)
     images = _panels.images("image_grid", images, limits)
     low, high = limits or (float(images.min()), float(images.max()))
     from jaxdl.interpret import _figure
 
-    cmap = _figure.colour_map("image_grid", cmap)
-    return _grid("image_grid", images, [(cmap, low, high)], titles, columns, label, size)
+    cmap = _figure.color_map("image_grid", cmap)
+    return _draw_grid("image_grid", images, [(cmap, low, high)], titles, columns, label, size)
 
 
 def heat_map(
@@ -66,34 +68,35 @@ def heat_map(
     columns: int | None = None,
     clip: float = 99.0,
     limit: float | None = None,
-    own: bool = False,
+    scale_each: bool = False,
     label: str | None = None,
     size: float | None = None,
 ) -> Figure:
     """Draws attributions side by side, all on one scale where zero is white.
 
-    Maps with a negative value get a scale from blue to red, all others its red half.
+    Maps with a negative value have a scale from blue to red, others only its red half.
 
     Args:
-      maps: (N, H, W) or (N, H, W, C); channels are summed.
+      maps: (N, H, W) or (N, H, W, C), summed over channels.
       titles, columns, size: as for `image_grid`.
-      clip: the percentile, in (0, 100], of the sizes of all values on one scale, at which the scale
-        ends: a few outliers would leave the rest pale. A pointed colour bar says that values go
-        beyond. 100 ends it at the greatest.
-      limit: the size of value at the end of the scale, instead of a percentile.
-      own: whether each map is divided by its own percentile first, and has a scale with or without
-        a sign by its own values. Compare colours within a map only.
+      clip: the percentile, in (0, 100], of the absolute values at which the scale ends. Without it,
+        a few outliers would leave the rest pale. A pointed color bar marks values beyond the end.
+        100 ends the scale at the maximum.
+      limit: the absolute value at the end of the scale, instead of a percentile.
+      scale_each: whether to scale each map separately, by its own percentile and signs. Colors of
+        different maps are then not comparable.
       label: as for `image_grid`.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: as for `image_grid`; `clip` or `limit` is out of range; `own` with a limit.
+      ValueError: as for `image_grid`; `clip` or `limit` is out of range; or `scale_each` with a
+        limit.
     """
     maps = _panels.maps("heat_map", maps)
-    maps, signed, limit = _panels.scale("heat_map", maps, clip, limit, own)
-    return _grid("heat_map", maps, _scales(signed, limit), titles, columns, label, size)
+    maps, signed, limit = _panels.scale("heat_map", maps, clip, limit, scale_each)
+    return _draw_grid("heat_map", maps, _make_scales(signed, limit), titles, columns, label, size)
 
 
 def overlay(
@@ -104,33 +107,33 @@ def overlay(
     columns: int | None = None,
     clip: float = 99.0,
     limit: float | None = None,
-    own: bool = False,
+    scale_each: bool = False,
     cmap: str = "gray",
     label: str | None = None,
     size: float | None = None,
     originals: bool = False,
 ) -> Figure:
-    """Draws attributions in red, and below zero in blue, over pale grey images.
+    """Draws attributions over pale gray images: red above zero, blue below.
 
-    The stronger an attribution is, the denser is its colour; where it is zero, the image is seen.
+    Stronger attributions are more opaque. Where the attribution is zero, only the image is visible.
 
     Args:
-      images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), of which the luminance is shown.
-      maps: (N, H, W) or (N, H, W, C); channels are summed.
+      images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), drawn by their luminance.
+      maps: (N, H, W) or (N, H, W, C), summed over channels.
       titles, columns, label, size: as for `image_grid`.
-      clip, limit, own: as for `heat_map`.
-      cmap: of grey images, as for `image_grid`.
-      originals: whether to show each image alone too, above.
+      clip, limit, scale_each: as for `heat_map`.
+      cmap: color map of gray images, as for `image_grid`.
+      originals: whether to draw each image without attributions above.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: images and maps differ in number or size; and as for `heat_map`.
+      ValueError: as for `heat_map`; or images and maps differ in number or size.
     """
     images, maps = _panels.images("overlay", images), _panels.maps("overlay", maps)
     _check_pairs("overlay", images, maps)
-    maps, signed, limit = _panels.scale("overlay", maps, clip, limit, own)
+    maps, signed, limit = _panels.scale("overlay", maps, clip, limit, scale_each)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -138,13 +141,14 @@ def overlay(
 
     panels = _figure.panels("overlay", images, titles, columns, size, 2 if originals else 1)
     sharp: Any = {"interpolation": panels.interpolation}
-    colours = _colours("overlay", images, cmap)
-    luminance = colours @ np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601
-    greys = np.repeat(luminance, 3, -1) if images.ndim == 4 else colours
-    for axes, colour, grey, values in zip(panels.axes, colours, greys, maps, strict=True):
+    colors = _as_colors("overlay", images, cmap)
+    luminance = colors @ np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601
+    grays = np.repeat(luminance, 3, -1) if images.ndim == 4 else colors
+    for axes, color, gray, values in zip(panels.axes, colors, grays, maps, strict=True):
         if originals:
-            axes[0].imshow(colour, **sharp)
-        axes[-1].imshow(1 - 0.5 * (1 - grey), **sharp)
+            axes[0].imshow(color, **sharp)
+        # Half contrast leaves room for the colors.
+        axes[-1].imshow(1 - 0.5 * (1 - gray), **sharp)
         alpha = _figure.OPACITY * np.clip(np.abs(values) / limit, 0, 1)
         axes[-1].imshow(values >= 0, _figure.INKS, vmin=0, vmax=1, alpha=alpha, **sharp)
     low = -limit if any(signed) else 0.0
@@ -163,14 +167,14 @@ def reveal(
     cmap: str = "gray",
     size: float | None = None,
 ) -> Figure:
-    """Draws images that are visible where the attribution is strong, and grey elsewhere.
+    """Draws images that are visible only where the attribution is strong.
 
     Args:
       images: (N, H, W), (N, H, W, 1) or (N, H, W, 3).
-      maps: (N, H, W) or (N, H, W, C); channels are summed, and each map's sizes are divided by
-        their own percentile.
-      share: of the pixels, those with the strongest attribution, that are visible, in (0, 1]; None
-        makes each as visible as it is strong.
+      maps: (N, H, W) or (N, H, W, C), summed over channels. The absolute values of each map are
+        divided by their own percentile.
+      share: the share of visible pixels, those with the strongest attribution, in (0, 1]; None
+        makes the visibility of each pixel proportional to its attribution.
       titles, columns, cmap, size: as for `image_grid`.
       clip: the percentile, as for `heat_map`.
 
@@ -178,7 +182,7 @@ def reveal(
       The figure.
 
     Raises:
-      ValueError: as for `overlay`; the share is not in (0, 1].
+      ValueError: as for `overlay`; or the share is not in (0, 1].
     """
     images, maps = _panels.images("reveal", images), np.abs(_panels.maps("reveal", maps))
     _check_pairs("reveal", images, maps)
@@ -189,7 +193,7 @@ def reveal(
         count = max(1, round(share * maps[0].size))
         least = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -count]
         visible = maps >= least[:, None, None]
-    mixed = 0.5 + visible[..., None] * (_colours("reveal", images, cmap) - 0.5)
+    mixed = 0.5 + visible[..., None] * (_as_colors("reveal", images, cmap) - 0.5)
     return image_grid(mixed, titles=titles, columns=columns, size=size)
 
 
@@ -203,22 +207,22 @@ def signals(
     label: str = "attribution",
     size: tuple[float, float] = (7.0, 1.2),
 ) -> Figure:
-    """Draws curves over time, one below the other, above the colours of their attributions.
+    """Draws curves over time, each on the colors of its attributions.
 
     Args:
       values: (N, T).
-      maps: (N, T), or (N, T, C) of which channels are summed.
-      titles: N texts, one beside each.
+      maps: (N, T), or (N, T, C), summed over channels.
+      titles: N texts, one next to each curve.
       clip, limit: as for `heat_map`.
-      label: what the attributions are, with their unit.
+      label: label of the attributions, with their unit.
       size: width and height of one curve in inches.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: the shapes do not fit, values are not finite, or there is not one title for each
-        curve; and as for `heat_map`.
+      ValueError: as for `heat_map`; the shapes do not fit; values are not finite; or there is not
+        one title for each curve.
     """
     values = _panels.real("signals", "values", values).astype(np.float32)
     maps = _panels.real("signals", "maps", maps).astype(np.float64)
@@ -231,7 +235,7 @@ def signals(
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise ValueError(f"signals: size is {size!r}; expected (width, height) in inches.")
     width, height = (
-        _input.number("signals", "inches above 0, 100 at most", lambda v: 0 < v <= 100, size=side)
+        require_number("signals", "inches above 0, 100 at most", lambda v: 0 < v <= 100, size=side)
         for side in size
     )
     _panels.check_finite("signals", "values", values)
@@ -241,7 +245,7 @@ def signals(
 
     from jaxdl.interpret import _figure
 
-    ((cmap, low, high),) = _scales([bool((maps < 0).any())], limit)
+    ((cmap, low, high),) = _make_scales([bool((maps < 0).any())], limit)
     figure = _figure.NotebookFigure(
         figsize=(width, height * len(values)), dpi=_figure.DPI, layout="constrained"
     )
@@ -260,12 +264,12 @@ def signals(
         )
         ax.plot(curve, color="black", linewidth=1, path_effects=outline)
         ax.set_ylabel(_figure.wrap(title, 1.2, 9), rotation=0, ha="right", va="center", fontsize=9)
-    _figure.colour_bar(figure, shown, list(axes), label, height * len(values), maps)
+    _figure.color_bar(figure, shown, list(axes), label, height * len(values), maps)
     return figure
 
 
-def _grid(caller, images, scales, titles, columns, label, size):
-    """A panel for each image, with its own (cmap, low, high) or one for all."""
+def _draw_grid(caller, images, scales, titles, columns, label, size):
+    """Draws a panel for each image, with one (cmap, low, high) for each or for all."""
     from jaxdl.interpret import _figure
 
     panels = _figure.panels(caller, images, titles, columns, size)
@@ -278,8 +282,8 @@ def _grid(caller, images, scales, titles, columns, label, size):
     return panels.finish(label, min(shown, key=lambda image: image.get_clim()), images)
 
 
-def _scales(signed, limit):
-    """(cmap, low, high) of each map."""
+def _make_scales(signed, limit):
+    """Returns (cmap, low, high) of each map."""
     from jaxdl.interpret import _figure
 
     scales = {True: (_figure.SIGNED, -limit, limit), False: (_figure.UNSIGNED, 0.0, limit)}
@@ -294,8 +298,8 @@ def _check_pairs(caller, images, maps):
         )
 
 
-def _colours(caller, images, cmap):
-    """(N, H, W, 3) of grey or colour images."""
+def _as_colors(caller, images, cmap):
+    """Returns gray or color images as (N, H, W, 3)."""
     from matplotlib.colors import Normalize
 
     from jaxdl.interpret import _figure
@@ -303,4 +307,4 @@ def _colours(caller, images, cmap):
     if images.ndim == 4:
         return images
     scaled = Normalize(float(images.min()), float(images.max()))(images)
-    return _figure.colour_map(caller, cmap)(scaled)[..., :3]
+    return _figure.color_map(caller, cmap)(scaled)[..., :3]

@@ -6,30 +6,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _input
+from jaxdl._check import require_ints
 
 __all__ = ["superpixels"]
 
 
 def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0) -> jax.Array:
-    """Patches of about one size and of one colour each, as a mask of what belongs together.
+    """Segments images into patches of similar size and uniform color, as a mask.
 
-    Achanta et al. 2012 (doi:10.1109/TPAMI.2012.120), by scikit-image, which is not a dependency:
-    `pip install 'jaxdl[superpixels]'`. An image's range is taken from its own darkest to its own
-    brightest value, so that normalized images serve as they are. Not for use under `jit`.
+    SLIC, Achanta et al. 2012 (doi:10.1109/TPAMI.2012.120), by scikit-image, an optional dependency:
+    `pip install 'jaxdl[superpixels]'`. Each image is scaled to [0, 1] from its minimum and maximum,
+    so that normalized images can be passed directly. Not for use under `jit`.
 
     Args:
       images: (N, H, W, 1) or (N, H, W, 3).
-      count: about how many patches an image is cut into.
-      compactness: the weight of nearness beside that of colour, above 0; the larger, the squarer.
+      count: approximate number of patches of an image.
+      compactness: the weight of distance against color, above 0; larger values give squarer
+        patches.
 
     Returns:
       (N, H, W, 1) int32, numbers from 0 in every image: the `mask` of `ablation`, `lime`,
-      `kernel_shap` and their like.
+      `kernel_shap` and others.
 
     Raises:
-      ValueError: the images have another shape or values that are not finite; count is below 1, or
-        compactness not above 0; scikit-image is not installed.
+      ValueError: the images have another shape or values that are not finite; count is below 1;
+        compactness is not above 0; or scikit-image is not installed.
     """
     pixels = np.asarray(images, np.float32)
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or not np.isfinite(pixels).all():
@@ -37,7 +38,7 @@ def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0
             f"superpixels: images have shape {pixels.shape}; expected (N, H, W, 1) or (N, H, W, 3) "
             "of finite values: images[None] makes a batch of one."
         )
-    (count,) = _input.at_least("superpixels", 1, count=count)
+    (count,) = require_ints("superpixels", 1, count=count)
     if not compactness > 0:
         raise ValueError(f"superpixels: compactness is {compactness}; expected a number above 0.")
     try:
@@ -50,7 +51,7 @@ def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0
     high = pixels.max((1, 2, 3), keepdims=True, initial=-np.inf)
     pixels = (pixels - low) / np.where(high > low, high - low, 1)
     if pixels.shape[-1] == 1:
-        pixels *= 100  # the scale of lightness, which scikit-image compares colours by
+        pixels *= 100  # the scale of lightness in CIELAB, in which scikit-image compares colors
     masks = [
         slic(image, n_segments=count, compactness=compactness, start_label=0, channel_axis=-1)
         for image in pixels

@@ -1,4 +1,4 @@
-"""Words with the colour of their attribution, for a terminal and for a page."""
+"""Words colored by their attributions, as HTML and for a terminal."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from jaxdl.interpret import _panels
 __all__ = ["join_pieces", "to_html", "to_terminal"]
 
 SPECIAL = re.compile(r"\[[A-Z]+\d*\]|</?(s|pad|unk|mask|cls|sep|bos|eos)>|<\|.*\|>")
-"""Marks that a tokenizer adds, such as "[CLS]", "</s>" and "<|endoftext|>"."""
+"""Special tokens of a tokenizer, such as "[CLS]", "</s>" and "<|endoftext|>"."""
 
 JOINERS = "\u200c\u200d"
-"""What joins or parts the letters beside it, in Persian and Hindi for example, and in emoji."""
+"""Zero-width joiner and non-joiner, as in Persian, Hindi and emoji."""
 
 PADDING = {"[PAD]", "<pad>", "<|pad|>"}
 STYLE = "background: white; color: black; padding: 0.3em; line-height: 1.8"
-"""Of the paragraph: the colours are mixed with white, and read the same on a dark page."""
+"""Style of the paragraph: its own background, so that it looks the same on a dark page."""
 
 
 class Html(str):
-    """A string of HTML that a notebook displays as a page."""
+    """A string of HTML that a notebook renders."""
 
     __slots__ = ()
 
@@ -37,30 +37,29 @@ class Html(str):
 def to_html(
     words: Sequence[str], values: Any, *, clip: float = 99.0, limit: float | None = None
 ) -> Html:
-    """Returns a paragraph of HTML: red words raise the score, blue ones lower it.
+    """Returns HTML in which red words increase the score and blue ones decrease it.
 
-    The stronger a word's attribution is, the denser is its colour. Colours are those of the figures
-    of `plot`. Words are joined from their pieces (`join_pieces`), and a tokenizer's marks are set
-    in small type.
+    Stronger attributions have denser colors, those of the figures of `plot`. Words are joined from
+    their pieces (`join_pieces`), and special tokens are set in small type.
 
     Args:
-      words: T words, or pieces of words; markup in them is shown as it is.
-      values: (T,), or (T, D) of which the last axis is summed; one for each word.
-      clip: the percentile, in (0, 100], of the words' sizes at which the colour is full.
-      limit: the size of value at full colour, instead of a percentile.
+      words: T words, or pieces of words. Markup in them is escaped.
+      values: (T,), or (T, D), summed over the last axis; one for each word.
+      clip: the percentile, in (0, 100], of the words' absolute values at which the color is full.
+      limit: the absolute value at full color, instead of a percentile.
 
     Returns:
-      One `<p>` element, each word a `<span>` whose title is its value: a string that a notebook
-      displays.
+      One `<p>` element with a `<span>` for each word, whose title is its value: a string that a
+      notebook renders.
 
     Raises:
-      ValueError: a word is no string; there is not one finite value for each word; `clip` or
+      ValueError: a word is not a string; there is not one finite value for each word; or `clip` or
         `limit` is out of range.
     """
     spans = []
-    for word, value, colour in _coloured("to_html", words, values, clip, limit):
-        ink = "white" if _is_dark(colour) else "black"
-        style = f"background: rgb{colour}; color: {ink}; padding: 0.1em 0.2em; border-radius: 0.2em"
+    for word, value, color in _color_words("to_html", words, values, clip, limit):
+        ink = "white" if _is_dark(color) else "black"
+        style = f"background: rgb{color}; color: {ink}; padding: 0.1em 0.2em; border-radius: 0.2em"
         if SPECIAL.fullmatch(word):
             style += "; font-size: 75%"
         spans.append(f'<span style="{style}" title="{value:.4g}">{html.escape(word)}</span>')
@@ -70,7 +69,7 @@ def to_html(
 def to_terminal(
     words: Sequence[str], values: Any, *, clip: float = 99.0, limit: float | None = None
 ) -> str:
-    """Returns a line for terminals with 24-bit colours, with the words and colours of `to_html`.
+    """Returns a line for terminals with 24-bit colors, like `to_html`.
 
     Args, raises: as `to_html`.
 
@@ -78,36 +77,36 @@ def to_terminal(
       The line, with escape sequences.
     """
     line = []
-    for word, _, colour in _coloured("to_terminal", words, values, clip, limit):
-        ink = 97 if _is_dark(colour) else 30
-        back = ";".join(map(str, colour))
-        printable = "".join(map(_shown, word))
+    for word, _, color in _color_words("to_terminal", words, values, clip, limit):
+        ink = 97 if _is_dark(color) else 30
+        back = ";".join(map(str, color))
+        printable = "".join(map(_to_printable, word))
         line.append(f"\x1b[{ink};48;2;{back}m{printable}\x1b[0m")
     return " ".join(line)
 
 
 def join_pieces(pieces: Sequence[str], values: Any) -> tuple[list[str], np.ndarray]:
-    """Joins a tokenizer's pieces of words, and sums their values.
+    """Joins a tokenizer's pieces to words, and sums their values.
 
-    "##ing" continues the word before it (WordPiece), and stays as it is where there is none. If a
-    piece begins with "Ġ" or "▁", such a mark begins a word and pieces without it continue one
-    (byte-level BPE, SentencePiece). Marks like "[CLS]" stay alone, and padding whose value is 0 is
-    left out, so that the sum stays the same.
+    "##ing" continues the previous word (WordPiece), and is kept as a word if there is none. If a
+    piece begins with "Ġ" or "▁", these marks begin words, and pieces without one continue them
+    (byte-level BPE, SentencePiece). Special tokens like "[CLS]" are not joined. Padding with a
+    value of 0 is removed, so that the sum does not change.
 
     Args:
       pieces: T pieces.
-      values: (T,), or (T, D) of which the last axis is summed.
+      values: (T,), or (T, D), summed over the last axis.
 
     Returns:
       The words and their values.
 
     Raises:
-      ValueError: a piece is no string; there is not one finite value for each piece.
+      ValueError: a piece is not a string; or there is not one finite value for each piece.
     """
-    return _joined("join_pieces", pieces, values)
+    return _join("join_pieces", pieces, values)
 
 
-def _joined(caller, pieces, values):
+def _join(caller, pieces, values):
     pieces = list(pieces) if np.iterable(pieces) else [pieces]
     wrong = [piece for piece in pieces if not isinstance(piece, str)]
     if wrong:
@@ -130,7 +129,7 @@ def _joined(caller, pieces, values):
         if piece in PADDING and value == 0:
             continue
         special = bool(SPECIAL.fullmatch(piece))
-        continues = open_word and re.match(r"##.", piece)  # else "##" is shown as it is
+        continues = open_word and re.match(r"##.", piece)  # else "##" is a word
         starts = piece[:1] in ("Ġ", "▁") if spaced else not continues
         text = piece.lstrip("Ġ▁") if spaced else piece if starts else piece[2:]
         if starts or special or not open_word:
@@ -143,11 +142,11 @@ def _joined(caller, pieces, values):
     return words, np.array(sums)
 
 
-def _coloured(
+def _color_words(
     caller: str, words: Sequence[str], values: Any, clip: float, limit: float | None
 ) -> Iterator[tuple[str, float, tuple[int, ...]]]:
-    """Yields each word, its value, and its colour mixed with white."""
-    words, values = _joined(caller, words, values)
+    """Yields each word, its value, and its color blended with white."""
+    words, values = _join(caller, words, values)
     end = _panels.scale_end(caller, values, clip, limit)
     for word, value in zip(words, values, strict=True):
         strength = min(abs(float(value)) / end, 1.0)
@@ -155,13 +154,13 @@ def _coloured(
         yield word, float(value), tuple(round(255 + strength * (c - 255)) for c in full)
 
 
-def _shown(letter: str) -> str:
-    """Returns what a terminal may print: joiners as they are, spaces as spaces, else "?"."""
+def _to_printable(letter: str) -> str:
+    """Returns a printable character: letters, joiners and spaces, or "?"."""
     if letter.isprintable() or letter in JOINERS:
         return letter
     return " " if unicodedata.category(letter) == "Zs" else "?"
 
 
-def _is_dark(colour: tuple[int, ...]) -> bool:
-    """Whether white reads better than black: the two have equal contrast at a luminance of 0.18."""
-    return float(np.dot((np.array(colour) / 255) ** 2.2, [0.2126, 0.7152, 0.0722])) < 0.18
+def _is_dark(color: tuple[int, ...]) -> bool:
+    """Returns whether white text has more contrast: below a luminance of 0.18."""
+    return float(np.dot((np.array(color) / 255) ** 2.2, [0.2126, 0.7152, 0.0722])) < 0.18

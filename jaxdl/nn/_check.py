@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxdl._check import require_ints
+
 
 def positive(layer: str, **sizes: int) -> None:
     """Raises a `ValueError` unless every size is an integer >= 1."""
-    for name, size in sizes.items():
-        # `True` is an int in Python.
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{layer}: {name} is {size!r}; expected an integer of at least 1.")
+    require_ints(layer, 1, **sizes)
 
 
 def per_axis(layer: str, name: str, value: int | Sequence[int], n: int) -> tuple[int, ...]:

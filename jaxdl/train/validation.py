@@ -20,6 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdl import _cache, losses, tree
+from jaxdl._check import require_ints
 from jaxdl.core import Module, describe_result
 from jaxdl.data import convert
 from jaxdl.jaxpr import equations, evaluation, tracing
@@ -32,9 +33,7 @@ from jaxdl.train.step import inputs
 
 def validate_positive(who: str, **values: Any) -> None:
     """Raises unless every value is an integer of at least 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{who}: {name} is {value!r}; expected an integer of at least 1.")
+    require_ints(who, 1, **values)
 
 
 def choose_batch_size(who: str, size: Any, n: int) -> int:
@@ -51,8 +50,7 @@ def choose_batch_size(who: str, size: Any, n: int) -> int:
 
 def validate_seed(who: str, value: Any) -> None:
     """Raises unless the value is an integer of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise ValueError(f"{who}: seed is {value!r}; expected an integer of at least 0.")
+    require_ints(who, 0, seed=value)
 
 
 def validate_one_of(who: str, name: str, value: Any, known: tuple) -> None:

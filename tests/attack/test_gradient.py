@@ -13,6 +13,9 @@ import jaxdl
 from jaxdl import attack, data, nn, train
 
 W = np.array([[1.0, -2.0], [0.5, 0.0], [-1.0, 3.0]], np.float32)
+UP = np.array([[-1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])  # sign of dL/dx for labels 0 and 1
+X = jnp.array([[0.05, 0.5, 0.9], [0.95, 0.5, 0.2]])
+LABELS = jnp.array([0, 1])
 
 
 def linear(x):
@@ -28,8 +31,8 @@ def margin(x, label):
 def test_a_linear_margin_falls_by_the_norm_of_its_weights():
     x = np.array([[0.5, 0.4, 0.6]], np.float32)
     epsilon = 0.007
-    found = attack.fgsm(linear, x, np.array([0]), epsilon)
-    fall = margin(x, 0) - margin(found, 0)
+    actual = attack.fgsm(linear, x, np.array([0]), epsilon)
+    fall = margin(x, 0) - margin(actual, 0)
     np.testing.assert_allclose(fall, epsilon * np.abs(W[:, 0] - W[:, 1]).sum(), rtol=1e-4)
     toward = attack.fgsm(linear, x, np.array([0]), epsilon, targeted=True)
     np.testing.assert_allclose(margin(toward, 0) - margin(x, 0), fall, rtol=1e-4)
@@ -43,13 +46,13 @@ def test_it_stays_in_the_box_and_in_bounds(seed, epsilon, steps):
     keys = jax.random.split(jax.random.key(seed), 3)
     x = jax.random.uniform(keys[0], (4, 3))
     labels = jax.random.randint(keys[1], (4,), 0, 2)
-    for found in (
+    for actual in (
         attack.fgsm(linear, x, labels, epsilon),
         attack.pgd(linear, x, labels, epsilon, steps=steps, key=keys[2]),
     ):
-        chex.assert_equal_shape([found, x])
-        assert float(jnp.abs(found - x).max()) <= epsilon + 1e-6
-        assert 0 <= float(found.min()) and float(found.max()) <= 1
+        chex.assert_equal_shape([actual, x])
+        assert float(jnp.abs(actual - x).max()) <= epsilon + 1e-6
+        assert 0 <= float(actual.min()) and float(actual.max()) <= 1
 
 
 @pytest.mark.row("R02", "T14")
@@ -82,11 +85,11 @@ def test_many_small_steps_find_worse_than_one_on_digits():
 def test_within_jit_and_vmap():
     x, labels = np.full((2, 3), 0.5, np.float32), np.array([0, 1])
     sizes = np.array([0.0, 0.1], np.float32)
-    found = np.asarray(jax.jit(jax.vmap(lambda e: attack.fgsm(linear, x, labels, e)))(sizes))
-    np.testing.assert_allclose(found[0], x)
-    np.testing.assert_allclose(found[1], attack.fgsm(linear, x, labels, 0.1), rtol=1e-6)
+    actual = np.asarray(jax.jit(jax.vmap(lambda e: attack.fgsm(linear, x, labels, e)))(sizes))
+    np.testing.assert_allclose(actual[0], x)
+    np.testing.assert_allclose(actual[1], attack.fgsm(linear, x, labels, 0.1), rtol=1e-6)
     inside = jax.jit(lambda size: attack.fgsm(linear, x, labels, size))(0.1)  # x known outside
-    np.testing.assert_allclose(inside, found[1], rtol=1e-6)
+    np.testing.assert_allclose(inside, actual[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +111,9 @@ def test_within_jit_and_vmap():
         ({"epsilon": np.ones(2)}, "one number >= 0 for all examples"),
         ({"bounds": (0, np.nan)}, "bounds is nan; expected a number"),
         ({"bounds": (0, None)}, "bounds is None; expected a number"),
-        ({"bounds": (0, 1, 2)}, "expected .least, largest."),
-        ({"bounds": np.ones(2)}, "expected .least, largest."),
-        ({"bounds": (1, 0)}, "expected the least before the largest"),
+        ({"bounds": (0, 1, 2)}, "expected .smallest, largest."),
+        ({"bounds": np.ones(2)}, "expected .smallest, largest."),
+        ({"bounds": (1, 0)}, "expected the smaller one first"),
         ({"x": jnp.full((2, 3), np.nan)}, "x has NaN"),
         ({"x": jnp.full((2, 3), 1.5)}, "bounds"),
     ],
@@ -143,7 +146,7 @@ def test_what_f_closes_over_may_change_between_calls():
     held["w"] = jnp.array([[1.0], [-1.0], [2.0]])  # one logit of class 1, no longer three classes
     moved = [np.sign(held["w"][:, 0]), -np.sign(held["w"][:, 0])]
     np.testing.assert_allclose(attack.fgsm(f, x, labels, 0.1) - x, np.multiply(0.1, moved), 1e-5)
-    with pytest.raises(ValueError, match="f gives int32 scores, which have no gradient"):
+    with pytest.raises(ValueError, match="f returns int32 scores, which have no gradient"):
         attack.fgsm(lambda x: f(x).astype(int), x, labels, 0.1)
 
 
@@ -158,19 +161,43 @@ def test_one_logit_in_either_form_and_truth_values_as_labels():
     def moves(a):
         labels = (np.array([0, 1]), np.array([False, True]))
         forms = (two, row, lambda a: row(a)[:, None])
-        found = [attack.fgsm(f, a, y, 0.1) - a for f in forms for y in labels]
+        actual = [attack.fgsm(f, a, y, 0.1) - a for f in forms for y in labels]
         of_tree = lambda x: row(x["a"]) * x["ids"].astype(jnp.float32)
         tree = attack.pgd(of_tree, x, labels[0], 0.1, steps=np.int64(2), step=0.05)
         toward = attack.fgsm(row, a, labels[0], 0.1, targeted=True) - a
-        return found, tree, toward
+        return actual, tree, toward
 
-    found, tree, toward = moves(x["a"])
-    for move in found:
+    actual, tree, toward = moves(x["a"])
+    for move in actual:
         np.testing.assert_allclose(move, 0.1 * np.sign(np.stack([w, -w])), rtol=1e-5)
-    np.testing.assert_allclose(toward, -found[0], rtol=1e-5)
-    np.testing.assert_allclose(tree["a"] - x["a"], found[0], rtol=1e-5)
+    np.testing.assert_allclose(toward, -actual[0], rtol=1e-5)
+    np.testing.assert_allclose(tree["a"] - x["a"], actual[0], rtol=1e-5)
     assert tree["ids"].tolist() == [1, 2]
     with pytest.raises(ValueError, match="label 2; expected a class of 0 to 1"):
         attack.fgsm(row, x["a"], [0, 2], 0.1)
-    with pytest.raises(ValueError, match=r"f gives a tuple.*f\(x\)\[0\]"):
+    with pytest.raises(ValueError, match=r"f returns a tuple.*f\(x\)\[0\]"):
         attack.fgsm(lambda a: (row(a), 0), x["a"], [0, 1], 0.1)
+
+
+@pytest.mark.row("R02", "T14")
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_steps_that_lead_out_of_the_box_end_on_its_corner(bounds):
+    options = {"step": 0.2, "steps": 5, "bounds": bounds}
+    actual = jax.jit(lambda x: attack.pgd(linear, x, LABELS, 0.3, **options))(X)
+    low, high = bounds or (-np.inf, np.inf)
+    np.testing.assert_allclose(actual, np.clip(X + 0.3 * UP, low, high), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.row("R02", "T14")
+def test_by_default_every_corner_is_reached_from_anywhere_in_the_box():
+    def begun(seed):
+        run = lambda **options: attack.pgd(
+            linear, X, LABELS, 0.3, steps=5, key=jax.random.key(seed), **options
+        )
+        return run(step=0.0), run()
+
+    starts, ends = map(np.asarray, jax.jit(jax.vmap(begun))(jnp.arange(20)))
+    assert np.abs(starts - X).max() <= 0.3 + 1e-6 and np.abs(starts - X).max() > 0.25
+    assert 0 <= starts.min() and starts.max() <= 1
+    corners = np.broadcast_to(np.clip(X + 0.3 * UP, 0, 1), ends.shape)
+    np.testing.assert_allclose(ends, corners, rtol=1e-6, atol=1e-7)

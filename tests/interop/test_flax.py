@@ -175,7 +175,7 @@ def test_parts_of_an_nnx_network_have_names():
     assert type(network.tail) is nnx.Sequential and type(network.blocks[0]) is Block
     plain = nnx.eval_shape(lambda: Nested(nnx.Rngs(0)))
     assert jax.tree.structure(nnx.state(plain)) == jax.tree.structure(nnx.state(network))
-    with pytest.raises(ValueError, match="no place 'tail'.*from_nnx"):
+    with pytest.raises(ValueError, match="no layer 'tail'.*from_nnx"):
         interpret.saliency(network, x, target=0, layer="tail")
 
 

@@ -53,10 +53,10 @@ def fill(shapes, dtype=None):
 
     def value(path, leaf):
         if leaf.ndim > 1:
-            found = normal(size=leaf.shape) / np.sqrt(leaf.size / leaf.shape[-1])
+            actual = normal(size=leaf.shape) / np.sqrt(leaf.size / leaf.shape[-1])
         else:
-            found = np.full(leaf.shape, float(path[-1].key in ("scale", "var")))
-        return jnp.asarray(found, dtype or leaf.dtype)
+            actual = np.full(leaf.shape, float(path[-1].key in ("scale", "var")))
+        return jnp.asarray(actual, dtype or leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(value, shapes)
 

@@ -26,31 +26,31 @@ def maximum(f, shape=(6,), **options):
 def test_optimum_of_a_linear_score_is_w_over_twice_l2(l2):
     # One step of size 1 / (2 l2) of gradient ascent solves this quadratic.
     newton = optax.sgd(1 / (2 * l2))
-    found = maximize(linear, target=[0, 1, 2], l2=l2, steps=2, optimizer=newton)
-    chex.assert_trees_all_close(found.image, W.T / (2 * l2), atol=1e-6)
+    actual = maximize(linear, target=[0, 1, 2], l2=l2, steps=2, optimizer=newton)
+    chex.assert_trees_all_close(actual.image, W.T / (2 * l2), atol=1e-6)
 
 
 @pytest.mark.row("Q04", "C14")
 def test_the_default_optimizer_finds_it_too():
-    found = maximum(linear, (2, 3), l2=0.5)
-    chex.assert_trees_all_close(found.image.reshape(-1), W[:, 0], atol=5e-3)
+    actual = maximum(linear, (2, 3), l2=0.5)
+    chex.assert_trees_all_close(actual.image.reshape(-1), W[:, 0], atol=5e-3)
 
 
 @pytest.mark.row("Q04")
 def test_within_bounds_the_optimum_is_clipped_for_the_objective_is_separable():
-    found = maximum(linear, l2=0.25, steps=200, optimizer=optax.sgd(0.5), bounds=(0, 1))
-    chex.assert_trees_all_close(found.image, np.clip(W[:, 0] / 0.5, 0, 1), atol=1e-6)
+    actual = maximum(linear, l2=0.25, steps=200, optimizer=optax.sgd(0.5), bounds=(0, 1))
+    chex.assert_trees_all_close(actual.image, np.clip(W[:, 0] / 0.5, 0, 1), atol=1e-6)
 
 
 @pytest.mark.row("Q03")
 def test_score_rises_to_the_top_of_a_hill():
     top = np.array([1.0, -2.0, 0.5], np.float32)
     f = lambda x: 5 - ((x - top) ** 2).sum(1)
-    found = maximum(f, (3,), target=None, l2=0, steps=50, optimizer=optax.sgd(0.2))
-    assert found.score.shape == (51,)
-    assert (np.diff(found.score) >= -1e-6).all() and found.score[0] < 0.5
-    chex.assert_trees_all_close(found.image, top, atol=1e-5)
-    chex.assert_trees_all_close(found.score[-1], f(found.image[None])[0], atol=1e-6)
+    actual = maximum(f, (3,), target=None, l2=0, steps=50, optimizer=optax.sgd(0.2))
+    assert actual.score.shape == (51,)
+    assert (np.diff(actual.score) >= -1e-6).all() and actual.score[0] < 0.5
+    chex.assert_trees_all_close(actual.image, top, atol=1e-5)
+    chex.assert_trees_all_close(actual.score[-1], f(actual.image[None])[0], atol=1e-6)
 
 
 @pytest.mark.row("Q03", "Q04")
@@ -105,11 +105,11 @@ def test_double_precision_of_the_start():
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"target": "argmax"}, "target is 'argmax'; expected one that stays the same"),
+        ({"target": "argmax"}, "target is 'argmax'; expected a fixed target"),
         ({"target": 3}, "target is 3; expected a class of 0 to 2"),
         ({"target": [0, 3]}, "target is 3; expected a class of 0 to 2"),
-        ({"target": None}, r"f gives \(1, 3\) and no target"),
-        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"target": None}, r"f returns \(1, 3\) and target is None"),
+        ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
         ({"bounds": (1, 0)}, r"bounds are \(1, 0\); expected low < high"),
         ({"start": np.ones((1, 6))}, r"start has shape \(1, 6\); .* \(6,\), without a batch"),
     ],

@@ -36,11 +36,11 @@ def test_cam_is_the_weighted_sum_of_features_and_its_mean_the_score():
     with double():
         x = array(0, 2, 6, 6, 1)
         a, y = run(features_and_scores, f, x)
-        found = interpret.cam(f, x, layer="features", target=2)
-        np.testing.assert_allclose(found, a @ W[:, 2], atol=1e-12)
-        np.testing.assert_allclose(np.mean(found, (1, 2)), y[:, 2] - B[2], atol=1e-12)
+        actual = interpret.cam(f, x, layer="features", target=2)
+        np.testing.assert_allclose(actual, a @ W[:, 2], atol=1e-12)
+        np.testing.assert_allclose(np.mean(actual, (1, 2)), y[:, 2] - B[2], atol=1e-12)
         grad_cam = interpret.grad_cam(f, x, layer="features", target=2)
-        np.testing.assert_allclose(grad_cam, np.maximum(found, 0) / 36, atol=1e-12)
+        np.testing.assert_allclose(grad_cam, np.maximum(actual, 0) / 36, atol=1e-12)
 
 
 def test_the_others_by_their_equations():
@@ -50,10 +50,10 @@ def test_the_others_by_their_equations():
         g = np.broadcast_to(W[:, 1] / 36, (2, 6, 6, 5))
         alpha = g**2 / (2 * g**2 + a.sum((1, 2), keepdims=True) * g**3)
         weights = (alpha * np.maximum(g, 0)).sum((1, 2), keepdims=True)
-        found = interpret.grad_cam_plus_plus(f, x, layer="features", target=1)
-        np.testing.assert_allclose(found, np.maximum((weights * a).sum(-1), 0), atol=1e-10)
-        found = interpret.layer_cam(f, x, layer="features", target=1)
-        np.testing.assert_allclose(found, (np.maximum(g, 0) * a).sum(-1), atol=1e-12)
+        actual = interpret.grad_cam_plus_plus(f, x, layer="features", target=1)
+        np.testing.assert_allclose(actual, np.maximum((weights * a).sum(-1), 0), atol=1e-10)
+        actual = interpret.layer_cam(f, x, layer="features", target=1)
+        np.testing.assert_allclose(actual, (np.maximum(g, 0) * a).sum(-1), atol=1e-12)
         masks = a - a.min((1, 2), keepdims=True)
         masks = masks / masks.max((1, 2), keepdims=True)
         compiled = jax.jit(f)
@@ -61,10 +61,10 @@ def test_the_others_by_their_equations():
         shares = np.exp(np.stack(scores, 1))
         shares /= shares.sum(1, keepdims=True)
         expected = np.maximum((a * shares[:, None, None]).sum(-1), 0)
-        found = interpret.score_cam(f, x, layer="features", target=1)
-        np.testing.assert_allclose(found, expected, atol=1e-10)
-        found = run(interpret.score_cam, f, x, layer="features", target=1, batch_size=2)
-        np.testing.assert_allclose(found, expected, atol=1e-10)
+        actual = interpret.score_cam(f, x, layer="features", target=1)
+        np.testing.assert_allclose(actual, expected, atol=1e-10)
+        actual = run(interpret.score_cam, f, x, layer="features", target=1, batch_size=2)
+        np.testing.assert_allclose(actual, expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -85,8 +85,8 @@ def test_maps_have_the_images_size(name):
             of(target=np.array([[0, 0], [1, 1]])),
         )
 
-    found, small, whole, cut, both = explain(array(0, 2, 8, 6, 1).astype(np.float32))
-    assert found.shape == (2, 8, 6) and small.shape == (2, 4, 3) and both.shape == (2, 2, 8, 6)
+    actual, small, whole, cut, both = explain(array(0, 2, 8, 6, 1).astype(np.float32))
+    assert actual.shape == (2, 8, 6) and small.shape == (2, 4, 3) and both.shape == (2, 2, 8, 6)
     np.testing.assert_allclose(cut, whole, atol=1e-5)
 
 
@@ -94,9 +94,9 @@ def test_guided_grad_cam_and_sequences():
     with double():
         x = array(0, 2, 6, 6, 1)
         fine = run(interpret.guided_backprop, f, x, target=1)
-        found = interpret.guided_grad_cam(f, x, layer="features", target=1)
+        actual = interpret.guided_grad_cam(f, x, layer="features", target=1)
         where = run(interpret.grad_cam, f, x, layer="features", target=1)
-        np.testing.assert_allclose(found, fine * where[..., None], atol=1e-12)
+        np.testing.assert_allclose(actual, fine * where[..., None], atol=1e-12)
 
         def g(x):
             with jax.named_scope("steps"):
@@ -141,11 +141,11 @@ def test_channels_may_be_first():
 
     last, others = explain(x, np.moveaxis(x, -1, 1))
     for case, maps in others.items():
-        for name, found in maps.items():
+        for name, actual in maps.items():
             if name == "guided_grad_cam" and case != "features":
-                found = np.moveaxis(found, 1, -1)
-            np.testing.assert_allclose(found, last[name], atol=1e-6, err_msg=f"{case} {name}")
-    assert all(np.abs(found).max() > 0 for found in last.values())
+                actual = np.moveaxis(actual, 1, -1)
+            np.testing.assert_allclose(actual, last[name], atol=1e-6, err_msg=f"{case} {name}")
+    assert all(np.abs(actual).max() > 0 for actual in last.values())
 
 
 @given(
@@ -158,7 +158,7 @@ def test_maps_of_signals_images_and_volumes_have_the_size_asked_for(rank, axes, 
     size = (8, 6, 4)[:rank]
     x = jax.ShapeDtypeStruct((2, *size, 3) if axes[1] < 0 else (2, 3, *size), jnp.float32)
     expected = {True: size, False: tuple(n // 2 for n in size), 5: (5,) * rank}[resize]
-    found = jax.eval_shape(
+    actual = jax.eval_shape(
         lambda x: getattr(interpret, name)(
             functools.partial(halved, feature_axis=axes[0], input_axis=axes[1]),
             x,
@@ -170,7 +170,7 @@ def test_maps_of_signals_images_and_volumes_have_the_size_asked_for(rank, axes, 
         ),
         x,
     )
-    assert found.shape == (2, *expected)
+    assert actual.shape == (2, *expected)
 
 
 def tokens_of(x):
@@ -186,12 +186,12 @@ def tokens_of(x):
 
 def test_tokens_of_a_transformer_are_a_grid():
     x = array(0, 2, 8, 6, 3).astype(np.float32)
-    found = run(
+    actual = run(
         interpret.grad_cam, tokens_of, x, layer="tokens", target=1, tokens=(4, 3), resize=False
     )
     a = x.reshape(2, 4, 2, 3, 2, 3).mean((2, 4))
     weights = (2 * a * HALF[:3, 1]).mean((1, 2), keepdims=True)
-    np.testing.assert_allclose(found, np.maximum((weights * a).sum(-1), 0), atol=1e-5)
+    np.testing.assert_allclose(actual, np.maximum((weights * a).sum(-1), 0), atol=1e-5)
     for name in (*METHODS, "guided_grad_cam"):
         method = functools.partial(getattr(interpret, name), tokens_of, layer="tokens", target=1)
         with warnings.catch_warnings():
@@ -214,10 +214,10 @@ def test_trees_half_precision_and_maps_of_zeros():
     cast = lambda kind: jax.tree.map(lambda a: a.astype(kind), tree)
     exact, fine = explain(cast(np.float32))
     assert fine["image"].shape == (1, 8, 6, 3) and fine["age"].shape == (1, 2)
-    for name, expected, found in zip(METHODS, exact, explain(cast(jnp.bfloat16))[0], strict=True):
-        assert found.dtype == jnp.bfloat16, name
+    for name, expected, actual in zip(METHODS, exact, explain(cast(jnp.bfloat16))[0], strict=True):
+        assert actual.dtype == jnp.bfloat16, name
         limit = 0.05 * np.abs(expected).max()
-        np.testing.assert_allclose(found.astype(np.float32), expected, atol=limit, err_msg=name)
+        np.testing.assert_allclose(actual.astype(np.float32), expected, atol=limit, err_msg=name)
     zeros = explain(jax.tree.map(np.zeros_like, cast(np.float32)))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(zeros[0]))
 
@@ -282,8 +282,8 @@ IMAGE = np.ones((2, 8, 6, 3), np.float32)
         (identity(2, 4, 3, 5), IMAGE, {"channel_axis": 4}, "channel_axis=4"),
         (identity(2, 4, 3, 5), IMAGE, {"input_channel_axis": 4}, "input_channel_axis is 4"),
         (identity(2, 4, 3, 5), IMAGE, {"resize": (4,)}, "2 sizes of at least 1"),
-        (identity(2, 4, 3, 5), (IMAGE, IMAGE), {}, "2 arrays of x have as many"),
-        (identity(2, 4, 3, 5), np.ones((2, 9), "f"), {}, "0 arrays of x have as many"),
+        (identity(2, 4, 3, 5), (IMAGE, IMAGE), {}, "as have 2 arrays of x"),
+        (identity(2, 4, 3, 5), np.ones((2, 9), "f"), {}, "as have 0 arrays of x"),
     ],
 )
 def test_axes_that_do_not_fit_are_refused(f, x, options, message):

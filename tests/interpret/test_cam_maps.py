@@ -21,8 +21,8 @@ def test_maps_are_never_below_0():
         maps = jax.jit(
             lambda x: [f(signed, x, layer="features", target=0, resize=False) for f in methods]
         )
-        for method, found in zip(methods, maps(3 * array(0, 2, 6, 6, 1)), strict=True):
-            assert found.min() == 0 < found.max(), method.__name__
+        for method, actual in zip(methods, maps(3 * array(0, 2, 6, 6, 1)), strict=True):
+            assert actual.min() == 0 < actual.max(), method.__name__
 
 
 def stretched(a, size, axis):

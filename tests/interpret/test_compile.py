@@ -59,29 +59,29 @@ def test_arrays_of_a_compiled_function_within_a_loop():
         small = jnp.asarray(w[:, :4])
         square = jax.jit(lambda x, w=small: x @ w)
         f = lambda x, g=square: jax.lax.scan(lambda x, _: (g(x), None), x, None, 2)[0]
-        given = interpret.ablation(f, X, target=1, batch_size=2)
+        actual = interpret.ablation(f, X, target=1, batch_size=2)
         both = w[:, :4] @ w[:, :4]
-        np.testing.assert_allclose(given, X * both[:, 1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual, X * both[:, 1], rtol=1e-4, atol=1e-5)
 
 
 def test_options_and_structure_are_part_of_the_program():
     w = W[0]
     for shift, target in ((0.5, 1), (0.25, 1), (0.25, 2), (-0.0, 2), (0.0, 2)):
-        given = interpret.integrated_gradients(
+        actual = interpret.integrated_gradients(
             lambda x, s=shift: (x - s) ** 2 @ w, X, target=target, steps=2
         )
         expected = ((X - shift) ** 2 - shift**2) * w[:, target]
-        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_arrays_given_as_options_compile_once():
     def loop():
         for i in range(3):
             base, target = np.full_like(X, i), np.array([i, 0, 4])
-            given = interpret.integrated_gradients(
+            actual = interpret.integrated_gradients(
                 lambda x: x @ W[0], X, target=target, baseline=base, steps=2
             )
-            np.testing.assert_allclose(given, (X - i) * W[0].T[target], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(actual, (X - i) * W[0].T[target], rtol=1e-4, atol=1e-5)
 
     assert compilations(loop) == 1
     with pytest.raises(ValueError, match="target is 5"):
@@ -152,9 +152,9 @@ def test_memory_budget_cuts_examples_and_evaluations():
         expected = method()
         sizes = parts
         with interpret.memory_budget(2500):  # one example's forward and backward pass: 1.5 KB
-            given = method()
+            actual = method()
         assert set(whole) == {5} and min(parts) < 5, name
-        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5, err_msg=name)
     with pytest.raises(ValueError, match="memory_budget: size is 0"):
         interpret.memory_budget(0)
 
@@ -170,8 +170,8 @@ PERTURBATIONS = {
     "kernel_shap": KEY | COALITIONS,
     "rise": KEY | {"baseline": BASE, "samples": 6, "cells": 2},
     "occlusion": {"window": (2, 2, 2), "stride": 2, "baseline": BASE},
-    "permutation at": KEY | {"mask": MASKS, "at": "hidden"},
-    "score_cam": {"at": "hidden", "resize": False},
+    "permutation layer": KEY | {"mask": MASKS, "layer": "hidden"},
+    "score_cam": {"layer": "hidden", "resize": False},
 }
 
 
@@ -197,9 +197,9 @@ def test_memory_budget_cuts_examples_of_perturbations(name):
     expected = explain()
     assert set(sizes) == {5}
     with interpret.memory_budget(2000):
-        given = explain()
+        actual = explain()
     assert min(sizes) < 5
-    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_values_without_a_row_for_each_example_are_not_divided():
@@ -214,10 +214,12 @@ def test_values_without_a_row_for_each_example_are_not_divided():
         return (h**2).sum((0, 2))
 
     x = np.stack([X, X - 1, X + 1], 1)
-    for at, batch in (("joined", x), ("steps", x), ("steps", x[:, :2])):
-        explain = lambda at=at, x=batch, **options: interpret.saliency(f, x, layer=at, **options)
+    for layer, batch in (("joined", x), ("steps", x), ("steps", x[:, :2])):
+        explain = lambda layer=layer, x=batch, **options: interpret.saliency(
+            f, x, layer=layer, **options
+        )
         with interpret.memory_budget(1):
-            np.testing.assert_array_equal(explain(), explain(batch_size=3), err_msg=at)
+            np.testing.assert_array_equal(explain(), explain(batch_size=3), err_msg=layer)
         with pytest.raises(ValueError, match="no row for each of the 3 examples"):
             explain(batch_size=2)
     base = np.linspace(-1, 1, 36, dtype=np.float32).reshape(9, 4)
@@ -245,9 +247,9 @@ def test_convolutions_in_loops_have_the_layout_that_is_fast_on_a_cpu():
             jax.lax.conv_general_dilated(x, jnp.asarray(kernel), (2, 1), "SAME", None, None, dims)
         )
 
-    def explain(x, chunk):
+    def explain(x, batch_size):
         score = lambda y: y.sum((1, 2, 3))
-        return interpret.integrated_gradients(f, x, target=score, steps=4, batch_size=chunk)
+        return interpret.integrated_gradients(f, x, target=score, steps=4, batch_size=batch_size)
 
     x = np.random.default_rng(5).normal(size=(2, 6, 6, 2)).astype(np.float32)
     text = str(jax.make_jaxpr(lambda x: explain(x, 2))(x))

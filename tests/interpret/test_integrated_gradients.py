@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdl import interpret
-from tests.interpret.networks import apply, array, double, linear, network, new_key, run, weights
+from tests.interpret.networks import (
+    apply,
+    array,
+    double,
+    draw,
+    linear,
+    network,
+    new_key,
+    run,
+    weights,
+)
 
-RULES = ["gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid"]
+QUADRATURES = ["gauss_legendre", "riemann_left", "riemann_middle", "riemann_right", "trapezoid"]
 
 
 @functools.cache
@@ -35,8 +45,8 @@ def test_completeness_of_smooth_networks(seed, activation):
             array(seed + 9, 4, 5),
             array(seed + 8, 1, 5),
         )
-        found = np.asarray(path_of(activation)(weights(seed), x, base))
-        np.testing.assert_allclose(found.sum(1), f(x)[:, 1] - f(base)[:, 1], atol=1e-6)
+        actual = np.asarray(path_of(activation)(weights(seed), x, base))
+        np.testing.assert_allclose(actual.sum(1), f(x)[:, 1] - f(base)[:, 1], atol=1e-6)
 
 
 def polynomial(w, x):
@@ -59,9 +69,9 @@ def test_gauss_legendre_is_exact_for_polynomials_of_twice_its_nodes(steps, seed)
     with double():
         w, x, base = array(seed, 12, 3), array(seed + 1, 2, 3), 0.3
         w[2 * steps :] = 0
-        found = np.asarray(path_of_polynomial(steps)(w, x, base))
+        actual = np.asarray(path_of_polynomial(steps)(w, x, base))
         expected = polynomial(w, x) - polynomial(w, np.full_like(x, base))
-        np.testing.assert_allclose(found.sum(1), expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(actual.sum(1), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_every_rule_converges():
@@ -71,11 +81,13 @@ def test_every_rule_converges():
         @jax.jit
         def paths(x):
             of = lambda **options: interpret.integrated_gradients(f, x, target=0, **options)
-            return of(steps=80), [[of(steps=n, rule=rule) for n in (10, 40, 160)] for rule in RULES]
+            return of(steps=80), [
+                [of(steps=n, quadrature=rule) for n in (10, 40, 160)] for rule in QUADRATURES
+            ]
 
         exact, by_rule = jax.tree.map(np.asarray, paths(x))
-        for rule, several in zip(RULES, by_rule, strict=True):
-            errors = [np.abs(found - exact).max() for found in several]
+        for rule, several in zip(QUADRATURES, by_rule, strict=True):
+            errors = [np.abs(actual - exact).max() for actual in several]
             assert errors[2] < 0.03 and errors[2] < max(errors[0] / 8, 1e-9), rule
 
 
@@ -84,36 +96,38 @@ def test_of_a_linear_function_it_is_weight_times_difference():
     with double():
         f, w = linear()
         x, base = array(4, 3, 5), array(5, 1, 5)
-        for rule in RULES:
-            found = interpret.integrated_gradients(
-                f, x, target=2, baseline=base, steps=3, rule=rule
+        for rule in QUADRATURES:
+            actual = interpret.integrated_gradients(
+                f, x, target=2, baseline=base, steps=3, quadrature=rule
             )
-            np.testing.assert_allclose(found, (x - base) * w[:, 2], atol=1e-12)
-        slope = interpret.integrated_gradients(f, x, target=2, steps=3, multiply=False)
+            np.testing.assert_allclose(actual, (x - base) * w[:, 2], atol=1e-12)
+        slope = interpret.integrated_gradients(f, x, target=2, steps=3, multiply_by_inputs=False)
         np.testing.assert_allclose(slope, np.broadcast_to(w[:, 2], x.shape), atol=1e-12)
 
 
 def test_one_node_in_the_middle_is_the_gradient_there():
     with double():
         f, x = network(), array(2, 3, 5)
-        found = run(interpret.integrated_gradients, f, x, target=0, steps=1, rule="riemann_middle")
+        actual = run(
+            interpret.integrated_gradients, f, x, target=0, steps=1, quadrature="riemann_middle"
+        )
         slope = run(interpret.saliency, f, x / 2, target=0, absolute=False)
-        np.testing.assert_allclose(found, x * slope, atol=1e-12)
+        np.testing.assert_allclose(actual, x * slope, atol=1e-12)
 
 
-def test_chunks_change_nothing():
+def test_batches_change_nothing():
     with double():
         f, x = network(), array(2, 3, 5)
-        chunks = (None, 1, 3, 7, 20, 100)
+        batch_sizes = (None, 1, 3, 7, 20, 100)
 
         @jax.jit
         def paths(x):
             of = functools.partial(interpret.integrated_gradients, f, x, target="argmax", steps=20)
-            return [of(batch_size=chunk) for chunk in chunks]
+            return [of(batch_size=batch_size) for batch_size in batch_sizes]
 
         whole, *others = paths(x)
-        for chunk, cut in zip(chunks[1:], others, strict=True):
-            np.testing.assert_allclose(cut, whole, atol=1e-12, err_msg=f"chunk {chunk}")
+        for batch_size, cut in zip(batch_sizes[1:], others, strict=True):
+            np.testing.assert_allclose(cut, whole, atol=1e-12, err_msg=f"batch_size {batch_size}")
 
 
 def test_argmax_is_the_class_of_the_input_and_not_of_the_points_between():
@@ -150,24 +164,24 @@ def test_rewriting_the_function_changes_nothing():
         other = jax.jit(
             lambda x: sum(jnp.where(x @ w[:, i] > 0, x @ w[:, i], 0) for i in range(2))[:, None]
         )
-        found = [run(interpret.integrated_gradients, f, x, steps=9) for f in (one, other)]
-        np.testing.assert_allclose(*found, atol=1e-12)
+        actual = [run(interpret.integrated_gradients, f, x, steps=9) for f in (one, other)]
+        np.testing.assert_allclose(*actual, atol=1e-12)
 
 
 def test_symmetric_inputs_have_equal_parts_and_unused_ones_none():
     with double():
         f = lambda x: jnp.sin(x[:, 0] * x[:, 1]) + x[:, 0] + x[:, 1]
-        found = run(interpret.integrated_gradients, f, np.asarray([[0.7, 0.7, 3.0]]))
-        assert found[0, 0] == pytest.approx(found[0, 1], abs=1e-12) and found[0, 2] == 0
+        actual = run(interpret.integrated_gradients, f, np.asarray([[0.7, 0.7, 3.0]]))
+        assert actual[0, 0] == pytest.approx(actual[0, 1], abs=1e-12) and actual[0, 2] == 0
 
 
 def test_trees_of_inputs():
     with double():
         f = lambda x: jnp.sum(x["a"] ** 2, 1) * x["b"]
         x = {"a": array(0, 3, 2), "b": array(1, 3)}
-        found = run(interpret.integrated_gradients, f, x, steps=4)
+        actual = run(interpret.integrated_gradients, f, x, steps=4)
         expected = (x["a"] ** 2).sum(1) * x["b"]
-        np.testing.assert_allclose(found["a"].sum(1) + found["b"], expected, atol=1e-12)
+        np.testing.assert_allclose(actual["a"].sum(1) + actual["b"], expected, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -184,8 +198,8 @@ def test_networks_of_other_libraries():
     mlp = equinox.nn.MLP(5, 3, 8, 2, activation=jnp.tanh, key=jax.random.key(2))
     for f in (lambda x: Net().apply(variables, x), jax.vmap(mlp)):
         base = jnp.arange(5.0)[None]
-        found = interpret.integrated_gradients(f, x, target=1, baseline=base, steps=80)
-        chex.assert_trees_all_close(found.sum(1), f(x)[:, 1] - f(base)[0, 1], atol=1e-4)
+        actual = interpret.integrated_gradients(f, x, target=1, baseline=base, steps=80)
+        chex.assert_trees_all_close(actual.sum(1), f(x)[:, 1] - f(base)[0, 1], atol=1e-4)
 
 
 def test_expected_gradients_add_up_to_the_difference_from_the_mean():
@@ -197,12 +211,12 @@ def test_expected_gradients_add_up_to_the_difference_from_the_mean():
         of = lambda f, x, others, **options: interpret.expected_gradients(
             f, x, others, key=new_key(), target=1, **options
         )
-        found = run(of, f, x, others, samples=20_000, batch_size=2000)
+        actual = run(of, f, x, others, samples=20_000, batch_size=2000)
         one = of(linear_f, x, first, samples=3)
         cut = run(of, linear_f, x, first, samples=3, batch_size=2)
         moved = run(of, linear_f, x, first, samples=3, noise=0.5)
         expected = f(x)[:, 1] - f(others)[:, 1].mean()
-        np.testing.assert_allclose(found.sum(1), expected, atol=0.05)
+        np.testing.assert_allclose(actual.sum(1), expected, atol=0.05)
         np.testing.assert_allclose(one, (x - first) * w[:, 1], atol=1e-12)
         np.testing.assert_allclose(cut, one, atol=1e-12)
         assert not np.allclose(moved, one)
@@ -212,11 +226,11 @@ def test_bad_arguments():
     f, x = (lambda x: x @ jnp.ones((5, 2))), jnp.ones((3, 5))
     bad = [
         ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
-        ({"steps": 1, "rule": "trapezoid"}, "at least 2"),
-        ({"rule": "riemann"}, "no rule 'riemann'; did you mean"),
+        ({"steps": 1, "quadrature": "trapezoid"}, "at least 2"),
+        ({"quadrature": "riemann"}, "unknown quadrature 'riemann'; did you mean"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"baseline": jnp.ones(4)}, "the baseline has shape"),
-        ({"target": None}, "no target is given"),
+        ({"target": None}, "target is None; expected"),
     ]
     for options, words in bad:
         with pytest.raises(ValueError, match=words):
@@ -225,3 +239,40 @@ def test_bad_arguments():
         interpret.expected_gradients(f, x, jnp.ones((2, 4)), key=jax.random.key(0), target=0)
     with pytest.raises(ValueError, match="x has batches of"):
         interpret.integrated_gradients(lambda x: x[0], (jnp.ones(3), jnp.ones(4)))
+
+
+def test_left_sums_begin_at_the_baseline_and_right_sums_end_at_the_input():
+    with double():
+        f, x, base = network(), draw(2, 3, 5), draw(3, 1, 5)
+        options = {"target": 0, "baseline": base}
+        slope = jax.jit(jax.grad(lambda x: jnp.sum(f(x)[:, 0])))
+
+        def mean_slope(*places):
+            points = [base + place * (x - base) for place in places]
+            return (x - base) * sum(map(slope, points)) / len(places)
+
+        nodes = {
+            "riemann_left": (0, 0.5),
+            "riemann_middle": (0.25, 0.75),
+            "riemann_right": (0.5, 1),
+            "trapezoid": (0, 1),
+        }
+        of = lambda x, rule: interpret.integrated_gradients(
+            f, x, steps=2, quadrature=rule, **options
+        )
+        actual = jax.jit(lambda x: {rule: of(x, rule) for rule in nodes})(x)
+        for rule, places in nodes.items():
+            np.testing.assert_allclose(actual[rule], mean_slope(*places), atol=1e-12)
+
+
+def test_gradient_shap_multiplies_by_the_noisy_difference():
+    """Of a linear function each sample is weight times (x + noise - x'): the noise shows."""
+    with double():
+        w = draw(0, 5)
+        x, base = draw(1, 4000, 5), draw(2, 1, 5)
+        explain = lambda x: interpret.expected_gradients(
+            lambda x: x @ w, x, base, key=new_key(), samples=1, noise=0.5
+        )
+        noise = np.asarray(jax.jit(explain)(x)) / w - (x - base)
+        np.testing.assert_allclose(noise.mean(0), 0, atol=0.04)
+        np.testing.assert_allclose(noise.std(0), 0.5, rtol=0.06)

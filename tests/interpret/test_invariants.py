@@ -30,9 +30,9 @@ def test_a_permuted_batch_has_permuted_explanations_of_the_same_type(name):
     for dtype in (np.float32, np.float64):
         with double():
             w, v, x = (a.astype(dtype) for a in (array(0, 5, 6), array(1, 6, 3), array(2, 3, 5)))
-            found, moved = (np.asarray(explain(w, v, rows)) for rows in (x, x[order]))
-            assert found.dtype == dtype and found.shape == x.shape
-            np.testing.assert_allclose(moved, found[order], rtol=1e-5, atol=1e-6)
+            actual, moved = (np.asarray(explain(w, v, rows)) for rows in (x, x[order]))
+            assert actual.dtype == dtype and actual.shape == x.shape
+            np.testing.assert_allclose(moved, actual[order], rtol=1e-5, atol=1e-6)
 
 
 @EACH
@@ -43,8 +43,8 @@ def test_permuted_features_have_permuted_explanations(name):
         back = np.argsort(order)
         g = lambda x: f(x[:, back])
         explain = jax.jit(lambda x: (method(g, x[:, order], target=0), method(f, x, target=0)))
-        found, plain = explain(x)
-        np.testing.assert_allclose(found, np.asarray(plain)[:, order], atol=1e-9)
+        actual, plain = explain(x)
+        np.testing.assert_allclose(actual, np.asarray(plain)[:, order], atol=1e-9)
 
 
 @EACH
@@ -72,8 +72,8 @@ def test_a_shifted_image_has_a_shifted_explanation(name):
             return jax.nn.relu(y).mean((1, 2)) @ v
 
         explain = jax.jit(lambda x: METHODS[name](f, x, target=0))
-        found, shifted = (np.asarray(explain(a)) for a in (x, np.roll(x, (2, 1), (1, 2))))
-        np.testing.assert_allclose(shifted, np.roll(found, (2, 1), (1, 2)), atol=1e-9)
+        actual, shifted = (np.asarray(explain(a)) for a in (x, np.roll(x, (2, 1), (1, 2))))
+        np.testing.assert_allclose(shifted, np.roll(actual, (2, 1), (1, 2)), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["LRP", "z+", "DeepLIFT"])
@@ -90,19 +90,19 @@ def test_writing_the_same_network_otherwise(name):
 
         other = jax.jit(lambda x: jnp.dot(layer(x), v))
         method = METHODS[name]
-        found = jax.jit(lambda x: [method(f, x, target=1) for f in (plain, other)])(x)
-        np.testing.assert_allclose(*found, atol=1e-9)
+        actual = jax.jit(lambda x: [method(f, x, target=1) for f in (plain, other)])(x)
+        np.testing.assert_allclose(*actual, atol=1e-9)
 
 
 def test_flat_is_w_square_where_all_weights_are_one():
     with double():
         x = array(0, 3, 5)
         f = lambda x: x @ np.ones((5, 2))
-        found = [
+        actual = [
             run(interpret.lrp, f, x, target=0, composite=lambda layer, r=r: r)
             for r in (rules.flat(), rules.w_square())
         ]
-        np.testing.assert_allclose(*found, atol=1e-12)
+        np.testing.assert_allclose(*actual, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["integrated gradients", "DeepLIFT", "Shapley", "ablation"])
@@ -112,10 +112,10 @@ def test_a_shift_of_input_and_baseline_changes_nothing(name):
         f, x, shift = network(3), array(2, 2, 5), 0.7
         method = METHODS[name]
         moved_f = lambda x: f(x - shift)
-        found, moved = jax.jit(
+        actual, moved = jax.jit(
             lambda x: (
                 method(f, x, target=0),
                 method(moved_f, x + shift, target=0, baseline=shift),
             )
         )(x)
-        np.testing.assert_allclose(moved, found, atol=1e-9)
+        np.testing.assert_allclose(moved, actual, atol=1e-9)

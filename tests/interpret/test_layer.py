@@ -30,31 +30,31 @@ METHODS = (
 )
 
 
-@pytest.mark.parametrize("at", ["first", "second"])
-def test_explained_by_a_layer(at):
+@pytest.mark.parametrize("layer", ["first", "second"])
+def test_explained_by_a_layer(layer):
     """By its path in f, and as the rest of f from the layer's value on."""
     with double():
         x = array(3, 3, 4)
-        value = np.tanh(x @ W) if at == "first" else np.tanh(np.tanh(x @ W) @ V)
-        rest = (lambda h: jnp.tanh(h @ V) @ U) if at == "first" else lambda h: h @ U
-        np.testing.assert_allclose(interpret.intermediate(f, x, at), value, atol=1e-12)
+        value = np.tanh(x @ W) if layer == "first" else np.tanh(np.tanh(x @ W) @ V)
+        rest = (lambda h: jnp.tanh(h @ V) @ U) if layer == "first" else lambda h: h @ U
+        np.testing.assert_allclose(interpret.intermediate(f, x, layer), value, atol=1e-12)
 
         @jax.jit
         def explain(x, value):
-            by_path = [method(f, x, target="argmax", layer=at) for method in METHODS]
+            by_path = [method(f, x, target="argmax", layer=layer) for method in METHODS]
             return by_path, [method(rest, value, target="argmax") for method in METHODS]
 
-        for method, found, expected in zip(METHODS, *explain(x, value), strict=True):
-            np.testing.assert_allclose(found, expected, atol=1e-10, err_msg=method.__name__)
+        for method, actual, expected in zip(METHODS, *explain(x, value), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-10, err_msg=method.__name__)
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
 def test_inside_of_a_transformation(transform):
     with double():
         x = array(3, 3, 4)
-        found = interpret.saliency(transform(f), x, target=0, layer="block/second")
-        assert found.shape == (3, 5)
-        np.testing.assert_allclose(found, np.broadcast_to(np.abs(U[:, 0]), (3, 5)))
+        actual = interpret.saliency(transform(f), x, target=0, layer="block/second")
+        assert actual.shape == (3, 5)
+        np.testing.assert_allclose(actual, np.broadcast_to(np.abs(U[:, 0]), (3, 5)))
 
 
 def test_paths_of_flax_and_of_jaxdl():
@@ -122,13 +122,13 @@ def test_token_ids_are_explained_by_their_embedding():
             by_path = [method(g, numbers, target="argmax", layer="embedding") for method in methods]
             return by_path, [method(rest, x, target="argmax") for method in methods]
 
-        for found, expected in zip(*explain(numbers, table[numbers]), strict=True):
-            np.testing.assert_allclose(found, expected, atol=1e-10)
+        for actual, expected in zip(*explain(numbers, table[numbers]), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-10)
     with pytest.raises(ValueError, match="expected floating-point arrays"):
         interpret.lrp(g, numbers, target=0)
 
 
-def test_chunks_of_examples_at_a_layer():
+def test_batches_of_examples_at_a_layer():
     with double():
         x = array(3, 5, 4)
 
@@ -138,21 +138,21 @@ def test_chunks_of_examples_at_a_layer():
             return jnp.tanh(y) * x
 
         for method in (interpret.saliency, interpret.input_x_gradient, interpret.deep_lift):
-            found, whole = (
+            actual, whole = (
                 run(method, g, x, target=2, layer="inside", **options)
                 for options in ({"batch_size": 2}, {})
             )
-            np.testing.assert_allclose(found, whole, atol=1e-12)
+            np.testing.assert_allclose(actual, whole, atol=1e-12)
 
 
 def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope():
     with double():
         x, base = array(3, 3, 4), array(4, 1, 4)
-        options = {"at": "first", "target": 1, "baseline": base, "steps": 60}
-        found = run(interpret.conductance, f, x, batch_size=7, **options)
+        options = {"layer": "first", "target": 1, "baseline": base, "steps": 60}
+        actual = run(interpret.conductance, f, x, batch_size=7, **options)
         in_numpy = lambda x: (np.tanh(np.tanh(x @ W) @ V) @ U)[:, 1]
-        np.testing.assert_allclose(found.sum(1), in_numpy(x) - in_numpy(base), atol=1e-6)
-        np.testing.assert_allclose(interpret.conductance(f, x, **options), found, atol=1e-12)
+        np.testing.assert_allclose(actual.sum(1), in_numpy(x) - in_numpy(base), atol=1e-6)
+        np.testing.assert_allclose(interpret.conductance(f, x, **options), actual, atol=1e-12)
         nodes, weights = np.polynomial.legendre.leggauss(60)
         mean = 0.0
         for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
@@ -176,11 +176,11 @@ def test_a_place_inside_of_vmap_has_the_examples_first(n):
         h = x @ W
         assert interpret.intermediate(jax.vmap(row), x, "hidden").shape == (n, 6)
         for f in (jax.vmap(row), jax.vmap(jax.jit(row))):
-            found = run(interpret.input_x_gradient, f, x, target=1, layer="hidden")
-            np.testing.assert_allclose(found, h * (1 - np.tanh(h) ** 2) * V[:, 1], atol=1e-12)
+            actual = run(interpret.input_x_gradient, f, x, target=1, layer="hidden")
+            np.testing.assert_allclose(actual, h * (1 - np.tanh(h) ** 2) * V[:, 1], atol=1e-12)
         fixed = lambda x: jax.vmap(row)(x + np.ones((6, 4)))
         if n == 6:
-            with pytest.raises(ValueError, match="the axis of the examples is unclear"):
+            with pytest.raises(ValueError, match="its batch axis is ambiguous"):
                 interpret.saliency(fixed, x, target=1, layer="hidden")
 
 
@@ -201,21 +201,21 @@ def loop(x):
 
 
 @pytest.mark.parametrize(
-    "f, at, message",
+    "f, layer, message",
     [
-        (pair, "pair", r"gives 2 arrays .* \(it gives float32\[2, 4\], float32\[2, 4\]\)"),
-        (pair, "bins", r"gives 0 arrays of floating-point .* \(it gives int32\[2, 4\]\)"),
-        (pair, "", "no place ''"),
+        (pair, "pair", r"returns 2 arrays .* \(float32\[2, 4\], float32\[2, 4\]\)"),
+        (pair, "bins", r"returns 0 arrays of floating-point .* \(int32\[2, 4\]\)"),
+        (pair, "", "no layer ''"),
         (loop, "cell", "inside of 'scan'.*named_scope\\('cell'\\)"),
         (loop, "cell/inner", "inside of 'scan'"),
         (jax.vmap(lambda x: jax.lax.cond(x[0] > 0, loop, jnp.sin, x)), "cell", "inside of 'scan'"),
         (lambda x: jax.lax.cond(True, loop, jnp.sin, x), "inner", "inside of 'cond'"),
-        (loop, "elsewhere", r"places: none. Name a value by .*named_scope.*from_nnx"),
+        (loop, "elsewhere", r"layers: none. Put .*named_scope.*from_nnx"),
     ],
 )
-def test_places_without_one_value(f, at, message):
+def test_places_without_one_value(f, layer, message):
     with pytest.raises(ValueError, match=message):
-        interpret.saliency(f, np.ones((2, 4), np.float32), target=0, layer=at)
+        interpret.saliency(f, np.ones((2, 4), np.float32), target=0, layer=layer)
 
 
 def test_names_that_name_no_value():
@@ -226,9 +226,9 @@ def test_names_that_name_no_value():
         with jax.named_scope("twice"):
             return x @ jnp.asarray(w, x.dtype)
 
-    with pytest.raises(ValueError, match="no place 'frist'"):
+    with pytest.raises(ValueError, match="no layer 'frist'"):
         interpret.saliency(g, x, target=0, layer="frist")
-    with pytest.raises(ValueError, match="layer='twice' gives 2 arrays"):
+    with pytest.raises(ValueError, match="layer='twice' returns 2 arrays"):
         interpret.saliency(g, x, target=0, layer="twice")
 
     def h(x):
@@ -237,5 +237,5 @@ def test_names_that_name_no_value():
                 x = jnp.sin(x)
         return x
 
-    with pytest.raises(ValueError, match="may be a/same or b/same"):
+    with pytest.raises(ValueError, match="can be a/same or b/same"):
         interpret.saliency(h, x, target=0, layer="same")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdl import interpret
-from tests.interpret.networks import apply, array, double, linear, network, run, weights
+from tests.interpret.networks import apply, array, double, linear, network, new_key, run, weights
 
 METHODS = {
     "ablation": interpret.ablation,
@@ -38,8 +38,8 @@ def test_of_a_linear_function_each_is_weight_times_difference(name):
     with double():
         f, w = linear()
         x, base = array(2, 3, 5), array(3, 1, 5)
-        found = METHODS[name](f, x, target=1, baseline=base)
-        np.testing.assert_allclose(found, (x - base) * w[:, 1], atol=1e-10)
+        actual = METHODS[name](f, x, target=1, baseline=base)
+        np.testing.assert_allclose(actual, (x - base) * w[:, 1], atol=1e-10)
 
 
 @functools.cache
@@ -62,10 +62,10 @@ def test_shapley_values_are_the_mean_over_all_orders(seed):
             keep = np.array([i in members for i in range(4)])
             return float(f(np.where(keep, x, base))[0, 2])
 
-        found = np.asarray(shapley_of_network()(weights(seed, d=4), x, base))
-        np.testing.assert_allclose(found[0], by_orders(v, 4), atol=1e-10)
+        actual = np.asarray(shapley_of_network()(weights(seed, d=4), x, base))
+        np.testing.assert_allclose(actual[0], by_orders(v, 4), atol=1e-10)
         total = float((f(x) - f(base))[0, 2])
-        assert float(found.sum()) == pytest.approx(total, abs=1e-12)
+        assert float(actual.sum()) == pytest.approx(total, abs=1e-12)
 
 
 @functools.cache
@@ -82,8 +82,8 @@ def sampled(orders):
 def test_sampled_values_add_up_for_every_number_of_orders(orders, seed):
     with double():
         f, x = network(seed), array(seed + 1, 2, 5)
-        found = np.asarray(sampled(orders)(weights(seed), x, jax.random.key(seed)))
-        np.testing.assert_allclose(found.sum(1), (f(x) - f(0 * x))[:, 0], atol=1e-10)
+        actual = np.asarray(sampled(orders)(weights(seed), x, jax.random.key(seed)))
+        np.testing.assert_allclose(actual.sum(1), (f(x) - f(0 * x))[:, 0], atol=1e-10)
 
 
 def test_sampled_values_approach_the_exact_ones():
@@ -111,8 +111,8 @@ def test_an_order_and_its_reverse_are_exact_where_features_meet_in_pairs():
         w, x = array(0, 5, 5), array(1, 2, 5)
         f = lambda x: ((x @ w) * x).sum(1)
         exact = run(interpret.shapley_values, f, x)
-        found = run(interpret.shapley_sampling, f, x, key=jax.random.key(0), orders=1)
-        np.testing.assert_allclose(found, exact, atol=1e-10)
+        actual = run(interpret.shapley_sampling, f, x, key=jax.random.key(0), orders=1)
+        np.testing.assert_allclose(actual, exact, atol=1e-10)
 
 
 @pytest.mark.row("Q14")
@@ -121,13 +121,13 @@ def test_segments_are_left_out_as_one():
         f = lambda x: x[:, 0, 0, 0] * x[:, 0, 1, 0] + x[:, 3, 3, 0]
         x = array(0, 2, 4, 4, 1) + 3
         segments = np.arange(16).reshape(4, 4, 1) // 8  # above and below
-        found = run(interpret.ablation, f, x, mask=segments)
+        actual = run(interpret.ablation, f, x, mask=segments)
         covered = [x.copy(), x.copy()]
         covered[0][:, :2] = covered[1][:, 2:] = 0
         above, below = (f(x) - f(hidden) for hidden in covered)
-        np.testing.assert_allclose(found[:, 0, 0, 0], above)
-        np.testing.assert_allclose(found[:, 1, 3, 0], above)
-        np.testing.assert_allclose(found[:, 3, 0, 0], below)
+        np.testing.assert_allclose(actual[:, 0, 0, 0], above)
+        np.testing.assert_allclose(actual[:, 1, 3, 0], above)
+        np.testing.assert_allclose(actual[:, 3, 0, 0], below)
 
 
 @pytest.mark.row("Q13")
@@ -137,12 +137,12 @@ def test_words_of_a_sentence():
         w = array(0, 3)
         f = lambda x: (x @ w).max(axis=1)
         x = array(1, 2, 6, 3)
-        found = run(interpret.ablation, f, x, mask=np.arange(6)[:, None], baseline=-9.0)
+        actual = run(interpret.ablation, f, x, mask=np.arange(6)[:, None], baseline=-9.0)
         for t in range(6):
             without = x.copy()
             without[:, t] = -9.0
             fall = f(x) - f(without)
-            np.testing.assert_allclose(found[:, t], np.repeat(fall[:, None], 3, 1))
+            np.testing.assert_allclose(actual[:, t], np.repeat(fall[:, None], 3, 1))
 
 
 @pytest.mark.row("Q01")
@@ -157,24 +157,24 @@ def test_occlusion_by_a_loop_with_overlap_and_edges():
             hidden[:, r : r + 3, c : c + 3] = 0.5
             total[:, r : r + 3, c : c + 3] += (f(x) - f(hidden))[:, None, None, None]
             times[r : r + 3, c : c + 3] += 1
-        found = run(interpret.occlusion, f, x, (3, 3, 1), stride=(2, 2, 1), baseline=0.5)
-        np.testing.assert_allclose(found, total / times, rtol=1e-10, atol=1e-12)
+        actual = run(interpret.occlusion, f, x, (3, 3, 1), stride=(2, 2, 1), baseline=0.5)
+        np.testing.assert_allclose(actual, total / times, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_chunks_change_nothing_and_examples_stand_alone(name):
+def test_batches_change_nothing_and_examples_stand_alone(name):
     with double():
         f, x = network(), array(5, 3, 5)
         method = METHODS[name]
 
         @jax.jit
         def explain(x):
-            cut = [method(f, x, target="argmax", batch_size=chunk) for chunk in (1, 3)]
+            cut = [method(f, x, target="argmax", batch_size=batch_size) for batch_size in (1, 3)]
             return method(f, x, target="argmax"), cut, method(f, x[1:2], target="argmax")
 
         whole, cut, alone = explain(x)
-        for chunk, found in zip((1, 3), cut, strict=True):
-            np.testing.assert_allclose(found, whole, atol=1e-12, err_msg=f"chunk {chunk}")
+        for batch_size, actual in zip((1, 3), cut, strict=True):
+            np.testing.assert_allclose(actual, whole, atol=1e-12, err_msg=f"{batch_size}")
         np.testing.assert_allclose(alone[0], whole[1], atol=1e-12)
 
 
@@ -199,8 +199,8 @@ def test_arrays_of_jax_are_masks_and_windows():
         np.testing.assert_array_equal(of(x), [[1, 2, 2]] * 2)
     for name in ("shapley_values", "kernel_shap"):
         options = {"key": jax.random.key(0)} if name == "kernel_shap" else {}
-        found = getattr(interpret, name)(f, x, mask=mask, **options)["a"]
-        np.testing.assert_allclose(found, [[1, 2, 2]] * 2, rtol=1e-5)
+        actual = getattr(interpret, name)(f, x, mask=mask, **options)["a"]
+        np.testing.assert_allclose(actual, [[1, 2, 2]] * 2, rtol=1e-5)
     whole = interpret.occlusion(f, x, jnp.array([3]), stride=jnp.array(3))["a"]
     np.testing.assert_array_equal(whole, np.full((2, 3), 3))
 
@@ -220,3 +220,15 @@ def test_bad_arguments():
             interpret.occlusion(f, x, window, stride=stride)
     with pytest.raises(ValueError, match="orders is 0"):
         interpret.shapley_sampling(f, x, key=jax.random.key(0), orders=0)
+
+
+def test_permutation_of_a_linear_function():
+    with double():
+        f, w = linear()
+        x = array(2, 2, 5)
+        actual = interpret.permutation(f, x, key=new_key(), target=1)
+        swapped = (x - x[::-1]) * w[:, 1]
+        same = np.isclose(actual, swapped) | np.isclose(actual, 0)
+        assert np.all(same) and np.any(np.abs(actual) > 1e-6)
+        cut = run(interpret.permutation, f, x, key=new_key(), target=1, batch_size=2)
+        np.testing.assert_allclose(cut, actual, atol=1e-12)

@@ -61,7 +61,7 @@ def test_scales_end_at_a_percentile_of_the_sizes():
 
 def test_maps_with_and_without_a_sign_and_their_own_scales():
     maps = np.stack([IMAGES[0], -5 * IMAGES[1], IMAGES[2] - 0.8])
-    figure = plot.heat_map(maps, own=True, label="share")
+    figure = plot.heat_map(maps, scale_each=True, label="share")
     shown = [image for ax in figure.axes for image in ax.images][:3]
     assert [image.get_clim() for image in shown] == [(0, 1), (-1, 1), (-1, 1)]
     for image, values in zip(shown, maps, strict=True):
@@ -73,7 +73,7 @@ def test_maps_with_and_without_a_sign_and_their_own_scales():
     np.testing.assert_allclose(*(image.to_rgba([0.6])[0] for image in shown[:2]), atol=1e-2)
     bar = figure.axes[-1]
     assert bar.get_ylabel() == "share" and bar.get_ylim() == (-1, 1)
-    over = plot.overlay(IMAGES, maps, own=True, clip=100)
+    over = plot.overlay(IMAGES, maps, scale_each=True, clip=100)
     assert [ax.images[1].get_alpha().max() for ax in over.axes] == [0.8, 0.8, 0.8]
 
 
@@ -171,9 +171,8 @@ def test_colour_images():
 
 
 def test_maps_by_their_own_greatest():
-    shown = drawn(
-        plot.heat_map(np.stack([IMAGES[0], 0 * IMAGES[1], -4 * IMAGES[2]]), own=True, clip=100)
-    )
+    maps = np.stack([IMAGES[0], 0 * IMAGES[1], -4 * IMAGES[2]])
+    shown = drawn(plot.heat_map(maps, scale_each=True, clip=100))
     assert [np.abs(array).max() for array, _ in shown] == [1, 0, 1]
 
 
@@ -243,7 +242,7 @@ def test_overlay_can_show_the_image_alone_too():
         (lambda: plot.reveal(IMAGES, IMAGES, share=0), "a share of the pixels in .0, 1."),
         (lambda: plot.heat_map(IMAGES, clip=0), "clip is 0; .* percentile in .0, 100."),
         (lambda: plot.heat_map(IMAGES, limit=-1.0), "limit is -1.0; expected .* above 0"),
-        (lambda: plot.heat_map(IMAGES, limit=1.0, own=True), "limit=1.0 .* own=True"),
+        (lambda: plot.heat_map(IMAGES, limit=1.0, scale_each=True), "limit=1.0 .* scale_each=True"),
         (lambda: plot.overlay(IMAGES, IMAGES * np.nan), r"maps have 48 NaN .* first at \(0, 0, 0"),
         (lambda: plot.image_grid(np.full((1, 2, 2, 3), 99.0)), "from 99 to 99; .* uint8"),
         (lambda: plot.image_grid(IMAGES[:0]), r"images are \(0, 4, 4\)"),

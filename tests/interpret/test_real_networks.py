@@ -33,7 +33,7 @@ def minilm(data_root):
     @jax.jit
     def run(params, ids, mask, partners):
         f = lambda ids: jnp.sum(_pretrained.minilm(params, ids, mask) * partners, -1)
-        options = {"at": "embeddings/words"}
+        options = {"layer": "embeddings/words"}
         found = {name: interpret.lrp(f, ids, composite=name, **options) for name in composites}
         return f(ids), found | {"gradient": interpret.input_x_gradient(f, ids, **options)}
 

@@ -10,7 +10,7 @@ from tests.interpret.networks import array, double, linear, network, new_key, ru
 
 
 def smooth_saliency(**options):
-    return interpret.smooth(interpret.saliency, **options)
+    return interpret.average_over_noise(interpret.saliency, **options)
 
 
 def test_smoothing_is_the_mean_over_noisy_copies():
@@ -41,45 +41,43 @@ def test_without_noise_or_without_curvature_it_is_the_method_itself():
     with double():
         f, x = network(), array(0, 3, 5)
         for method in (interpret.saliency, interpret.integrated_gradients):
-            still = interpret.smooth(method, sigma=0.0, samples=3)
-            found = run(still, f, x, target=0, key=new_key())
-            np.testing.assert_allclose(found, run(method, f, x, target=0), atol=1e-12)
+            still = interpret.average_over_noise(method, sigma=0.0, samples=3)
+            actual = run(still, f, x, target=0, key=new_key())
+            np.testing.assert_allclose(actual, run(method, f, x, target=0), atol=1e-12)
         f, w = linear()
         noisy = smooth_saliency(sigma=2.0, samples=5)
-        found = noisy(f, x, target=0, key=new_key(), absolute=False)
-        np.testing.assert_allclose(found, np.broadcast_to(w[:, 0], x.shape), atol=1e-12)
+        actual = noisy(f, x, target=0, key=new_key(), absolute=False)
+        np.testing.assert_allclose(actual, np.broadcast_to(w[:, 0], x.shape), atol=1e-12)
         varied = smooth_saliency(sigma=2.0, samples=5, kind="variance")
-        found = run(varied, f, x, target=0, key=new_key())
-        np.testing.assert_allclose(found, 0, atol=1e-12)
+        actual = run(varied, f, x, target=0, key=new_key())
+        np.testing.assert_allclose(actual, 0, atol=1e-12)
 
 
-def test_chunks_change_nothing():
+def test_batches_change_nothing():
     with double():
         f, x = network(), array(0, 3, 5)
-        chunks = (None, 1, 2, 5, 9)
+        batch_sizes = (None, 1, 2, 5, 9)
 
         @jax.jit
         def explain(x):
             smooth = smooth_saliency(sigma=0.3, samples=9)
-            return [
-                smooth(f, x, key=new_key(), target="argmax", batch_size=chunk) for chunk in chunks
-            ]
+            return [smooth(f, x, key=new_key(), target="argmax", batch_size=n) for n in batch_sizes]
 
         whole, *others = explain(x)
-        for chunk, cut in zip(chunks[1:], others, strict=True):
-            np.testing.assert_allclose(cut, whole, atol=1e-12, err_msg=f"chunk {chunk}")
+        for batch_size, cut in zip(batch_sizes[1:], others, strict=True):
+            np.testing.assert_allclose(cut, whole, atol=1e-12, err_msg=f"batch_size {batch_size}")
 
 
 @pytest.mark.parametrize("method", [interpret.integrated_gradients, interpret.ablation])
 def test_expectation_over_baselines_is_their_mean(method):
     with double():
         f, x, bases = network(), array(0, 3, 5), array(1, 4, 5)
-        explain = interpret.expectation(method, bases)
-        found = explain(f, x, target="argmax", batch_size=3)
+        explain = interpret.average_over_baselines(method, bases)
+        actual = explain(f, x, target="argmax", batch_size=3)
         target = np.argmax(f(x), 1)
         of_base = jax.jit(lambda x, base: method(f, x, target=target, baseline=base))
         loop = [of_base(x, base) for base in bases]
-        np.testing.assert_allclose(found, np.mean(loop, 0), atol=1e-12)
+        np.testing.assert_allclose(actual, np.mean(loop, 0), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -94,19 +92,19 @@ def test_expectation_over_baselines_is_their_mean(method):
 )
 def test_bad_arguments(bad, words):
     with pytest.raises(ValueError, match=words):
-        interpret.smooth(interpret.saliency, **{"sigma": 0.1, **bad})
+        interpret.average_over_noise(interpret.saliency, **{"sigma": 0.1, **bad})
 
 
-def test_sums_of_half_precision_do_not_depend_on_chunks():
+def test_sums_of_half_precision_do_not_depend_on_batches():
     x = array(0, 2, 3).astype(jnp.bfloat16)
     w = jnp.asarray([300.0, -0.7, 500.0], jnp.float16)
     mean = functools.partial(interpret.integrated_gradients, lambda x: jnp.tanh(x).sum(1), x)
     smooth = smooth_saliency(sigma=0.5, samples=300, kind="square")
-    noisy = lambda chunk: smooth(
-        lambda x: x @ w, x.astype(jnp.float16), key=new_key(), batch_size=chunk
+    noisy = lambda batch_size: smooth(
+        lambda x: x @ w, x.astype(jnp.float16), key=new_key(), batch_size=batch_size
     )
     one, all_ = (
-        np.asarray(mean(steps=600, rule="riemann_middle", batch_size=n), np.float32)
+        np.asarray(mean(steps=600, quadrature="riemann_middle", batch_size=n), np.float32)
         for n in (1, 600)
     )
     np.testing.assert_allclose(one, all_, rtol=0.01)
@@ -118,15 +116,17 @@ def test_sums_of_half_precision_do_not_depend_on_chunks():
 
 def test_methods_that_need_a_key_get_another_for_each_copy():
     f, x = network(), array(0, 3, 5).astype(np.float32)
-    twice = interpret.smooth(smooth_saliency(sigma=0.1, samples=2), sigma=0.0, samples=3)
-    found = np.asarray(twice(f, x, target=0, key=new_key()))
+    twice = interpret.average_over_noise(
+        smooth_saliency(sigma=0.1, samples=2), sigma=0.0, samples=3
+    )
+    actual = np.asarray(twice(f, x, target=0, key=new_key()))
     once = [
         smooth_saliency(sigma=0.1, samples=2)(
             f, x, target=0, key=jax.random.fold_in(jax.random.fold_in(new_key(), i), 1)
         )
         for i in range(3)
     ]
-    np.testing.assert_allclose(found, np.mean(once, 0), rtol=1e-4)
+    np.testing.assert_allclose(actual, np.mean(once, 0), rtol=1e-4)
     for key in (0, None, np.random.default_rng(0), jax.random.split(new_key())):
         with pytest.raises(ValueError, match="expected one PRNG key"):
             twice(f, x, target=0, key=key)
@@ -148,17 +148,19 @@ def test_methods_that_need_a_key_get_another_for_each_copy():
 def test_baselines_of_another_shape_are_refused(bases):
     x = np.ones((2, 3, 4), np.float32)
     f = lambda x: x.sum((1, 2))
-    with pytest.raises(ValueError, match=r"^expectation: baselines (is|of) .*expected (a|\('M')"):
-        interpret.expectation(interpret.ablation, bases)(f, x)
+    with pytest.raises(
+        ValueError, match=r"^average_over_baselines: baselines (is|of) .*expected (a|\('M')"
+    ):
+        interpret.average_over_baselines(interpret.ablation, bases)(f, x)
     with pytest.raises(ValueError, match=r"^expected_gradients: background (is|of) "):
         interpret.expected_gradients(f, x, bases, key=new_key())
 
 
 def test_methods_that_cannot_be_averaged_are_refused():
     with pytest.raises(ValueError, match="method is 'saliency'; expected a function"):
-        interpret.smooth("saliency", sigma=0.1)
+        interpret.average_over_noise("saliency", sigma=0.1)
     with pytest.raises(ValueError, match="the method has no baseline="):
-        interpret.expectation(interpret.saliency, np.zeros((1, 3)))
+        interpret.average_over_baselines(interpret.saliency, np.zeros((1, 3)))
 
 
 def test_baselines_of_several_numbers_are_refused():
@@ -166,7 +168,7 @@ def test_baselines_of_several_numbers_are_refused():
     bases = {"a": np.zeros((4, 3)), "b": np.zeros(2)}
     f = lambda x: x["a"].sum(1) + x["b"]
     with pytest.raises(ValueError, match="expected arrays of numbers"):
-        interpret.expectation(interpret.ablation, bases)(f, x)
+        interpret.average_over_baselines(interpret.ablation, bases)(f, x)
     with pytest.raises(ValueError, match="expected arrays of numbers"):
         interpret.expected_gradients(f, x, bases, key=new_key())
     with pytest.raises(ValueError, match="noise is nan"):
@@ -175,3 +177,11 @@ def test_baselines_of_several_numbers_are_refused():
     for size in ("a", None, np.nan, np.inf, 0):
         with pytest.raises(ValueError, match="expected a number of bytes, 1 or more"):
             interpret.memory_budget(size)
+
+
+def test_smooth_grad_is_saliency_averaged_over_noise():
+    f, x = network(), array(0, 3, 5).astype(np.float32)
+    options, noise = {"target": "argmax", "absolute": False}, {"sigma": 0.3, "samples": 4}
+    averaged = smooth_saliency(**noise)(f, x, key=new_key(), **options)
+    method = interpret.smooth_grad(f, x, key=new_key(), batch_size=2, **noise, **options)
+    np.testing.assert_allclose(method, averaged, rtol=1e-5, atol=1e-6)

@@ -36,9 +36,9 @@ def test_each_example_has_its_own_mask(name):
         explain = jax.jit(
             lambda x: (method(f, x, mask=masks), [method(f, x, mask=mask) for mask in masks])
         )
-        found, shared = explain(x)
+        actual, shared = explain(x)
         for i in range(3):
-            np.testing.assert_allclose(found[i], shared[i][i], atol=1e-12)
+            np.testing.assert_allclose(actual[i], shared[i][i], atol=1e-12)
 
 
 def test_an_example_may_have_fewer_features_than_another():
@@ -46,10 +46,10 @@ def test_an_example_may_have_fewer_features_than_another():
         f = lambda x: x.prod(axis=1)
         x = array(2, 2, 4) + 3
         mask = np.array([[0, 1, 2, 3], [5, 5, 6, 6]])
-        found = run(interpret.shapley_values, f, x, mask=mask)
+        actual = run(interpret.shapley_values, f, x, mask=mask)
         alone = run(interpret.shapley_values, f, x[:1])
-        np.testing.assert_allclose(found[:1], alone, atol=1e-12)
-        np.testing.assert_allclose(found[1], np.repeat(f(x[1:]) / 2, 4), atol=1e-12)
+        np.testing.assert_allclose(actual[:1], alone, atol=1e-12)
+        np.testing.assert_allclose(actual[1], np.repeat(f(x[1:]) / 2, 4), atol=1e-12)
 
 
 def blocks():
@@ -86,8 +86,8 @@ def test_digits_explained_by_their_superpixels():
     mask = interpret.superpixels(x, 8)
     score = lambda x: (x**2).sum((1, 2, 3))
     mask = np.asarray(mask)
-    found = run(interpret.shapley_values, score, x, mask=mask, batch_size=64)
-    for values, numbers, rise in zip(found, mask, score(np.asarray(x)), strict=True):
+    actual = run(interpret.shapley_values, score, x, mask=mask, batch_size=64)
+    for values, numbers, rise in zip(actual, mask, score(np.asarray(x)), strict=True):
         each = [np.unique(values[numbers == n]) for n in range(int(numbers.max()) + 1)]
         assert all(len(value) == 1 for value in each)
         assert sum(value[0] for value in each) == pytest.approx(float(rise), rel=1e-4)

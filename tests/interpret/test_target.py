@@ -12,6 +12,7 @@ from jaxdl.interpret import evaluate
 from tests.interpret.networks import array, new_key, run
 
 W = array(0, 4, 3).astype(np.float32)
+AVERAGES = ("average_over_noise", "average_over_baselines")
 X = array(1, 2, 5, 5, 4).astype(np.float32)
 
 
@@ -24,7 +25,7 @@ def network(x):
 def callers():
     """Every public function that takes f, x and a target, as a function of these."""
     more = {
-        "at": "h",
+        "layer": "h",
         "key": new_key(),
         "window": (1, 1, 4),
         "background": X,
@@ -33,10 +34,10 @@ def callers():
         "classes": 3,
         "method": interpret.saliency,
     }
-    smooth = interpret.smooth(interpret.saliency, sigma=0.1)
-    found = {
-        "smooth": lambda f, x, **options: smooth(f, x, key=new_key(), **options),
-        "expectation": interpret.expectation(interpret.ablation, X[:1]),
+    smooth = interpret.average_over_noise(interpret.saliency, sigma=0.1)
+    actual = {
+        "average_over_noise": lambda f, x, **options: smooth(f, x, key=new_key(), **options),
+        "average_over_baselines": interpret.average_over_baselines(interpret.ablation, X[:1]),
     }
     for module in (interpret, evaluate):
         for name in module.__all__:
@@ -50,11 +51,11 @@ def callers():
                     for key, p in parameters.items()
                     if key in more and p.default is p.empty
                 }
-                found[name] = lambda f, x, function=function, needed=needed, **options: function(
+                actual[name] = lambda f, x, function=function, needed=needed, **options: function(
                     f=f, x=x, **needed, **options
                 )
-    assert len(found) > 35
-    return found
+    assert len(actual) > 35
+    return actual
 
 
 @pytest.mark.parametrize(
@@ -67,21 +68,21 @@ def test_a_class_out_of_range_is_refused_before_any_trace_hides_it(target):
             pytest.fail(name)
 
 
-def test_chunks_are_verified_and_hide_no_class_out_of_range():
+def test_batches_are_verified_and_hide_no_class_out_of_range():
     divided = 0
     for name, of in callers().items():
         parameters = inspect.signature(getattr(interpret, name, of)).parameters
         parameters = parameters | inspect.signature(getattr(evaluate, name, of)).parameters
-        if "batch_size" not in parameters and name not in ("smooth", "expectation"):
+        if "batch_size" not in parameters and name not in AVERAGES:
             continue
         divided += 1
         options = {"mask": np.array([0, 1, 1, 1])} if "mask" in parameters else {}
-        for chunk in (0, 2.0, "auto", True, np.ones(2, int)):
+        for batch_size in (0, 2.0, "auto", True, np.ones(2, int)):
             with pytest.raises(
                 ValueError, match=r"batch_size is .*; expected an integer of at least 1"
             ):
-                of(network, X, target=0, batch_size=chunk, **options)
-                pytest.fail(f"{name}, chunk {chunk}")
+                of(network, X, target=0, batch_size=batch_size, **options)
+                pytest.fail(f"{name}, batch_size {batch_size}")
         for target in (3, [0, 3]):
             with pytest.raises(ValueError, match="target is 3; expected a class of 0 to 2"):
                 of(network, X, target=target, batch_size=np.int8(1), **options)
@@ -92,11 +93,11 @@ def test_chunks_are_verified_and_hide_no_class_out_of_range():
 @pytest.mark.parametrize(
     "f, target, words",
     [
-        (lambda x: (network(x), {}), 0, r"f gives a tuple; .* Pass lambda x: f\(x\)\[0\]"),
-        (lambda x: {"logits": network(x)}, None, r"f gives a dict; .*f\(x\)\['logits'\]"),
-        (lambda x: network(x).mean(), None, r"f gives \(\) for a batch of 2; expected a row"),
-        (lambda x: network(x)[0], 1, r"f gives \(3,\) for a batch of 2.*x\[None\]"),
-        (lambda x: network(x)[:1], [0, 1], r"f gives \(1, 3\) for a batch of 2"),
+        (lambda x: (network(x), {}), 0, r"f returns a tuple; .* Pass lambda x: f\(x\)\[0\]"),
+        (lambda x: {"logits": network(x)}, None, r"f returns a dict; .*f\(x\)\['logits'\]"),
+        (lambda x: network(x).mean(), None, r"f returns \(\) for a batch of 2; expected a row"),
+        (lambda x: network(x)[0], 1, r"f returns \(3,\) for a batch of 2.*x\[None\]"),
+        (lambda x: network(x)[:1], [0, 1], r"f returns \(1, 3\) for a batch of 2"),
         (lambda x: np.asarray(x).sum((1, 2)), 0, r"jax.pure_callback\(f"),
         (lambda x: network(x) if x.sum() > 0 else x, 0, r"jax.pure_callback\(f"),
         (lambda x: x.__dlpack_device__(), 0, r"jax.pure_callback\(f"),
@@ -104,10 +105,10 @@ def test_chunks_are_verified_and_hide_no_class_out_of_range():
         (network, np.array([True, False]), "expected ints"),
         (network, [[0, 1], [2]], "expected rows of one length"),
         (network, [0, 1, 2], r"target has shape \(3,\) for 2 examples"),
-        (network, "max", "the one word known is 'argmax'"),
-        (network, None, r"f gives \(2, 3\) and no target is given"),
+        (network, "max", "the only valid string is 'argmax'"),
+        (network, None, r"f returns \(2, 3\) and target is None"),
         (network, lambda scores: scores, r"target\(output\) has shape \(2, 3\); expected \(N,\)"),
-        (lambda x: network(x)[:, 0], 1, "gives one score per example; expected 0. Leave target"),
+        (lambda x: network(x)[:, 0], 1, "returns one score per example; expected 0. Omit target"),
     ],
 )
 def test_what_is_no_score_of_each_example_is_refused_alike(f, target, words):
@@ -120,7 +121,7 @@ def test_what_is_no_score_of_each_example_is_refused_alike(f, target, words):
 
 
 def test_one_example_without_a_batch_axis():
-    with pytest.raises(ValueError, match=r"f gives \(3,\) for a batch of 4.*x\[None\]"):
+    with pytest.raises(ValueError, match=r"f returns \(3,\) for a batch of 4.*x\[None\]"):
         interpret.kernel_shap(lambda x: x @ W, X[0, 0, 0], target=0, key=new_key())
 
 
@@ -133,14 +134,14 @@ def test_one_score_is_the_same_in_every_form():
 
     @jax.jit
     def explain(x):
-        found = [interpret.input_x_gradient(f, x, target=target) for f, target in forms]
+        actual = [interpret.input_x_gradient(f, x, target=target) for f, target in forms]
         several = interpret.input_x_gradient(network, x, target=np.array([[1, 1], [0, 2]]))
-        return found, several
+        return actual, several
 
-    found, several = explain(X)
-    for (_, target), values in zip(forms, found, strict=True):
-        np.testing.assert_allclose(values, found[0], err_msg=str(target))
-    np.testing.assert_allclose(several[0], found[0], rtol=1e-5)
+    actual, several = explain(X)
+    for (_, target), values in zip(forms, actual, strict=True):
+        np.testing.assert_allclose(values, actual[0], err_msg=str(target))
+    np.testing.assert_allclose(several[0], actual[0], rtol=1e-5)
     assert several.shape == (2, *X.shape)
 
 
@@ -173,9 +174,9 @@ def test_what_f_closes_over_may_change_between_calls():
     with pytest.raises(ValueError, match="expected a class of 0 to 2"):
         interpret.saliency(f, X, target=7)
     held["w"] = jnp.arange(40.0).reshape(4, 10)
-    found = interpret.saliency(f, X, target=7)
-    np.testing.assert_array_equal(found[:, 0, 0], [[7, 17, 27, 37]] * 2)
-    np.testing.assert_array_equal(interpret.saliency(f, X, target=scored), found)
+    actual = interpret.saliency(f, X, target=7)
+    np.testing.assert_array_equal(actual[:, 0, 0], [[7, 17, 27, 37]] * 2)
+    np.testing.assert_array_equal(interpret.saliency(f, X, target=scored), actual)
     held["w"], held["class"] = jnp.ones((4, 3)), slice(None)
     with pytest.raises(ValueError, match=r"target\(output\) has shape \(2, 3\)"):
         interpret.saliency(f, X, target=scored)
@@ -186,8 +187,8 @@ def test_narrow_integers_name_classes_that_they_cannot_count(dtype):
     slopes = np.random.default_rng(0).uniform(size=(4, 300)).astype(np.float32)
     explain = lambda x, target: interpret.saliency(lambda x: x[:, 0, 0] @ slopes, x, target=target)
     classes = jnp.array([0, 127], dtype)
-    for found in (explain(X, classes), jax.jit(explain)(X, classes)):
-        np.testing.assert_array_equal(found[:, 0, 0], slopes[:, [0, 127]].T)
+    for actual in (explain(X, classes), jax.jit(explain)(X, classes)):
+        np.testing.assert_array_equal(actual[:, 0, 0], slopes[:, [0, 127]].T)
 
 
 def test_counts_and_truth_values_are_scores_without_a_gradient():
@@ -198,14 +199,15 @@ def test_counts_and_truth_values_are_scores_without_a_gradient():
         for method in (interpret.ablation, interpret.shapley_values):
             np.testing.assert_array_equal(method(f, x, baseline=1.0)[:, 0], [0, -full])
     without = ("ablation", "occlusion", "permutation", "shapley_", "kernel_shap", "lime", "rise")
+    without += ("score_cam", "average_over_baselines")
     for name, of in callers().items():
-        if not hasattr(interpret, name) or name.startswith((*without, "score_cam", "expectation")):
+        if not hasattr(interpret, name) or name.startswith(without):
             continue
-        with pytest.raises(ValueError, match="f gives int32 scores, which have no gradient"):
+        with pytest.raises(ValueError, match="f returns int32 scores, which have no gradient"):
             of(lambda x: network(x).astype(int), X, target=1)
             pytest.fail(name)
     for name, of in callers().items():
-        with pytest.raises(ValueError, match="f gives complex64 scores; expected real numbers"):
+        with pytest.raises(ValueError, match="f returns complex64 scores; expected real numbers"):
             of(lambda x: jax.lax.complex(network(x), network(x)), X, target=1)
             pytest.fail(name)
 
@@ -216,12 +218,15 @@ def test_what_f_closes_over_is_no_example(batch_size, words):
     f = lambda x: x.sum(1) * c
     np.testing.assert_array_equal(interpret.saliency(f, x)[:, 0], c)
     with pytest.raises(
-        ValueError, match=f"f does not take {batch_size} of the 3 examples.*{words}"
+        ValueError, match=f"f does not accept {batch_size} of the 3 examples.*{words}"
     ):
         interpret.saliency(f, x, batch_size=batch_size)
-    with pytest.raises(ValueError, match="Pass what belongs to the examples in x"):
+    with pytest.raises(ValueError, match="Pass arrays that belong to the examples"):
         interpret.saliency(lambda x: x, x, target=lambda x: x.sum(1) * c, batch_size=batch_size)
-    with interpret.memory_budget(1), pytest.raises(ValueError, match="f does not take 1 of the 3"):
+    with (
+        interpret.memory_budget(1),
+        pytest.raises(ValueError, match="f does not accept 1 of"),
+    ):
         interpret.ablation(f, x)
 
 
@@ -241,5 +246,5 @@ def test_a_function_outside_of_jax_by_a_callback():
         "kernel_shap": {"key": new_key()},
         "lime": {"key": new_key(), "ridge": 0.0, "samples": 30},
     }.items():
-        found = run(getattr(interpret, name), f, x, **options)
-        np.testing.assert_allclose(found, x * w, atol=1e-4, err_msg=name)
+        actual = run(getattr(interpret, name), f, x, **options)
+        np.testing.assert_allclose(actual, x * w, atol=1e-4, err_msg=name)

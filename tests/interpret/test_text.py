@@ -13,8 +13,8 @@ WORDS = ["a", "<b>bad</b>", "film\x1b[2J"]
 
 def spans(page):
     """(background, ink, word) of each span."""
-    found = re.findall(r"background: rgb\(([\d, ]+)\); color: (\w+);[^>]*>([^<]*)<", page)
-    return [(tuple(map(int, rgb.split(", "))), ink, word) for rgb, ink, word in found]
+    actual = re.findall(r"background: rgb\(([\d, ]+)\); color: (\w+);[^>]*>([^<]*)<", page)
+    return [(tuple(map(int, rgb.split(", "))), ink, word) for rgb, ink, word in actual]
 
 
 def test_html_shows_words_as_they_are_and_the_strongest_at_full_colour():

@@ -1,4 +1,4 @@
-"""Judging explanations: do they add up, do they find what decides, do they see the network?"""
+"""Metrics of explanations: axioms, faithfulness, localization and sanity checks."""
 
 from jaxdl.interpret.evaluate.axioms import completeness, input_invariance, non_sensitivity
 from jaxdl.interpret.evaluate.complexity import complexity, effective_complexity, sparseness

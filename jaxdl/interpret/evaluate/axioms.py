@@ -1,4 +1,4 @@
-"""What an attribution ought to satisfy exactly, and by how much it does not."""
+"""Axioms: completeness, non-sensitivity and input invariance."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ def completeness(
     target: _target.Target = None,
     baseline: Any = None,
 ) -> jax.Array:
-    """The sum of the attributions less what it should be: y(x), or y(x) - y(baseline).
+    """Computes the sum of the attributions minus y(x), or y(x) - y(baseline).
 
     Args:
-      f, x, target: as for `saliency`; "argmax" is the class that x itself is given.
-      attributions: arrays like x, not scaled.
-      baseline: for methods that compare with one; None for those that hand on the score (`lrp`).
+      f, x, target: as for `saliency`. "argmax" is the predicted class of x itself.
+      attributions: arrays like x, without rescaling.
+      baseline: the method's baseline; None for methods without one, such as `lrp`.
 
     Returns:
-      (N,), in units of the score.
+      (N,), in units of the score; 0 for complete attributions.
 
     Raises:
-      ValueError: the attributions' shapes are not x's; as `saliency`.
+      ValueError: as `saliency`; or the attributions have other shapes than x.
     """
     name = "completeness"
     f, x, target = _target.prepare(name, f, x, target)
-    attributions = _input.like(name, x, attributions)
-    due = _target.score(name, f(x), target)
+    attributions = _input.as_attributions(name, x, attributions)
+    expected = _target.score(name, f(x), target)
     if baseline is not None:
-        due = due - _target.score(name, f(_input.baselines(name, x, baseline)), target)
-    return jnp.sum(_input.flatten(attributions), axis=1) - due
+        expected = expected - _target.score(
+            name, f(_input.broadcast_baseline(name, x, baseline)), target
+        )
+    return jnp.sum(_input.flatten(attributions), axis=1) - expected
 
 
 def non_sensitivity(
@@ -52,15 +54,15 @@ def non_sensitivity(
     target: _target.Target = None,
     tolerance: float = 1e-6,
 ) -> jax.Array:
-    """The share of features that have an attribution though the score does not answer to them.
+    """Computes the share of features with an attribution, but a derivative of zero.
 
-    Nguyen and Martinez 2020 (arXiv 2007.07584), sec. 3.2, with "does not answer" for a derivative
-    below the tolerance.
+    Nguyen and Martinez 2020 (arXiv 2007.07584), sec. 3.2, with a derivative below the tolerance for
+    an insensitive feature.
 
     Args:
       f, x, target: as for `saliency`.
       attributions: like x.
-      tolerance: of both, relative to the greatest of each example.
+      tolerance: the largest value that counts as zero, relative to the largest of each example.
 
     Returns:
       (N,), from 0 to 1; 0 is best.
@@ -70,12 +72,15 @@ def non_sensitivity(
     """
     name = "non_sensitivity"
     f, x, target = _target.prepare(name, f, x, target)
-    attributions = _input.like(name, x, attributions)
-    slope, given = (
-        jnp.abs(_input.flatten(a)) for a in (saliency(f, x, target=target), attributions)
-    )
-    near = lambda a: a <= tolerance * jnp.max(a, axis=1, keepdims=True)  # noqa: E731
-    return jnp.mean((near(slope) & ~near(given)).astype(slope.dtype), axis=1)
+    attributions = _input.as_attributions(name, x, attributions)
+
+    def is_zero(values):
+        sizes = jnp.abs(_input.flatten(values))
+        return sizes <= tolerance * jnp.max(sizes, axis=1, keepdims=True)
+
+    slope = saliency(f, x, target=target)
+    mismatches = is_zero(slope) & ~is_zero(attributions)
+    return jnp.mean(mismatches.astype(jax.tree.leaves(slope)[0].dtype), axis=1)
 
 
 def input_invariance(
@@ -87,29 +92,33 @@ def input_invariance(
     target: _target.Target = None,
     **options,
 ) -> jax.Array:
-    """How far the attribution moves when input and network are shifted against each other.
+    """Computes the change of an attribution when input and network are shifted.
 
-    Kindermans et al. 2019 (arXiv 1711.00867): f(x) and g(x + shift) = f(x) are the same; a method
-    with a fixed baseline explains them differently.
+    Kindermans et al. 2019 (arXiv 1711.00867): f(x) and g(x + shift) = f(x) are the same network. A
+    method with a fixed baseline explains them differently.
 
     Args:
-      method: any attribution.
+      method: any attribution method.
       f, x, target: as for `saliency`.
-      shift: a number, what broadcasts to x, or a tree like x.
+      shift: a number, an array that broadcasts to x, or a tree like x.
       **options: passed to the method.
 
     Returns:
-      (N,), the greatest difference, in units of the attribution; 0 is best.
+      (N,), the largest difference, in units of the attribution; 0 is best.
 
     Raises:
-      ValueError: as the method; the shift does not broadcast to x.
+      ValueError: as the method; or the shift does not broadcast to x.
     """
     name = "input_invariance"
     f, x, target = _target.prepare(name, f, x, target)
     first_example = jax.tree.map(lambda x: x[:1], x)
-    shift = _input.baselines(name, first_example, shift, "shift")
-    move = lambda sign, x: jax.tree.map(lambda x, s: x + sign * s, x, shift)  # noqa: E731
+    shift = _input.broadcast_baseline(name, first_example, shift, "shift")
+    shifted = jax.tree.map(jnp.add, x, shift)
+
+    def shifted_f(x):
+        return f(jax.tree.map(jnp.subtract, x, shift))
+
     first = method(f, x, target=target, **options)
-    second = method(lambda x: f(move(-1, x)), move(1, x), target=target, **options)
+    second = method(shifted_f, shifted, target=target, **options)
     change = jnp.abs(_input.flatten(first) - _input.flatten(second))
     return jnp.max(change, axis=1)

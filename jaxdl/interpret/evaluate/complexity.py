@@ -1,4 +1,4 @@
-"""How few features an explanation names."""
+"""Complexity: how few features an explanation uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["complexity", "effective_complexity", "sparseness"]
 
 
 def sparseness(attributions: Any) -> jax.Array:
-    """The Gini index of the attributions' sizes.
+    """Computes the Gini index of the absolute attributions.
 
     Chalasani et al. 2020 (arXiv 1810.06583), sec. 4.
 
@@ -21,7 +21,7 @@ def sparseness(attributions: Any) -> jax.Array:
       attributions: (N, ...), or a tree of such arrays.
 
     Returns:
-      (N,), from 0, all are the same, to 1 - 1 / n, one alone; NaN where all are 0.
+      (N,), from 0 for equal attributions to 1 - 1 / n for a single one; NaN if all are 0.
     """
     sizes = jnp.sort(jnp.abs(_input.flatten(attributions)), axis=1)
     n = sizes.shape[1]
@@ -30,7 +30,7 @@ def sparseness(attributions: Any) -> jax.Array:
 
 
 def complexity(attributions: Any) -> jax.Array:
-    """The entropy of the attributions' sizes as shares of their sum.
+    """Computes the entropy of the absolute attributions, divided by their sum.
 
     Bhatt, Weller and Moura 2020 (arXiv 2005.00631), def. 6.
 
@@ -38,7 +38,7 @@ def complexity(attributions: Any) -> jax.Array:
       attributions: (N, ...), or a tree of such arrays.
 
     Returns:
-      (N,), in nats: 0 for one feature alone, ln n for all the same; NaN where all are 0.
+      (N,), in nats, from 0 for a single attribution to ln n for equal ones; NaN if all are 0.
     """
     sizes = jnp.abs(_input.flatten(attributions))
     shares = sizes / jnp.sum(sizes, axis=1, keepdims=True)
@@ -46,13 +46,13 @@ def complexity(attributions: Any) -> jax.Array:
 
 
 def effective_complexity(attributions: Any, threshold: float = 1e-5) -> jax.Array:
-    """How many features have an attribution greater than a threshold.
+    """Counts the features whose absolute attribution exceeds a threshold.
 
     Nguyen and Martinez 2020 (arXiv 2007.07584), sec. 3.3.
 
     Args:
       attributions: (N, ...), or a tree of such arrays.
-      threshold: of the attribution's size, in its units.
+      threshold: in units of the attribution.
 
     Returns:
       (N,) int32.

@@ -1,4 +1,4 @@
-"""Whether an explanation lies where it should: inside a mask."""
+"""Localization: whether attributions are inside of a mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["pointing_game", "relevance_mass", "relevance_rank", "top_k_intersect
 
 
 def pointing_game(attributions: jax.Array, mask: jax.Array) -> jax.Array:
-    """Whether the greatest attribution lies inside of the mask.
+    """Returns whether the largest attribution is inside of the mask.
 
     Zhang et al. 2018 (arXiv 1608.00507), sec. 4.1.
 
@@ -21,46 +21,46 @@ def pointing_game(attributions: jax.Array, mask: jax.Array) -> jax.Array:
       (N,) bool.
 
     Raises:
-      ValueError: the shapes differ, one is a tree, or the mask has no truth values.
+      ValueError: the shapes differ, one argument is a tree, or the mask is not of truth values.
     """
-    found, inside = _flat("pointing_game", attributions, mask)
-    return jnp.take_along_axis(inside, jnp.argmax(found, axis=1)[:, None], axis=1)[:, 0]
+    values, inside = _flatten("pointing_game", attributions, mask)
+    return jnp.take_along_axis(inside, jnp.argmax(values, axis=1)[:, None], axis=1)[:, 0]
 
 
 def relevance_mass(attributions: jax.Array, mask: jax.Array) -> jax.Array:
-    """The positive attributions' share that lies inside of the mask.
+    """Computes the share of the positive attributions inside of the mask.
 
     Arras, Osman and Samek 2022 (arXiv 2003.07258), eq. 1.
 
     Args, raises: as `pointing_game`.
 
     Returns:
-      (N,), from 0 to 1; NaN where none is positive.
+      (N,), from 0 to 1; NaN if none is positive.
     """
-    found, inside = _flat("relevance_mass", attributions, mask)
-    positive = jnp.maximum(found, 0)
+    values, inside = _flatten("relevance_mass", attributions, mask)
+    positive = jnp.maximum(values, 0)
     return jnp.sum(jnp.where(inside, positive, 0), axis=1) / jnp.sum(positive, axis=1)
 
 
 def relevance_rank(attributions: jax.Array, mask: jax.Array) -> jax.Array:
-    """Of the K greatest attributions, K the mask's size, the share that lies inside of it.
+    """Computes the share of the K largest attributions inside of a mask of size K.
 
     Arras, Osman and Samek 2022 (arXiv 2003.07258), eq. 2.
 
     Args, raises: as `pointing_game`.
 
     Returns:
-      (N,), from 0 to 1; NaN where the mask is empty.
+      (N,), from 0 to 1; NaN if the mask is empty.
     """
-    found, inside = _flat("relevance_rank", attributions, mask)
-    order = jnp.take_along_axis(inside, jnp.argsort(-found, axis=1), axis=1)
-    size = jnp.sum(inside.astype(found.dtype), axis=1, keepdims=True)
-    among = jnp.arange(found.shape[1], dtype=found.dtype) < size
-    return jnp.sum((order & among).astype(found.dtype), axis=1) / size[:, 0]
+    values, inside = _flatten("relevance_rank", attributions, mask)
+    order = jnp.take_along_axis(inside, jnp.argsort(-values, axis=1), axis=1)
+    size = jnp.sum(inside.astype(values.dtype), axis=1, keepdims=True)
+    top = jnp.arange(values.shape[1], dtype=values.dtype) < size
+    return jnp.sum((order & top).astype(values.dtype), axis=1) / size[:, 0]
 
 
 def top_k_intersection(attributions: jax.Array, mask: jax.Array, k: int) -> jax.Array:
-    """Of the k greatest attributions, the share that lies inside of the mask.
+    """Computes the share of the k largest attributions inside of the mask.
 
     Theiner, Müller-Budack and Ewerth 2022 (arXiv 2104.14995), sec. 5.
 
@@ -72,16 +72,16 @@ def top_k_intersection(attributions: jax.Array, mask: jax.Array, k: int) -> jax.
       (N,), from 0 to 1.
 
     Raises:
-      ValueError: as `pointing_game`; k is out of range.
+      ValueError: as `pointing_game`; or k is out of range.
     """
-    found, inside = _flat("top_k_intersection", attributions, mask)
-    if not 1 <= k <= found.shape[1]:
-        raise ValueError(f"top_k_intersection: k is {k}; expected 1 to {found.shape[1]}.")
-    _, places = jax.lax.top_k(found, k)
-    return jnp.mean(jnp.take_along_axis(inside, places, axis=1).astype(found.dtype), axis=1)
+    values, inside = _flatten("top_k_intersection", attributions, mask)
+    if not 1 <= k <= values.shape[1]:
+        raise ValueError(f"top_k_intersection: k is {k}; expected 1 to {values.shape[1]}.")
+    _, indices = jax.lax.top_k(values, k)
+    return jnp.mean(jnp.take_along_axis(inside, indices, axis=1).astype(values.dtype), axis=1)
 
 
-def _flat(name, attributions, mask):
+def _flatten(name, attributions, mask):
     if not jax.tree_util.all_leaves([attributions, mask]):
         trees = jax.tree.structure(attributions), jax.tree.structure(mask)
         raise ValueError(

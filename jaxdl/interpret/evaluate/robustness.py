@@ -1,4 +1,4 @@
-"""Whether near inputs have near explanations."""
+"""Robustness: whether similar inputs have similar explanations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.interpret import _input, _target
+from jaxdl._check import require_ints
+from jaxdl.interpret import _batching, _input, _target
 
 __all__ = ["sensitivity_max"]
 
@@ -25,43 +26,46 @@ def sensitivity_max(
     batch_size: int | None = None,
     **options,
 ) -> jax.Array:
-    """The greatest relative change of the explanation within a small box around x.
+    """Computes the largest relative change of the explanation in a small box around x.
 
-    Yeh et al. 2019 (arXiv 1901.09392), def. 4.1, estimated from random points, over the norm of the
-    explanation of x. Where that is 0 everywhere, it is the change itself, in units of the
+    Yeh et al. 2019 (arXiv 1901.09392), def. 4.1, estimated from random points, divided by the norm
+    of the explanation of x. If that norm is 0, the result is the change itself, in units of the
     explanation, as in the paper.
 
     Args:
-      method: any attribution.
-      f, x, target: as for `saliency`; "argmax" is the class that x itself is given.
+      method: any attribution method.
+      f, x, target: as for `saliency`. "argmax" is the predicted class of x itself.
       key: a PRNG key.
       radius: half the side of the box, in units of the input.
-      samples: random points.
-      batch_size: points explained side by side; None for as many as `memory_budget` allows.
+      samples: number of random points.
+      batch_size: points explained side by side; None for the largest number within `memory_budget`.
       **options: passed to the method.
 
     Returns:
       (N,), 0 or more; 0 is best.
 
     Raises:
-      ValueError: as the method; `samples` is below 1.
+      ValueError: as the method; or `samples` is below 1.
     """
     name = "sensitivity_max"
     f, x, target = _target.prepare(name, f, x, target)
-    (samples,) = _input.at_least(name, 1, samples=samples)
+    (samples,) = require_ints(name, 1, samples=samples)
     leaves, tree = jax.tree.flatten(x)
-    explain = lambda x: _input.flatten(method(f, x, target=target, **options))  # noqa: E731
-    given = explain(x)
 
-    def change(i):
+    def explain(x):
+        return _input.flatten(method(f, x, target=target, **options))
+
+    center = explain(x)
+
+    def evaluate(i):
         keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
         noise = [
             jax.random.uniform(k, leaf.shape, leaf.dtype, -radius, radius)
             for k, leaf in zip(keys, leaves, strict=True)
         ]
         moved = jax.tree.map(jnp.add, x, tree.unflatten(noise))
-        return jnp.linalg.norm(explain(moved) - given, axis=1)
+        return jnp.linalg.norm(explain(moved) - center, axis=1)
 
-    changes = _input.mapped(name, change, samples, batch_size)
-    size = jnp.linalg.norm(given, axis=1)
+    changes = _batching.map_evaluations(name, evaluate, samples, batch_size)
+    size = jnp.linalg.norm(center, axis=1)
     return jnp.max(changes, axis=0) / jnp.where(size > 0, size, 1)

@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.interpret import _compile, _input, _layer, _target
+from jaxdl._check import require_number
+from jaxdl.interpret import _layer
+from jaxdl.interpret._explanation import explain_batches, explanation_by_gradient
+from jaxdl.interpret._target import Target
 from jaxdl.interpret.lrp import backward, checks, composites, operations, rules
 from jaxdl.interpret.lrp.backward import Step
 from jaxdl.interpret.lrp.layers import Structure
@@ -23,7 +26,7 @@ def lrp(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    target: _target.Target = None,
+    target: Target = None,
     composite: Any = "epsilon",
     gating: Literal["signal_take_all", "uniform"] | None = None,
     start: Literal["score", "one"] = "score",
@@ -72,48 +75,44 @@ def lrp(
             f"lrp: gating={gating!r}, start={start!r}; expected gating 'signal_take_all' or "
             "'uniform', and start 'score' or 'one'."
         )
-    _input.number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
+    require_number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
     options = {"target": target, "start": start, "layer": layer, "batch_size": batch_size}
     explained = _lrp(f, x, plan=make_planner(composite.choose, gating, eps), **options)
     return checks.release(explained, checks.warn_about_relevance if check else lambda columns: None)
 
 
-@_compile.once
-@_target.each_by_derivative
-def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
+@explanation_by_gradient
+def _lrp(f, x, *, plan: backward.Planner, target, start, batch_size, layer=None):
     """Returns the relevance, with the columns of `checks.warn_about_relevance`."""
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
-    x = _input.checked(name, x) if whole or layer is None else jax.tree.map(jnp.asarray, x)
+    # Integers have no relevance: the layer, or the arrays beside them, become the input of f.
+    place = layer if whole else None
 
-    def explain(x, target):
-        g, place = f, layer
-        if not whole:  # integers have no relevance, but their embeddings do
-            (g, x), place = _layer.located(name, f, x, layer), None
-
+    def explain(f, score, x):
         def score_and_output(x):
-            output = g(x)
-            return _target.score(name, output, target), output
+            output = f(x)
+            return score(output), output
 
         graph, _ = trace_graph(score_and_output, x)
         values = jax.tree.leaves(x)
         env = graph.run(values)
-        score, *output = (read(env, atom) for atom in graph.outputs)
-        total = score if start == "score" else jnp.ones_like(score)
+        value, *output = (read(env, atom) for atom in graph.outputs)
+        total = value if start == "score" else jnp.ones_like(value)
         steps = plan(graph, set(graph.inputs), {})
         seeds = backward.seed_outputs(graph, [total, *[None] * len(output)])
         result = backward.propagate(steps, [env], seeds)
         if place is not None:
-            value = _layer.place(name, graph, place)
-            axis = _layer.batch_axis(name, f, x, graph, value, place)
-            relevance = jnp.moveaxis(_relevance_of(graph, value, result, place), axis, 0)
+            hidden = _layer.find_value(name, graph, place)
+            axis = _layer.find_batch_axis(name, f, x, graph, hidden, place)
+            relevance = jnp.moveaxis(_relevance_of(graph, hidden, result, place), axis, 0)
         else:
             leaves = backward.input_relevances(graph, result)
             relevance = jax.tree.unflatten(jax.tree.structure(x), leaves)
-        columns = checks.summarize(relevance, total, checks.max_magnitude(score, output))
+        columns = checks.summarize(relevance, total, checks.max_magnitude(value, output))
         return checks.Explained(relevance, columns)
 
-    return _input.by_examples(name, explain, x, target, batch_size)
+    return explain_batches(name, explain, f, x, target, None if whole else layer, batch_size)
 
 
 def _relevance_of(

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdl import interpret
 from jaxdl.interpret import evaluate
-from jaxdl.interpret.evaluate.road import imputed
+from jaxdl.interpret.evaluate.road import impute
 from tests.interpret.networks import array, double, linear, network, new_key, run
 
 
@@ -38,18 +38,18 @@ def test_of_an_additive_function_the_true_order_is_the_best(name):
 def test_curves_by_a_loop():
     with double():
         f, x, a = network(2, d=12), array(1, 2, 2, 2, 3), array(2, 2, 2, 2)
-        found = run(evaluate.deletion, f, x, a, target=1, steps=4, baseline=0.5, batch_size=2)
+        actual = run(evaluate.deletion, f, x, a, target=1, steps=4, baseline=0.5, batch_size=2)
         for n in range(2):
             order = np.argsort(-a[n].ravel())
             image = x[n].copy()
             for step in range(5):
-                assert found.scores[n, step] == pytest.approx(f(image[None])[0, 1])
+                assert actual.scores[n, step] == pytest.approx(f(image[None])[0, 1])
                 if step < 4:
                     image[divmod(order[step], 2)] = 0.5
-        trapezoid = (found.scores[:, 1:] + found.scores[:, :-1]).mean(1) / 2
-        np.testing.assert_allclose(found.area, trapezoid)
+        trapezoid = (actual.scores[:, 1:] + actual.scores[:, :-1]).mean(1) / 2
+        np.testing.assert_allclose(actual.area, trapezoid)
         grown = evaluate.insertion(f, x, -a, target=1, steps=4, baseline=0.5)
-        np.testing.assert_allclose(grown.scores[:, ::-1], found.scores, atol=1e-12)
+        np.testing.assert_allclose(grown.scores[:, ::-1], actual.scores, atol=1e-12)
         flipped = evaluate.pixel_flipping(f, x, a, target=1)
         np.testing.assert_allclose(flipped.scores[:, -1], f(-x)[:, 1])
 
@@ -82,8 +82,8 @@ def test_correlation_with_the_fall_is_one_for_a_linear_function():
         )
         whole, cut = run(of, f, x, parts), run(of, f, x, parts, batch_size=20)
         opposite = of(f, x, -parts)
-        for found, expected in ((whole, 1), (cut, 1), (opposite, -1)):
-            np.testing.assert_allclose(found, expected, atol=1e-9)
+        for actual, expected in ((whole, 1), (cut, 1), (opposite, -1)):
+            np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
 def test_sensitivity_of_a_constant_gradient_is_zero():
@@ -130,7 +130,7 @@ def test_removed_pixels_solve_the_linear_system():
     with double():
         x = array(0, 2, 7, 6, 2)
         gone = np.random.default_rng(1).random((2, 7, 6, 1)) < 0.6
-        filled = np.asarray(jax.jit(imputed)(x, gone))
+        filled = np.asarray(jax.jit(impute)(x, gone))
         np.testing.assert_array_equal(
             filled[~np.broadcast_to(gone, x.shape)], x[~np.broadcast_to(gone, x.shape)]
         )
@@ -153,7 +153,7 @@ def test_road_falls_faster_by_the_true_order():
         last = run(evaluate.road, f, x, parts, key=new_key(), noise=0.0, most=False)
         np.testing.assert_allclose(first.scores[:, 0], parts.sum((1, 2)))
         assert np.all(first.area < last.area) and first.scores.shape == (2, 8)
-    with pytest.raises(ValueError, match="rising shares"):
+    with pytest.raises(ValueError, match="increasing shares"):
         evaluate.road(f, x, parts, key=new_key(), shares=(0.5, 0.2))
 
 
@@ -170,9 +170,9 @@ def test_random_networks_have_other_explanations_unless_the_method_ignores_them(
     of = lambda explain, redraw, **options: np.asarray(
         evaluate.random_parameters(explain, params, redraw, key=new_key(), **options)
     )
-    found = of(explain, redraw, models=50)
-    assert found.shape == (50, 4) and abs(found.mean()) < 0.3
-    np.testing.assert_allclose(of(explain, redraw, models=50, batching="vmap"), found, atol=1e-5)
+    actual = of(explain, redraw, models=50)
+    assert actual.shape == (50, 4) and abs(actual.mean()) < 0.3
+    np.testing.assert_allclose(of(explain, redraw, models=50, batching="vmap"), actual, atol=1e-5)
     np.testing.assert_allclose(of(lambda params: x, redraw, models=3), 1, rtol=1e-6)
     np.testing.assert_allclose(of(explain, lambda key: params, models=2), 1, rtol=1e-6)
 
@@ -182,8 +182,8 @@ def test_another_label_has_another_explanation():
     x = array(0, 5, 4).astype(np.float32)
     options = {"target": 0, "classes": 2}
     of = lambda key: evaluate.random_label(interpret.saliency, f, x, key=key, **options)
-    found = np.asarray(jax.jit(of)(new_key()))
-    assert np.all(found < 0.5)
+    actual = np.asarray(jax.jit(of)(new_key()))
+    assert np.all(actual < 0.5)
     blind = lambda f, x, target: x
     np.testing.assert_allclose(
         evaluate.random_label(blind, f, x, key=new_key(), **options), 1, rtol=1e-6
@@ -204,7 +204,7 @@ def test_unused_features_and_shifted_inputs():
 
 def test_bad_arguments():
     f, x = (lambda x: x.sum(1)), jnp.ones((2, 5))
-    with pytest.raises(ValueError, match="one number for all channels of a place"):
+    with pytest.raises(ValueError, match="one number for all channels of a position"):
         evaluate.deletion(f, x, jnp.ones((2, 4)))
     with pytest.raises(ValueError, match="steps is 0"):
         evaluate.insertion(f, x, x, steps=0)

@@ -12,7 +12,7 @@ def test_removed_pixels_have_noise_and_channels_are_added_up():
     of = lambda x, parts: (
         evaluate.road(away, x, parts, key=new_key(), shares=(0.5,), noise=0.3).scores
     )
-    found, summed = jax.jit(lambda x, parts: (of(x, parts), of(x, parts.sum(-1))))(x, parts)
-    np.testing.assert_allclose(found[:, 0], 0, atol=1e-6)
-    np.testing.assert_allclose(found[:, 1], 0.09 * 128 * 2, rtol=0.3)
-    np.testing.assert_allclose(found, summed, rtol=1e-4)
+    actual, summed = jax.jit(lambda x, parts: (of(x, parts), of(x, parts.sum(-1))))(x, parts)
+    np.testing.assert_allclose(actual[:, 0], 0, atol=1e-6)
+    np.testing.assert_allclose(actual[:, 1], 0.09 * 128 * 2, rtol=0.3)
+    np.testing.assert_allclose(actual, summed, rtol=1e-4)

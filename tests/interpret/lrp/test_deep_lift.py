@@ -139,7 +139,11 @@ def test_several_baselines_by_expectation():
     with double():
         f, x, bases = network(3), array(2, 2, 5), array(7, 4, 5)
         result = run(
-            interpret.expectation(interpret.deep_lift, bases), f, x, target=1, batch_size=2
+            interpret.average_over_baselines(interpret.deep_lift, bases),
+            f,
+            x,
+            target=1,
+            batch_size=2,
         )
         expected = f(x)[:, 1] - f(bases)[:, 1].mean()
         np.testing.assert_allclose(result.sum(1), expected, atol=1e-9)

@@ -332,7 +332,7 @@ def test_relevances_are_differentiable_in_the_parameters():
         np.testing.assert_allclose(np.sum(gradient * way), slope, rtol=1e-5)
 
 
-def test_chunks_examples_and_targets():
+def test_batches_examples_and_targets():
     with double():
         w, v, x = array(0, 4, 5), array(1, 5, 3), array(2, 5, 4)
         f = lambda x: jnp.tanh(x @ w) @ v

@@ -16,8 +16,8 @@ def test_the_greatest_change_to_either_side():
         radius=0.1,
         samples=200,
     )
-    found = jax.jit(lambda x: [of(x, side) for side in (jnp.minimum, jnp.maximum)])
-    for change in found(np.full((1, 1), 2.0, np.float32)):
+    actual = jax.jit(lambda x: [of(x, side) for side in (jnp.minimum, jnp.maximum)])
+    for change in actual(np.full((1, 1), 2.0, np.float32)):
         assert 0.045 < float(change[0]) <= 0.0501
 
 

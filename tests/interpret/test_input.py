@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl import interpret
-from jaxdl.interpret import _input, evaluate
+from jaxdl import _check, interpret
+from jaxdl.interpret import evaluate
 from tests.interpret.networks import array, double, new_key, run
 
 A, B, SCALE = array(0, 3, 4), array(1, 2, 4), array(2, 6)
@@ -57,27 +57,29 @@ def test_of_a_linear_function_every_method_gives_weight_times_difference():
 
         @jax.jit
         def explain(x):
-            found = {}
+            actual = {}
             for name, options in LINEAR.items():
                 if name in RANDOM:
                     options = options | {"key": new_key()}
                 if name not in ("input_x_gradient", "lrp"):
                     options = options | {"baseline": base}
-                found[name] = getattr(interpret, name)(scaled, x, target=1, **options)
-            still = interpret.smooth(interpret.input_x_gradient, sigma=0.0, samples=np.int64(1))
-            found["smooth"] = still(scaled, x, target=1, key=new_key())
+                actual[name] = getattr(interpret, name)(scaled, x, target=1, **options)
+            still = interpret.average_over_noise(
+                interpret.input_x_gradient, sigma=0.0, samples=np.int64(1)
+            )
+            actual["average_over_noise"] = still(scaled, x, target=1, key=new_key())
             background = {"a": base["a"], "b": np.full((1, 2, 1), 0.5), "ids": x["ids"][:1]}
-            found["expected_gradients"] = interpret.expected_gradients(
+            actual["expected_gradients"] = interpret.expected_gradients(
                 scaled, x, background, target=1, key=new_key(), samples=2
             )
-            averaged = interpret.expectation(interpret.ablation, background)
-            found["expectation"] = averaged(scaled, x, target=1)
+            averaged = interpret.average_over_baselines(interpret.ablation, background)
+            actual["average_over_baselines"] = averaged(scaled, x, target=1)
             cut = interpret.lrp(scaled, x, target=[1, 1], batch_size=1, eps=1e-12)
-            return found, cut, interpret.guided_backprop(scaled, x, target=1)
+            return actual, cut, interpret.guided_backprop(scaled, x, target=1)
 
-        found, cut, slope = explain(x)
-        for name, values in found.items():
-            whole = name in ("input_x_gradient", "lrp", "smooth")
+        actual, cut, slope = explain(x)
+        for name, values in actual.items():
+            whole = name in ("input_x_gradient", "lrp", "average_over_noise")
             expected = shares(x) if whole else shares(x, base)
             assert values["ids"] is None, name
             for part in "ab":
@@ -145,15 +147,15 @@ def test_windows_of_an_image_and_a_table_by_a_loop():
             return jnp.tanh(a).sum((1, 2, 3)) * jnp.tanh(x[1] @ w)
 
         x = (array(2, 2, 8, 8, 1), array(3, 2, 3))
-        found = run(interpret.occlusion, f, x, ((2, 2, 1), (1,)), stride=((2, 2, 1), 1))
+        actual = run(interpret.occlusion, f, x, ((2, 2, 1), (1,)), stride=((2, 2, 1), 1))
         score = jax.jit(f)
         for r, c in ((0, 0), (2, 6), (6, 4)):
             hidden = x[0].copy()
             hidden[:, r : r + 2, c : c + 2] = 0
             fall = np.asarray(score(x) - score((hidden, x[1])))
-            np.testing.assert_allclose(found[0][:, r + 1, c, 0], fall, atol=1e-10)
+            np.testing.assert_allclose(actual[0][:, r + 1, c, 0], fall, atol=1e-10)
         hidden = x[1] * [1, 0, 1]
-        np.testing.assert_allclose(found[1][:, 1], score(x) - score((x[0], hidden)), atol=1e-10)
+        np.testing.assert_allclose(actual[1][:, 1], score(x) - score((x[0], hidden)), atol=1e-10)
         both = run(interpret.ablation, f, x, mask=(np.arange(8)[:, None, None] // 4, [0, 1, 1]))
         rows = x[0].copy()
         rows[:, :4] = 0
@@ -167,10 +169,10 @@ def test_rise_masks_every_image_of_a_tree():
         f = lambda x: x["one"].sum((1, 2, 3)) * x["two"][:, 1, 2, 0]
         x = {"one": array(0, 2, 4, 4, 1), "two": array(1, 2, 3, 5, 2)}
         options = {"key": new_key(), "cells": 2, "keep": 1 - 1e-12}
-        found = run(interpret.rise, f, x, samples=np.int64(2), **options)
+        actual = run(interpret.rise, f, x, samples=np.int64(2), **options)
         for name, shape in (("one", (2, 4, 4)), ("two", (2, 3, 5))):
             expected = np.broadcast_to(f(x)[:, None, None], shape)
-            np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+            np.testing.assert_allclose(actual[name], expected, rtol=1e-6)
         with pytest.raises(ValueError, match="expected images"):
             interpret.rise(lambda x: f(x) + x["c"], x | {"c": np.ones(2)}, **options)
 
@@ -204,20 +206,20 @@ def test_metrics_of_a_linear_function():
                 "sparseness": evaluate.sparseness(parts),
             }
 
-        found = judge(x, parts)
+        actual = judge(x, parts)
         whole = scaled(x)[:, 1]
         for name in ("gap", "infidelity", "change", "invariance", "needless"):
-            np.testing.assert_allclose(found[name], 0, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(actual[name], 0, atol=1e-9, err_msg=name)
         for name in ("correlation", "same"):
-            np.testing.assert_allclose(found[name], 1, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(actual[name], 1, atol=1e-9, err_msg=name)
         flat = np.concatenate([parts["a"], parts["b"][..., 0]], 1)
         lost = np.cumsum(-np.sort(-flat, axis=1), axis=1)  # one order over both arrays
-        np.testing.assert_allclose(found["out"].scores[:, 1:], whole[:, None] - lost, atol=1e-9)
-        np.testing.assert_allclose(found["in"].scores[:, 1:], lost, atol=1e-9)
-        np.testing.assert_allclose(found["flip"].scores[:, -1], -whole, atol=1e-9)
+        np.testing.assert_allclose(actual["out"].scores[:, 1:], whole[:, None] - lost, atol=1e-9)
+        np.testing.assert_allclose(actual["in"].scores[:, 1:], lost, atol=1e-9)
+        np.testing.assert_allclose(actual["flip"].scores[:, -1], -whole, atol=1e-9)
         sizes = np.sort(np.abs(flat), axis=1)
         gini = ((2 * np.arange(1, 6) - 6) * sizes).sum(1) / (5 * sizes.sum(1))
-        np.testing.assert_allclose(found["sparseness"], gini)
+        np.testing.assert_allclose(actual["sparseness"], gini)
 
 
 def test_noise_of_token_ids_is_at_their_embedding():
@@ -230,7 +232,7 @@ def test_noise_of_token_ids_is_at_their_embedding():
             return (vectors**2).sum((1, 2))
 
         ids = np.array([[0, 5], [2, 2]])
-        method = interpret.smooth(interpret.saliency, sigma=0.3, samples=2)
+        method = interpret.average_over_noise(interpret.saliency, sigma=0.3, samples=2)
         options = {"key": new_key(), "absolute": False}
         of_ids, of_vectors = jax.jit(
             lambda ids, vectors: (
@@ -246,10 +248,13 @@ def test_noise_of_token_ids_is_at_their_embedding():
     "change, words",
     [
         ({"a": np.ones((3, 3), np.float32)}, r"batches of \[2, 3\]; expected one size"),
-        ({"a": np.float32(1)}, r"x holds 'float32'; expected floating-point arrays"),
-        ({"a": "word"}, r"x holds 'str'; expected floating-point arrays"),
-        ({"a": np.ones((2, 3), np.complex64)}, r"x holds complex64\[2, 3\]; expected floating"),
-        ({"a": np.ones((2, 3), bool), "b": np.ones((2, 2, 1), int)}, r"x holds bool, int.* only"),
+        ({"a": np.float32(1)}, r"x contains 'float32'; expected floating-point arrays"),
+        ({"a": "word"}, r"x contains 'str'; expected floating-point arrays"),
+        ({"a": np.ones((2, 3), np.complex64)}, r"x contains complex64\[2, 3\]; expected floating"),
+        (
+            {"a": np.ones((2, 3), bool), "b": np.ones((2, 2, 1), int)},
+            "x contains bool, int.* only",
+        ),
     ],
 )
 def test_bad_trees(change, words):
@@ -272,5 +277,5 @@ def test_bad_arguments_of_trees():
         evaluate.infidelity(f, x, parts, key=new_key())
     for count in (0, -2, 1.0, True, None, np.float32(2)):
         with pytest.raises(ValueError, match="f: n is .*; expected an integer of at least 1"):
-            _input.at_least("f", 1, n=count)
-    assert _input.at_least("f", 1, n=np.uint8(2), m=jnp.int32(3)) == [2, 3]
+            _check.require_ints("f", 1, n=count)
+    assert _check.require_ints("f", 1, n=np.uint8(2), m=jnp.int32(3)) == [2, 3]

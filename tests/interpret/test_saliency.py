@@ -60,13 +60,13 @@ def test_is_the_central_difference_of_the_predicted_class_probability():
             scores = np.exp(np.tanh(x @ w))
             return scores / scores.sum(1, keepdims=True)
 
-        found = interpret.saliency(f, x, target="argmax")
+        actual = interpret.saliency(f, x, target="argmax")
         for i, k in enumerate(np.argmax(in_numpy(x), 1)):
             for j in range(4):
                 step = np.zeros_like(x)
                 step[i, j] = h
                 difference = (in_numpy(x + step)[i, k] - in_numpy(x - step)[i, k]) / (2 * h)
-                np.testing.assert_allclose(found[i, j], np.abs(difference), rtol=1e-6)
+                np.testing.assert_allclose(actual[i, j], np.abs(difference), rtol=1e-6)
 
 
 def test_every_form_of_target_names_the_same_scores(network, x):
@@ -84,17 +84,17 @@ def test_every_form_of_target_names_the_same_scores(network, x):
         return of(1), same, of("argmax"), of(jnp.argmax(network(x), 1))
 
     one, same, most, argmax = explain(x)
-    for found in same:
-        chex.assert_trees_all_close(found, one)
+    for actual in same:
+        chex.assert_trees_all_close(actual, one)
     chex.assert_trees_all_close(most, argmax)
 
 
 def test_different_classes_for_different_examples(network, x):
     labels = np.array([0, 1, 2, 1])
-    found = interpret.saliency(network, x, target=labels)
+    actual = interpret.saliency(network, x, target=labels)
     alone = jax.jit(lambda x, k: interpret.saliency(network, x, target=k))
     for i, k in enumerate(labels):
-        chex.assert_trees_all_close(found[i], alone(x[i : i + 1], k)[0], atol=1e-6)
+        chex.assert_trees_all_close(actual[i], alone(x[i : i + 1], k)[0], atol=1e-6)
 
 
 def test_jit_and_vmap_over_targets(network, x):
@@ -142,15 +142,15 @@ def test_a_class_out_of_range_is_refused_or_nan(network, x):
         with pytest.raises(ValueError, match=r"target is (3|-1); expected a class of 0 to 2"):
             interpret.saliency(network, x, target=target)
     compiled = jax.jit(lambda target: interpret.saliency(network, x, target=target))
-    found = np.asarray(compiled(np.array([0, 3, -1, 2])))
-    assert np.isnan(found[1:3]).all() and np.isfinite(found[::3]).all()
+    actual = np.asarray(compiled(np.array([0, 3, -1, 2])))
+    assert np.isnan(actual[1:3]).all() and np.isfinite(actual[::3]).all()
 
 
 @pytest.mark.parametrize(
     "target, words",
     [
-        (None, r"f gives \(4, 3\) and no target"),
-        ("max", "the one word known is 'argmax'"),
+        (None, r"f returns \(4, 3\) and target is None"),
+        ("max", "the only valid string is 'argmax'"),
         (1.0, "target is 1.0; expected ints"),
         (True, "target is True; expected ints"),
         (np.zeros(3, int), r"shape \(3,\) for 4 examples"),
@@ -164,10 +164,10 @@ def test_bad_targets(network, x, target, words):
 
 def test_scores_of_every_pixel_need_a_function(x):
     f = lambda x: jnp.broadcast_to(x[:, :1, None, None], (4, 6, 6, 3))
-    with pytest.raises(ValueError, match=r"target=1 needs \(N, K\).*pass a function"):
+    with pytest.raises(ValueError, match=r"target=1 expects \(N, K\).*Pass a function"):
         interpret.saliency(f, x, target=1)
-    found = run(interpret.saliency, f, x, target=lambda out: out[..., 1].mean((1, 2)))
-    np.testing.assert_allclose(found, np.broadcast_to([1, 0, 0, 0, 0], x.shape), atol=1e-6)
+    actual = run(interpret.saliency, f, x, target=lambda out: out[..., 1].mean((1, 2)))
+    np.testing.assert_allclose(actual, np.broadcast_to([1, 0, 0, 0, 0], x.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize("x", [np.ones((2, 3), np.uint8), 1.0])
@@ -180,12 +180,12 @@ def test_input_times_gradient_adds_up_where_the_function_is_homogeneous():
     """Bias-free ReLU networks, also with a shortcut: the sum is the score."""
     w, v, x = single(0, 5, 5), single(1, 5, 3), single(3, 4, 5)
     f = lambda x: (x + jax.nn.relu(jax.nn.relu(x @ w) @ w)) @ v
-    found = run(interpret.input_x_gradient, f, x, target=1)
+    actual = run(interpret.input_x_gradient, f, x, target=1)
     positive = lambda a: np.maximum(a, 0)
     expected = (x + positive(positive(x @ w) @ w)) @ v[:, 1]
-    chex.assert_trees_all_close(found.sum(1), expected, rtol=1e-4)
-    found = interpret.input_x_gradient(lambda x: x @ v, x, target=2)
-    chex.assert_trees_all_close(found, x * v[:, 2], atol=1e-6)
+    chex.assert_trees_all_close(actual.sum(1), expected, rtol=1e-4)
+    actual = interpret.input_x_gradient(lambda x: x @ v, x, target=2)
+    chex.assert_trees_all_close(actual, x * v[:, 2], atol=1e-6)
 
 
 @pytest.mark.row("Q10")
