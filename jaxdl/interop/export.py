@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxdl._optional import extra
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import whole_file
 from jaxdl.jaxpr.reading import plain
@@ -48,15 +49,12 @@ def export(
       The path.
 
     Raises:
-      ValueError: the package flatbuffers is not there; an argument is not what is expected; or the
-        model computes with the size of its batch, so that it cannot be left open.
+      ImportError: the package flatbuffers is not installed.
+      ValueError: an argument is not what is expected; or the model computes with the size of its
+        batch, so that it cannot be left open.
     """
-    try:
+    with extra("export", "export"):
         import flatbuffers  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            "export needs the package flatbuffers: pip install 'jaxdl[export]'."
-        ) from error
     check_model("export", model)
     check_state("export", state)
     leaves = jax.tree.leaves(inputs)

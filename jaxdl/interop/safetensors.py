@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxdl import tree
+from jaxdl._optional import extra
 from jaxdl.core import Tree
 
 __all__ = ["load_weights", "save_weights"]
@@ -41,7 +42,8 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
       ValueError: `params` or `state` is no dict, a name holds "/", or a leaf is no array of
         numbers, such as a PRNG key.
     """
-    from safetensors import numpy as safetensors
+    with extra("checkpoint", "save_weights"):
+        from safetensors import numpy as safetensors
 
     if hasattr(params, "model_state"):
         raise ValueError(
@@ -113,7 +115,8 @@ def load_weights(
         arrays than expected, all of which are listed.
       FileNotFoundError: there is no such file.
     """
-    from safetensors import SafetensorError, safe_open
+    with extra("checkpoint", "load_weights"):
+        from safetensors import SafetensorError, safe_open
 
     if hasattr(like, "model_state"):
         raise ValueError(

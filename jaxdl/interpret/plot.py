@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxdl._optional import extra
 from jaxdl.interpret import _input, _panels
 
 if TYPE_CHECKING:
@@ -131,9 +132,9 @@ def overlay(
     images, maps = _panels.images("overlay", images), _panels.maps("overlay", maps)
     _check_pairs("overlay", images, maps)
     maps, signed, limit = _panels.scale("overlay", maps, clip, limit, own)
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+    with extra("plot", "jaxdl.interpret.plot"):
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
     from jaxdl.interpret import _figure
 
     panels = _figure.panels("overlay", images, titles, columns, size, 2 if originals else 1)
@@ -237,8 +238,8 @@ def signals(
     _panels.check_finite("signals", "values", values)
     _panels.check_finite("signals", "maps", maps)
     limit = _panels.scale_end("signals", maps, clip, limit)
-    from matplotlib.patheffects import withStroke
-
+    with extra("plot", "jaxdl.interpret.plot"):
+        from matplotlib.patheffects import withStroke
     from jaxdl.interpret import _figure
 
     ((cmap, low, high),) = _scales([bool((maps < 0).any())], limit)
@@ -296,8 +297,8 @@ def _check_pairs(caller, images, maps):
 
 def _colours(caller, images, cmap):
     """(N, H, W, 3) of grey or colour images."""
-    from matplotlib.colors import Normalize
-
+    with extra("plot", "jaxdl.interpret.plot"):
+        from matplotlib.colors import Normalize
     from jaxdl.interpret import _figure
 
     if images.ndim == 4:
