@@ -36,19 +36,21 @@ def _methods(size: str, target: jax.Array) -> dict[str, Callable[..., Any]]:
 
     def occlusion(window, stride):
         size, steps = (window, window, depth), (stride, stride, depth)
-        return lambda f, x: interpret.occlusion(f, x, size, stride=steps, target=target, chunk=16)
+        return lambda f, x: interpret.occlusion(
+            f, x, size, stride=steps, target=target, batch_size=16
+        )
 
     def shapley(features):
         mask = _inputs.bands(size, features)
-        return lambda f, x: interpret.shapley_values(f, x, target=target, mask=mask, chunk=16)
+        return lambda f, x: interpret.shapley_values(f, x, target=target, mask=mask, batch_size=16)
 
     return {
         "saliency": lambda f, x: interpret.saliency(f, x, target=target),
         "saliency's forward pass": lambda f, x: f(x),
         "integrated gradients, 50": lambda f, x: interpret.integrated_gradients(
-            f, x, target=target, steps=50, chunk=5
+            f, x, target=target, steps=50, batch_size=5
         ),
-        "SmoothGrad, 50": lambda f, x: smooth(f, x, target=target, key=key, chunk=5),
+        "SmoothGrad, 50": lambda f, x: smooth(f, x, target=target, key=key, batch_size=5),
         "occlusion, 4x4 by 2": occlusion(4, 2),
         "occlusion, 32x32 by 16": occlusion(32, 16),
         "exact Shapley, 6 features": shapley(6),

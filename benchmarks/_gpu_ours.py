@@ -233,17 +233,19 @@ def explain(
     params, state = common.weights(jax.eval_shape(model.init, jax.random.key(0), x))
     smooth = interpret.smooth(interpret.saliency, sigma=0.1, samples=points)
     size, stride = (window, window, 3), (window // 2, window // 2, 3)
-    path = {"steps": points, "chunk": CHUNK}
+    path = {"steps": points, "batch_size": CHUNK}
     calls: dict[str, Callable[..., Any]] = {
         "saliency": lambda f, x: interpret.saliency(f, x, target=target),
         "integrated_gradients": lambda f, x: interpret.integrated_gradients(
             f, x, target=target, **path
         ),
-        "smooth_grad": lambda f, x: smooth(f, x, target=target, key=jax.random.key(0), chunk=CHUNK),
+        "smooth_grad": lambda f, x: smooth(
+            f, x, target=target, key=jax.random.key(0), batch_size=CHUNK
+        ),
         "lrp": lambda f, x: interpret.lrp(f, x, target=target, composite="epsilon_plus"),
         "deep_lift": lambda f, x: interpret.deep_lift(f, x, target=target),
         "occlusion": lambda f, x: interpret.occlusion(
-            f, x, size, stride=stride, target=target, chunk=WINDOWS
+            f, x, size, stride=stride, target=target, batch_size=WINDOWS
         ),
     }
 

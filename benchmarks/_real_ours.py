@@ -48,7 +48,7 @@ def _as_arrays(params: Any) -> Any:
 
 def methods(network: str, target: Any, at: str | None) -> dict[str, Callable[..., Any]]:
     """Returns each method as a function of the network and its input."""
-    options = {"target": target, "at": at}
+    options = {"target": target, "layer": at}
     size = window(network)
     layer = LAYERS.get(network, "")
     relevance = lambda composite: lambda f, x: interpret.lrp(f, x, composite=composite, **options)  # noqa: E731
@@ -59,7 +59,7 @@ def methods(network: str, target: Any, at: str | None) -> dict[str, Callable[...
         ),
         "deep_lift": lambda f, x: interpret.deep_lift(f, x, **options),
         "guided_backprop": lambda f, x: interpret.guided_backprop(f, x, target=target),
-        "grad_cam": lambda f, x: interpret.grad_cam(f, x, at=layer, target=target),
+        "grad_cam": lambda f, x: interpret.grad_cam(f, x, layer=layer, target=target),
         "occlusion": lambda f, x: interpret.occlusion(f, x, size, stride=size, **options),
         "lrp epsilon": relevance("epsilon"),
         "lrp epsilon_plus": relevance("epsilon_plus"),
@@ -70,16 +70,16 @@ def methods(network: str, target: Any, at: str | None) -> dict[str, Callable[...
 
 def prepare(network: str) -> Callable[[str], Any]:
     """Returns a function that compiles a method: see `_real_process`."""
-    f, params, x, at = build(network)
+    f, params, x, layer = build(network)
     scores = np.asarray(jax.jit(f)(params, x))
     target = jnp.asarray(scores.argmax(-1))
     due = {
         "score": scores.max(-1),
-        "difference": scores.max(-1) - _baseline(f, params, x, at, target),
+        "difference": scores.max(-1) - _baseline(f, params, x, layer, target),
     }
 
     def start(method: str):
-        explain = methods(network, target, at)[method]
+        explain = methods(network, target, layer)[method]
         jitted = jax.jit(lambda params, x: explain(lambda x: f(params, x), x))
         began = time.perf_counter()
         compiled = jitted.lower(params, x).compile()
@@ -89,9 +89,9 @@ def prepare(network: str) -> Callable[[str], Any]:
     return start
 
 
-def _baseline(f, params, x, at, target) -> np.ndarray:
+def _baseline(f, params, x, layer, target) -> np.ndarray:
     """Returns the scores at the baseline of zeros."""
-    if at is not None:
+    if layer is not None:
         words = "embeddings.word_embeddings.weight"
         params = params | {words: jnp.zeros_like(params[words])}
     else:

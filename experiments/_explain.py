@@ -29,7 +29,7 @@ def methods(layer: str, patches: np.ndarray, background: Any) -> dict[str, Expla
     i = interpret
     mean = jnp.mean(background, axis=0, keepdims=True)
     smooth = i.smooth(i.saliency, sigma=0.1, samples=25)
-    patch = {"mask": patches, "baseline": mean, "chunk": 16}
+    patch = {"mask": patches, "baseline": mean, "batch_size": 16}
 
     def plain(method, **options):
         return lambda f, x, t, key: method(f, x, target=t, **options)
@@ -43,23 +43,23 @@ def methods(layer: str, patches: np.ndarray, background: Any) -> dict[str, Expla
         "random": lambda f, x, t, key: jax.random.normal(key, x.shape[:3]),
         "saliency": plain(i.saliency),
         "input x gradient": plain(i.input_x_gradient),
-        "SmoothGrad": drawn(smooth, chunk=5),
-        "integrated gradients": plain(i.integrated_gradients, baseline=mean, chunk=5),
-        "expected gradients": drawn(i.expected_gradients, background, chunk=5),
+        "SmoothGrad": drawn(smooth, batch_size=5),
+        "integrated gradients": plain(i.integrated_gradients, baseline=mean, batch_size=5),
+        "expected gradients": drawn(i.expected_gradients, background, batch_size=5),
         "guided backprop": plain(i.guided_backprop),
         "deconvnet": plain(i.deconvnet),
         "DeepLIFT": plain(i.deep_lift, baseline=mean),
         "LRP epsilon": plain(i.lrp),
         "LRP epsilon plus flat": plain(i.lrp, composite="epsilon_plus_flat"),
         "LRP gamma": plain(i.lrp, composite="gamma"),
-        "Grad-CAM": plain(i.grad_cam, at=layer),
-        "Grad-CAM++": plain(i.grad_cam_plus_plus, at=layer),
-        "LayerCAM": plain(i.layer_cam, at=layer),
-        "occlusion": plain(i.occlusion, window=window, stride=(2, 2, window[2]), chunk=16),
-        "Shapley, patches": drawn(i.shapley_sampling, **patch | {"orders": 4, "chunk": 1}),
+        "Grad-CAM": plain(i.grad_cam, layer=layer),
+        "Grad-CAM++": plain(i.grad_cam_plus_plus, layer=layer),
+        "LayerCAM": plain(i.layer_cam, layer=layer),
+        "occlusion": plain(i.occlusion, window=window, stride=(2, 2, window[2]), batch_size=16),
+        "Shapley, patches": drawn(i.shapley_sampling, **patch | {"orders": 4, "batch_size": 1}),
         "KernelSHAP, patches": drawn(i.kernel_shap, **patch, samples=256),
         "LIME, patches": drawn(i.lime, **patch, samples=256),
-        "RISE": drawn(i.rise, baseline=mean, samples=512, chunk=16),
+        "RISE": drawn(i.rise, baseline=mean, samples=512, batch_size=16),
     }
 
 
@@ -88,7 +88,7 @@ def judge(apply: Callable):
     def run(params, x, attributions, target, baseline, key):
         f = lambda x: jax.nn.softmax(apply(params, x))  # noqa: E731
         maps = attributions if attributions.ndim == 3 else jnp.sum(attributions, -1)
-        options = {"target": target, "baseline": baseline, "steps": 20, "chunk": 2}
+        options = {"target": target, "baseline": baseline, "steps": 20, "batch_size": 2}
         return {
             "insertion": evaluate.insertion(f, x, maps, **options).area,
             "deletion": evaluate.deletion(f, x, maps, **options).area,

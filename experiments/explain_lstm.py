@@ -121,7 +121,7 @@ def explain(model, state, numbers, lengths, labels) -> dict[str, np.ndarray]:
     by = {
         "LRP": lambda: interpret.lrp(f, numbers, **place),
         "integrated gradients": lambda: interpret.integrated_gradients(
-            f, numbers, steps=30, chunk=5, **place
+            f, numbers, steps=30, batch_size=5, **place
         ),
         "gradient x embedding": lambda: interpret.input_x_gradient(f, numbers, **place),
     }

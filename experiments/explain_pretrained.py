@@ -29,7 +29,7 @@ METHODS: dict[str, _explain.Explain] = {
     ),
     "DeepLIFT": lambda f, x, t, key: interpret.deep_lift(f, x, target=t),
     "LRP": lambda f, x, t, key: interpret.lrp(f, x, target=t, composite="epsilon_plus_flat"),
-    "Grad-CAM": lambda f, x, t, key: interpret.grad_cam(f, x, target=t, at="head"),
+    "Grad-CAM": lambda f, x, t, key: interpret.grad_cam(f, x, target=t, layer="head"),
     "occlusion": lambda f, x, t, key: interpret.occlusion(
         f, x, target=t, window=(32, 32, 3), stride=(16, 16, 3)
     ),
@@ -38,11 +38,11 @@ METHODS: dict[str, _explain.Explain] = {
 
 WORD_METHODS: dict[str, Callable[..., jax.Array]] = {
     "integrated gradients": lambda f, ids: interpret.integrated_gradients(
-        f, ids, at="words", steps=32
+        f, ids, layer="words", steps=32
     ),
-    "AttnLRP": lambda f, ids: interpret.lrp(f, ids, at="words", composite="attn_lrp"),
+    "AttnLRP": lambda f, ids: interpret.lrp(f, ids, layer="words", composite="attn_lrp"),
     "ablation": lambda f, ids: interpret.ablation(
-        f, ids, at="words", mask=np.arange(ids.shape[1])[:, None]
+        f, ids, layer="words", mask=np.arange(ids.shape[1])[:, None]
     ),
 }
 """`(f, ids) -> (N, T, D)`, explanations by the embeddings of words."""

@@ -91,7 +91,7 @@ def pgd(
     """
     given = _input.checked("attack", x)
     count = _target.verify("attack", f, given, "argmax", derivative=True)
-    labels = _checked_labels(labels, _input.batch_size("attack", given), max(count, 2))
+    labels = _checked_labels(labels, _input.count_examples("attack", given), max(count, 2))
     f, x = _input.separate("attack", f, given)
     epsilon, (least, most) = _size("epsilon", epsilon), _limits(bounds)
     _check_inside(x, least, most)

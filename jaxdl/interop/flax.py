@@ -99,7 +99,7 @@ def from_nnx(make: nnx.Module | Callable[[nnx.Rngs], nnx.Module]) -> Module:
     but for the random streams, which are reseeded from `key` at each call. `nnx.update(network,
     params)` puts a tree back. The train mode is set by `network.train()` and `network.eval()`.
     Tap paths are the attributes' names, e.g. `block/layers/0`; a shared part has its first one. The
-    same names are those of `at=` in `jaxdl.interpret`.
+    same names are those of `layer=` in `jaxdl.interpret`.
 
     Args:
       make: `rngs -> network`, called anew by every init; or a network, whose values at this moment

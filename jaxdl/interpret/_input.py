@@ -19,15 +19,15 @@ from jaxdl._precision import widen
 from jaxdl.jaxpr import reading
 
 budget = jax.make_user_context(default_value=2**30)
-"""Bytes that a method takes for what it computes at a time, where `chunk` is not given."""
+"""Bytes that a method takes for what it computes at a time, where `batch_size` is not given."""
 
 
 rows = jax.make_user_context(default_value=None)
-"""How many examples `by_examples` takes at a time, where `chunk` is not given; None for all."""
+"""Examples that `by_examples` takes at a time without `batch_size`; None for all."""
 
 
 def memory_budget(size: int) -> AbstractContextManager[None]:
-    """Sets how much memory attributions take within a `with` block, where `chunk` is None.
+    """Sets how much memory attributions take within a `with` block, where `batch_size` is None.
 
     As many examples, nodes of a path, or masks are computed side by side as are estimated to fit.
     A single evaluation of one example is never divided, however large it is. Without the block it
@@ -50,7 +50,7 @@ def memory_budget(size: int) -> AbstractContextManager[None]:
     return budget(int(bytes_of))
 
 
-def batch_size(caller: str, x: Any) -> int:
+def count_examples(caller: str, x: Any) -> int:
     """Returns the number of examples in x, a tree of arrays with one common batch axis.
 
     Raises:
@@ -80,16 +80,16 @@ def checked(caller: str, x: Any) -> Any:
     """Returns x as arrays: a tree with one common batch axis and something to explain.
 
     Raises:
-      ValueError: as `batch_size`; no array is floating-point.
+      ValueError: as `count_examples`; no array is floating-point.
     """
-    batch_size(caller, x)
+    count_examples(caller, x)
     leaves = jax.tree.leaves(x)
     if not any(map(_floating, leaves)):
         dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         raise ValueError(
             f"{caller}: x holds {dtypes} only; expected floating-point arrays with a batch axis. "
             "Cast pixels with x.astype(jnp.float32); explain token ids by their embeddings: "
-            "integrated_gradients(f, ids, at='path of the embedding')."
+            "integrated_gradients(f, ids, layer='path of the embedding')."
         )
     return jax.tree.map(jnp.asarray, x)
 
@@ -298,24 +298,24 @@ def weighted_sum(
     caller: str,
     value: Callable[[jax.Array], Any],
     weights: jax.Array,
-    chunk: int | None,
+    batch_size: int | None,
 ) -> Any:
-    """sum_i w_i value(i), at most `chunk` values at a time: memory does not grow with their number.
+    """Returns sum_i w_i value(i), with at most `batch_size` values in memory.
 
-    It is added up in float32 at least, so that `chunk` does not change sums of half precision.
+    It is added up in float32 at least, so that `batch_size` does not change sums of half precision.
 
     Args:
       caller: the public function's name, for messages.
       value: from a number i, () int32, to a tree of arrays.
       weights: (n,).
-      chunk: how many are computed side by side; None for as many as the memory budget allows.
+      batch_size: how many are computed side by side; None for as many as the memory budget allows.
 
     Raises:
-      ValueError: `chunk` is no integer of at least 1.
+      ValueError: `batch_size` is no integer of at least 1.
     """
     n = len(weights)
     value, shape, cost = _recorded(value)
-    size = _size(caller, n, chunk, cost)
+    size = _size(caller, n, batch_size, cost)
 
     def several(numbers, weights):
         def dot(leaf):
@@ -341,26 +341,28 @@ def weighted_sum(
     return narrowed(total)
 
 
-def mapped(caller: str, value: Callable[[jax.Array], Any], count: int, chunk: int | None) -> Any:
-    """value(0), ..., value(count - 1) on a new first axis, at most `chunk` of them side by side.
+def mapped(
+    caller: str, value: Callable[[jax.Array], Any], count: int, batch_size: int | None
+) -> Any:
+    """Returns value(0), ..., value(count - 1) stacked, at most `batch_size` side by side.
 
     The last ones are computed with some again, so that there is one program, not two. Without
-    `chunk`, as many are computed side by side as the memory budget allows.
+    `batch_size`, as many are computed side by side as the memory budget allows.
 
     Raises:
-      ValueError: `chunk` is no integer of at least 1.
+      ValueError: `batch_size` is no integer of at least 1.
     """
     value, _, cost = _recorded(value)
-    return _in_turns(jax.vmap(value), count, _size(caller, count, chunk, cost))
+    return _in_turns(jax.vmap(value), count, _size(caller, count, batch_size, cost))
 
 
 def by_examples(
-    caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, chunk: int | None
+    caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, batch_size: int | None
 ) -> Any:
-    """`explain(x, target)`, for at most `chunk` examples at a time.
+    """`explain(x, target)`, for at most `batch_size` examples at a time.
 
     What has no row for each example, as the value at a place where f has joined the examples with
-    another axis, is not divided: without `chunk` the whole batch is explained at once.
+    another axis, is not divided: without `batch_size` the whole batch is explained at once.
 
     Args:
       caller: the public function's name, for messages.
@@ -368,15 +370,15 @@ def by_examples(
       x: the whole batch, and what goes with it, such as baselines: trees of arrays, of which the
         first is of all examples. An array of length 1 serves every example.
       target: of any kind; of an array each example keeps its own.
-      chunk: None for as many as the memory budget allows.
+      batch_size: None for as many as the memory budget allows.
 
     Raises:
-      ValueError: `chunk` is no integer of at least 1, or the explanation cannot be divided.
+      ValueError: `batch_size` is no integer of at least 1, or the explanation cannot be divided.
     """
-    chunk = _bounded(caller, chunk)
+    batch_size = _bounded(caller, batch_size)
     n = (*jnp.shape(jax.tree.leaves(x)[0]), 1)[0]
     each = isinstance(target, list | np.ndarray | jax.Array) and np.shape(target) == (n,)
-    size = min(chunk or rows.value or n, n)
+    size = min(batch_size or rows.value or n, n)
     if size == n:
         return explain(x, target)
 
@@ -393,19 +395,19 @@ def by_examples(
         for leaf in jax.tree.leaves(jax.eval_shape(call))
     ):
         return _in_turns(some, n, size)
-    if chunk is None:
+    if batch_size is None:
         return explain(x, target)
     raise ValueError(
-        f"{caller}: chunk is {chunk}, and the explanation has no row for each of the {n} examples; "
-        "expected examples on its first axis. Leave chunk out, or explain at another place."
+        f"{caller}: batch_size is {batch_size}, and the explanation has no row for each of the {n} "
+        "examples; expected examples on its first axis. Leave batch_size out, or explain at another place."
     )
 
 
 def by_examples_or_evaluations(
-    caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, chunk: int | None
+    caller: str, explain: Callable[[Any, Any], Any], x: Any, target: Any, batch_size: int | None
 ) -> Any:
-    """As `by_examples`, where `chunk` bounds the evaluations within `explain`, not the examples."""
-    if _bounded(caller, chunk) is not None:
+    """As `by_examples`, where `batch_size` bounds the evaluations within `explain`, not the examples."""
+    if _bounded(caller, batch_size) is not None:
         return explain(x, target)
     return by_examples(caller, explain, x, target, None)
 
@@ -417,11 +419,11 @@ def _recorded(value: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], 
     return lambda i: jax.tree.unflatten(tree, run(i)), shape, reading.peak_bytes(program.jaxpr)
 
 
-def _size(caller: str, n: int, chunk: int | None, cost: int) -> int:
+def _size(caller: str, n: int, batch_size: int | None, cost: int) -> int:
     """Returns how many of n evaluations are computed side by side."""
-    chunk = _bounded(caller, chunk)
-    if chunk is not None:
-        return min(chunk, n)
+    batch_size = _bounded(caller, batch_size)
+    if batch_size is not None:
+        return min(batch_size, n)
     size = min(n, max(1, budget.value * 3 // 4 // max(cost, 1)))  # the rest is for what is around
     return next((d for d in range(size, size // 2, -1) if n % d == 0), size)
 
@@ -437,6 +439,6 @@ def _in_turns(values: Callable[[jax.Array], Any], n: int, size: int) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], outputs)
 
 
-def _bounded(caller: str, chunk: Any) -> int | None:
-    """Returns `chunk` as an int, or None."""
-    return None if chunk is None else at_least(caller, 1, chunk=chunk)[0]
+def _bounded(caller: str, batch_size: Any) -> int | None:
+    """Returns `batch_size` as an int, or None."""
+    return None if batch_size is None else at_least(caller, 1, batch_size=batch_size)[0]

@@ -1,4 +1,4 @@
-"""`at=`: the value that a function computes at a named place, and the rest of the function."""
+"""`layer=`: the value that a function computes at a named place, and the rest of the function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxdl.jaxpr.program import Program, Value, read, trace
 
 
 def split(
-    caller: str, f: Callable[[Any], Any], x: Any, at: str | None
+    caller: str, f: Callable[[Any], Any], x: Any, layer: str | None
 ) -> tuple[Callable[[Any], Any], Any]:
     """Returns `(f, x)`, or with a place the function from the value there on, and that value.
 
@@ -25,17 +25,17 @@ def split(
     Args:
       caller: the public function's name, for messages.
       f, x: a function and its inputs.
-      at: None; or a path of jaxdl, Flax's names, or those of `jax.named_scope`, e.g.
+      layer: None; or a path of jaxdl, Flax's names, or those of `jax.named_scope`, e.g.
         "block_1/conv_0". The end of a path is enough where it is the only one.
 
     Raises:
       ValueError: no place is called so, several are, or what it gives is not one array of numbers.
     """
-    if at is None:
+    if layer is None:
         return f, x
     program, tree = trace(f, x, custom=False)
-    value = place(caller, program, at)
-    axis = batch_axis(caller, f, x, program, value, at)
+    value = place(caller, program, layer)
+    axis = batch_axis(caller, f, x, program, value, layer)
     env = program.run(jax.tree.leaves(x))
     after = program.reached([value])
 
@@ -51,32 +51,32 @@ def split(
 
 
 def located(
-    caller: str, f: Callable[[Any], Any], x: Any, at: str | None
+    caller: str, f: Callable[[Any], Any], x: Any, layer: str | None
 ) -> tuple[Callable[[Any], Any], Any]:
     """Returns `split`, or without a place f and x of the floating-point arrays, checked."""
-    if at is None:
+    if layer is None:
         return _input.separate(caller, f, x)
-    rest, value = split(caller, f, jax.tree.map(jnp.asarray, x), at)
+    rest, value = split(caller, f, jax.tree.map(jnp.asarray, x), layer)
     return rest, _input.checked(caller, value)
 
 
-def arrays(caller: str, f: Callable[[Any], Any], x: Any, at: str | None) -> tuple[Any, Any]:
+def arrays(caller: str, f: Callable[[Any], Any], x: Any, layer: str | None) -> tuple[Any, Any]:
     """Returns x as arrays, and the shapes of what `located` explains of it.
 
     Raises:
       ValueError: as `located`.
     """
-    x = _input.checked(caller, x) if at is None else jax.tree.map(jnp.asarray, x)
-    return x, jax.eval_shape(lambda x: located(caller, f, x, at)[1], x)
+    x = _input.checked(caller, x) if layer is None else jax.tree.map(jnp.asarray, x)
+    return x, jax.eval_shape(lambda x: located(caller, f, x, layer)[1], x)
 
 
-def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:
+def intermediate(f: Callable[[Any], Any], x: Any, layer: str) -> jax.Array:
     """The value that f computes at a named place.
 
     Args:
       f: any function of x.
       x: its input, a tree of arrays.
-      at: a path of jaxdl, Flax's names, or those of `jax.named_scope`, e.g. "block_1/conv_0"; the
+      layer: a path of jaxdl, Flax's names, or those of `jax.named_scope`, e.g. "block_1/conv_0"; the
         end of a path is enough where it is the only one.
 
     Returns:
@@ -85,22 +85,26 @@ def intermediate(f: Callable[[Any], Any], x: Any, at: str) -> jax.Array:
     Raises:
       ValueError: no place is called so, several are, or it gives not one array that depends on x.
     """
-    return split("intermediate", f, x, at)[1]
+    return split("intermediate", f, x, layer)[1]
 
 
-def place(caller: str, program: Program, at: str) -> Value:
-    """Returns the value that leaves the operations named `at`."""
-    if not isinstance(at, str):
-        raise ValueError(f"{caller}: at is {at!r}; expected one path as a string, e.g. 'conv_1'.")
+def place(caller: str, program: Program, layer: str) -> Value:
+    """Returns the value that leaves the operations named `layer`."""
+    if not isinstance(layer, str):
+        raise ValueError(
+            f"{caller}: layer is {layer!r}; expected one path as a string, e.g. 'conv_1'."
+        )
     names = _names(operation.scope for operation in program.operations)
-    ends = _ending(names, at)
+    ends = _ending(names, layer)
     if not ends:
         raise ValueError(
-            f"{caller}: no place {at!r} in the function; {_advice(program, names, at)}"
+            f"{caller}: no layer {layer!r} in the function; {_advice(program, names, layer)}"
         )
-    if at not in names and len(ends) > 1:
-        raise ValueError(f"{caller}: at={at!r} may be {' or '.join(sorted(ends))}; say which.")
-    name = at if at in names else ends[0]
+    if layer not in names and len(ends) > 1:
+        raise ValueError(
+            f"{caller}: layer={layer!r} may be {' or '.join(sorted(ends))}; say which."
+        )
+    name = layer if layer in names else ends[0]
     inside = [op for op in program.operations if f"{op.scope}/".startswith(f"{name}/")]
     made = {value for operation in inside for value in operation.outputs}
     taken = {atom for op in program.operations if op not in inside for atom in op.inputs}
@@ -112,7 +116,7 @@ def place(caller: str, program: Program, at: str) -> Value:
             f"{program.shapes[v].dtype}{list(program.shapes[v].shape)}" for v in floating or values
         )
         raise ValueError(
-            f"{caller}: at={at!r} gives {len(floating)} arrays of floating-point numbers that "
+            f"{caller}: layer={layer!r} gives {len(floating)} arrays of floating-point numbers that "
             f"depend on x (it gives {shapes or 'none'}); expected one. Name the value by `with "
             "jax.named_scope(...)` around the line that computes it, and each call of a shared "
             "layer by a name of its own."
@@ -121,7 +125,7 @@ def place(caller: str, program: Program, at: str) -> Value:
 
 
 def batch_axis(
-    caller: str, f: Callable[[Any], Any], x: Any, program: Program, value: Value, at: str
+    caller: str, f: Callable[[Any], Any], x: Any, program: Program, value: Value, layer: str
 ) -> int:
     """Returns the axis of the examples of a value: the first, or inside of `jax.vmap` any one.
 
@@ -141,23 +145,23 @@ def batch_axis(
         longer, _ = trace(f, more, custom=False)
     except Exception as error:
         raise ValueError(
-            f"{caller}: at={at!r} is inside of jax.vmap and gives {shape} for {n} examples, so the "
+            f"{caller}: layer={layer!r} is inside of jax.vmap and gives {shape} for {n} examples, so the "
             "axis of the examples is unclear. Pass another number of examples."
         ) from error
-    other = longer.shapes[place(caller, longer, at)].shape
+    other = longer.shapes[place(caller, longer, layer)].shape
     return next(axis for axis in axes if other[axis] == n + 1)
 
 
-def _advice(program: Program, names: Collection[str], at: str) -> str:
+def _advice(program: Program, names: Collection[str], layer: str) -> str:
     """Returns what to write instead of a path that is not there."""
     for operation in program.operations:
-        if _ending(_names(_scopes_within(operation.equation, operation.scope)), at):
+        if _ending(_names(_scopes_within(operation.equation, operation.scope)), layer):
             return (
                 f"it is inside of {operation.name!r}, where it has no one value. Name what "
-                f"{operation.name!r} gives by `with jax.named_scope({at!r}):` around it."
+                f"{operation.name!r} gives by `with jax.named_scope({layer!r}):` around it."
             )
     return (
-        f"{suggest(at, names, 'places')} Name a value by `with jax.named_scope({at!r}):` around "
+        f"{suggest(layer, names, 'places')} Name a value by `with jax.named_scope({layer!r}):` around "
         "the lines that compute it; networks of flax.nnx have names through "
         "jaxdl.interop.flax.from_nnx."
     )
@@ -180,5 +184,5 @@ def _names(scopes: Iterable[str]) -> dict[str, None]:
     return names
 
 
-def _ending(names: Iterable[str], at: str) -> list[str]:
-    return [name for name in names if f"/{name}".endswith(f"/{at}")]
+def _ending(names: Iterable[str], layer: str) -> list[str]:
+    return [name for name in names if f"/{name}".endswith(f"/{layer}")]

@@ -80,7 +80,7 @@ def verify(
       ValueError: x is no batch; f cannot be traced, or gives no row for each example; the target
         does not fit, or has a class out of range; the scores are complex, or have no derivative.
     """
-    n = _input.batch_size(caller, x)
+    n = _input.count_examples(caller, x)
     try:
         output = _shapes(f, x)
         if callable(target):
@@ -129,10 +129,10 @@ def each(method: Callable[..., Any], *, derivative: bool = False) -> Callable[..
 
     @functools.wraps(method)
     def explain(f, x, *args, target=None, **options):
-        if isinstance(options.get("at"), tuple | list | dict):
-            at_one = lambda place: explain(f, x, *args, target=target, **options | {"at": place})  # noqa: E731
-            return jax.tree.map(at_one, options["at"])
-        if options.get("at") is None:
+        if isinstance(options.get("layer"), tuple | list | dict):
+            at_one = lambda place: explain(f, x, *args, target=target, **options | {"layer": place})  # noqa: E731
+            return jax.tree.map(at_one, options["layer"])
+        if options.get("layer") is None:
             _input.checked(name, x)
         verify(name, f, x, target, derivative=derivative)
         f = _of_parts(name, f, x, target)
@@ -187,7 +187,7 @@ def _shapes(f: Callable[[Any], Any], x: Any) -> Any:
 
 def _of_parts(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> Callable[[Any], Any]:
     """Returns f, which of a part of the batch x must give a row for each example of the part."""
-    n = _input.batch_size(caller, x)
+    n = _input.count_examples(caller, x)
 
     def of_part(part):
         size = len(jax.tree.leaves(part)[0])
@@ -201,7 +201,7 @@ def _of_parts(caller: str, f: Callable[[Any], Any], x: Any, target: Target) -> C
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{caller}: f does not take {size} of the {n} examples by themselves ({error}); "
-                "expected a row for each. Pass what belongs to the examples in x, or leave chunk "
+                "expected a row for each. Pass what belongs to the examples in x, or leave batch_size "
                 "out and raise memory_budget."
             ) from error
         return output

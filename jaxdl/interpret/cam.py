@@ -30,13 +30,13 @@ def cam(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     channel_axis: int = -1,
     input_channel_axis: int | None = None,
     tokens: Sequence[int] | None = None,
     resize: bool | Sequence[int] = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Weights features by the last layer's weights for the score: sum_c w_c A_c.
 
@@ -47,13 +47,13 @@ def cam(
     Args:
       f, target: as for `saliency`.
       x: (N, ..., D), or a tree of arrays of which one is the image, signal or volume.
-      at: the path of the features.
+      layer: the path of the features.
       channel_axis: the features' channel axis: -1 for (N, ..., C), 1 for (N, C, ...).
       input_channel_axis: that of x; None if it is the same.
       tokens: the grid (h, w) of a transformer's tokens (N, T, C), e.g. (H // 16, W // 16). The map
         is of the last h * w tokens, without the class token and registers (8 at most) before them.
       resize: True for x's size, False for that of the features, or the sizes themselves, (H, W).
-      chunk: examples explained side by side; None for as many as `memory_budget` allows.
+      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N, ...), in units of the score, of either sign.
@@ -68,7 +68,7 @@ def cam(
         return jnp.sum(weights * features, -1)
 
     layout = _layout("cam", channel_axis, input_channel_axis, tokens, resize)
-    return _map(layout, f, x, at, target, chunk, combine)
+    return _map(layout, f, x, layer, target, batch_size, combine)
 
 
 @_compile.once
@@ -77,20 +77,20 @@ def grad_cam(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     channel_axis: int = -1,
     input_channel_axis: int | None = None,
     tokens: Sequence[int] | None = None,
     resize: bool | Sequence[int] = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Weights features by the mean derivative of the score, and keeps the positive part.
 
     Selvaraju et al. 2017 (arXiv 1610.02391), eqs. 1-2.
 
     Args:
-      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
+      f, x, layer, target, channel_axis, input_channel_axis, tokens, resize, batch_size: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -104,7 +104,7 @@ def grad_cam(
         return jnp.maximum(jnp.sum(weights * features, -1), 0)
 
     layout = _layout("grad_cam", channel_axis, input_channel_axis, tokens, resize)
-    return _map(layout, f, x, at, target, chunk, combine)
+    return _map(layout, f, x, layer, target, batch_size, combine)
 
 
 @_compile.once
@@ -113,13 +113,13 @@ def grad_cam_plus_plus(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     channel_axis: int = -1,
     input_channel_axis: int | None = None,
     tokens: Sequence[int] | None = None,
     resize: bool | Sequence[int] = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Computes Grad-CAM with weights that find several objects of a class in one image.
 
@@ -127,7 +127,7 @@ def grad_cam_plus_plus(
     exponential.
 
     Args:
-      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
+      f, x, layer, target, channel_axis, input_channel_axis, tokens, resize, batch_size: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -144,7 +144,7 @@ def grad_cam_plus_plus(
         return jnp.maximum(jnp.sum(weights * features, -1), 0)
 
     layout = _layout("grad_cam_plus_plus", channel_axis, input_channel_axis, tokens, resize)
-    return _map(layout, f, x, at, target, chunk, combine)
+    return _map(layout, f, x, layer, target, batch_size, combine)
 
 
 @_compile.once
@@ -153,20 +153,20 @@ def layer_cam(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     channel_axis: int = -1,
     input_channel_axis: int | None = None,
     tokens: Sequence[int] | None = None,
     resize: bool | Sequence[int] = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Weights each feature by its own positive derivative: sharp in early layers too.
 
     Jiang et al. 2021 (doi:10.1109/TIP.2021.3089943), eqs. 5-6.
 
     Args:
-      f, x, at, target, channel_axis, input_channel_axis, tokens, resize, chunk: as for `cam`.
+      f, x, layer, target, channel_axis, input_channel_axis, tokens, resize, batch_size: as for `cam`.
 
     Returns:
       (N, ...), 0 or more.
@@ -179,7 +179,7 @@ def layer_cam(
         return jnp.maximum(jnp.sum(jnp.maximum(slope, 0) * features, -1), 0)
 
     layout = _layout("layer_cam", channel_axis, input_channel_axis, tokens, resize)
-    return _map(layout, f, x, at, target, chunk, combine)
+    return _map(layout, f, x, layer, target, batch_size, combine)
 
 
 @_compile.once
@@ -188,13 +188,13 @@ def score_cam(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     channel_axis: int = -1,
     input_channel_axis: int | None = None,
     tokens: Sequence[int] | None = None,
     resize: bool | Sequence[int] = True,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Weights features by the score of x masked by each of them, without a derivative.
 
@@ -202,21 +202,21 @@ def score_cam(
     1, is a mask; the weights are a softmax of the masked scores.
 
     Args:
-      f, x, at, target, channel_axis, input_channel_axis, tokens, resize: as for `cam`.
-      chunk: features tried side by side; None for as many as `memory_budget` allows.
+      f, x, layer, target, channel_axis, input_channel_axis, tokens, resize: as for `cam`.
+      batch_size: features tried side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N, ...), 0 or more.
 
     Raises:
-      ValueError: as `cam`; `chunk` is below 1.
+      ValueError: as `cam`; `batch_size` is below 1.
     """
     name = "score_cam"
     layout = _layout(name, channel_axis, input_channel_axis, tokens, resize)
 
     def explained(x, target):
         target = _target.settled(name, f, x, target)
-        _, value = _layer.split(name, f, x, at)
+        _, value = _layer.split(name, f, x, layer)
         features = layout.grid(x, value)
         count = features.shape[-1]
         _, size = layout.place(x, features.ndim)
@@ -228,14 +228,14 @@ def score_cam(
             mask = (mask - low) / jnp.where(high > low, high - low, 1)
             return _target.score(name, f(layout.times(x, mask)), target)
 
-        scores = _input.mapped(name, masked, count, chunk).T
+        scores = _input.mapped(name, masked, count, batch_size).T
         weights = jax.nn.softmax(scores).reshape(len(features), *[1] * (features.ndim - 2), count)
         weights = weights.astype(features.dtype)
         maps = layout.resized(x, jnp.maximum(jnp.sum(weights * features, -1), 0))
         return maps.astype(value.dtype)
 
     x = _input.checked(name, x)
-    return _input.by_examples_or_evaluations(name, explained, x, target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, x, target, batch_size)
 
 
 @_compile.once
@@ -244,19 +244,19 @@ def guided_grad_cam(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     channel_axis: int = -1,
     input_channel_axis: int | None = None,
     tokens: Sequence[int] | None = None,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """Multiplies guided backprop by Grad-CAM: fine, and of one class.
 
     Selvaraju et al. 2017, sec. 3.2.
 
     Args:
-      f, x, at, target, channel_axis, input_channel_axis, tokens, chunk: as for `cam`.
+      f, x, layer, target, channel_axis, input_channel_axis, tokens, batch_size: as for `cam`.
 
     Returns:
       Like x; of a tree, only the array that the map is resized to is multiplied by it.
@@ -267,8 +267,8 @@ def guided_grad_cam(
     axes = channel_axis, input_channel_axis, tokens
     layout = _layout("guided_grad_cam", *axes, True)
     options = dict(zip(("channel_axis", "input_channel_axis", "tokens"), axes, strict=True))
-    maps = grad_cam(f, x, at=at, target=target, chunk=chunk, **options)
-    fine = guided_backprop(f, x, target=target, chunk=chunk)
+    maps = grad_cam(f, x, layer=layer, target=target, batch_size=batch_size, **options)
+    fine = guided_backprop(f, x, target=target, batch_size=batch_size)
     return layout.times(fine, maps)
 
 
@@ -289,7 +289,7 @@ class _Layout(NamedTuple):
             raise ValueError(
                 f"{self.caller}: the features have shape {shape}; expected {n} examples on the "
                 f"first axis and channels on axis channel_axis={self.channel_axis}. Name a layer "
-                "by at= that gives such features."
+                "by layer= that gives such features."
             )
         features = jnp.moveaxis(value, axis, -1)
         if jnp.finfo(features.dtype).bits < 32:
@@ -451,18 +451,18 @@ def _layout(
     return _Layout(caller, channel_axis, input_channel_axis, tokens, resize)
 
 
-def _map(layout, f, x, at, target, chunk, combine) -> jax.Array:
+def _map(layout, f, x, layer, target, batch_size, combine) -> jax.Array:
     """Combines the features and the score's derivative with respect to them into maps."""
     name = layout.caller
 
     def explained(x, target):
-        rest, value = _layer.split(name, f, x, at)
+        rest, value = _layer.split(name, f, x, layer)
         features = layout.grid(x, value)
         slope = jax.grad(lambda a: jnp.sum(_target.score(name, rest(a), target)))(value)
         maps = combine(features, layout.grid(x, slope))
         return layout.resized(x, maps).astype(value.dtype)
 
-    return _input.by_examples(name, explained, _input.checked(name, x), target, chunk)
+    return _input.by_examples(name, explained, _input.checked(name, x), target, batch_size)
 
 
 def _inner(features: jax.Array) -> tuple[int, ...]:

@@ -44,8 +44,8 @@ def deep_lift(
     target: _target.Target = None,
     baseline: Any = 0.0,
     multiply: bool = True,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """(x_n - x'_n) times a slope that is exact between x and the baseline x', layer by layer.
 
@@ -59,39 +59,39 @@ def deep_lift(
       f, x, target: as for `integrated_gradients`.
       baseline: x', a number, an array that broadcasts to x, or a tree like x.
       multiply: False gives the slopes alone.
-      at: a path; attributions of the value there, and the baseline is one of it.
-      chunk: examples explained side by side; None for as many as `memory_budget` allows.
+      layer: a path; attributions of the value there, and the baseline is one of it.
+      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
-      Arrays like x, or like the value at `at`, in units of the score.
+      Arrays like x, or like the value at `layer`, in units of the score.
 
     Raises:
       ValueError: as `integrated_gradients`; f has an operation without an exact rule, or an index
         or `cond` that depends on x; the attributions do not add up, as where a score is infinite,
         which is only checked outside of `jax.jit` and `jax.vmap`.
     """
-    options = {"target": target, "at": at, "chunk": chunk}
+    options = {"target": target, "layer": layer, "batch_size": batch_size}
     explained = _deep_lift(f, x, baseline=baseline, multiply=multiply, **options)
     return checks.release(explained, _verify)
 
 
 @_compile.once
 @_target.each_by_derivative
-def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
+def _deep_lift(f, x, *, target, baseline, multiply, layer, batch_size):
     """Returns the attributions, with columns for `_verify`."""
     name = "deep_lift"
     x = jax.tree.map(jnp.asarray, x)
     target = _target.settled(name, f, x, target)
-    if at is None:  # the baseline may be another for each example, and is cut with them
+    if layer is None:  # the baseline may be another for each example, and is cut with them
         x = _input.checked(name, x)
         x = (x, _input.baselines(name, x, baseline))
 
     def explained(x, target):
-        if at is None:
+        if layer is None:
             x, base = x
             g, x = _input.separate(name, f, x)
         else:
-            g, x = _layer.located(name, f, x, at)
+            g, x = _layer.located(name, f, x, layer)
             base = _input.baselines(name, x, baseline)
 
         def scored(x):
@@ -119,7 +119,7 @@ def _deep_lift(f, x, *, target, baseline, multiply, at, chunk):
         leaves = [leaf.astype(program.shapes[v].dtype) for leaf, v in like]
         return checks.Explained(jax.tree.unflatten(jax.tree.structure(x), leaves), columns)
 
-    return _input.by_examples(name, explained, x, target, chunk)
+    return _input.by_examples(name, explained, x, target, batch_size)
 
 
 def _verify(columns: np.ndarray) -> None:

@@ -27,7 +27,7 @@ Slope = Callable[[jax.Array, jax.Array], jax.Array]
 @_compile.once
 @_target.each_by_derivative
 def guided_backprop(
-    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
+    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
     """Computes the gradient with only its positive part passing each ReLU that is active.
 
@@ -40,7 +40,7 @@ def guided_backprop(
 
     Args:
       f, x, target: as for `saliency`.
-      chunk: examples explained side by side; None for as many as `memory_budget` allows.
+      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Arrays like x. Warns if f has no ReLU, where they are the plain gradient.
@@ -49,21 +49,26 @@ def guided_backprop(
       ValueError: as `saliency`.
     """
     return _backprop(
-        "guided_backprop", f, x, target, chunk, lambda z, g: jnp.where(z > 0, jnp.maximum(g, 0), 0)
+        "guided_backprop",
+        f,
+        x,
+        target,
+        batch_size,
+        lambda z, g: jnp.where(z > 0, jnp.maximum(g, 0), 0),
     )
 
 
 @_compile.once
 @_target.each_by_derivative
 def deconvnet(
-    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, chunk: int | None = None
+    f: Callable[[Any], Any], x: Any, *, target: _target.Target = None, batch_size: int | None = None
 ) -> Any:
     """Computes the gradient with its positive part passing each ReLU, active or not.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 2.1.
 
     Args:
-      f, x, target, chunk: as for `guided_backprop`, which says what a ReLU is.
+      f, x, target, batch_size: as for `guided_backprop`, which says what a ReLU is.
 
     Returns:
       Arrays like x.
@@ -71,7 +76,7 @@ def deconvnet(
     Raises:
       ValueError: as `saliency`.
     """
-    return _backprop("deconvnet", f, x, target, chunk, lambda z, g: jnp.maximum(g, 0))
+    return _backprop("deconvnet", f, x, target, batch_size, lambda z, g: jnp.maximum(g, 0))
 
 
 @_compile.once
@@ -82,7 +87,7 @@ def beta_smooth(
     *,
     beta: float = 10.0,
     target: _target.Target = None,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """Computes the gradient with softplus' slope, sigmoid(beta z), for each ReLU of z.
 
@@ -90,7 +95,7 @@ def beta_smooth(
     network's values stay those of the ReLU.
 
     Args:
-      f, x, target, chunk: as for `guided_backprop`, which says what a ReLU is.
+      f, x, target, batch_size: as for `guided_backprop`, which says what a ReLU is.
       beta: above 0; the greater, the nearer to the gradient.
 
     Returns:
@@ -101,10 +106,12 @@ def beta_smooth(
     """
     if not beta > 0:
         raise ValueError(f"beta_smooth: beta is {beta}; expected a number above 0.")
-    return _backprop("beta_smooth", f, x, target, chunk, lambda z, g: g * jax.nn.sigmoid(beta * z))
+    return _backprop(
+        "beta_smooth", f, x, target, batch_size, lambda z, g: g * jax.nn.sigmoid(beta * z)
+    )
 
 
-def _backprop(name, f, x, target, chunk, slope: Slope):
+def _backprop(name, f, x, target, batch_size, slope: Slope):
     x = _input.checked(name, x)
 
     def explained(x, target):
@@ -126,7 +133,7 @@ def _backprop(name, f, x, target, chunk, slope: Slope):
 
         return jax.tree.unflatten(tree, jax.grad(score)(leaves))
 
-    return _input.by_examples(name, explained, x, target, chunk)
+    return _input.by_examples(name, explained, x, target, batch_size)
 
 
 def _with_slope(

@@ -28,8 +28,8 @@ def integrated_gradients(
     steps: int = 50,
     rule: str = "gauss_legendre",
     multiply: bool = True,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """(x_n - x'_n) times the mean of d y_k / d x_n along the line from the baseline x' to x.
 
@@ -43,38 +43,40 @@ def integrated_gradients(
       steps: nodes of the quadrature.
       rule: "gauss_legendre", "riemann_left", "riemann_middle", "riemann_right" or "trapezoid".
       multiply: False gives the mean gradient alone, in units of score per unit of input.
-      at: a path; the way is then one of the value there, and the baseline is one of it, e.g.
-        `intermediate(f, x0, at)`.
-      chunk: nodes computed side by side; None for as many, and as many examples, as
+      layer: a path; the way is then one of the value there, and the baseline is one of it, e.g.
+        `intermedilayere(f, x0, layer)`.
+      batch_size: nodes computed side by side; None for as many, and as many examples, as
         `memory_budget` allows.
 
     Returns:
-      Arrays like x, or like the value at `at`, in units of the score.
+      Arrays like x, or like the value at `layer`, in units of the score.
 
     Raises:
       ValueError: as `saliency`; the baseline does not broadcast to x; `steps` is below 1 (below 2
-        for the trapezoid); the rule is unknown; `chunk` is below 1.
+        for the trapezoid); the rule is unknown; `batch_size` is below 1.
     """
     name = "integrated_gradients"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     # Outside of `explained`, since it may be another for each example.
     base = _input.baselines(name, like, baseline)
 
     def explained(rows, target):
         x, base = rows
         target = _target.settled(name, f, x, target)
-        g, x = _layer.located(name, f, x, at)
+        g, x = _layer.located(name, f, x, layer)
 
         def gradient(point):
             return jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(point)
 
-        mean = _mean(name, gradient, x, base, rule, steps, chunk)
+        mean = _mean(name, gradient, x, base, rule, steps, batch_size)
         return jax.tree.map(lambda x, b, g: (x - b) * g if multiply else g, x, base, mean)
 
-    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, batch_size)
 
 
-def _mean(name: str, value: Callable, x, base, rule: str, steps: int, chunk: int | None) -> Any:
+def _mean(
+    name: str, value: Callable, x, base, rule: str, steps: int, batch_size: int | None
+) -> Any:
     """The mean of `value(point)` along the line from the baseline to x."""
     places, weights = _quadrature(name, rule, steps)
     nodes = jnp.asarray(places)
@@ -82,7 +84,7 @@ def _mean(name: str, value: Callable, x, base, rule: str, steps: int, chunk: int
     def at_node(i):
         return value(jax.tree.map(lambda b, x: b + nodes[i].astype(x.dtype) * (x - b), base, x))
 
-    return _input.weighted_sum(name, at_node, jnp.asarray(weights), chunk)
+    return _input.weighted_sum(name, at_node, jnp.asarray(weights), batch_size)
 
 
 def _quadrature(name: str, rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +109,12 @@ def conductance(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     baseline: Any = 0.0,
     steps: int = 50,
     rule: str = "gauss_legendre",
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """How much of integrated gradients flows through each unit of a layer.
 
@@ -121,12 +123,12 @@ def conductance(
     paths go through they add up to y(x) - y(x').
 
     Args:
-      f, x, target, baseline, steps, rule, chunk: as for `integrated_gradients`; the baseline is one
+      f, x, target, baseline, steps, rule, batch_size: as for `integrated_gradients`; the baseline is one
         of x.
-      at: the layer's path.
+      layer: the layer's path.
 
     Returns:
-      Like the value at `at`, in units of the score.
+      Like the value at `layer`, in units of the score.
 
     Raises:
       ValueError: as `integrated_gradients`.
@@ -142,14 +144,14 @@ def conductance(
         way = jax.tree.map(jnp.subtract, x, base)
 
         def flow(point):
-            rest, _ = _layer.split(name, g, point, at)
-            value, rate = jax.jvp(lambda x: _layer.split(name, g, x, at)[1], (point,), (way,))
+            rest, _ = _layer.split(name, g, point, layer)
+            value, rate = jax.jvp(lambda x: _layer.split(name, g, x, layer)[1], (point,), (way,))
             slope = jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
             return slope * rate
 
-        return _mean(name, flow, x, base, rule, steps, chunk)
+        return _mean(name, flow, x, base, rule, steps, batch_size)
 
-    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, batch_size)
 
 
 @_compile.once
@@ -158,22 +160,22 @@ def internal_influence(
     f: Callable[[Any], Any],
     x: Any,
     *,
-    at: str,
+    layer: str,
     target: _target.Target = None,
     baseline: Any = 0.0,
     steps: int = 50,
     rule: str = "gauss_legendre",
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """The mean derivative of the score by each unit of a layer, along the line of inputs.
 
     Leino et al. 2018 (arXiv 1802.03788), def. 1.
 
     Args:
-      f, x, at, target, baseline, steps, rule, chunk: as for `conductance`.
+      f, x, layer, target, baseline, steps, rule, batch_size: as for `conductance`.
 
     Returns:
-      Like the value at `at`, in units of score per unit of the value.
+      Like the value at `layer`, in units of score per unit of the value.
 
     Raises:
       ValueError: as `conductance`.
@@ -188,12 +190,12 @@ def internal_influence(
         g, x = _input.separate(name, f, x)
 
         def slope(point):
-            rest, value = _layer.split(name, g, point, at)
+            rest, value = _layer.split(name, g, point, layer)
             return jax.grad(lambda h: jnp.sum(_target.score(name, rest(h), target)))(value)
 
-        return _mean(name, slope, x, base, rule, steps, chunk)
+        return _mean(name, slope, x, base, rule, steps, batch_size)
 
-    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, batch_size)
 
 
 @_compile.once
@@ -207,7 +209,7 @@ def expected_gradients(
     target: _target.Target = None,
     samples: int = 50,
     noise: float = 0.0,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """The mean of (x - x') d y / d x at random points between x and random examples x'.
 
@@ -221,7 +223,7 @@ def expected_gradients(
       key: a PRNG key.
       samples: random points for each example.
       noise: standard deviation of noise added to x at each point, in units of the input.
-      chunk: points computed side by side; None as for `integrated_gradients`.
+      batch_size: points computed side by side; None as for `integrated_gradients`.
 
     Returns:
       Arrays like x, in units of the score.
@@ -257,9 +259,9 @@ def expected_gradients(
             slope = jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(point)
             return jax.tree.map(lambda x, b, s: (x - b) * s, moved, base, slope)
 
-        return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), chunk)
+        return _input.weighted_sum(name, sample, jnp.full(samples, 1 / samples), batch_size)
 
-    return _input.by_examples_or_evaluations(name, explained, jnp.arange(n), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, jnp.arange(n), target, batch_size)
 
 
 def noisy(key: jax.Array, x: Any, sigma: float) -> Any:

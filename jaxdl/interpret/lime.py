@@ -30,8 +30,8 @@ def kernel_shap(
     baseline: Any = 0.0,
     mask: Any = None,
     samples: int | None = None,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """Shapley values by a weighted regression on coalitions of features.
 
@@ -42,10 +42,10 @@ def kernel_shap(
     they reach for all 2^M, the values are exact for every function.
 
     Args:
-      f, x, target, baseline, mask, at: as for `ablation`.
+      f, x, target, baseline, mask, layer: as for `ablation`.
       key: a PRNG key.
       samples: coalitions, at least 2 M for M features; None for 1024, or 4 M where that is more.
-      chunk: coalitions run side by side; None for as many as `memory_budget` allows.
+      batch_size: coalitions run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -54,11 +54,11 @@ def kernel_shap(
       ValueError: as `ablation`; there are fewer samples than 2 M.
     """
     name = "kernel_shap"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     base, ids, count = features(name, like, baseline, mask)
     samples = max(1024, 4 * count) if samples is None else samples
     (samples,) = _input.at_least(f"{name} of {count} features", 2 * count, samples=samples)
-    run = functools.partial(of_coalitions, name, f, (x, base, ids), target, at, chunk)
+    run = functools.partial(of_coalitions, name, f, (x, base, ids), target, layer, batch_size)
     empty, whole = run(lambda score: [widen(score(jnp.full(count, all))) for all in (False, True)])
     if count == 1:
         return to_values((whole - empty)[:, None], ids, like)
@@ -66,7 +66,7 @@ def kernel_shap(
 
     def explain(score):  # coalitions and their complements take turns
         alternate = lambda i: widen(score(half[i // 2] ^ (i % 2 == 1)))  # noqa: E731
-        return _input.mapped(name, alternate, 2 * len(half), chunk).T
+        return _input.mapped(name, alternate, 2 * len(half), batch_size).T
 
     scores = run(explain).T
     # Of a pair z, 1 - z the regression sees half the difference of the scores, (z - 1/2) . values;
@@ -150,8 +150,8 @@ def lime(
     samples: int = 1024,
     width: float = 0.25,
     ridge: float = 1.0,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """The weights of a ridge regression from which features are there to the score, near x.
 
@@ -159,13 +159,13 @@ def lime(
     chance 1/2; a copy with a share s of its features weighs exp(-(1 - sqrt(s))^2 / 2 width^2).
 
     Args:
-      f, x, target, baseline, mask, at: as for `ablation`; a mask of `superpixels` makes features
+      f, x, target, baseline, mask, layer: as for `ablation`; a mask of `superpixels` makes features
         of an image.
       key: a PRNG key.
       samples: masked copies, more than features.
       width: how near to x a copy must be to weigh.
       ridge: the penalty on the squares of the weights, not on the intercept, 0 or more.
-      chunk: copies run side by side; None for as many as `memory_budget` allows.
+      batch_size: copies run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its weight, in units of the score.
@@ -175,7 +175,7 @@ def lime(
         the ridge below 0.
     """
     name = "lime"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     base, ids, count = features(name, like, baseline, mask)
     (samples,) = _input.at_least(f"{name} of {count} features", count + 1, samples=samples)
     if not width > 0 or not ridge >= 0:
@@ -186,9 +186,9 @@ def lime(
     present = jax.random.bernoulli(key, 0.5, (samples, count))
 
     def explain(score):
-        return _input.mapped(name, lambda i: widen(score(present[i])), samples, chunk).T
+        return _input.mapped(name, lambda i: widen(score(present[i])), samples, batch_size).T
 
-    scores = of_coalitions(name, f, (x, base, ids), target, at, chunk, explain).T
+    scores = of_coalitions(name, f, (x, base, ids), target, layer, batch_size, explain).T
     design = present.astype(scores.dtype)
     far = 1 - jnp.sqrt(jnp.mean(design, axis=1))
     logits = -(far**2) / (2 * width**2)

@@ -1,6 +1,6 @@
 """Attributions by changing the input: leaving features out, one by one or in coalitions.
 
-Perturbed copies run through f side by side, `chunk` of them at a time, never in a Python loop.
+Perturbed copies run through f side by side, `batch_size` of them at a time, never in a Python loop.
 Features are named by a mask of numbers: pixels, segments of an image, words. Lecture rows Q01, Q13,
 Q14.
 """
@@ -31,8 +31,8 @@ def ablation(
     target: _target.Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """y(x) - y(x without the feature), for each feature. Lecture rows Q01, Q13, Q14.
 
@@ -44,8 +44,8 @@ def ablation(
         one feature: segments, or words of (T, D) by `arange(T)[:, None]`. With a batch axis, each
         example has its own, as of `superpixels`. For a tree, a tree of masks; the same number in
         two arrays is one feature. None, also in a tree, for every value by itself.
-      at: a path; features are then those of the value there, and so is all else.
-      chunk: features left out side by side; None for as many as `memory_budget` allows.
+      layer: a path; features are then those of the value there, and so is all else.
+      batch_size: features left out side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -54,12 +54,12 @@ def ablation(
       ValueError: as `saliency`; the mask is no integers, or does not broadcast.
     """
     name = "ablation"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     base, numbers, count = features(name, like, baseline, mask)
 
     def explained(rows, target):
         x, base, ids = rows
-        g, x = _layer.located(name, f, x, at)
+        g, x = _layer.located(name, f, x, layer)
         boxes = _boxes(numbers, x, count)
 
         def without(i):
@@ -68,10 +68,10 @@ def ablation(
 
             return jax.tree.map(replace, boxes, ids, base, x)
 
-        return _falls(name, g, x, target, boxes, without, chunk).T
+        return _falls(name, g, x, target, boxes, without, batch_size).T
 
     rows = x, base, numbers
-    falls = _input.by_examples_or_evaluations(name, explained, rows, target, chunk)
+    falls = _input.by_examples_or_evaluations(name, explained, rows, target, batch_size)
     return to_values(falls, numbers, like)
 
 
@@ -85,20 +85,20 @@ def occlusion(
     stride: Any = 1,
     target: _target.Target = None,
     baseline: Any = 0.0,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """The mean fall of the score over all windows that cover a value, when they are covered.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901), sec. 4.2; lecture row Q01.
 
     Args:
-      f, x, target, baseline, at: as for `ablation`.
+      f, x, target, baseline, layer: as for `ablation`.
       window: its size along each axis of an example, e.g. (4, 4, 1) or (4, 4, 3). For a tree, the
         sizes that fit every array, or a tree of them; a window covers one array at a time.
       stride: steps from one window to the next, for all axes or for each; the last window may reach
         over the edge. For a tree, also a tree of them.
-      chunk: windows covered side by side; None for as many as `memory_budget` allows.
+      batch_size: windows covered side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x, in units of the score.
@@ -108,7 +108,7 @@ def occlusion(
         leaves gaps between windows.
     """
     name = "occlusion"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     base = _input.baselines(name, like, baseline)
     tree = jax.tree.structure(like)
     windows = _for_each(name, like, "window", window)
@@ -117,14 +117,14 @@ def occlusion(
     def explained(rows, target):
         x, base = rows
         target = _target.settled(name, f, x, target)
-        g, x = _layer.located(name, f, x, at)
+        g, x = _layer.located(name, f, x, layer)
         leaves, falls = tree.flatten_up_to(x), []
         for i, options in enumerate(zip(tree.flatten_up_to(base), windows, strides, strict=True)):
             of_leaf = lambda a, i=i: g(tree.unflatten([*leaves[:i], a, *leaves[i + 1 :]]))  # noqa: E731
-            falls.append(_occlude(name, of_leaf, leaves[i], *options, target, chunk))
+            falls.append(_occlude(name, of_leaf, leaves[i], *options, target, batch_size))
         return tree.unflatten(falls)
 
-    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, batch_size)
 
 
 def _for_each(name, x, argument, sizes):
@@ -134,7 +134,7 @@ def _for_each(name, x, argument, sizes):
     return jax.tree.structure(x).flatten_up_to(_input.match(name, x, argument, sizes))
 
 
-def _occlude(name, f, x, base, window, stride, target, chunk):
+def _occlude(name, f, x, base, window, stride, target, batch_size):
     """Returns the occlusion of one array."""
     shape = x.shape[1:]
     window, stride = np.asarray(window).tolist(), np.asarray(stride).tolist()  # not JAX's arrays
@@ -159,7 +159,7 @@ def _occlude(name, f, x, base, window, stride, target, chunk):
             inside &= cells.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
         return jnp.where(inside, box.of(base, i), box.of(x, i))
 
-    falls = _falls(name, f, x, target, box, covered, chunk)
+    falls = _falls(name, f, x, target, box, covered, batch_size)
     total = falls.T.reshape(-1, *map(len, axes))
     for firsts, size, n in zip(axes, window, shape, strict=True):
         # The first axis of windows goes, and one of cells comes last: the mean of those over each.
@@ -179,8 +179,8 @@ def permutation(
     key: jax.Array,
     target: _target.Target = None,
     mask: Any = None,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """The fall of the score when a feature is that of another example of the batch.
 
@@ -188,9 +188,9 @@ def permutation(
     is the importance of the feature.
 
     Args:
-      f, x, target, mask, at: as for `ablation`, N of two or more.
+      f, x, target, mask, layer: as for `ablation`, N of two or more.
       key: a PRNG key, for the order in which examples exchange a feature.
-      chunk: features exchanged side by side; None for as many as `memory_budget` allows.
+      batch_size: features exchanged side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -199,18 +199,18 @@ def permutation(
       ValueError: as `ablation`; there is one example alone.
     """
     name = "permutation"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     _, numbers, count = features(name, like, 0.0, mask)
-    n = _input.batch_size(name, x)
+    n = _input.count_examples(name, x)
     if n < 2:
         raise ValueError(f"{name}: x has {n} example; expected others to exchange with.")
     # Features come from all examples, also where some of them are explained at a time.
-    value = lambda x, _: _layer.located(name, f, x, at)[1]  # noqa: E731
-    everyone = _input.by_examples_or_evaluations(name, value, x, None, chunk)
+    value = lambda x, _: _layer.located(name, f, x, layer)[1]  # noqa: E731
+    everyone = _input.by_examples_or_evaluations(name, value, x, None, batch_size)
 
     def explained(rows, target):
         x, ids, places = rows
-        g, x = _layer.located(name, f, x, at)
+        g, x = _layer.located(name, f, x, layer)
         boxes = _boxes(numbers, x, count)
 
         def exchanged(i):
@@ -222,14 +222,14 @@ def permutation(
 
             return jax.tree.map(replace, boxes, ids, x, everyone)
 
-        return _falls(name, g, x, target, boxes, exchanged, chunk).T
+        return _falls(name, g, x, target, boxes, exchanged, batch_size).T
 
     rows = x, numbers, jnp.arange(n)
-    falls = _input.by_examples_or_evaluations(name, explained, rows, target, chunk)
+    falls = _input.by_examples_or_evaluations(name, explained, rows, target, batch_size)
     return to_values(falls, numbers, like)
 
 
-def _falls(name, f, x, target, boxes, changed, chunk):
+def _falls(name, f, x, target, boxes, changed, batch_size):
     """Returns (K, N), the fall of each example's score when the cells of each box are changed."""
     target = _target.settled(name, f, x, target)
     count = len(jax.tree.leaves(boxes)[0].starts)
@@ -242,7 +242,7 @@ def _falls(name, f, x, target, boxes, changed, chunk):
         def fall(i):
             return whole - _target.score(name, again(i, changed(i)), target)
 
-        return _input.mapped(name, fall, count, chunk)
+        return _input.mapped(name, fall, count, batch_size)
 
     return falls(x)
 
@@ -326,14 +326,14 @@ def of_coalitions(
     f: Callable[[Any], Any],
     rows: tuple[Any, Any, Any],
     target: _target.Target,
-    at: str | None,
-    chunk: int | None,
+    layer: str | None,
+    batch_size: int | None,
     explain: Callable[[Callable[[jax.Array], jax.Array]], Any],
 ) -> Any:
     """Returns what `explain(score)` makes of the scores of coalitions, as examples fit in memory.
 
     Args:
-      name, f, target, at, chunk: those of the public function.
+      name, f, target, layer, batch_size: those of the public function.
       rows: x, its baseline, and the feature of each value.
       explain: from the function `score`, of a coalition (M,) of truth values to the scores (N,) of
         x without the other features, to a tree of arrays (N, ...).
@@ -342,10 +342,10 @@ def of_coalitions(
     def explained(rows, target):
         x, base, ids = rows
         target = _target.settled(name, f, x, target)
-        g, x = _layer.located(name, f, x, at)
+        g, x = _layer.located(name, f, x, layer)
         return explain(lambda present: _target.score(name, g(keep(present, ids, x, base)), target))
 
-    return _input.by_examples_or_evaluations(name, explained, rows, target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, rows, target, batch_size)
 
 
 def keep(present: jax.Array, ids: Any, x: Any, base: Any) -> Any:

@@ -25,7 +25,7 @@ def rise(
     samples: int = 2048,
     cells: int = 7,
     keep: float = 0.5,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """The mean score of x seen through random smooth masks, by what each mask let through.
 
@@ -40,7 +40,7 @@ def rise(
       samples: masks.
       cells: along each side of the coarse grid.
       keep: the chance of a cell to be 1, in (0, 1).
-      chunk: masks run side by side; None for as many as `memory_budget` allows.
+      batch_size: masks run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N, H, W), or a tree of them like x, in units of the score.
@@ -84,6 +84,6 @@ def rise(
             return jax.tree.map(lambda m: score[:, None, None] * m.astype(score.dtype), masks)
 
         weights = jnp.full(samples, 1 / (samples * keep))
-        return _input.weighted_sum(name, masked, weights, chunk)
+        return _input.weighted_sum(name, masked, weights, batch_size)
 
-    return _input.by_examples_or_evaluations(name, explained, (x, base), target, chunk)
+    return _input.by_examples_or_evaluations(name, explained, (x, base), target, batch_size)

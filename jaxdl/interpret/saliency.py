@@ -21,8 +21,8 @@ def saliency(
     *,
     target: _target.Target = None,
     absolute: bool = True,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """|d y_k / d x_n|: how much the score y_k answers to a small change of each input x_n.
 
@@ -43,33 +43,33 @@ def saliency(
         output, of any kind, to (N,). A class out of range raises, and gives NaN where it is known
         only when the program runs. Ints (K, N) give K explanations, (K, N, ...).
       absolute: the size of the derivative; False keeps its sign.
-      at: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
+      layer: explain by the value at a named place of f instead of its input: a path of jaxdl or Flax,
         or a `jax.named_scope`. All arguments then speak of that value. A tuple, list or dict of
         places gives one of explanations, each place by itself.
-      chunk: examples explained side by side; None for as many as `memory_budget` allows.
+      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
 
     Returns:
-      Arrays like x, in units of score per unit of input; none below 0 when `absolute`. With `at`,
+      Arrays like x, in units of score per unit of input; none below 0 when `absolute`. With `layer`,
       like the value there.
 
     Raises:
       ValueError: x has no floating-point array or no batch axis; f gives no row of scores for each
-        example; the target does not fit them; no place is called `at`.
+        example; the target does not fit them; no place is called `layer`.
 
     Example:
       >>> f = lambda x: model.apply(params, state, x)[0]
       >>> interpret.saliency(f, images, target="argmax")                     # (N, H, W, C)
       >>> interpret.saliency(f, images, target=[[3] * 16, [8] * 16])     # two classes of 16 images
-      >>> interpret.saliency(f, images, target=3, at="conv_1")            # like that layer's output
+      >>> interpret.saliency(f, images, target=3, layer="conv_1")            # like that layer's output
     """
     name = "saliency"
 
     def explained(x, target):
-        g, value = _layer.located(name, f, x, at)
+        g, value = _layer.located(name, f, x, layer)
         gradient = jax.grad(lambda x: jnp.sum(_target.score(name, g(x), target)))(value)
         return jax.tree.map(jnp.abs, gradient) if absolute else gradient
 
-    return _input.by_examples(name, explained, x, target, chunk)
+    return _input.by_examples(name, explained, x, target, batch_size)
 
 
 @_compile.once
@@ -79,8 +79,8 @@ def input_x_gradient(
     x: Any,
     *,
     target: _target.Target = None,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """x_n d y_k / d x_n: the first-order share of each input in the score.
 
@@ -89,10 +89,10 @@ def input_x_gradient(
     layer-wise relevance propagation by the basic rule.
 
     Args:
-      f, x, target, at, chunk: as for `saliency`.
+      f, x, target, layer, batch_size: as for `saliency`.
 
     Returns:
-      Arrays like x, or like the value at `at`, in units of the score.
+      Arrays like x, or like the value at `layer`, in units of the score.
 
     Raises:
       ValueError: as `saliency`.
@@ -100,8 +100,8 @@ def input_x_gradient(
     name = "input_x_gradient"
 
     def explained(x, target):
-        g, value = _layer.located(name, f, x, at)
+        g, value = _layer.located(name, f, x, layer)
         slope = saliency(g, value, target=target, absolute=False)
         return jax.tree.map(jnp.multiply, value, slope)
 
-    return _input.by_examples(name, explained, x, target, chunk)
+    return _input.by_examples(name, explained, x, target, batch_size)

@@ -28,8 +28,8 @@ def shapley_values(
     target: _target.Target = None,
     baseline: Any = 0.0,
     mask: Any = None,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """Each feature's mean gain over all orders in which the features may come in, exactly.
 
@@ -37,8 +37,8 @@ def shapley_values(
     values add up to y(x) - y(baseline).
 
     Args:
-      f, x, target, baseline, mask, at: as for `ablation`, of at most 16 features.
-      chunk: coalitions run side by side; None for as many as `memory_budget` allows.
+      f, x, target, baseline, mask, layer: as for `ablation`, of at most 16 features.
+      batch_size: coalitions run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x; all that belongs to a feature has its value, in units of the score.
@@ -47,7 +47,7 @@ def shapley_values(
       ValueError: as `ablation`; there are more than 16 features: use `shapley_sampling`.
     """
     name = "shapley_values"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     base, ids, count = features(name, like, baseline, mask)
     if count > MOST:
         raise ValueError(
@@ -67,9 +67,9 @@ def shapley_values(
             gain = score(present[i])
             return gain[:, None] * shares[i].astype(gain.dtype)
 
-        return _input.weighted_sum(name, coalition, jnp.ones(2**count), chunk)
+        return _input.weighted_sum(name, coalition, jnp.ones(2**count), batch_size)
 
-    values = of_coalitions(name, f, (x, base, ids), target, at, chunk, explain)
+    values = of_coalitions(name, f, (x, base, ids), target, layer, batch_size, explain)
     return to_values(values, ids, like)
 
 
@@ -84,8 +84,8 @@ def shapley_sampling(
     baseline: Any = 0.0,
     mask: Any = None,
     orders: int = 25,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
 ) -> Any:
     """Shapley values estimated from random orders, each run forwards and backwards.
 
@@ -94,10 +94,10 @@ def shapley_sampling(
     y(x) - y(baseline).
 
     Args:
-      f, x, target, baseline, mask, at: as for `ablation`.
+      f, x, target, baseline, mask, layer: as for `ablation`.
       key: a PRNG key.
       orders: random orders; each takes two runs of f for each feature.
-      chunk: orders run side by side; None for as many as `memory_budget` allows.
+      batch_size: orders run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       Like x, in units of the score.
@@ -106,7 +106,7 @@ def shapley_sampling(
       ValueError: as `ablation`; `orders` is below 1.
     """
     name = "shapley_sampling"
-    x, like = _layer.arrays(name, f, x, at)
+    x, like = _layer.arrays(name, f, x, layer)
     base, ids, count = features(name, like, baseline, mask)
     (orders,) = _input.at_least(name, 1, orders=orders)
 
@@ -121,7 +121,7 @@ def shapley_sampling(
             order = jax.random.permutation(jax.random.fold_in(key, i), count)
             return (gains(order) + gains(order[::-1])) / 2
 
-        return _input.weighted_sum(name, both_ways, jnp.full(orders, 1 / orders), chunk)
+        return _input.weighted_sum(name, both_ways, jnp.full(orders, 1 / orders), batch_size)
 
-    values = of_coalitions(name, f, (x, base, ids), target, at, chunk, explain)
+    values = of_coalitions(name, f, (x, base, ids), target, layer, batch_size, explain)
     return to_values(values, ids, like)

@@ -38,10 +38,10 @@ def smooth(
       kind: what is computed over the copies; squares and variances are float32 at least.
 
     Returns:
-      `method(f, x, *, key, target=None, chunk=None, ...)`, which needs a PRNG key and passes other
-      arguments on; `chunk` is how many copies are explained side by side. A method that needs a key
+      `method(f, x, *, key, target=None, batch_size=None, ...)`, which needs a PRNG key and passes other
+      arguments on; `batch_size` is how many copies are explained side by side. A method that needs a key
       gets another for each copy. "argmax" is the class that x itself is given. The noise is added
-      to x; where x has integers only (token ids), to the value at `at`.
+      to x; where x has integers only (token ids), to the value at `layer`.
 
     Raises:
       ValueError: `method` is no function, `samples` is below 1, `sigma` below 0, or `kind` another
@@ -49,7 +49,7 @@ def smooth(
 
     Example:
       >>> smoothgrad = interpret.smooth(interpret.saliency, sigma=0.1, samples=50)
-      >>> smoothgrad(f, x, target="argmax", key=jax.random.key(0), chunk=10)
+      >>> smoothgrad(f, x, target="argmax", key=jax.random.key(0), batch_size=10)
     """
     (samples,) = _input.at_least("smooth", 1, samples=samples)
     _input.number("smooth", "a number of 0 or more", lambda v: v >= 0, sigma=sigma)
@@ -59,10 +59,10 @@ def smooth(
     keyed = random is not None and random.default is inspect.Parameter.empty
 
     @_compile.once
-    def smoothed(f, x, *, key, target=None, chunk=None, **options):
+    def smoothed(f, x, *, key, target=None, batch_size=None, **options):
         _target.verify("smooth", f, x, target)
         whole = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(x))
-        f, x = _layer.located("smooth", f, x, None if whole else options.pop("at", None))
+        f, x = _layer.located("smooth", f, x, None if whole else options.pop("layer", None))
         target = _target.settled("smooth", f, x, target)
 
         def sample(i):
@@ -74,7 +74,7 @@ def smooth(
             wide = jax.tree.map(widen, a)
             return wide, jax.tree.map(jnp.square, wide)
 
-        total = _input.weighted_sum("smooth", sample, jnp.full(samples, 1 / samples), chunk)
+        total = _input.weighted_sum("smooth", sample, jnp.full(samples, 1 / samples), batch_size)
         if kind == "mean":
             return total
         mean, square = total
@@ -93,8 +93,8 @@ def expectation(method: Method, baselines: Any) -> Method:
       baselines: (M, ...) baselines, each of an example's shape, or a tree of them like x.
 
     Returns:
-      `method(f, x, *, target=None, chunk=None, ...)`, without `baseline=`; `chunk` is how many
-      baselines are taken side by side. With `at=`, baselines are those of the method.
+      `method(f, x, *, target=None, batch_size=None, ...)`, without `baseline=`; `batch_size` is how many
+      baselines are taken side by side. With `layer=`, baselines are those of the method.
 
     Raises:
       ValueError: the method takes no `baseline=`; or, when it is called, baselines are not
@@ -109,16 +109,16 @@ def expectation(method: Method, baselines: Any) -> Method:
         )
 
     @_compile.once
-    def averaged(f, x, *, target=None, chunk=None, **options):
+    def averaged(f, x, *, target=None, batch_size=None, **options):
         _target.verify("expectation", f, x, target)
-        count = _count(f, x, options.get("at"), baselines)
+        count = _count(f, x, options.get("layer"), baselines)
         target = _target.settled("expectation", f, x, target)
 
         def one(i):
             base = jax.tree.map(lambda b: jnp.asarray(b)[i][None], baselines)
             return method(f, x, target=target, baseline=base, **options)
 
-        return _input.weighted_sum("expectation", one, jnp.full(count, 1 / count), chunk)
+        return _input.weighted_sum("expectation", one, jnp.full(count, 1 / count), batch_size)
 
     return averaged
 
@@ -132,11 +132,11 @@ def _parameters(caller: str, method: Any) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(method).parameters
 
 
-def _count(f: Callable[[Any], Any], x: Any, at: Any, baselines: Any) -> int:
-    """Returns M of baselines (M, ...) that are like x, or like the value at `at`."""
-    if isinstance(at, str):  # a baseline is of x too, for `conductance`
+def _count(f: Callable[[Any], Any], x: Any, layer: Any, baselines: Any) -> int:
+    """Returns M of baselines (M, ...) that are like x, or like the value at `layer`."""
+    if isinstance(layer, str):  # a baseline is of x too, for `conductance`
         try:
             return _input.examples("expectation", x, "baselines", baselines)[1]
         except ValueError:
-            x = _layer.arrays("expectation", f, x, at)[1]
+            x = _layer.arrays("expectation", f, x, layer)[1]
     return _input.examples("expectation", x, "baselines", baselines)[1]

@@ -176,7 +176,7 @@ def test_parts_of_an_nnx_network_have_names():
     plain = nnx.eval_shape(lambda: Nested(nnx.Rngs(0)))
     assert jax.tree.structure(nnx.state(plain)) == jax.tree.structure(nnx.state(network))
     with pytest.raises(ValueError, match="no place 'tail'.*from_nnx"):
-        interpret.saliency(network, x, target=0, at="tail")
+        interpret.saliency(network, x, target=0, layer="tail")
 
 
 @pytest.mark.parametrize("argument", ["deterministic", "training", None])

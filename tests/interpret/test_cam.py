@@ -36,10 +36,10 @@ def test_cam_is_the_weighted_sum_of_features_and_its_mean_the_score():
     with double():
         x = array(0, 2, 6, 6, 1)
         a, y = run(features_and_scores, f, x)
-        found = interpret.cam(f, x, at="features", target=2)
+        found = interpret.cam(f, x, layer="features", target=2)
         np.testing.assert_allclose(found, a @ W[:, 2], atol=1e-12)
         np.testing.assert_allclose(np.mean(found, (1, 2)), y[:, 2] - B[2], atol=1e-12)
-        grad_cam = interpret.grad_cam(f, x, at="features", target=2)
+        grad_cam = interpret.grad_cam(f, x, layer="features", target=2)
         np.testing.assert_allclose(grad_cam, np.maximum(found, 0) / 36, atol=1e-12)
 
 
@@ -50,9 +50,9 @@ def test_the_others_by_their_equations():
         g = np.broadcast_to(W[:, 1] / 36, (2, 6, 6, 5))
         alpha = g**2 / (2 * g**2 + a.sum((1, 2), keepdims=True) * g**3)
         weights = (alpha * np.maximum(g, 0)).sum((1, 2), keepdims=True)
-        found = interpret.grad_cam_plus_plus(f, x, at="features", target=1)
+        found = interpret.grad_cam_plus_plus(f, x, layer="features", target=1)
         np.testing.assert_allclose(found, np.maximum((weights * a).sum(-1), 0), atol=1e-10)
-        found = interpret.layer_cam(f, x, at="features", target=1)
+        found = interpret.layer_cam(f, x, layer="features", target=1)
         np.testing.assert_allclose(found, (np.maximum(g, 0) * a).sum(-1), atol=1e-12)
         masks = a - a.min((1, 2), keepdims=True)
         masks = masks / masks.max((1, 2), keepdims=True)
@@ -61,9 +61,9 @@ def test_the_others_by_their_equations():
         shares = np.exp(np.stack(scores, 1))
         shares /= shares.sum(1, keepdims=True)
         expected = np.maximum((a * shares[:, None, None]).sum(-1), 0)
-        found = interpret.score_cam(f, x, at="features", target=1)
+        found = interpret.score_cam(f, x, layer="features", target=1)
         np.testing.assert_allclose(found, expected, atol=1e-10)
-        found = run(interpret.score_cam, f, x, at="features", target=1, chunk=2)
+        found = run(interpret.score_cam, f, x, layer="features", target=1, batch_size=2)
         np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
@@ -76,12 +76,12 @@ def test_maps_have_the_images_size(name):
 
     @jax.jit
     def explain(x):
-        of = functools.partial(getattr(interpret, name), half, x, at="features")
+        of = functools.partial(getattr(interpret, name), half, x, layer="features")
         return (
             of(target=0),
             of(target=0, resize=False),
             of(target="argmax"),
-            of(target="argmax", chunk=1),
+            of(target="argmax", batch_size=1),
             of(target=np.array([[0, 0], [1, 1]])),
         )
 
@@ -94,8 +94,8 @@ def test_guided_grad_cam_and_sequences():
     with double():
         x = array(0, 2, 6, 6, 1)
         fine = run(interpret.guided_backprop, f, x, target=1)
-        found = interpret.guided_grad_cam(f, x, at="features", target=1)
-        where = run(interpret.grad_cam, f, x, at="features", target=1)
+        found = interpret.guided_grad_cam(f, x, layer="features", target=1)
+        where = run(interpret.grad_cam, f, x, layer="features", target=1)
         np.testing.assert_allclose(found, fine * where[..., None], atol=1e-12)
 
         def g(x):
@@ -103,7 +103,7 @@ def test_guided_grad_cam_and_sequences():
                 x = jnp.tanh(x @ W.T)
             return x.mean(1)
 
-        of_steps = run(interpret.grad_cam, g, array(1, 2, 7, 3), at="steps", target=0)
+        of_steps = run(interpret.grad_cam, g, array(1, 2, 7, 3), layer="steps", target=0)
         assert of_steps.shape == (2, 7)
 
 
@@ -130,7 +130,7 @@ def test_channels_may_be_first():
     def explain(x, first):
         def each(x, feature_axis, input_axis, **axes):
             f = functools.partial(halved, feature_axis=feature_axis, input_axis=input_axis)
-            of = lambda name: getattr(interpret, name)(f, x, at="features", target=1, **axes)
+            of = lambda name: getattr(interpret, name)(f, x, layer="features", target=1, **axes)
             return {name: of(name) for name in names}
 
         return each(x, -1, -1), {
@@ -162,7 +162,7 @@ def test_maps_of_signals_images_and_volumes_have_the_size_asked_for(rank, axes, 
         lambda x: getattr(interpret, name)(
             functools.partial(halved, feature_axis=axes[0], input_axis=axes[1]),
             x,
-            at="features",
+            layer="features",
             target=0,
             channel_axis=axes[0],
             input_channel_axis=axes[1],
@@ -187,18 +187,18 @@ def tokens_of(x):
 def test_tokens_of_a_transformer_are_a_grid():
     x = array(0, 2, 8, 6, 3).astype(np.float32)
     found = run(
-        interpret.grad_cam, tokens_of, x, at="tokens", target=1, tokens=(4, 3), resize=False
+        interpret.grad_cam, tokens_of, x, layer="tokens", target=1, tokens=(4, 3), resize=False
     )
     a = x.reshape(2, 4, 2, 3, 2, 3).mean((2, 4))
     weights = (2 * a * HALF[:3, 1]).mean((1, 2), keepdims=True)
     np.testing.assert_allclose(found, np.maximum((weights * a).sum(-1), 0), atol=1e-5)
     for name in (*METHODS, "guided_grad_cam"):
-        method = functools.partial(getattr(interpret, name), tokens_of, at="tokens", target=1)
+        method = functools.partial(getattr(interpret, name), tokens_of, layer="tokens", target=1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # guided_grad_cam: no ReLU
             shape = jax.eval_shape(functools.partial(method, tokens=(4, 3)), x).shape
         assert shape[:3] == (2, 8, 6), name
-    per_token = functools.partial(interpret.cam, tokens_of, at="tokens", target=1, tokens=(14,))
+    per_token = functools.partial(interpret.cam, tokens_of, layer="tokens", target=1, tokens=(14,))
     assert jax.eval_shape(functools.partial(per_token, resize=False), x).shape == (2, 14)
 
 
@@ -208,8 +208,8 @@ def test_trees_half_precision_and_maps_of_zeros():
 
     @jax.jit
     def explain(tree):
-        maps = [getattr(interpret, name)(f, tree, at="features") for name in METHODS]
-        return maps, interpret.guided_grad_cam(f, tree, at="features")
+        maps = [getattr(interpret, name)(f, tree, layer="features") for name in METHODS]
+        return maps, interpret.guided_grad_cam(f, tree, layer="features")
 
     cast = lambda kind: jax.tree.map(lambda a: a.astype(kind), tree)
     exact, fine = explain(cast(np.float32))
@@ -289,7 +289,7 @@ IMAGE = np.ones((2, 8, 6, 3), np.float32)
 def test_axes_that_do_not_fit_are_refused(f, x, options, message):
     for method in (interpret.grad_cam, interpret.score_cam):
         with pytest.raises(ValueError, match=message):
-            explain = functools.partial(method, f, at="features", target=0, **options)
+            explain = functools.partial(method, f, layer="features", target=0, **options)
             jax.eval_shape(explain, x)
 
 
@@ -300,4 +300,4 @@ def test_flat_features_have_no_map():
         return x
 
     with pytest.raises(ValueError, match=r"the features have shape \(2, 36\)"):
-        interpret.grad_cam(g, jnp.ones((2, 6, 6, 1)), at="flat", target=0)
+        interpret.grad_cam(g, jnp.ones((2, 6, 6, 1)), layer="flat", target=0)

@@ -19,7 +19,7 @@ def test_maps_are_never_below_0():
     with double():
         methods = [interpret.grad_cam_plus_plus, interpret.layer_cam, interpret.score_cam]
         maps = jax.jit(
-            lambda x: [f(signed, x, at="features", target=0, resize=False) for f in methods]
+            lambda x: [f(signed, x, layer="features", target=0, resize=False) for f in methods]
         )
         for method, found in zip(methods, maps(3 * array(0, 2, 6, 6, 1)), strict=True):
             assert found.min() == 0 < found.max(), method.__name__
@@ -41,7 +41,8 @@ def test_maps_are_stretched_linearly():
     with double():
         x = array(1, 2, 8, 6, 1)
         of = lambda f, x: [
-            interpret.cam(f, x, at="features", target=0, resize=resize) for resize in (False, True)
+            interpret.cam(f, x, layer="features", target=0, resize=resize)
+            for resize in (False, True)
         ]
         small, large = run(of, halved, x)
         assert small.shape == (2, 4, 3)

@@ -59,7 +59,7 @@ def test_arrays_of_a_compiled_function_within_a_loop():
         small = jnp.asarray(w[:, :4])
         square = jax.jit(lambda x, w=small: x @ w)
         f = lambda x, g=square: jax.lax.scan(lambda x, _: (g(x), None), x, None, 2)[0]
-        given = interpret.ablation(f, X, target=1, chunk=2)
+        given = interpret.ablation(f, X, target=1, batch_size=2)
         both = w[:, :4] @ w[:, :4]
         np.testing.assert_allclose(given, X * both[:, 1], rtol=1e-4, atol=1e-5)
 
@@ -215,13 +215,13 @@ def test_values_without_a_row_for_each_example_are_not_divided():
 
     x = np.stack([X, X - 1, X + 1], 1)
     for at, batch in (("joined", x), ("steps", x), ("steps", x[:, :2])):
-        explain = lambda at=at, x=batch, **options: interpret.saliency(f, x, at=at, **options)
+        explain = lambda at=at, x=batch, **options: interpret.saliency(f, x, layer=at, **options)
         with interpret.memory_budget(1):
-            np.testing.assert_array_equal(explain(), explain(chunk=3), err_msg=at)
+            np.testing.assert_array_equal(explain(), explain(batch_size=3), err_msg=at)
         with pytest.raises(ValueError, match="no row for each of the 3 examples"):
-            explain(chunk=2)
+            explain(batch_size=2)
     base = np.linspace(-1, 1, 36, dtype=np.float32).reshape(9, 4)
-    explain = lambda: interpret.integrated_gradients(f, x, at="joined", baseline=base, steps=2)
+    explain = lambda: interpret.integrated_gradients(f, x, layer="joined", baseline=base, steps=2)
     expected = explain()
     with interpret.memory_budget(400):
         np.testing.assert_allclose(explain(), expected, rtol=1e-4, atol=1e-5)
@@ -247,7 +247,7 @@ def test_convolutions_in_loops_have_the_layout_that_is_fast_on_a_cpu():
 
     def explain(x, chunk):
         score = lambda y: y.sum((1, 2, 3))
-        return interpret.integrated_gradients(f, x, target=score, steps=4, chunk=chunk)
+        return interpret.integrated_gradients(f, x, target=score, steps=4, batch_size=chunk)
 
     x = np.random.default_rng(5).normal(size=(2, 6, 6, 2)).astype(np.float32)
     text = str(jax.make_jaxpr(lambda x: explain(x, 2))(x))

@@ -227,10 +227,10 @@ def segments():
 
 METHODS = {
     "occlusion with edges": lambda f, x: interpret.occlusion(
-        f, x, (4, 3, 1), stride=(3, 2, 1), target="argmax", baseline=0.3, chunk=4
+        f, x, (4, 3, 1), stride=(3, 2, 1), target="argmax", baseline=0.3, batch_size=4
     ),
     "occlusion of a channel": lambda f, x: interpret.occlusion(f, x, (2, 2, 1), target=[0, 1]),
-    "ablation of cells": lambda f, x: interpret.ablation(f, x, target=1, chunk=50),
+    "ablation of cells": lambda f, x: interpret.ablation(f, x, target=1, batch_size=50),
     "ablation of rows": lambda f, x: interpret.ablation(
         f, x, target=1, baseline=array(3, 1, 1, 8, 2), mask=np.arange(9)[:, None, None]
     ),

@@ -86,7 +86,7 @@ def test_digits_explained_by_their_superpixels():
     mask = interpret.superpixels(x, 8)
     score = lambda x: (x**2).sum((1, 2, 3))
     mask = np.asarray(mask)
-    found = run(interpret.shapley_values, score, x, mask=mask, chunk=64)
+    found = run(interpret.shapley_values, score, x, mask=mask, batch_size=64)
     for values, numbers, rise in zip(found, mask, score(np.asarray(x)), strict=True):
         each = [np.unique(values[numbers == n]) for n in range(int(numbers.max()) + 1)]
         assert all(len(value) == 1 for value in each)

@@ -16,7 +16,7 @@ def test_of_a_linear_function_each_is_weight_times_difference(name):
         method = getattr(interpret, name)
         found = method(f, x, key=new_key(), target=1, baseline=base, **options)
         np.testing.assert_allclose(found, (x - base) * w[:, 1], atol=1e-9)
-        again = run(method, f, x, key=new_key(), target=1, baseline=base, chunk=7, **options)
+        again = run(method, f, x, key=new_key(), target=1, baseline=base, batch_size=7, **options)
         np.testing.assert_allclose(again, found, atol=1e-9)
 
 
@@ -57,7 +57,7 @@ def test_lime_is_the_weighted_ridge_regression():
             samples=40,
             width=0.5,
             ridge=0.3,
-            chunk=1,
+            batch_size=1,
         )
         jax.effects_barrier()
         z = np.concatenate(seen) != 0
@@ -88,7 +88,7 @@ def test_rise_finds_the_pixel_that_decides():
         found = run(interpret.rise, f, x, key=new_key(), samples=400, cells=4)
         assert found.shape == (2, 8, 8)
         assert [divmod(int(i), 8) for i in np.argmax(found.reshape(2, -1), 1)] == [(5, 2)] * 2
-        cut = run(interpret.rise, f, x, key=new_key(), samples=400, cells=4, chunk=None)
+        cut = run(interpret.rise, f, x, key=new_key(), samples=400, cells=4, batch_size=None)
         np.testing.assert_allclose(found, cut, atol=1e-10)
 
 
@@ -111,7 +111,7 @@ def test_permutation_of_a_linear_function():
         swapped = (x - x[::-1]) * w[:, 1]
         same = np.isclose(found, swapped) | np.isclose(found, 0)
         assert np.all(same) and np.any(np.abs(found) > 1e-6)
-        cut = run(interpret.permutation, f, x, key=new_key(), target=1, chunk=2)
+        cut = run(interpret.permutation, f, x, key=new_key(), target=1, batch_size=2)
         np.testing.assert_allclose(cut, found, atol=1e-12)
 
 

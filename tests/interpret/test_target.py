@@ -72,17 +72,19 @@ def test_chunks_are_verified_and_hide_no_class_out_of_range():
     for name, of in callers().items():
         parameters = inspect.signature(getattr(interpret, name, of)).parameters
         parameters = parameters | inspect.signature(getattr(evaluate, name, of)).parameters
-        if "chunk" not in parameters and name not in ("smooth", "expectation"):
+        if "batch_size" not in parameters and name not in ("smooth", "expectation"):
             continue
         divided += 1
         options = {"mask": np.array([0, 1, 1, 1])} if "mask" in parameters else {}
         for chunk in (0, 2.0, "auto", True, np.ones(2, int)):
-            with pytest.raises(ValueError, match=r"chunk is .*; expected an integer of at least 1"):
-                of(network, X, target=0, chunk=chunk, **options)
+            with pytest.raises(
+                ValueError, match=r"batch_size is .*; expected an integer of at least 1"
+            ):
+                of(network, X, target=0, batch_size=chunk, **options)
                 pytest.fail(f"{name}, chunk {chunk}")
         for target in (3, [0, 3]):
             with pytest.raises(ValueError, match="target is 3; expected a class of 0 to 2"):
-                of(network, X, target=target, chunk=np.int8(1), **options)
+                of(network, X, target=target, batch_size=np.int8(1), **options)
                 pytest.fail(name)
     assert divided > 30
 
@@ -154,7 +156,7 @@ def test_several_places_are_explained_each_by_itself():
 
     @jax.jit
     def explain(x):
-        of = lambda at: interpret.input_x_gradient(f, x, target=[[0, 1], [2, 1]], at=at)
+        of = lambda at: interpret.input_x_gradient(f, x, target=[[0, 1], [2, 1]], layer=at)
         return of(("first", "second")), of({"h": "second"}), of("first"), of("second")
 
     both, named, first, second = explain(X)
@@ -208,15 +210,17 @@ def test_counts_and_truth_values_are_scores_without_a_gradient():
             pytest.fail(name)
 
 
-@pytest.mark.parametrize("chunk, words", [(1, r"shape \(3,\)"), (2, "incompatible shapes")])
-def test_what_f_closes_over_is_no_example(chunk, words):
+@pytest.mark.parametrize("batch_size, words", [(1, r"shape \(3,\)"), (2, "incompatible shapes")])
+def test_what_f_closes_over_is_no_example(batch_size, words):
     x, c = jnp.ones((3, 2)), jnp.arange(3.0)
     f = lambda x: x.sum(1) * c
     np.testing.assert_array_equal(interpret.saliency(f, x)[:, 0], c)
-    with pytest.raises(ValueError, match=f"f does not take {chunk} of the 3 examples.*{words}"):
-        interpret.saliency(f, x, chunk=chunk)
+    with pytest.raises(
+        ValueError, match=f"f does not take {batch_size} of the 3 examples.*{words}"
+    ):
+        interpret.saliency(f, x, batch_size=batch_size)
     with pytest.raises(ValueError, match="Pass what belongs to the examples in x"):
-        interpret.saliency(lambda x: x, x, target=lambda x: x.sum(1) * c, chunk=chunk)
+        interpret.saliency(lambda x: x, x, target=lambda x: x.sum(1) * c, batch_size=batch_size)
     with interpret.memory_budget(1), pytest.raises(ValueError, match="f does not take 1 of the 3"):
         interpret.ablation(f, x)
 
@@ -232,7 +236,7 @@ def test_a_function_outside_of_jax_by_a_callback():
     for name, options in {
         "ablation": {},
         "occlusion": {"window": (1,)},
-        "shapley_values": {"chunk": 3},
+        "shapley_values": {"batch_size": 3},
         "shapley_sampling": {"orders": 1, "key": new_key()},
         "kernel_shap": {"key": new_key()},
         "lime": {"key": new_key(), "ridge": 0.0, "samples": 30},

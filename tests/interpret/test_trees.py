@@ -40,7 +40,7 @@ LINEAR = {
     "deep_lift": {},
     "lrp": {"eps": 1e-12},
     "ablation": {},
-    "occlusion": {"window": {"a": (1,), "b": (1, 1), "ids": None}, "chunk": 2},
+    "occlusion": {"window": {"a": (1,), "b": (1, 1), "ids": None}, "batch_size": 2},
     "shapley_values": {},
     "shapley_sampling": {"orders": 2},
     "kernel_shap": {"samples": 10},
@@ -72,7 +72,7 @@ def test_of_a_linear_function_every_method_gives_weight_times_difference():
             )
             averaged = interpret.expectation(interpret.ablation, background)
             found["expectation"] = averaged(scaled, x, target=1)
-            cut = interpret.lrp(scaled, x, target=[1, 1], chunk=1, eps=1e-12)
+            cut = interpret.lrp(scaled, x, target=[1, 1], batch_size=1, eps=1e-12)
             return found, cut, interpret.guided_backprop(scaled, x, target=1)
 
         found, cut, slope = explain(x)
@@ -234,7 +234,7 @@ def test_noise_of_token_ids_is_at_their_embedding():
         options = {"key": new_key(), "absolute": False}
         of_ids, of_vectors = jax.jit(
             lambda ids, vectors: (
-                method(f, ids, at="embedding", **options),
+                method(f, ids, layer="embedding", **options),
                 method(lambda v: (v**2).sum((1, 2)), vectors, **options),
             )
         )(ids, table[ids])

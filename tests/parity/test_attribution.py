@@ -106,7 +106,7 @@ def test_captum_has_the_same_attributions():
         close(of(interpret.occlusion, (3, 3, 2), stride=(2, 2, 2)), "occlusion", 1e-7)
         close(of(interpret.ablation, baseline=base, mask=mask), "ablation", 1e-12)
         close(of(interpret.deep_lift, f=network("mean"), baseline=base), "deep_lift", 1e-7)
-        close(of(interpret.grad_cam, at="features", resize=False), "grad_cam", 1e-12)
+        close(of(interpret.grad_cam, layer="features", resize=False), "grad_cam", 1e-12)
 
 
 def test_captums_gradient_shap_is_the_same_up_to_chance():
@@ -119,6 +119,6 @@ def test_captums_gradient_shap_is_the_same_up_to_chance():
         key=jax.random.key(0),
         target=T,
         samples=4000,
-        chunk=500,
+        batch_size=500,
     )
     close(found, "gradient_shap", 0.06)

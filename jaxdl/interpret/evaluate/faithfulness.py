@@ -41,7 +41,7 @@ def insertion(
     target: _target.Target = None,
     baseline: Any = 0.0,
     steps: int = 50,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Curve:
     """The scores as features come in, those with the greatest attribution first.
 
@@ -54,7 +54,7 @@ def insertion(
         all their channels. The values of all arrays of a tree are put in one order.
       baseline: what is there before a feature comes in.
       steps: how many times features come in, as many each time as can be.
-      chunk: steps run side by side; None for as many as `memory_budget` allows.
+      batch_size: steps run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       A `Curve`; a greater area is better.
@@ -62,7 +62,7 @@ def insertion(
     Raises:
       ValueError: as `saliency`; the attributions' shape does not fit x's; `steps` is below 1.
     """
-    return _curve("insertion", f, x, attributions, target, baseline, steps, chunk, enter=True)
+    return _curve("insertion", f, x, attributions, target, baseline, steps, batch_size, enter=True)
 
 
 def deletion(
@@ -73,7 +73,7 @@ def deletion(
     target: _target.Target = None,
     baseline: Any = 0.0,
     steps: int = 50,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Curve:
     """The scores as features go out, those with the greatest attribution first.
 
@@ -84,7 +84,7 @@ def deletion(
     Returns:
       A `Curve`; a smaller area is better.
     """
-    return _curve("deletion", f, x, attributions, target, baseline, steps, chunk, enter=False)
+    return _curve("deletion", f, x, attributions, target, baseline, steps, batch_size, enter=False)
 
 
 def pixel_flipping(
@@ -93,7 +93,7 @@ def pixel_flipping(
     attributions: Any,
     *,
     target: _target.Target = None,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> Curve:
     """`deletion` of one feature after the other, which change their sign.
 
@@ -108,10 +108,10 @@ def pixel_flipping(
     f, x, target = _target.prepare(name, f, x, target)
     places = _ranks(name, x, attributions)[1]
     flipped = jax.tree.map(jnp.negative, x)
-    return _curve(name, f, x, attributions, target, flipped, places, chunk, enter=False)
+    return _curve(name, f, x, attributions, target, flipped, places, batch_size, enter=False)
 
 
-def _curve(name, f, x, attributions, target, baseline, steps, chunk, enter: bool) -> Curve:
+def _curve(name, f, x, attributions, target, baseline, steps, batch_size, enter: bool) -> Curve:
     f, x, target = _target.prepare(name, f, x, target)
     base = _input.baselines(name, x, baseline)
     rank, count = _ranks(name, x, attributions)
@@ -122,7 +122,7 @@ def _curve(name, f, x, attributions, target, baseline, steps, chunk, enter: bool
         mixed = lambda rank, x, b: jnp.where((rank < cuts[i]) == enter, x, b)  # noqa: E731
         return _target.score(name, f(jax.tree.map(mixed, rank, x, base)), target)
 
-    scores = _input.mapped(name, score, steps + 1, chunk).T
+    scores = _input.mapped(name, score, steps + 1, batch_size).T
     shares = cuts.astype(scores.dtype) / count
     return Curve(scores, jnp.trapezoid(scores, shares, axis=1))
 
@@ -157,7 +157,7 @@ def infidelity(
     target: _target.Target = None,
     sigma: float = 0.2,
     samples: int = 100,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """The mean squared error of predicting the fall of the score from the attribution.
 
@@ -170,7 +170,7 @@ def infidelity(
       key: a PRNG key.
       sigma: standard deviation of the noise, in units of the input.
       samples: how many draws.
-      chunk: draws run side by side; None for as many as `memory_budget` allows.
+      batch_size: draws run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N,), in squared units of the score; 0 is best.
@@ -190,7 +190,7 @@ def infidelity(
         products = jax.tree.map(jnp.multiply, noise, attributions)
         return (jnp.sum(_input.flatten(products), axis=1) - fall) ** 2
 
-    return _input.weighted_sum(name, error, jnp.full(samples, 1 / samples), chunk)
+    return _input.weighted_sum(name, error, jnp.full(samples, 1 / samples), batch_size)
 
 
 def faithfulness_correlation(
@@ -203,7 +203,7 @@ def faithfulness_correlation(
     baseline: Any = 0.0,
     size: int = 16,
     samples: int = 100,
-    chunk: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Over random sets of features, the correlation of their attributions' sum with the fall of the
     score without them.
@@ -217,7 +217,7 @@ def faithfulness_correlation(
       baseline: what takes a feature's place.
       size: features in a set.
       samples: how many sets.
-      chunk: sets run side by side; None for as many as `memory_budget` allows.
+      batch_size: sets run side by side; None for as many as `memory_budget` allows.
 
     Returns:
       (N,), from -1 to 1; 1 is best.
@@ -242,6 +242,6 @@ def faithfulness_correlation(
         fall = whole - _target.score(name, f(without), target)
         return jnp.sum(jnp.where(chosen, flat, 0), axis=1), fall
 
-    sums, falls = _input.mapped(name, both, samples, chunk)
+    sums, falls = _input.mapped(name, both, samples, batch_size)
     sums, falls = sums - sums.mean(0), falls - falls.mean(0)
     return jnp.sum(sums * falls, 0) / jnp.sqrt(jnp.sum(sums**2, 0) * jnp.sum(falls**2, 0))

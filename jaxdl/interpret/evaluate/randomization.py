@@ -97,7 +97,7 @@ def random_label(
         )
     _target.verify(name, f, x, target)
     own = jnp.asarray(_target.settled(name, f, x, target))
-    own = jnp.broadcast_to(own, (_input.batch_size(name, x),))
+    own = jnp.broadcast_to(own, (_input.count_examples(name, x),))
     other = (own + jax.random.randint(key, own.shape, 1, classes)) % classes
     first, second = (method(f, x, target=t, **options) for t in (own, other))
     return agreement(first, second)

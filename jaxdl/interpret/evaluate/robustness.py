@@ -22,7 +22,7 @@ def sensitivity_max(
     target: _target.Target = None,
     radius: float = 0.02,
     samples: int = 10,
-    chunk: int | None = None,
+    batch_size: int | None = None,
     **options,
 ) -> jax.Array:
     """The greatest relative change of the explanation within a small box around x.
@@ -37,7 +37,7 @@ def sensitivity_max(
       key: a PRNG key.
       radius: half the side of the box, in units of the input.
       samples: random points.
-      chunk: points explained side by side; None for as many as `memory_budget` allows.
+      batch_size: points explained side by side; None for as many as `memory_budget` allows.
       **options: passed to the method.
 
     Returns:
@@ -62,6 +62,6 @@ def sensitivity_max(
         moved = jax.tree.map(jnp.add, x, tree.unflatten(noise))
         return jnp.linalg.norm(explain(moved) - given, axis=1)
 
-    changes = _input.mapped(name, change, samples, chunk)
+    changes = _input.mapped(name, change, samples, batch_size)
     size = jnp.linalg.norm(given, axis=1)
     return jnp.max(changes, axis=0) / jnp.where(size > 0, size, 1)

@@ -42,8 +42,8 @@ def lrp(
     products: Literal["gate", "half"] | None = None,
     start: Literal["score", "one"] = "score",
     eps: float = 1e-9,
-    at: str | None = None,
-    chunk: int | None = None,
+    layer: str | None = None,
+    batch_size: int | None = None,
     check: bool = True,
 ) -> Any:
     """Propagates the score back from layer to layer; each term of a sum has its share.
@@ -67,13 +67,13 @@ def lrp(
         eq. 14). With both, a normalization's 1 / sqrt(...) has none.
       start: "score", the relevance to hand back is the score; "one", it is 1.
       eps: what keeps sums without weights (a shortcut's, a mean's) away from 0.
-      at: a path; the relevance that passes there instead of the input's.
-      chunk: examples explained side by side; None for as many as `memory_budget` allows.
+      layer: a path; the relevance that passes there instead of the input's.
+      batch_size: examples explained side by side; None for as many as `memory_budget` allows.
       check: whether to warn, in calls outside of `jit`, when relevance is not finite, larger than
         100 times the largest output, or absorbed but for a thousandth.
 
     Returns:
-      Arrays like x, or like the value at `at`, in units of the score.
+      Arrays like x, or like the value at `layer`, in units of the score.
 
     Raises:
       ValueError: as `saliency`; the composite's name or a word is unknown; eps is below 0; f has an
@@ -87,23 +87,23 @@ def lrp(
             "'score' or 'one'."
         )
     _input.number("lrp", "a number of 0 or more", lambda v: v >= 0, eps=eps)
-    options = {"target": target, "start": start, "at": at, "chunk": chunk}
+    options = {"target": target, "start": start, "layer": layer, "batch_size": batch_size}
     explained = _lrp(f, x, plan=planner(composite.choose, products, eps), **options)
     return checks.release(explained, checks.warn_about_relevance if check else lambda columns: None)
 
 
 @_compile.once
 @_target.each_by_derivative
-def _lrp(f, x, *, plan: backward.Planner, target, start, at, chunk):
+def _lrp(f, x, *, plan: backward.Planner, target, start, layer, batch_size):
     """Returns the relevance, with the columns of `_check.warn_about_relevance`."""
     name = "lrp"
     whole = all(jnp.issubdtype(jnp.result_type(a), jnp.floating) for a in jax.tree.leaves(x))
-    x = _input.checked(name, x) if whole or at is None else jax.tree.map(jnp.asarray, x)
+    x = _input.checked(name, x) if whole or layer is None else jax.tree.map(jnp.asarray, x)
 
     def explained(x, target):
-        g, place = f, at
+        g, place = f, layer
         if not whole:  # integers have no relevance; their embedding, or what is beside them, has
-            (g, x), place = _layer.located(name, f, x, at), None
+            (g, x), place = _layer.located(name, f, x, layer), None
 
         def scored(x):
             output = g(x)
@@ -126,7 +126,7 @@ def _lrp(f, x, *, plan: backward.Planner, target, start, at, chunk):
         columns = checks.sums(relevance, due, checks.magnitude(score, output))
         return checks.Explained(relevance, columns)
 
-    return _input.by_examples(name, explained, x, target, chunk)
+    return _input.by_examples(name, explained, x, target, batch_size)
 
 
 def register_rule(
@@ -149,7 +149,7 @@ def register_rule(
     REGISTERED[primitive] = rule
 
 
-def _passing(program: Program, place: Value, found: backward.Relevance, at: str) -> jax.Array:
+def _passing(program: Program, place: Value, found: backward.Relevance, layer: str) -> jax.Array:
     """The relevance at a place: a convolution's is that of the batch norm folded into it."""
     structure = Structure(program, backward.activity(program, program.inputs))
     for product in structure.products.values():
@@ -160,7 +160,7 @@ def _passing(program: Program, place: Value, found: backward.Relevance, at: str)
             return relevance.astype(program.shapes[place].dtype)
     if place not in found:
         raise ValueError(
-            f"lrp: no relevance passes at={at!r}: it lies inside of an elementwise function, or on "
+            f"lrp: no relevance passes layer={layer!r}: it lies inside of an elementwise function, or on "
             "no way to the score; name the beginning or the end of the function."
         )
     return found[place].astype(program.shapes[place].dtype)
@@ -251,11 +251,11 @@ def _step(operation: Operation, found: Structure, plan, products: str, eps: floa
     if name in REGISTERED:
         rule = REGISTERED[name]
         pick = lambda found: [found[i] for i in given]  # noqa: E731
-        return step(lambda *at: pick(rule(*at, operation.equation.params)))
+        return step(lambda *layer: pick(rule(*layer, operation.equation.params)))
     if name == "scan":
         return backward.scan_step(operation, found.active, found.known, plan)
     if name == "cond":
-        return backward.cond_step(operation, found.active, lambda *at: plan(*at))
+        return backward.cond_step(operation, found.active, lambda *layer: plan(*layer))
     if operation in found.softmax:
         parts = found.softmax[operation]
         return Step([parts.logits], [out], lambda envs, r: [_softmax(parts, envs[0], r[0])])

@@ -38,7 +38,7 @@ def test_of_an_additive_function_the_true_order_is_the_best(name):
 def test_curves_by_a_loop():
     with double():
         f, x, a = network(2, d=12), array(1, 2, 2, 2, 3), array(2, 2, 2, 2)
-        found = run(evaluate.deletion, f, x, a, target=1, steps=4, baseline=0.5, chunk=2)
+        found = run(evaluate.deletion, f, x, a, target=1, steps=4, baseline=0.5, batch_size=2)
         for n in range(2):
             order = np.argsort(-a[n].ravel())
             image = x[n].copy()
@@ -63,8 +63,8 @@ def test_infidelity_of_the_gradient_of_a_linear_function_is_zero():
         of = lambda f, x, parts, **options: evaluate.infidelity(
             f, x, parts, key=new_key(), target=0, **options
         )
-        right = run(of, f, x, slope, chunk=30)
-        wrong = run(of, f, x, slope + 1, sigma=0.5, chunk=30)
+        right = run(of, f, x, slope, batch_size=30)
+        wrong = run(of, f, x, slope + 1, sigma=0.5, batch_size=30)
         whole = of(f, x, slope + 1, sigma=0.5)
         np.testing.assert_allclose(right, 0, atol=1e-20)
         np.testing.assert_allclose(wrong, 0.25 * 5, rtol=0.5)  # E (sum of noise)^2
@@ -80,7 +80,7 @@ def test_correlation_with_the_fall_is_one_for_a_linear_function():
         of = lambda f, x, parts, **options: evaluate.faithfulness_correlation(
             f, x, parts, key=new_key(), target=0, size=2, **options
         )
-        whole, cut = run(of, f, x, parts), run(of, f, x, parts, chunk=20)
+        whole, cut = run(of, f, x, parts), run(of, f, x, parts, batch_size=20)
         opposite = of(f, x, -parts)
         for found, expected in ((whole, 1), (cut, 1), (opposite, -1)):
             np.testing.assert_allclose(found, expected, atol=1e-9)
@@ -94,7 +94,7 @@ def test_sensitivity_of_a_constant_gradient_is_zero():
             method, f, x, key=new_key(), target=0, **options
         )
         np.testing.assert_allclose(of(f, x, interpret.saliency), 0, atol=1e-12)
-        times = run(of, f, x, interpret.input_x_gradient, radius=0.1, chunk=3)
+        times = run(of, f, x, interpret.input_x_gradient, radius=0.1, batch_size=3)
         assert np.all(times > 0) and np.all(times < 1)
 
 

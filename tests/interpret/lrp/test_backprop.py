@@ -240,7 +240,7 @@ def test_with_positive_weights_alone_guided_backprop_is_the_gradient():
         w, v, x = np.abs(array(0, 4, 6)), np.abs(array(1, 6, 2)), array(3, 5, 4)
         f = lambda x: jax.nn.relu(x @ w) @ v
         slope = (x @ w > 0) * v[:, 0] @ w.T
-        found = run(interpret.guided_backprop, f, x, target=0, chunk=2)
+        found = run(interpret.guided_backprop, f, x, target=0, batch_size=2)
         np.testing.assert_allclose(found, slope, atol=1e-12)
         sharp = run(interpret.beta_smooth, f, x, beta=1e9, target=0)
         np.testing.assert_allclose(sharp, slope, atol=1e-12)

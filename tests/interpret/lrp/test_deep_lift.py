@@ -130,7 +130,7 @@ def test_examples_stand_alone_and_chunks_change_nothing():
         f = lambda x: jax.nn.softmax(g(x))
         x, base = array(2, 4, 5), array(5, 1, 5)
         of = functools.partial(interpret.deep_lift, f, target=1, baseline=base)
-        whole, alone, cut = jax.jit(lambda x: (of(x), of(x[2:3]), of(x, chunk=2)))(x)
+        whole, alone, cut = jax.jit(lambda x: (of(x), of(x[2:3]), of(x, batch_size=2)))(x)
         np.testing.assert_allclose(alone[0], whole[2], atol=1e-12)
         np.testing.assert_allclose(cut, whole, atol=1e-12)
 
@@ -138,7 +138,7 @@ def test_examples_stand_alone_and_chunks_change_nothing():
 def test_several_baselines_by_expectation():
     with double():
         f, x, bases = network(3), array(2, 2, 5), array(7, 4, 5)
-        found = run(interpret.expectation(interpret.deep_lift, bases), f, x, target=1, chunk=2)
+        found = run(interpret.expectation(interpret.deep_lift, bases), f, x, target=1, batch_size=2)
         expected = f(x)[:, 1] - f(bases)[:, 1].mean()
         np.testing.assert_allclose(found.sum(1), expected, atol=1e-9)
 

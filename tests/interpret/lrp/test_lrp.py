@@ -284,7 +284,7 @@ def test_relevance_between_layers():
 
         @jax.jit
         def explain(x):
-            return {at: interpret.lrp(f, x, target=0, at=at) for at in places}, f(x)[:, 0]
+            return {at: interpret.lrp(f, x, target=0, layer=at) for at in places}, f(x)[:, 0]
 
         found, score = jax.tree.map(np.asarray, explain(models.IMAGES))
         assert found["conv_0"].shape == (2, 6, 6, 4) and found["dense_0"].shape == (2, 5)
@@ -310,7 +310,7 @@ def test_relevance_at_a_place_inside_of_vmap_has_the_examples_first(n):
                 h = x @ w
             return jax.nn.relu(h) @ v + 1
 
-        explain = lambda f, x: interpret.lrp(f, x, target=1, at="hidden", **SMALL)
+        explain = lambda f, x: interpret.lrp(f, x, target=1, layer="hidden", **SMALL)
         for f in (batch, jax.vmap(row), jax.vmap(jax.jit(row))):
             relevance = run(explain, f, x)
             np.testing.assert_allclose(relevance, np.maximum(x @ w, 0) * v[:, 1], atol=1e-7)
@@ -342,7 +342,7 @@ def test_chunks_examples_and_targets():
         @jax.jit
         def explain(x):
             both = of(x, np.stack([labels, labels * 0]))
-            return of(x, labels), of(x, labels, chunk=2), of(x[3:4], 1), both
+            return of(x, labels), of(x, labels, batch_size=2), of(x[3:4], 1), both
 
         whole, cut, alone, both = explain(x)
         np.testing.assert_allclose(cut, whole, atol=1e-12)
@@ -415,7 +415,7 @@ def test_bad_arguments():
         ({"products": "all"}, "products='all'"),
         ({"start": 2}, "start=2"),
         ({"at": "nowhere"}, "no place 'nowhere'"),
-        ({"chunk": 0}, "chunk is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"eps": -1}, "eps is -1; expected a number of 0 or more"),
         ({"eps": np.nan}, "eps is nan"),
     ]

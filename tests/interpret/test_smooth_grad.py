@@ -61,7 +61,9 @@ def test_chunks_change_nothing():
         @jax.jit
         def explain(x):
             smooth = smooth_saliency(sigma=0.3, samples=9)
-            return [smooth(f, x, key=new_key(), target="argmax", chunk=chunk) for chunk in chunks]
+            return [
+                smooth(f, x, key=new_key(), target="argmax", batch_size=chunk) for chunk in chunks
+            ]
 
         whole, *others = explain(x)
         for chunk, cut in zip(chunks[1:], others, strict=True):
@@ -73,7 +75,7 @@ def test_expectation_over_baselines_is_their_mean(method):
     with double():
         f, x, bases = network(), array(0, 3, 5), array(1, 4, 5)
         explain = interpret.expectation(method, bases)
-        found = explain(f, x, target="argmax", chunk=3)
+        found = explain(f, x, target="argmax", batch_size=3)
         target = np.argmax(f(x), 1)
         of_base = jax.jit(lambda x, base: method(f, x, target=target, baseline=base))
         loop = [of_base(x, base) for base in bases]
@@ -100,9 +102,12 @@ def test_sums_of_half_precision_do_not_depend_on_chunks():
     w = jnp.asarray([300.0, -0.7, 500.0], jnp.float16)
     mean = functools.partial(interpret.integrated_gradients, lambda x: jnp.tanh(x).sum(1), x)
     smooth = smooth_saliency(sigma=0.5, samples=300, kind="square")
-    noisy = lambda chunk: smooth(lambda x: x @ w, x.astype(jnp.float16), key=new_key(), chunk=chunk)
+    noisy = lambda chunk: smooth(
+        lambda x: x @ w, x.astype(jnp.float16), key=new_key(), batch_size=chunk
+    )
     one, all_ = (
-        np.asarray(mean(steps=600, rule="riemann_middle", chunk=n), np.float32) for n in (1, 600)
+        np.asarray(mean(steps=600, rule="riemann_middle", batch_size=n), np.float32)
+        for n in (1, 600)
     )
     np.testing.assert_allclose(one, all_, rtol=0.01)
     np.testing.assert_allclose(one.sum(1), np.tanh(np.float32(x)).sum(1), rtol=0.02)

@@ -72,7 +72,7 @@ def test_shapley_values_are_the_mean_over_all_orders(seed):
 def sampled(orders):
     return jax.jit(
         lambda own, x, key: interpret.shapley_sampling(
-            lambda x: apply(own, x), x, key=key, target=0, orders=orders, chunk=2
+            lambda x: apply(own, x), x, key=key, target=0, orders=orders, batch_size=2
         )
     )
 
@@ -98,7 +98,7 @@ def test_sampled_values_approach_the_exact_ones():
                 key=jax.random.key(0),
                 target=0,
                 orders=orders,
-                chunk=min(orders, 50),
+                batch_size=min(orders, 50),
             )
             for orders in (4, 400)
         )
@@ -169,7 +169,7 @@ def test_chunks_change_nothing_and_examples_stand_alone(name):
 
         @jax.jit
         def explain(x):
-            cut = [method(f, x, target="argmax", chunk=chunk) for chunk in (1, 3)]
+            cut = [method(f, x, target="argmax", batch_size=chunk) for chunk in (1, 3)]
             return method(f, x, target="argmax"), cut, method(f, x[1:2], target="argmax")
 
         whole, cut, alone = explain(x)

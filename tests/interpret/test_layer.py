@@ -41,7 +41,7 @@ def test_explained_by_a_layer(at):
 
         @jax.jit
         def explain(x, value):
-            by_path = [method(f, x, target="argmax", at=at) for method in METHODS]
+            by_path = [method(f, x, target="argmax", layer=at) for method in METHODS]
             return by_path, [method(rest, value, target="argmax") for method in METHODS]
 
         for method, found, expected in zip(METHODS, *explain(x, value), strict=True):
@@ -52,7 +52,7 @@ def test_explained_by_a_layer(at):
 def test_inside_of_a_transformation(transform):
     with double():
         x = array(3, 3, 4)
-        found = interpret.saliency(transform(f), x, target=0, at="block/second")
+        found = interpret.saliency(transform(f), x, target=0, layer="block/second")
         assert found.shape == (3, 5)
         np.testing.assert_allclose(found, np.broadcast_to(np.abs(U[:, 0]), (3, 5)))
 
@@ -79,7 +79,7 @@ def test_paths_of_flax_and_of_jaxdl():
     for path, value in zip(("dense_0", "relu_0"), run(of, ours, x), strict=True):
         np.testing.assert_allclose(value, seen[path], rtol=1e-5)
     # ReLU's derivative at 0 stays 0 on the way: jax.nn.relu's own.
-    dead = run(interpret.saliency, ours, np.zeros_like(x), target=0, at="dense_0")
+    dead = run(interpret.saliency, ours, np.zeros_like(x), target=0, layer="dense_0")
     np.testing.assert_array_equal(dead, 0)
 
 
@@ -93,7 +93,9 @@ def test_a_shortcut_keeps_what_x_gives_it():
                 y = x @ w
             return jnp.sum(y * x, 1)
 
-        np.testing.assert_allclose(run(interpret.saliency, g, x, at="inside"), abs(x), atol=1e-12)
+        np.testing.assert_allclose(
+            run(interpret.saliency, g, x, layer="inside"), abs(x), atol=1e-12
+        )
 
 
 @pytest.mark.row("Q13")
@@ -117,7 +119,7 @@ def test_token_ids_are_explained_by_their_embedding():
 
         @jax.jit
         def explain(numbers, x):
-            by_path = [method(g, numbers, target="argmax", at="embedding") for method in methods]
+            by_path = [method(g, numbers, target="argmax", layer="embedding") for method in methods]
             return by_path, [method(rest, x, target="argmax") for method in methods]
 
         for found, expected in zip(*explain(numbers, table[numbers]), strict=True):
@@ -137,8 +139,8 @@ def test_chunks_of_examples_at_a_layer():
 
         for method in (interpret.saliency, interpret.input_x_gradient, interpret.deep_lift):
             found, whole = (
-                run(method, g, x, target=2, at="inside", **options)
-                for options in ({"chunk": 2}, {})
+                run(method, g, x, target=2, layer="inside", **options)
+                for options in ({"batch_size": 2}, {})
             )
             np.testing.assert_allclose(found, whole, atol=1e-12)
 
@@ -147,7 +149,7 @@ def test_conductance_of_a_layer_adds_up_and_internal_influence_is_the_mean_slope
     with double():
         x, base = array(3, 3, 4), array(4, 1, 4)
         options = {"at": "first", "target": 1, "baseline": base, "steps": 60}
-        found = run(interpret.conductance, f, x, chunk=7, **options)
+        found = run(interpret.conductance, f, x, batch_size=7, **options)
         in_numpy = lambda x: (np.tanh(np.tanh(x @ W) @ V) @ U)[:, 1]
         np.testing.assert_allclose(found.sum(1), in_numpy(x) - in_numpy(base), atol=1e-6)
         np.testing.assert_allclose(interpret.conductance(f, x, **options), found, atol=1e-12)
@@ -174,12 +176,12 @@ def test_a_place_inside_of_vmap_has_the_examples_first(n):
         h = x @ W
         assert interpret.intermediate(jax.vmap(row), x, "hidden").shape == (n, 6)
         for f in (jax.vmap(row), jax.vmap(jax.jit(row))):
-            found = run(interpret.input_x_gradient, f, x, target=1, at="hidden")
+            found = run(interpret.input_x_gradient, f, x, target=1, layer="hidden")
             np.testing.assert_allclose(found, h * (1 - np.tanh(h) ** 2) * V[:, 1], atol=1e-12)
         fixed = lambda x: jax.vmap(row)(x + np.ones((6, 4)))
         if n == 6:
             with pytest.raises(ValueError, match="the axis of the examples is unclear"):
-                interpret.saliency(fixed, x, target=1, at="hidden")
+                interpret.saliency(fixed, x, target=1, layer="hidden")
 
 
 def pair(x):
@@ -213,7 +215,7 @@ def loop(x):
 )
 def test_places_without_one_value(f, at, message):
     with pytest.raises(ValueError, match=message):
-        interpret.saliency(f, np.ones((2, 4), np.float32), target=0, at=at)
+        interpret.saliency(f, np.ones((2, 4), np.float32), target=0, layer=at)
 
 
 def test_names_that_name_no_value():
@@ -225,9 +227,9 @@ def test_names_that_name_no_value():
             return x @ jnp.asarray(w, x.dtype)
 
     with pytest.raises(ValueError, match="no place 'frist'"):
-        interpret.saliency(g, x, target=0, at="frist")
-    with pytest.raises(ValueError, match="at='twice' gives 2 arrays"):
-        interpret.saliency(g, x, target=0, at="twice")
+        interpret.saliency(g, x, target=0, layer="frist")
+    with pytest.raises(ValueError, match="layer='twice' gives 2 arrays"):
+        interpret.saliency(g, x, target=0, layer="twice")
 
     def h(x):
         for name in ("a", "b"):
@@ -236,4 +238,4 @@ def test_names_that_name_no_value():
         return x
 
     with pytest.raises(ValueError, match="may be a/same or b/same"):
-        interpret.saliency(h, x, target=0, at="same")
+        interpret.saliency(h, x, target=0, layer="same")

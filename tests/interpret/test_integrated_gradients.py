@@ -109,7 +109,7 @@ def test_chunks_change_nothing():
         @jax.jit
         def paths(x):
             of = functools.partial(interpret.integrated_gradients, f, x, target="argmax", steps=20)
-            return [of(chunk=chunk) for chunk in chunks]
+            return [of(batch_size=chunk) for chunk in chunks]
 
         whole, *others = paths(x)
         for chunk, cut in zip(chunks[1:], others, strict=True):
@@ -197,9 +197,9 @@ def test_expected_gradients_add_up_to_the_difference_from_the_mean():
         of = lambda f, x, others, **options: interpret.expected_gradients(
             f, x, others, key=new_key(), target=1, **options
         )
-        found = run(of, f, x, others, samples=20_000, chunk=2000)
+        found = run(of, f, x, others, samples=20_000, batch_size=2000)
         one = of(linear_f, x, first, samples=3)
-        cut = run(of, linear_f, x, first, samples=3, chunk=2)
+        cut = run(of, linear_f, x, first, samples=3, batch_size=2)
         moved = run(of, linear_f, x, first, samples=3, noise=0.5)
         expected = f(x)[:, 1] - f(others)[:, 1].mean()
         np.testing.assert_allclose(found.sum(1), expected, atol=0.05)
@@ -214,7 +214,7 @@ def test_bad_arguments():
         ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
         ({"steps": 1, "rule": "trapezoid"}, "at least 2"),
         ({"rule": "riemann"}, "no rule 'riemann'; did you mean"),
-        ({"chunk": 0}, "chunk is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"baseline": jnp.ones(4)}, "the baseline has shape"),
         ({"target": None}, "no target is given"),
     ]
