@@ -45,6 +45,11 @@ def docstring_to_rst(app, what, name, obj, options, lines):
         lines[i] = "".join(pieces)
 
 
+def shorten_defaults(app, what, name, obj, options, signature, returns):
+    """Replaces functions as defaults of dataclasses, of which Sphinx cannot read the source."""
+    return re.sub(r"<function .*? at 0x\w+>", "...", signature or ""), returns
+
+
 def inline_math(translator, node):
     translator.body.append(convert(node.astext()))
     raise nodes.SkipNode
@@ -58,5 +63,6 @@ def block_math(translator, node):
 def setup(app):
     # Before napoleon, which then reads Args, Returns and Raises.
     app.connect("autodoc-process-docstring", docstring_to_rst, priority=100)
+    app.connect("autodoc-process-signature", shorten_defaults)
     # MathML needs no script: pages show formulas without a network.
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
