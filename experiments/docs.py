@@ -1,8 +1,8 @@
 """Writes the generated parts of the documentation from the committed results.
 
-`docs/results.md`, the ratios in `docs/benchmarks.md`, the counts in `docs/train/reliability.md` and the
-table of rows in `docs/lectures.md` come from `experiments/results`, `benchmarks/results` and the
-tests. `--pictures` draws `docs/_static/photographs.jpg` too.
+`docs/results.md`, the ratios in `docs/benchmarks.md`, the counts in `docs/train/reliability.md` and
+the table of rows in `docs/lectures.md` come from `experiments/results`, `benchmarks/results` and
+the tests. `--pictures` draws `docs/_static/photographs.jpg` too.
 """
 
 from __future__ import annotations
