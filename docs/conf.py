@@ -46,7 +46,7 @@ def docstring_to_rst(app, what, name, obj, options, lines):
 
 
 def shorten_defaults(app, what, name, obj, options, signature, returns):
-    """Replaces functions as defaults of dataclasses, of which Sphinx cannot read the source."""
+    """Shortens functions as defaults of dataclasses, which have no source for Sphinx to read."""
     return re.sub(r"<function .*? at 0x\w+>", "...", signature or ""), returns
 
 

@@ -62,7 +62,7 @@ def regenerated(page: str) -> str:
 
 
 def results() -> str:
-    """Returns the table of topics: code, experiment and result."""
+    """Returns the table of topics with their code, experiment and result."""
     rows = [
         ("training many networks at once", "train/sweep.py zoo/classic/neuron.py", "report"),
         ("MNIST", "train/fit.py", "mnist"),
@@ -85,15 +85,15 @@ def results() -> str:
         ("comparison of attributions, digits", "interpret/evaluate/", "explain_digits"),
         ("adversarial examples", "attack/gradient.py", "adversarial"),
     ]
-    lines = ["| topic | code in `jaxdl/` | experiment | result |", "|---|---|---|---|"]
+    lines = ["| topic | experiment | result | code in `jaxdl/` |", "|---|---|---|---|"]
     for topic, files, experiment in rows:
         code = " ".join(f"`{file}`" for file in files.split())
-        lines.append(f"| {topic} | {code} | `{experiment}` | {summary(experiment)} |")
+        lines.append(f"| {topic} | `{experiment}` | {summary(experiment)} | {code} |")
     return "\n".join(lines) + "\n"
 
 
 def provenance() -> str:
-    """Returns the table of what each committed result was made with."""
+    """Returns the table of seeds, commits, versions and machines of all results."""
     lines = [
         "| experiment | seed | commit | JAX | Python | machine | minutes |",
         "|---|---|---|---|---|---|---|",
@@ -123,7 +123,7 @@ def read_result(name: str) -> dict[str, Any] | None:
 
 
 def summary(name: str) -> str:
-    """Returns an experiment's result in words, of a claim the outcome and its reason."""
+    """Returns an experiment's result in words: for a claim, the outcome and its reason."""
     if name == "report":
         return "claims of the lectures: " + _tried.outcomes(_tried.claims())[0]
     result = read_result(name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def extra(name: str, caller: str) -> Iterator[None]:
-    """Runs imports, and says how to install the extra that a missing package belongs to.
+    """Runs imports, and adds the line that installs a missing package to its error.
 
     The imports stay ordinary statements, which type checkers and editors can follow:
 
