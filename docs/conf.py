@@ -47,7 +47,9 @@ def docstring_to_rst(app, what, name, obj, options, lines):
 
 def shorten_defaults(app, what, name, obj, options, signature, returns):
     """Shortens functions as defaults of dataclasses, which have no source for Sphinx to read."""
-    return re.sub(r"<function .*? at 0x\w+>", "...", signature or ""), returns
+    if signature and "<function" in signature:
+        return re.sub(r"<function [\w.]*(<\w+>)?[\w.]*>", "...", signature), returns
+    return None
 
 
 def inline_math(translator, node):
