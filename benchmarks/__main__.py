@@ -26,7 +26,7 @@ class Config:
     json: pathlib.Path | None = None
     """File for the rows, the versions and the machine; a ratio is ours / peer."""
     rounds: int = 9
-    """How many turns each library gets; medians and quartiles of them are shown. At least 5."""
+    """Timed turns of each library, at least 5; medians and quartiles are reported."""
     turn: float = 0.5
     """Least seconds of a turn; a call that lasts longer is called once."""
     only: str = ""

@@ -41,7 +41,7 @@ def _build(size: str):
 
 
 def captum(method: str, size: str, at_once: int = 1):
-    """A call explains 16 images; perturbations are evaluated one at a time, or so many at once."""
+    """Returns a call that explains 16 images with `perturbations_per_eval` at a time."""
     from captum import attr
 
     net, images, target = _build(size)
@@ -74,7 +74,7 @@ def captum(method: str, size: str, at_once: int = 1):
 
 
 def zennit(size: str):
-    """A call propagates relevance by the rules epsilon and z plus for 16 images."""
+    """Returns a call that propagates relevance by the rules epsilon and z plus for 16 images."""
     from zennit.attribution import Gradient
     from zennit.composites import EpsilonPlus
 

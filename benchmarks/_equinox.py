@@ -43,11 +43,11 @@ def _training(kind, channels, rate):
 
 
 def epoch(n):
-    """A call trains one epoch."""
+    """Returns a call that trains one epoch."""
     return epoch_of(*_training("mlp", None, 0.1), *_inputs.rows(n))
 
 
 def step(kind, shape):
-    """A call is one step of training."""
+    """Returns a call of one step of training."""
     x, y = _inputs.images(*shape)
     return step_of(*_training(kind, x.shape[-1], 0.01), np.moveaxis(x, -1, 1), y)

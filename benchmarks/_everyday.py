@@ -34,7 +34,7 @@ def ours_models(count: int) -> dict[str, float]:
             model, (x, y), batch_size=16, loss="cross_entropy", optimizer=optimizer, verbose=0
         )
 
-    return _repeated(one, count)
+    return _time_runs(one, count)
 
 
 def by_hand_models(count: int) -> dict[str, float]:
@@ -55,11 +55,11 @@ def by_hand_models(count: int) -> dict[str, float]:
             params, opt_state = step(params, opt_state, x[i : i + 16], y[i : i + 16])
         jax.block_until_ready(params)
 
-    return _repeated(one, count)
+    return _time_runs(one, count)
 
 
-def _repeated(one, count: int) -> dict[str, float]:
-    """Seconds of so many runs, and the process's memory after them."""
+def _time_runs(one, count: int) -> dict[str, float]:
+    """Measures the seconds of `count` runs, and the process's memory after them."""
     x, y = _rows()
     start = time.perf_counter()
     for _ in range(count):
@@ -94,7 +94,7 @@ def _network():
 
 
 def own_loop(rows: int, keep: bool = False):
-    """A call trains an epoch in the loop of docs/train/step.md."""
+    """Returns a call that trains an epoch in the loop of docs/train/step.md."""
     if keep:
         train.keep_memory()
     split = _inputs.images(rows, 28, 1)
@@ -113,7 +113,7 @@ def own_loop(rows: int, keep: bool = False):
 
 
 def fitted(rows: int, keep: bool = False):
-    """A call trains an epoch more by `fit`."""
+    """Returns a call that trains an epoch more by `fit`."""
     if keep:
         train.keep_memory()
     split = _inputs.images(rows, 28, 1)
@@ -136,7 +136,7 @@ def fitted(rows: int, keep: bool = False):
 
 
 def char_gru(shape, keep: bool = False):
-    """A call is a training step; shape is rows, steps, symbols, width and units."""
+    """Returns a call of a training step; shape is rows, steps, symbols, width and units."""
     if keep:
         train.keep_memory()
     _, _, symbols, width, units = shape

@@ -62,7 +62,7 @@ def _methods(size: str, target: jax.Array) -> dict[str, Callable[..., Any]]:
 
 
 def explain(method: str, size: str):
-    """A call explains 16 images."""
+    """Returns a call that explains 16 images."""
     apply, params, x = _build(size)
     call = _methods(size, jnp.arange(len(x)) % 10)[method]
     compiled = jax.jit(lambda params, x: call(lambda x: apply(params, x), x))
@@ -75,7 +75,7 @@ def peak_megabytes(method: str, size: str) -> float:
 
 
 def random_networks(how: str, models: int):
-    """A call compares an explanation with those of random networks, compilation included.
+    """Returns a call that compares an explanation with those of random networks.
 
     All in one program ("together"), one after the other ("loop"), or so with the explanation
     compiled ("compiled loop").

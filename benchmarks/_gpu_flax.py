@@ -70,12 +70,12 @@ class ResNet(linen.Module):
             linen.BatchNorm, use_running_average=False, momentum=0.9, dtype=self.dtype
         )
 
-        def convolved(x, features, size, stride=1):
+        def conv_norm(x, features, size, stride=1):
             edge = size // 2
             pad = [(edge, edge)] * 2
             return norm()(conv(features, (size, size), (stride, stride), padding=pad)(x))
 
-        x = jax.nn.relu(convolved(x, 64, 7, 2))
+        x = jax.nn.relu(conv_norm(x, 64, 7, 2))
         edges: Any = [(1, 1)] * 2
         x = linen.max_pool(x, (3, 3), (2, 2), padding=edges)
         for stage, depth in enumerate(self.depths):
@@ -83,14 +83,14 @@ class ResNet(linen.Module):
             out = width if self.block == "basic" else 4 * width
             for i in range(depth):
                 stride = 2 if stage and not i else 1
-                shortcut = x if x.shape[-1] == out else convolved(x, out, 1, stride)
+                shortcut = x if x.shape[-1] == out else conv_norm(x, out, 1, stride)
                 if self.block == "basic":
-                    y = jax.nn.relu(convolved(x, width, 3, stride))
-                    y = convolved(y, width, 3)
+                    y = jax.nn.relu(conv_norm(x, width, 3, stride))
+                    y = conv_norm(y, width, 3)
                 else:
-                    y = jax.nn.relu(convolved(x, width, 1))
-                    y = jax.nn.relu(convolved(y, width, 3, stride))
-                    y = convolved(y, out, 1)
+                    y = jax.nn.relu(conv_norm(x, width, 1))
+                    y = jax.nn.relu(conv_norm(y, width, 3, stride))
+                    y = conv_norm(y, out, 1)
                 x = jax.nn.relu(shortcut + y)
         return linen.Dense(CLASSES, dtype=self.dtype)(x.mean((1, 2)))
 

@@ -1,4 +1,4 @@
-"""What our side and Flax's share: weights, and compiling a function once and timing it."""
+"""Shared by jaxdl and Flax on a GPU: weights, and compiling and timing a function."""
 
 from __future__ import annotations
 

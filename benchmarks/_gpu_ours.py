@@ -55,9 +55,9 @@ def matmul(n: int, dtype: str, seconds: float) -> dict[str, Any]:
     )
 
 
-def recurrent(kind: str, shape: Any, form: str, seconds: float) -> dict[str, Any]:
+def recurrent(kind: str, shape: Any, implementation: str, seconds: float) -> dict[str, Any]:
     """Computes the gradient of mean(y^2) with respect to a layer's parameters."""
-    if form == "cudnn" and jax.default_backend() != "gpu":
+    if implementation == "cudnn" and jax.default_backend() != "gpu":
         raise Skipped("no GPU")
     rows, steps, width, units = shape
     cell: Any = getattr(nn, kind)(units)
@@ -65,7 +65,7 @@ def recurrent(kind: str, shape: Any, form: str, seconds: float) -> dict[str, Any
     params = _small(jax.eval_shape(cell.init, jax.random.key(0), x)[0])
 
     def loss(params, x):
-        return jnp.mean(jnp.square(nn.unroll(cell, params, x, form=form)[1]))
+        return jnp.mean(jnp.square(nn.unroll(cell, params, x, implementation=implementation)[1]))
 
     return common.pure(jax.grad(loss), params, x, seconds=seconds)
 
@@ -91,7 +91,7 @@ def check_cudnn(seconds: float, shape: Any = (16, 40, 64, 128)) -> dict[str, Any
 def cudnn_errors(shape: Any) -> dict[str, float]:
     """Returns the largest relative error of each output and gradient.
 
-    For full sequences run forwards, and for ragged ones run backwards, one of which is empty.
+    For full sequences run forwards, and for ragged ones run backwards, including an empty one.
     """
     rows, steps, width, units = shape
     cell: Any = nn.lstm(units)
@@ -102,10 +102,10 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
     weight = jnp.asarray(rng.standard_normal((rows, steps, units), np.float32))
     ragged = jnp.asarray(np.linspace(0, steps, rows).astype(np.int32))
 
-    def results(form, reverse, params, carry, x, lengths):
+    def results(implementation, reverse, params, carry, x, lengths):
         def loss(params, carry, x):
-            options = {"carry": carry, "lengths": lengths, "reverse": reverse, "form": form}
-            last, y = nn.unroll(cell, params, x, **options)
+            options = {"carry": carry, "lengths": lengths, "reverse": reverse}
+            last, y = nn.unroll(cell, params, x, implementation=implementation, **options)
             return jnp.sum(y * weight) + sum(jnp.sum(part**2) for part in last), (last, y)
 
         grads, (last, y) = jax.grad(loss, (0, 1, 2), has_aux=True)(params, carry, x)
@@ -115,11 +115,11 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
     with jax.default_matmul_precision("highest"):
         run = jax.jit(results, static_argnums=(0, 1))
         for what, reverse, lengths in (("full", False, None), ("ragged, reversed", True, ragged)):
-            plain, cudnn = (
-                jax.tree_util.tree_leaves_with_path(run(form, reverse, params, carry, x, lengths))
-                for form in ("plain", "cudnn")
-            )
-            for (path, expected), (_, result) in zip(plain, cudnn, strict=True):
+            leaves = [
+                jax.tree_util.tree_leaves_with_path(run(name, reverse, params, carry, x, lengths))
+                for name in ("scan", "cudnn")
+            ]
+            for (path, expected), (_, result) in zip(*leaves, strict=True):
                 gap = np.max(np.abs(np.asarray(result - expected))) / np.max(np.abs(expected))
                 errors[f"{jax.tree_util.keystr(path)}, {what}"] = float(
                     np.nan_to_num(gap, nan=np.inf)

@@ -1,4 +1,4 @@
-"""Runs the works of one library in processes of their own, under limits of time.
+"""Runs the works of one library in separate processes with time limits.
 
 A process that dies, or that takes too long over one work, costs that work alone: the next process
 begins with the work after it.
@@ -49,7 +49,7 @@ def measure(
     """Measures works until all are done or the time is over.
 
     Args:
-      command: returns the command of a process that measures works in so many seconds.
+      command: returns the command of a process that measures works within a number of seconds.
       works: in the order in which they are measured.
       share: seconds after which no further work is begun.
       end: the time, by `time.monotonic`, at which a process is killed in any case.
@@ -62,7 +62,7 @@ def measure(
     """
     left, stop = list(works), min(time.monotonic() + share, end)
     while left and time.monotonic() < stop:
-        with _started(command(left, stop - time.monotonic())) as child:
+        with _start_process(command(left, stop - time.monotonic())) as child:
             started = False
             while True:
                 try:
@@ -110,7 +110,7 @@ class _Child:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment = os.environ | {"PYTHONPATH": path}
         self.errors = tempfile.TemporaryFile()
-        # A session of its own, so that the compilers it starts are killed with it.
+        # A new process session, so that the compilers it starts are killed with it.
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -153,7 +153,7 @@ class _Child:
 
 
 @contextlib.contextmanager
-def _started(command: list[str]):
+def _start_process(command: list[str]):
     child = _Child(command)
     try:
         yield child

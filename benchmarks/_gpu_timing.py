@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Skipped(Exception):
-    """A work that cannot be measured here; the message says why."""
+    """A work cannot be measured here; the message gives the reason."""
 
 
 def median_ms(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float) -> float:

@@ -158,11 +158,11 @@ def epoch(wrap, network: str, rows: int, batch: int, seconds: float) -> dict[str
         wrap(build_network(network)), random(rows, 1, *IMAGES[:2]), labels(rows, 10), batch
     )
     spent = first(lambda: run(1))
-    ms = statistics.median(_timed(run) for _ in range(5)) * 1e3
+    ms = statistics.median(_time_call(run) for _ in range(5)) * 1e3
     return {"ms": ms, "compile_s": spent, "peak_mb": peak_mb()}
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def _time_call(call: Callable[[], Any]) -> float:
     began = time.perf_counter()
     call()
     wait()
@@ -174,7 +174,7 @@ def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
     x, y = random(rows, 1, *IMAGES[:2]), labels(rows, 10)
     runs = [epoch_of(build_network("mlp"), x, y, batch) for _ in range(seeds)]
     spent = first(lambda: runs[0](1))
-    ms = _timed(lambda: [run() for run in runs]) * 1e3
+    ms = _time_call(lambda: [run() for run in runs]) * 1e3
     note = "one after the other, measured once"
     return {"ms": ms, "compile_s": spent, "peak_mb": peak_mb(), "note": note}
 
@@ -191,9 +191,9 @@ class Block(nn.Module):
             sizes = [(channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
         layers: list[nn.Module] = []
         for size in sizes:
-            layers += [*convolved(*size), nn.ReLU(inplace=True)]
+            layers += [*conv_norm(*size), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers[:-1])
-        shortcut = [] if channels == out else convolved(channels, out, 1, stride)
+        shortcut = [] if channels == out else conv_norm(channels, out, 1, stride)
         self.shortcut = nn.Sequential(*shortcut)
         self.out = out
 
@@ -201,14 +201,14 @@ class Block(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def convolved(channels: int, features: int, size: int, stride: int) -> list[nn.Module]:
+def conv_norm(channels: int, features: int, size: int, stride: int) -> list[nn.Module]:
     kernel = nn.Conv2d(channels, features, size, stride, padding=size // 2, bias=False)
     return [kernel, nn.BatchNorm2d(features)]
 
 
 def resnet(block: str, depths: Any) -> nn.Module:
     """Returns the network of `jaxdl.zoo.vision.resnet`, in channels-last memory."""
-    layers: list[nn.Module] = [*convolved(3, 64, 7, 2), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [*conv_norm(3, 64, 7, 2), nn.ReLU(inplace=True)]
     layers.append(nn.MaxPool2d(3, 2, padding=1))
     channels = 64
     for stage, depth in enumerate(depths):

@@ -1,6 +1,6 @@
 """PyTorch's side of the explanations in `python -m benchmarks gpu`: plain loops over autograd.
 
-Captum is not needed. As many points, copies or windows are computed in one batch as in ours.
+Captum is not needed. Batches have the same number of points, copies or windows as ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks gpu` measures: each work's name, sizes and floating-point operations.
+"""Works of `python -m benchmarks gpu`: names, sizes and floating-point operations.
 
 Imports nothing but the standard library: the parent process must not open the card. FLOPs are
 those of the mathematics, 2 a multiplication and addition, counted alike for every library: a
@@ -79,10 +79,9 @@ def _recurrent(shape: tuple[int, int, int, int]) -> list[Work]:
     for kind, gates in (("lstm", 4), ("gru", 3)):
         name, flops = f"{kind.upper()} {shape}", 3 * recurrent_flops(gates, *shape)
         size = {"kind": kind, "shape": shape}
-        for form in ("plain", "fused", "cudnn")[: 3 if kind == "lstm" else 2]:
-            made.append(
-                Work(name, "recurrent", size | {"form": form}, ("ours",), form, flops),
-            )
+        for implementation in ("scan", "fused", "cudnn")[: 3 if kind == "lstm" else 2]:
+            arguments = size | {"implementation": implementation}
+            made.append(Work(name, "recurrent", arguments, ("ours",), implementation, flops))
         made.append(Work(name, "recurrent", size, ("torch", "Flax"), "", flops))
     return made
 

@@ -1,4 +1,4 @@
-"""What the JAX peers have in common: data, loss, and an epoch as a loop of compiled steps."""
+"""Shared by the JAX peers: data, loss, and an epoch as a loop of compiled steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def objective(kind, output, y):
 
 
 def epoch_of(step, carry, x, y):
-    """A call trains one epoch; `step(carry, x, y) -> (carry, loss)` is compiled."""
+    """Returns a call that trains one epoch; `step(carry, x, y) -> (carry, loss)` is compiled."""
     x, y, rng = jnp.asarray(x), jnp.asarray(y), np.random.default_rng(0)
     held = {"carry": carry}
 
@@ -31,7 +31,7 @@ def epoch_of(step, carry, x, y):
 
 
 def step_of(step, carry, x, y):
-    """A call is one step of training."""
+    """Returns a call of one step of training."""
     x, y, held = jnp.asarray(x), jnp.asarray(y), {"carry": carry}
 
     def run():

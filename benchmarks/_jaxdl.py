@@ -31,7 +31,7 @@ def network(kind: str, channels: int) -> Any:
 
 
 def epoch(n):
-    """A call trains one epoch more by `fit`, on data that it has on the device."""
+    """Returns a call that trains one epoch more by `fit`, on data that it has on the device."""
     x, y = _inputs.rows(n)
     model, optimizer = mlp(), optax.sgd(0.1)
     options: dict[str, Any] = dict(
@@ -50,7 +50,7 @@ def epoch(n):
 
 
 def step(kind, shape):
-    """A call is one step of training."""
+    """Returns a call of one step of training."""
     x, y = _inputs.images(*shape)
     model, optimizer = network(kind, x.shape[-1]), optax.sgd(0.01)
     make = jax.jit(train.make_train_step(model, LOSS[kind], optimizer), donate_argnums=0)
@@ -65,13 +65,13 @@ def step(kind, shape):
 
 
 def repeated(shape, steps):
-    """A call is so many steps of the LeNet-like network, one after the other."""
+    """Returns a call of `steps` training steps of the LeNet-like network in a Python loop."""
     one = step("lenet", shape)
     return lambda: [one() for _ in range(steps)]
 
 
 def scanned(shape, steps):
-    """A call is so many steps of the LeNet-like network in one compiled loop."""
+    """Returns a call of `steps` training steps of the LeNet-like network in one compiled loop."""
     x, y = _inputs.images(*shape)
     model, optimizer = network("lenet", x.shape[-1]), optax.sgd(0.01)
     one = train.make_train_step(model, LOSS["lenet"], optimizer)

@@ -31,14 +31,14 @@ def _network(kind, channels, shape):
 
 
 def epoch(n):
-    """A call trains one epoch."""
+    """Returns a call that trains one epoch."""
     x, y = _inputs.rows(n)
     model = _network("mlp", None, x.shape[1:])
     return lambda: model.fit(x, y, batch_size=100, epochs=1, verbose=0)  # pyright: ignore
 
 
 def step(kind, shape):
-    """A call is one step of training."""
+    """Returns a call of one step of training."""
     x, y = _inputs.images(*shape)
     model = _network(kind, x.shape[-1], x.shape[1:])
     target = x if kind == "stack" else y

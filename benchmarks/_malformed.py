@@ -1,10 +1,8 @@
-"""Files that lie, for every reader of outside bytes: an error of the right type, soon, and little
-memory.
+"""Malformed files for every reader of outside bytes: an error of the right type, time, memory.
 
-Each reader gets a file that is right, and then that file changed at random: bits flipped, cut off,
-parts repeated, zeroed, or replaced by numbers that are the largest there are, or by noise. Whatever
-is still read is a file that says something else, which no reader can know; whatever is refused is
-counted, and how long and how much memory the refusal took.
+Each reader gets a valid file, and then random changes of it: flipped bits, truncation, repeated or
+zeroed parts, largest numbers, noise. A changed file that is still read is a valid file with other
+content; a rejected one is counted, with the time and the memory of the rejection.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ class Reader(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What came of many files: those refused, those read, and what should not be."""
+    """Counts of files rejected and read, and the failures among them."""
 
     cases: int
     refused: int
@@ -57,7 +55,7 @@ class Tally(NamedTuple):
 
 
 def fuzz(cases: int, seed: int = 0, only: str = "") -> dict[str, Tally]:
-    """So many changed files for every reader."""
+    """Feeds changed files to every reader."""
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
         stack.enter_context(unittest.mock.patch.object(cifar, "RECORDS", 10))
         readers = {k: r for k, r in all_readers(pathlib.Path(made)).items() if only in k}
@@ -76,7 +74,7 @@ def tally(reader: Reader, folder: pathlib.Path, cases: int, seed: int) -> Tally:
         reader.read(folder)  # what is imported late is imported
     refused, read, wrong, slowest, largest = 0, 0, [], 0.0, 0.0
     for case in range(cases):
-        content = changed(rng, reader.content)
+        content = change_bytes(rng, reader.content)
         path.write_bytes(content)
         tracemalloc.start()
         began = time.perf_counter()
@@ -102,30 +100,30 @@ def tally(reader: Reader, folder: pathlib.Path, cases: int, seed: int) -> Tally:
     return Tally(cases, refused, read, tuple(wrong), slowest, largest)
 
 
-def changed(rng: random.Random, content: bytes) -> bytes:
+def change_bytes(rng: random.Random, content: bytes) -> bytes:
     """The content with one to three changes; half of them near its beginning, where headers are."""
     out = bytearray(content)
     for _ in range(rng.randint(1, 3)):
         size = len(out)
-        at = rng.randrange(max(1, min(size, 200) if rng.random() < 0.5 else size))
+        start = rng.randrange(max(1, min(size, 200) if rng.random() < 0.5 else size))
         kind = rng.randrange(8)
         if kind == 0 and size:
-            out[at] ^= 1 << rng.randrange(8)
+            out[start] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            del out[at:]
+            del out[start:]
         elif kind == 2:
-            out[at : at + 8] = rng.choice([b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\0" * 8])
+            out[start : start + 8] = rng.choice([b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\0" * 8])
         elif kind == 3:
-            out[at:at] = out[at : at + rng.randint(1, 64)]
+            out[start:start] = out[start : start + rng.randint(1, 64)]
         elif kind == 4:
-            del out[at : at + rng.randint(1, 64)]
+            del out[start : start + rng.randint(1, 64)]
         elif kind == 5:
-            out[at : at + 16] = rng.randbytes(16)
+            out[start : start + 16] = rng.randbytes(16)
         elif kind == 6:  # a number in text, made huge or negative or none
             number = rng.choice(
                 [b"99999999999999999999", b"-1", b"1e999", b"NaN", b"null", b"[[[["]
             )
-            out[at : at + 1] = number
+            out[start : start + 1] = number
         else:
             out += rng.randbytes(rng.randint(1, 64))
     return bytes(out)
@@ -154,7 +152,7 @@ def all_readers(folder: pathlib.Path) -> dict[str, Reader]:
         "text": Reader(lambda p: reviews(p), "rt-polarity.neg", text),
         "slots": Reader(slots, "train/seq.out", b"O O B-x\nO O O\n" * 20),
         "sentences gzipped": Reader(sentences, "raw/train.de.gz", gzip.compress(text)),
-        "manifest": Reader(checked, "manifest.json", manifest_of(folder / "manifest")),
+        "manifest": Reader(verify_folder, "manifest.json", manifest_of(folder / "manifest")),
         "checkpoint record": checkpoint_record(folder / "checkpoint"),
         "log": Reader(log, "log.jsonl", b'{"step": 1, "loss": 0.5}\n' * 30),
     }
@@ -243,8 +241,8 @@ def manifest_of(folder: pathlib.Path) -> bytes:
     return (folder / manifest.MANIFEST).read_bytes()
 
 
-def checked(folder: pathlib.Path) -> object:
-    """The verdict on a folder; a change of the manifest must be one."""
+def verify_folder(folder: pathlib.Path) -> object:
+    """Verifies a folder; a changed manifest must be noticed."""
     (folder / "a").write_bytes(b"content")
     wrong = manifest.damage(folder)
     if wrong is not None:
@@ -253,7 +251,7 @@ def checked(folder: pathlib.Path) -> object:
 
 
 def checkpoint_record(folder: pathlib.Path) -> Reader:
-    """A record by a stranger, who made the manifest fit."""
+    """Writes a forged record with a matching manifest."""
     x = np.zeros((1, 4), np.float32)
     state = train.init_state(nn.dense(3), optax.sgd(0.1), jax.random.key(0), x)
     checkpoints = train.Checkpointer(folder)

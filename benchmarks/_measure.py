@@ -1,4 +1,4 @@
-"""Side by side: every library in a process of its own, the processes timed in turn.
+"""Times libraries side by side: each in a separate process, the processes in turn.
 
 In one process, threads of one library that wait for work occupy the cores while another library is
 timed. Here all processes block while one of them runs. A ratio is the median of the ratios of the
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A function, as "module:function", with its keyword arguments, for a process of its own.
+    """A function, as "module:function", with its keyword arguments, run in a separate process.
 
     The function returns a call without arguments, which must not return before its work is done,
     or, for `evaluate`, a JSON value. With `warm=False` nothing is called before it is timed, and a
@@ -74,7 +74,7 @@ class Worker:
         self.close()
 
     def time(self, at_least: float) -> dict[str, float]:
-        """Mean wall seconds of a call over a turn of at least so many, and the turn's CPU time."""
+        """Returns the mean wall seconds of a call over one turn, and the turn's CPU time."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # `_receive` raises, with the worker's stderr
             request = {"at_least": at_least if self._warm else 0.0}
@@ -107,7 +107,7 @@ class Worker:
 
 
 def evaluate(call: Call) -> Any:
-    """Returns the JSON value of a function run in a process of its own."""
+    """Returns the JSON value of a function that runs in a separate process."""
     with Worker(call) as worker:
         return worker.built["value"]
 

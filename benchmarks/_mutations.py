@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "nn: the fused LSTM's derivative forgets over padding",
-        "jaxdl/nn/recurrent/lstm_fused.py",
+        "jaxdl/nn/recurrent/lstm.py",
         "jnp.where(mask, f, 1)",
         "f",
         "nn/test_recurrent.py",
@@ -111,20 +111,20 @@ MUTATIONS = (
     Mutation(
         "nn: the last output is one step late",
         "jaxdl/nn/recurrent/stacked.py",
-        "at = jnp.clip(lengths - 1, 0",
-        "at = jnp.clip(lengths, 0",
+        "last = jnp.clip(lengths - 1, 0",
+        "last = jnp.clip(lengths, 0",
         "nn/test_recurrent.py",
     ),
     Mutation(
         "nn: NaN in a sequence's padding reaches the gradient",
-        "jaxdl/nn/recurrent/unroll.py",
+        "jaxdl/nn/recurrent/cell.py",
         "        x = jnp.where(mask, x, 0)  #",
         "        #",
         "nn/test_recurrent.py",
     ),
     Mutation(
         "nn: the shortcut of stacked layers carries the dropped values",
-        "jaxdl/nn/recurrent/bidirectional.py",
+        "jaxdl/nn/recurrent/stacked.py",
         "y = above + y if residual",
         "y = above + below if residual",
         "nn/test_recurrent_dropout.py nn/test_bidirectional.py nn/test_layer_specs.py",
@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "nn: truncated BPTT reaches one step further",
         "jaxdl/nn/recurrent/bptt.py",
-        "(t - k < reach)",
-        "(t - k <= reach)",
+        "(t - k < max_lag)",
+        "(t - k <= max_lag)",
         "nn/test_bptt.py",
     ),
     Mutation(
@@ -910,8 +910,8 @@ MUTATIONS = (
     Mutation(
         "zoo: bottlenecks halve the map in their first convolution",
         "jaxdl/zoo/vision/resnet.py",
-        "convolved(features, 1), convolved(features, 3, stride),",
-        "convolved(features, 1, stride), convolved(features, 3),",
+        "conv_norm(features, 1), conv_norm(features, 3, stride),",
+        "conv_norm(features, 1, stride), conv_norm(features, 3),",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(
@@ -945,8 +945,8 @@ MUTATIONS = (
     Mutation(
         "zoo: a codebook forgets its stride",
         "jaxdl/zoo/classic/bag_of_words.py",
-        "found, words), size, stride)",
-        "found, words), size, size)",
+        "points, words), size, stride)",
+        "points, words), size, size)",
         "zoo/history/test_codebook.py zoo/history/test_bag_of_words.py",
     ),
     Mutation(

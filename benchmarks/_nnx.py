@@ -44,12 +44,12 @@ def _training(kind, channels, rate):
 
 
 def epoch(n):
-    """A call trains one epoch."""
+    """Returns a call that trains one epoch."""
     return epoch_of(*_training("mlp", None, 0.1), *_inputs.rows(n))
 
 
 def step(kind, shape):
-    """A call is one step of training."""
+    """Returns a call of one step of training."""
     x, y = _inputs.images(*shape)
     return step_of(*_training(kind, x.shape[-1], 0.01), x, y)
 
@@ -67,7 +67,7 @@ class LeNet(linen.Module):
 
 
 def scanned(shape, steps):
-    """A call is so many steps of the Linen network in one compiled loop."""
+    """Returns a call of `steps` training steps of the Linen network in one compiled loop."""
     x, y = map(jnp.asarray, _inputs.images(*shape))
     model, optimizer = LeNet(), optax.sgd(0.01)
     params = model.init(jax.random.key(0), x)
@@ -97,7 +97,7 @@ class CharGRU(nnx.Module):
 
 
 def char_gru(shape, keep=False):
-    """A call is a training step of the character GRU."""
+    """Returns a call of a training step of the character GRU."""
     if keep:
         from jaxdl import train
 

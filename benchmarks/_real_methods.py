@@ -22,7 +22,7 @@ LAYERS = {
 """The place of Grad-CAM."""
 
 TOTALS = {"integrated_gradients": "difference", "deep_lift": "difference"}
-"""What the attributions of an example add up to; relevance without biases adds up to the score."""
+"""Expected sums of the attributions of an example; relevance without biases sums to the score."""
 
 
 def window(network: str) -> tuple[int, ...]:
@@ -35,12 +35,12 @@ def window(network: str) -> tuple[int, ...]:
 
 def methods(network: str) -> list[str]:
     """Returns the methods that are measured on a network."""
-    found = ["saliency", "integrated_gradients", "deep_lift", "occlusion", "lrp epsilon"]
+    sums = ["saliency", "integrated_gradients", "deep_lift", "occlusion", "lrp epsilon"]
     if network in CONVOLUTIONAL:
-        found += ["lrp epsilon_plus", "guided_backprop", "grad_cam"]
+        sums += ["lrp epsilon_plus", "guided_backprop", "grad_cam"]
     if network in TRANSFORMERS:
-        found += ["lrp attn_lrp", "lrp cp_lrp"]
-    return found
+        sums += ["lrp attn_lrp", "lrp cp_lrp"]
+    return sums
 
 
 def peer(network: str, method: str) -> str | None:

@@ -38,7 +38,7 @@ sentence.
   absolute value. **correlation**: Pearson's, of an example's attributions. Both of the example
   that agrees least.
 - **compile s**: of our program, with the weights as arguments. **ms**: medians of warm calls,
-  each side in a process of its own, in turn; **ratio** is ours / the peer's. **MB**: by how much
+  each side in a separate process, in turn; **ratio** is ours / the peer's. **MB**: by how much
   the first call raised the process's memory.
 - **reference**: a modified forward pass, written from the papers
   (`benchmarks/_real_reference.py`); x times its gradient is the relevance. It runs in JAX too.

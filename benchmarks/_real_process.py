@@ -81,7 +81,7 @@ def started(sides: list[str], network: str) -> Iterator[dict[str, Process]]:
 
 
 def trim() -> None:
-    """Hands freed memory back to the system, so that the next peak counts all of its memory."""
+    """Returns freed memory to the system, so that the next peak counts all of its memory."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -124,7 +124,7 @@ def main(side: str, network: str, replies: Any) -> None:
 
 
 if __name__ == "__main__":
-    # Libraries print to stdout, so the replies get a descriptor of their own.
+    # Libraries print to stdout, so the replies use a duplicate of its descriptor.
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         main(sys.argv[1], sys.argv[2], answers)

@@ -202,7 +202,7 @@ def lite0_z_plus(params: Params, images: jax.Array) -> jax.Array:
         y = convolve(x, kernel) + params[f"{norm}.bias"] - params[f"{norm}.running_mean"] * scale
         z = convolve(jnp.maximum(x, 0), jnp.maximum(kernel, 0))
         z += convolve(jnp.minimum(x, 0), jnp.minimum(kernel, 0))
-        # Units without a positive term keep their value, but have no relevance to hand on.
+        # Units without a positive term keep their value, but pass no relevance on.
         return constant(y) + constant(jnp.where(z > 0, y / jnp.where(z > 0, z, 1), 0)) * (
             z - constant(z)
         )

@@ -247,7 +247,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer's block; `last` says whether layer norm comes after the residual sums."""
+    """A transformer's block; with `last`, layer norm comes after the residual sums."""
 
     def __init__(self, width: int, heads: int, gelu: str, eps: float, last: bool = False):
         super().__init__()
@@ -317,7 +317,7 @@ class MiniLM(nn.Module):
         self.constants = torch.tensor(weights.minilm_constants(self.mask.shape[1]))
 
     def forward(self, x):
-        # A batch may hold several copies of the sentences, as integrated gradients' has.
+        # A batch can contain several copies of the sentences, as in integrated gradients.
         n = len(x) // len(self.mask)
         mask, partners = self.mask.repeat(n, 1), self.partners.repeat(n, 1)
         x = self.norm(x + self.constants)

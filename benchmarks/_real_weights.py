@@ -56,7 +56,7 @@ def folder(network: str) -> pathlib.Path:
 
 def minilm() -> dict[str, np.ndarray]:
     """Returns MiniLM's weights after the embedding, by paths in the layout of `draw`."""
-    weights, found = pretrained("minilm"), {}
+    weights, arrays = pretrained("minilm"), {}
     names = {"attention.self.query": "attention/query", "attention.self.key": "attention/key"}
     names |= {"attention.self.value": "attention/value", "attention.output.dense": "attention/out"}
     names |= {"attention.output.LayerNorm": "norm_1", "intermediate.dense": "fc_1"}
@@ -66,9 +66,9 @@ def minilm() -> dict[str, np.ndarray]:
         modules |= {f"encoder.layer.{i}.{a}": f"block_{i}/{b}" for a, b in names.items()}
     for module, path in modules.items():
         kind = "scale" if "norm" in path else "kernel"
-        found[f"{path}/{kind}"] = weights[f"{module}.weight"].T
-        found[f"{path}/bias"] = weights[f"{module}.bias"]
-    return found
+        arrays[f"{path}/{kind}"] = weights[f"{module}.weight"].T
+        arrays[f"{path}/bias"] = weights[f"{module}.bias"]
+    return arrays
 
 
 def minilm_constants(length: int) -> np.ndarray:

@@ -32,7 +32,7 @@ def record(name: str, rounds: int, rows: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries compared, of those that are installed."""
+    """Returns the versions of the compared libraries that are installed."""
     installed = {}
     for name in PACKAGES:
         try:

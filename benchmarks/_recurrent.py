@@ -195,7 +195,7 @@ def _compile(library: str, kind: str, shape: list[int], **options: Any) -> tuple
 
 
 def forward_backward(library: str, kind: str, shape: list[int], **options: Any):
-    """A call runs the pass once."""
+    """Returns a call that runs the pass once."""
     if library == "torch":
         return pytorch(kind, tuple(shape))
     import jax
@@ -205,7 +205,7 @@ def forward_backward(library: str, kind: str, shape: list[int], **options: Any):
 
 
 def compilation(library: str, kind: str, shape: list[int]):
-    """A call traces and compiles the pass, without anything cached."""
+    """Returns a call that traces and compiles the pass, without anything cached."""
     import jax
 
     function, inputs = PROGRAMS[library](kind, tuple(shape))

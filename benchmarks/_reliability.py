@@ -31,8 +31,8 @@ from jaxdl import train
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-class Found(NamedTuple):
-    """How often something was tried and went well, or a measured number; and what went wrong."""
+class Outcome(NamedTuple):
+    """Trials and successes, or a measured number, and the failures."""
 
     good: float
     of: float
@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 
 def start(*args: Any, **options: Any) -> subprocess.Popen:
-    """A worker, in a process of its own."""
+    """A worker in a separate process."""
     command = [sys.executable, "-m", "benchmarks._worker", *map(str, args)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -67,8 +67,8 @@ class Bomb:
     def __init__(self):
         self.at, self.count, self.number = -1, 0, signal.SIGTERM
 
-    def set(self, at: int, number: int = signal.SIGTERM) -> None:
-        self.at, self.count, self.number = at, 0, number
+    def set(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.at, self.count, self.number = step, 0, number
 
     def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
         jax.debug.callback(self._tick)
@@ -81,13 +81,13 @@ class Bomb:
 
 
 def outcome(state: train.TrainState, history: dict) -> dict[str, Any]:
-    """All that must be alike, bit for bit: the state, and the history but its times."""
+    """Returns everything that must agree bit for bit: the state, and the history without times."""
     leaves = {path: leaf.tobytes() for path, leaf in _worker.plain(state).items()}
     return leaves | {k: v for k, v in history.items() if not k.endswith("seconds")}
 
 
-def stopped_and_resumed(times: int, seed: int = 0, number: int = signal.SIGTERM) -> Found:
-    """Signals at random steps: the resumed run is, to the bit, the one that was let be."""
+def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> Outcome:
+    """Signals runs at random steps; each must resume bit for bit like the uninterrupted run."""
     rng, bomb, good, wrong = random.Random(seed), Bomb(), 0, []
     x, y = _worker.digits(100)
     epochs, last = 4, 4 * 13
@@ -107,9 +107,9 @@ def stopped_and_resumed(times: int, seed: int = 0, number: int = signal.SIGTERM)
     whole = outcome(*fit(callbacks=callbacks()))
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     for _ in range(times):
-        at, pace = rng.randrange(1, last), rng.choice([1, 1, 3])
+        step, pace = rng.randrange(1, last), rng.choice([1, 1, 3])
         with folder() as made:
-            bomb.set(at, number)
+            bomb.set(step, number)
             try:
                 fit(checkpoint=made, steps_per_call=pace, callbacks=callbacks())
                 code = 0
@@ -124,12 +124,12 @@ def stopped_and_resumed(times: int, seed: int = 0, number: int = signal.SIGTERM)
         if code == expected and saved and not differs and now == before:
             good += 1
         else:
-            wrong.append(f"step {at}: exit {code}, checkpoints {saved}, differ {differs[:3]}")
-    return Found(good, times, tuple(wrong))
+            wrong.append(f"step {step}: exit {code}, checkpoints {saved}, differ {differs[:3]}")
+    return Outcome(good, times, tuple(wrong))
 
 
-def killed_while_saving(cycles: int, seed: int = 0) -> Found:
-    """SIGKILL at random moments of saving: what is read next is whole, and not before the last
+def killed_while_saving(cycles: int, seed: int = 0) -> Outcome:
+    """Kills runs at random moments of saving; the next read must be whole and not before the last
     that was on the disk."""
     rng, good, wrong = random.Random(seed), 0, []
     with folder() as made:
@@ -164,7 +164,7 @@ def killed_while_saving(cycles: int, seed: int = 0) -> Found:
             wrong.append(f"at the end {saved and int(saved.state.step)}, {committed} was written")
         elif not all((leaf == int(saved.state.step)).all() for leaf in saved.state.params.values()):
             wrong.append("at the end a mixture of steps")
-    return Found(min(good, cycles - 1) if wrong else good, cycles, tuple(wrong))
+    return Outcome(min(good, cycles - 1) if wrong else good, cycles, tuple(wrong))
 
 
 def _small() -> train.TrainState:
@@ -174,8 +174,8 @@ def _small() -> train.TrainState:
     return train.init_state(nn.dense(256), optax.sgd(0.1), jax.random.key(0), x)
 
 
-def damaged(times: int, seed: int = 0) -> Found:
-    """One bit flipped, or the end cut off, in a random file of the newest checkpoint: noticed, and
+def damage_checkpoints(times: int, seed: int = 0) -> Outcome:
+    """Flips a bit or truncates a random file of the newest checkpoint; it must be noticed, and
     the one before is read."""
     rng, good, wrong = random.Random(seed), 0, []
     state = _small()
@@ -197,15 +197,15 @@ def damaged(times: int, seed: int = 0) -> Found:
             else:
                 changed = b"x"
             path.write_bytes(bytes(changed))
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 saved = train.Checkpointer(made).restore(state)
             path.write_bytes(content)
-            if saved is not None and int(saved.state.step) == 1 and told:
+            if saved is not None and int(saved.state.step) == 1 and caught:
                 good += 1
             else:
                 wrong.append(f"{path.relative_to(newest)}: read {saved and saved.path.name}")
-    return Found(good, times, tuple(wrong))
+    return Outcome(good, times, tuple(wrong))
 
 
 def free_port() -> int:
@@ -215,7 +215,7 @@ def free_port() -> int:
 
 
 def together(directory: Any, steps: int, out: Any) -> list[subprocess.Popen]:
-    """Two processes of four devices each."""
+    """Runs two processes of four devices each."""
     port = free_port()
     return [start("fit", directory, steps, out, 4, process, port) for process in (0, 1)]
 
@@ -226,19 +226,19 @@ def largest_difference(a: pathlib.Path, b: pathlib.Path) -> float:
         return max(float(np.abs(one[name] - other[name]).max(initial=0)) for name in one.files)
 
 
-def devices() -> Found:
-    """The largest difference between one device, eight, and two processes of four."""
+def devices() -> Outcome:
+    """Returns the largest difference between one device, eight, and two processes of four."""
     with folder() as made:
         outs = [made / f"{name}.npz" for name in ("one", "eight", "processes")]
         for count, out in zip((1, 8), outs, strict=False):
             finish(start("fit", "-", 12, out, count, "-", "-"))
         for worker in together("-", 12, outs[2]):
             finish(worker)
-        return Found(max(largest_difference(outs[0], out) for out in outs[1:]), 1e-6)
+        return Outcome(max(largest_difference(outs[0], out) for out in outs[1:]), 1e-6)
 
 
-def moved() -> Found:
-    """Saved on eight devices and resumed on one, and the other way: the largest difference."""
+def move_between_devices() -> Outcome:
+    """Returns the largest difference after resuming on one device from eight, and back."""
     with folder() as made:
         whole = made / "whole.npz"
         finish(start("fit", "-", 12, whole, 1, "-", "-"))
@@ -248,18 +248,18 @@ def moved() -> Found:
             finish(start("fit", directory, 6, out, first, "-", "-"))
             finish(start("fit", directory, 12, out, second, "-", "-"))
             worst = max(worst, weights_apart(whole, out))
-        return Found(worst, 1e-5)
+        return Outcome(worst, 1e-5)
 
 
 def weights_apart(a: pathlib.Path, b: pathlib.Path) -> float:
-    """The largest difference of the states; a run in two parts has its history cut in two."""
+    """Returns the largest difference of states; the history of a run in two parts is cut in two."""
     with np.load(a) as one, np.load(b) as other:
         names = [name for name in one.files if not name.endswith("loss")]
         return max(float(np.abs(one[name] - other[name]).max(initial=0)) for name in names)
 
 
-def one_of_two_killed() -> Found:
-    """One of two processes is killed in the middle, the other ends with an error by itself; both
+def kill_one_of_two() -> Outcome:
+    """Kills one of two processes; the other must end with an error by itself, and both
     are started again and end where a run that was let be does."""
     with folder() as made:
         whole, out = made / "whole.npz", made / "out.npz"
@@ -277,20 +277,20 @@ def one_of_two_killed() -> Found:
             raise RuntimeError("the run was over before its second process was killed")
         for worker in together(made / "run", 40, out):
             finish(worker)
-        return Found(largest_difference(whole, out), 1e-5)
+        return Outcome(largest_difference(whole, out), 1e-5)
 
 
-def soak(steps: int) -> tuple[Found, Found]:
-    """Growth of resident memory after the first tenth, as a share; and of live arrays."""
+def soak(steps: int) -> tuple[Outcome, Outcome]:
+    """Returns the relative growth of resident memory after the first tenth, and of live arrays."""
     with folder() as made:
         seen = json.loads(finish(start("soak", made, steps), 1200).splitlines()[-1])
     early = next(row for row in seen if row[0] >= steps // 10)
     arrays = [row[2] for row in seen[2:]]
-    return Found(seen[-1][1] / early[1] - 1, 0.05), Found(max(arrays) - min(arrays), 0)
+    return Outcome(seen[-1][1] / early[1] - 1, 0.05), Outcome(max(arrays) - min(arrays), 0)
 
 
-def overhead(rounds: int) -> Found:
-    """The time of `fit` with a checkpoint every 1,000 steps over that of its bare steps, less 1."""
+def overhead(rounds: int) -> Outcome:
+    """Returns the relative extra time of `fit` with a checkpoint every 1,000 steps."""
     from jaxdl.train.batches import epoch_batches
 
     steps = 3000
@@ -335,11 +335,11 @@ def overhead(rounds: int) -> Found:
     for warm in (bare, fitted):
         warm()
     ratios = sorted(fitted() / bare() for _ in range(rounds))
-    return Found(ratios[rounds // 2] - 1, 0.02)
+    return Outcome(ratios[rounds // 2] - 1, 0.02)
 
 
-def fetched(processes: int) -> Found:
-    """As many processes want the same file at the same time, from a server here."""
+def fetch_concurrently(processes: int) -> Outcome:
+    """Counts processes that fetch the same file at the same time from a local server."""
     content = np.random.default_rng(0).bytes(20 << 20)
     good, wrong = 0, []
     with folder() as made:
@@ -365,7 +365,7 @@ def fetched(processes: int) -> Found:
         left = [p.name for p in (made / "cache").rglob("*") if p.is_file()]
         if left != ["file.bin"]:
             wrong.append(f"the cache holds {left}")
-    return Found(good if not wrong else 0, processes, tuple(wrong))
+    return Outcome(good if not wrong else 0, processes, tuple(wrong))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -19,7 +19,7 @@ def _options(epochs: int) -> dict[str, Any]:
 
 
 def together(n: int, epochs: int):
-    """A call trains all seeds by `train_many`."""
+    """Returns a call that trains all seeds by `train_many`."""
     split, options = data.digits().train, _options(epochs)
 
     def run():
@@ -30,7 +30,7 @@ def together(n: int, epochs: int):
 
 
 def separately(n: int, epochs: int):
-    """A call trains seed after seed, and compiles each."""
+    """Returns a call that trains seed after seed, and compiles each."""
     split, options = data.digits().train, _options(epochs)
 
     def run():
@@ -42,7 +42,7 @@ def separately(n: int, epochs: int):
 
 
 def compiled_once(n: int, epochs: int):
-    """A call trains seed after seed by one compiled program."""
+    """Returns a call that trains seed after seed by one compiled program."""
     split, options = data.digits().train, _options(epochs)
 
     def run():

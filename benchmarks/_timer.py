@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 
 def time_turn(call: Callable[[], Any], at_least: float, warm: bool) -> dict[str, float]:
-    """Times calls for at least so many seconds, after one that is not counted.
+    """Times calls for at least a number of seconds, after one that is not counted.
 
     Returns the mean wall time of a call and the CPU time of the turn, both in seconds.
     """
@@ -39,7 +39,7 @@ def resolve(function: str) -> Callable[..., Any]:
 
 
 def serve(function: str, arguments: dict[str, Any], warm: bool, replies: TextIO) -> None:
-    """Builds the call, says "ready", and times a turn for each request until stdin is closed."""
+    """Builds the call, prints "ready", and times a turn for each request until stdin is closed."""
 
     def reply(**message: Any) -> None:
         print(json.dumps(message), file=replies, flush=True)
@@ -66,7 +66,7 @@ def serve(function: str, arguments: dict[str, Any], warm: bool, replies: TextIO)
 
 
 if __name__ == "__main__":
-    # Libraries print to stdout, so the replies get a descriptor of their own.
+    # Libraries print to stdout, so the replies use a duplicate of its descriptor.
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         serve(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "warm", answers)

@@ -35,7 +35,7 @@ def _network(kind, channels):
 
 
 def epoch(n):
-    """A call trains one epoch."""
+    """Returns a call that trains one epoch."""
     model = _mlp()
     x, y = map(torch.tensor, _inputs.rows(n))
     y = y.long()
@@ -53,7 +53,7 @@ def epoch(n):
 
 
 def step(kind, shape):
-    """A call is one step of training."""
+    """Returns a call of one step of training."""
     x, y = _inputs.images(*shape)
     model = _network(kind, x.shape[-1])
     x, y = _channels_first(x), torch.tensor(y).long()

@@ -39,7 +39,7 @@ def plain(tree: Any) -> dict[str, np.ndarray]:
 
 
 def join(devices: str, process: str, port: str) -> None:
-    """Takes its part of a run of so many devices in each of two processes; "-" for one process."""
+    """Runs one of two processes with `devices` devices each; "-" for a single process."""
     from jaxdl import train
 
     jax.config.update("jax_num_cpu_devices", int(devices))
@@ -70,16 +70,16 @@ def fit(directory: str, steps: str, out: str, devices: str, process: str, port: 
         verbose=2,
     )
     if jax.process_index() == 0:
-        found: Any = encoded(plain((state.params, state.model_state, state.opt_state)))
-        np.savez(out, loss=history["loss"], eval_loss=history["eval_loss"], **found)
+        arrays: Any = encode_paths(plain((state.params, state.model_state, state.opt_state)))
+        np.savez(out, loss=history["loss"], eval_loss=history["eval_loss"], **arrays)
 
 
-def encoded(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {path.replace("/", "|"): leaf for path, leaf in found.items()}
+def encode_paths(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {path.replace("/", "|"): leaf for path, leaf in arrays.items()}
 
 
 def save(directory: str) -> None:
-    """Saves without a pause, and says which step is on the disk; the state says its step too."""
+    """Saves without a pause and prints the step on the disk; the state contains its step too."""
     import optax
 
     from jaxdl import nn, train
@@ -113,7 +113,7 @@ def soak(directory: str, steps: str) -> None:
     class Look(train.Callback):
         def on_epoch_end(self, context):
             lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-            checkpoints.wait()  # or it may still hold its copies
+            checkpoints.wait()  # otherwise copies of the state may still be in memory
             kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
             seen.append((int(context.state.step), kilobytes, len(jax.live_arrays())))
 

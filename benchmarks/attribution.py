@@ -30,7 +30,7 @@ AT_ONCE = ("occlusion, 4x4 by 2", "Shapley, 10 features")
 
 
 def run(config) -> list[Row]:
-    """All works of the table, or those chosen by `only`."""
+    """Runs all works of the table, or those selected by `only`."""
     return run_table({"methods": methods, "memory": memory, "sanity": sanity}, config)
 
 

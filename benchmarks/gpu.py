@@ -2,7 +2,7 @@
 
 Why: a card may be there for a few minutes only, on a machine where nothing can be installed. This
 needs jax, flax, optax, numpy and, for its rows, torch; it opens no file from the network. Each
-library runs in a process of its own, one after the other, so that none takes the card's memory or
+library runs in a separate process, one after the other, so that none takes the card's memory or
 time from another; each work is compiled once. Rows are printed and written as they come, so that a
 run that is cut off loses nothing. Without a GPU it runs on the CPU, which only `--smoke` is for.
 """
@@ -127,7 +127,7 @@ class Table:
 
     @property
     def failed(self) -> bool:
-        """Whether a work or a check failed; a lack of time or of a library is no failure."""
+        """Returns whether a work or a check failed; missing time or libraries do not count."""
         return any(row["note"].lower().startswith(("fail", "not finite")) for row in self.rows)
 
     def table(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Everyday programs: many models in a process, requests of any size, an own loop, a char GRU.
 
 Why: a search or a service runs for hours, where caches that grow or compile again are felt, and
-whoever leaves `fit` for a loop of their own should not lose its speed.
+users who replace `fit` by their own loop should keep its speed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MODULE = "benchmarks._everyday"
 
 
 def run(config) -> list[Row]:
-    """All works of the table, or those chosen by `only`."""
+    """Runs all works of the table, or those selected by `only`."""
     works = {"models": models, "requests": requests, "loop": loop, "characters": characters}
     return run_table(works, config)
 

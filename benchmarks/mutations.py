@@ -1,6 +1,6 @@
 """Mutations: faults put into the library one at a time, and which test notices each.
 
-Why: a suite is made faster by leaving work out, and a coverage number does not say whether what is
+Why: a suite is made faster by leaving work out, and a coverage number does not show whether what is
 left still compares results. Each mutation changes one sign, axis, bound, mask or constant; it is
 noticed if a test of a copy of the repository fails, first those listed with it, then all; the
 tests that noticed must pass on an unchanged copy.
@@ -64,7 +64,7 @@ def baseline(tests: list[str], marks: str = "not slow") -> dict[str, Any]:
     """Runs the tests that noticed, those with these marks, on an unchanged copy: they must pass.
 
     Raises:
-      RuntimeError: one fails there too, so that its failure says nothing about a mutation.
+      RuntimeError: one fails there too, so that its failure does not show a mutation.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy_tracked(pathlib.Path(folder))
@@ -89,7 +89,7 @@ def measure(mutation: Mutation, whole: bool) -> dict[str, Any]:
 
 
 def _row(name: str, file: str | None, failed: str | None, seconds: float) -> dict[str, Any]:
-    """A row, printed as it comes."""
+    """Prints a row and returns it."""
     print(f"{name:68s} {seconds:7.1f} s  {failed or '-'}", flush=True)
     return {"mutation": name, "file": file, "noticed_by": failed, "seconds": round(seconds, 1)}
 

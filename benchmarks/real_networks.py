@@ -1,7 +1,7 @@
 """Explanations of real networks: sums, agreement, time and memory against Captum and Zennit.
 
 Seven networks, two of them pretrained, with biases, scales and statistics that are not 0 and 1. The
-peers run the same weights, each side in a process of its own for each network, in turn.
+peers run the same weights, each side in a separate process for each network, in turn.
 """
 
 from __future__ import annotations

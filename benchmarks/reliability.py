@@ -1,6 +1,6 @@
 """Reliability: killed runs, damaged files, many devices and hostile bytes, counted.
 
-Why: people trust a training library when a killed run goes on bit for bit and a strange file can at
+Why: people trust a training library when a killed run resumes bit for bit and a strange file can at
 worst give an error. The tests run the same functions with smaller counts.
 """
 
@@ -14,11 +14,11 @@ import jax
 
 from benchmarks import _malformed, _reliability
 from benchmarks._measure import Row
-from benchmarks._reliability import Found
+from benchmarks._reliability import Outcome
 
 
 def run(config) -> list[Row]:
-    """All rows of the table, or those chosen by `only`."""
+    """Runs all rows of the table, or those selected by `only`."""
     print(f"jax {jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
     return list(rows(config))
 
@@ -26,19 +26,19 @@ def run(config) -> list[Row]:
 def rows(config) -> Iterator[Row]:
     small = config.smoke
     counted = {
-        "SIGTERM at random steps, resumed: all bits alike": lambda: (
-            _reliability.stopped_and_resumed(2 if small else 100)
+        "SIGTERM at random steps, resumed: all bits alike": lambda: _reliability.stop_and_resume(
+            2 if small else 100
         ),
-        "Ctrl-C at random steps, resumed: all bits alike": lambda: _reliability.stopped_and_resumed(
+        "Ctrl-C at random steps, resumed: all bits alike": lambda: _reliability.stop_and_resume(
             2 if small else 100, number=signal.SIGINT
         ),
         "SIGKILL while saving: nothing unreadable, nothing lost": lambda: (
             _reliability.killed_while_saving(2 if small else 100)
         ),
-        "bits flipped and files cut in a checkpoint: noticed": lambda: _reliability.damaged(
-            20 if small else 2000
+        "bits flipped and files cut in a checkpoint: noticed": lambda: (
+            _reliability.damage_checkpoints(20 if small else 2000)
         ),
-        "processes that fetch one file into one cache": lambda: _reliability.fetched(8),
+        "processes that fetch one file into one cache": lambda: _reliability.fetch_concurrently(8),
     }
     for what, measure in counted.items():
         if config.only in what:
@@ -47,9 +47,9 @@ def rows(config) -> Iterator[Row]:
         "1 device, 8, and 2 processes of 4: largest difference after 12 steps": (
             _reliability.devices
         ),
-        "saved on 8, resumed on 1, and back: largest difference": _reliability.moved,
+        "saved on 8, resumed on 1, and back: largest difference": _reliability.move_between_devices,
         "one of two processes killed, both restarted: largest difference": (
-            _reliability.one_of_two_killed
+            _reliability.kill_one_of_two
         ),
         "fit with a checkpoint every 1,000 steps: time above the bare steps'": lambda: (
             _reliability.overhead(1 if small else config.rounds)
@@ -57,8 +57,10 @@ def rows(config) -> Iterator[Row]:
     }
     for what, measure in measured.items():
         if config.only in what and not small:
-            found = measure()
-            yield row(what, f"{found.good:.2g}", f"at most {found.of:g}", found.good <= found.of)
+            result = measure()
+            yield row(
+                what, f"{result.good:.2g}", f"at most {result.of:g}", result.good <= result.of
+            )
     if config.only in "soak":
         steps = 500 if small else 10_000
         memory, arrays = _reliability.soak(steps)
@@ -71,21 +73,21 @@ def rows(config) -> Iterator[Row]:
 
 
 def malformed(cases: int) -> Iterator[Row]:
-    for kind, found in _malformed.fuzz(cases).items():
+    for kind, result in _malformed.fuzz(cases).items():
         shown = (
-            f"{found.cases - len(found.wrong):,} of {found.cases:,}: {found.refused:,} refused, "
-            f"{found.read:,} read; at most {found.slowest:.2f} s, {found.largest:.0f} MB"
+            f"{result.cases - len(result.wrong):,} of {result.cases:,}: {result.refused:,} refused, "
+            f"{result.read:,} read; at most {result.slowest:.2f} s, {result.largest:.0f} MB"
         )
-        yield row(f"changed files, {kind}", shown, "an error of type, 1 s, 50 MB", not found.wrong)
+        yield row(f"changed files, {kind}", shown, "an error of type, 1 s, 50 MB", not result.wrong)
 
 
-def counts(what: str, found: Found) -> Row:
-    for wrong in found.wrong:
+def counts(what: str, result: Outcome) -> Row:
+    for wrong in result.wrong:
         print("  ", wrong)
-    return row(what, f"{found.good:,} of {found.of:,}", "all", found.good == found.of)
+    return row(what, f"{result.good:,} of {result.of:,}", "all", result.good == result.of)
 
 
-def row(what: str, found: str, reach: str, well: bool) -> Row:
-    """A row, printed as it comes."""
-    print(f"{what:72s} {found:40s} {reach}{'' if well else '   MISSED'}", flush=True)
-    return {"what": what, "found": found, "reach": reach, "well": well}
+def row(what: str, result: str, reach: str, well: bool) -> Row:
+    """Prints a row and returns it."""
+    print(f"{what:72s} {result:40s} {reach}{'' if well else '   MISSED'}", flush=True)
+    return {"what": what, "found": result, "reach": reach, "well": well}

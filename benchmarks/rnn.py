@@ -31,7 +31,7 @@ FORMS = ("its products alone", "memory kept", "two devices", "both helpers")
 
 
 def run(config) -> list[Row]:
-    """All works of the table, or those chosen by `only`."""
+    """Runs all works of the table, or those selected by `only`."""
     works = {"step": steps, "lengths": lengths, "compilation": compilation, "memory": memory}
     return run_table(works, config)
 
@@ -73,7 +73,7 @@ def _fastest(seconds: dict[str, list[float]]) -> str | None:
 
 
 def lengths(config) -> Iterator[Row]:
-    """Rows of which half the steps are padding against full rows."""
+    """Times rows with half of their steps padding against full rows."""
     shape = TINY if config.smoke else LARGE[0]
     for kind in KINDS:
         calls = {

@@ -18,7 +18,7 @@ PEERS = {"torch": "_torch", "Keras on JAX": "_keras", "Flax NNX": "_nnx", "Equin
 
 
 def run(config) -> list[Row]:
-    """All works of the table, or those chosen by `only`."""
+    """Runs all works of the table, or those selected by `only`."""
     works = {"epoch": epoch, "step": steps, "scan": scan, "seeds": seeds, "start": start}
     return run_table(works, config)
 
@@ -30,7 +30,7 @@ def _calls(function: str, arguments: dict[str, Any]) -> dict[str, Call]:
 
 
 def epoch(config) -> Iterator[Row]:
-    """One epoch of the lectures' network on as many rows as MNIST has; the share of the peak."""
+    """Times an epoch of the lectures' network on 60,000 rows, and its share of the peak rate."""
     n, size = (1000, 256) if config.smoke else (60_000, 2048)
     targets = {"torch": 0.72} | dict.fromkeys(list(PEERS)[1:], 0.80)
     work = "epoch of 784-500-500-10, batch 100"

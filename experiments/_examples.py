@@ -154,7 +154,7 @@ def cell(kernel: Any, bias: Any, inputs: Any) -> tuple[list[float], list[float]]
         "recurrent_kernel": jnp.zeros((1, 4)),
         "bias": jnp.array(bias, float),
     }
-    carry, memory, outputs = lstm.start(params, x[None]), [], []
+    carry, memory, outputs = lstm.initial_carry(params, x[None]), [], []
     for step in x:
         carry, y = lstm.step(params, carry, step[None])
         memory.append(float(carry[1][0, 0]))

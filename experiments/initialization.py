@@ -24,7 +24,7 @@ import jaxdl
 from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data, nn, train
-from jaxdl.zoo.classic.rbm import deep_belief_net, initialized
+from jaxdl.zoo.classic.rbm import deep_belief_net, initialize_network
 
 CLAIM = Claim(
     rows=("D17", "D18", "D19", "D13"),
@@ -179,7 +179,7 @@ def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
         begun = {f"{name}, random": drawn()}
         if name == "sigmoid":
             begun["sigmoid, Boltzmann machines"] = [
-                state.replace(params=initialized(state.params, layers))
+                state.replace(params=initialize_network(state.params, layers))
                 for state, layers in zip(drawn(), machines, strict=True)
             ]
         for kind, states in begun.items():

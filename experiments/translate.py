@@ -105,7 +105,7 @@ def exact(model: EncoderDecoder, params, pairs, source, target) -> np.ndarray:
 
     @jax.jit
     def translate(words, lengths):
-        carry = model.start(params, words, lengths)
+        carry = model.initial_carry(params, words, lengths)
         begin = jnp.full(len(words), first, jnp.int32)
         step = lambda carry, tokens: model.step(params, carry, tokens)  # noqa: E731
         return decode.greedy(step, carry, begin, length=16, stop=stop)
@@ -127,10 +127,11 @@ def draw(config, model: EncoderDecoder, params, pairs, source, target) -> None:
     )
     for axis, (words, text) in zip(axes, pairs, strict=True):
         (numbers, lengths, before), _ = encoded([(words, text)], source, target)
-        carry = model.start(params, jnp.asarray(numbers), jnp.asarray(lengths))
+        carry = model.initial_carry(params, jnp.asarray(numbers), jnp.asarray(lengths))
         rows = []
         for token in before[0, : len(text)]:
-            carry, _, weights = model.look(params, carry, jnp.array([token], jnp.int32))
+            tokens = jnp.array([token], jnp.int32)
+            carry, _, weights = model.step_with_attention(params, carry, tokens)
             rows.append(np.asarray(weights[0, : len(words)]))
         axis.imshow(np.stack(rows), cmap="Blues", vmin=0, vmax=1)
         axis.set_xticks(range(len(words)), words, rotation=60, ha="right")

@@ -1,7 +1,7 @@
-"""Weights of recurrent layers from torch and Flax: what differs is packing, never the mathematics.
+"""Conversion of recurrent weights between jaxdl, torch and Flax Linen.
 
-Gate orders agree (torch packs i, f, g, o and r, z, n; so do we), torch's matrices are transposed
-and it adds two biases, Flax keeps a kernel for each gate.
+The equations agree, the layouts differ: torch has the same gate order (i, f, g, o and r, z, n) with
+transposed matrices and two biases; Flax has a kernel per gate.
 """
 
 from __future__ import annotations
@@ -15,66 +15,69 @@ from jaxdl.core import Tree
 
 __all__ = ["recurrent_from_flax", "recurrent_from_torch", "recurrent_to_flax"]
 
-# Flax's gates in our order: a kernel of x, and one of h, for each.
 GATES = {"lstm": "ifgo", "gru": "rzn"}
+"""Flax's names of the gates in jaxdl's order. Each has a kernel `i` of x and a kernel `h` of h."""
 
 
 def recurrent_from_torch(
     state_dict: Mapping[str, Any], *, layer: int = 0, reverse: bool = False
 ) -> Tree:
-    """Parameters of `nn.elman`, `nn.lstm` or `nn.gru` from `torch.nn.RNN`, `LSTM` or `GRU`.
+    """Converts weights of torch's `RNN`, `LSTM` or `GRU` to `nn.elman`, `nn.lstm` or `nn.gru`.
 
     Args:
-      state_dict: arrays by torch's names, `weight_ih_l0` (gates * H, D) and so on, also those of a
-        cell without `_l0`; anything that `numpy.asarray` takes, such as tensors on the CPU.
-      layer: of a stack.
-      reverse: the backward direction of a bidirectional layer.
+      state_dict: arrays by torch's names, `weight_ih_l0` (gates * H, D) etc., or `weight_ih` of a
+        single cell. Anything that `numpy.asarray` accepts, such as tensors on the CPU.
+      layer: the number of the layer in a stack.
+      reverse: take the backward direction of a bidirectional layer.
 
     Returns:
-      The parameter tree; which layer it is for shows in the shapes.
+      The parameter tree. The shapes determine the kind of layer.
 
     Raises:
-      ValueError: a weight is missing, or the shapes are of no such layer.
+      ValueError: a weight is missing, or the shapes fit none of these layers.
     """
-    end = f"_l{layer}{'_reverse' if reverse else ''}"
-    if f"weight_ih{end}" not in state_dict and "weight_ih" in state_dict:
-        end = ""
-    names = [f"{kind}_{side}{end}" for kind in ("weight", "bias") for side in ("ih", "hh")]
+    suffix = f"_l{layer}{'_reverse' if reverse else ''}"
+    if f"weight_ih{suffix}" not in state_dict and "weight_ih" in state_dict:
+        suffix = ""
+    names = [f"{kind}_{side}{suffix}" for kind in ("weight", "bias") for side in ("ih", "hh")]
     missing = [name for name in names[:2] if name not in state_dict]
     if missing:
         raise ValueError(
-            f"recurrent_from_torch: no {missing[0]!r} among {sorted(state_dict)}; expected the "
-            "state_dict of a torch.nn.RNN, LSTM or GRU that has this layer and direction."
+            f"recurrent_from_torch: no {missing[0]!r} among {sorted(state_dict)}. Pass the "
+            "state_dict of a torch.nn.RNN, LSTM or GRU with this layer and direction."
         )
     w, u, *biases = (jnp.asarray(state_dict[n]) for n in names if n in state_dict)
-    gates, rest = divmod(u.shape[0], u.shape[1])
-    if w.shape[0] != u.shape[0] or rest or gates not in (1, 3, 4):
+    gates, remainder = divmod(u.shape[0], u.shape[1])
+    if w.shape[0] != u.shape[0] or remainder or gates not in (1, 3, 4):
         raise ValueError(
-            f"recurrent_from_torch: weights of shapes {w.shape} and {u.shape}; expected (G H, D) "
-            "and (G H, H) with G of 1, 3 or 4 gates."
+            f"recurrent_from_torch: got weights of shapes {w.shape} and {u.shape}, expected "
+            "(G H, D) and (G H, H) with G = 1, 3 or 4 gates."
         )
     params: Tree = {"kernel": w.T, "recurrent_kernel": u.T}
     if biases:
-        of_x, of_h = biases
-        if gates == 3:  # the candidate's second bias stands inside of the reset
+        input_bias, hidden_bias = biases
+        # torch adds two biases, which sum to one, except in the candidate of a GRU: there the reset
+        # gate multiplies the second.
+        if gates == 3:
             split = 2 * u.shape[1]
-            params["recurrent_bias"] = of_h[split:]
-            of_h = jnp.concatenate([of_h[:split], jnp.zeros_like(of_h[split:])])
-        params["bias"] = of_x + of_h
+            params["recurrent_bias"] = hidden_bias[split:]
+            zeros = jnp.zeros_like(hidden_bias[split:])
+            hidden_bias = jnp.concatenate([hidden_bias[:split], zeros])
+        params["bias"] = input_bias + hidden_bias
     return params
 
 
 def recurrent_from_flax(params: Mapping[str, Any]) -> Tree:
-    """Parameters of `nn.elman`, `nn.lstm` or `nn.gru` from a Linen cell's.
+    """Converts the parameters of a Linen cell to `nn.elman`, `nn.lstm` or `nn.gru`.
 
     Args:
-      params: of `SimpleCell`, `LSTMCell`, `OptimizedLSTMCell` or `GRUCell`.
+      params: the parameters of `SimpleCell`, `LSTMCell`, `OptimizedLSTMCell` or `GRUCell`.
 
     Returns:
       The parameter tree.
 
     Raises:
-      ValueError: the names are no such cell's.
+      ValueError: the names are not those of one of these cells.
     """
     if set(params) == {"i", "h"}:
         return {
@@ -84,30 +87,36 @@ def recurrent_from_flax(params: Mapping[str, Any]) -> Tree:
         }
     for kind, gates in GATES.items():
         if set(params) == {f"{side}{gate}" for side in "ih" for gate in gates}:
-            pack = lambda side, leaf, gates=gates: jnp.concatenate(  # noqa: E731
-                [params[f"{side}{gate}"][leaf] for gate in gates], axis=-1
-            )
-            tree = {"kernel": pack("i", "kernel"), "recurrent_kernel": pack("h", "kernel")}
+            tree = {
+                "kernel": _pack_gates(params, "i", gates, "kernel"),
+                "recurrent_kernel": _pack_gates(params, "h", gates, "kernel"),
+            }
             if kind == "lstm":
-                return tree | {"bias": pack("h", "bias")}
-            return tree | {"bias": pack("i", "bias"), "recurrent_bias": params["hn"]["bias"]}
+                return tree | {"bias": _pack_gates(params, "h", gates, "bias")}
+            bias = _pack_gates(params, "i", gates, "bias")
+            return tree | {"bias": bias, "recurrent_bias": params["hn"]["bias"]}
     raise ValueError(
-        f"recurrent_from_flax: parts {sorted(params)}; expected those of SimpleCell, LSTMCell, "
-        "OptimizedLSTMCell or GRUCell."
+        f"recurrent_from_flax: got parameters {sorted(params)}, expected those of SimpleCell, "
+        "LSTMCell, OptimizedLSTMCell or GRUCell."
     )
 
 
+def _pack_gates(params: Mapping[str, Any], side: str, gates: str, leaf: str) -> Any:
+    """Concatenates one leaf of all gates along the last axis."""
+    return jnp.concatenate([params[f"{side}{gate}"][leaf] for gate in gates], axis=-1)
+
+
 def recurrent_to_flax(params: Tree) -> Tree:
-    """The Linen cell's parameters from ours: the inverse of `recurrent_from_flax`.
+    """Converts parameters to those of a Linen cell, the inverse of `recurrent_from_flax`.
 
     Args:
-      params: of `nn.elman`, `nn.lstm` or `nn.gru` with biases.
+      params: the parameters of `nn.elman`, `nn.lstm` or `nn.gru` with biases.
 
     Returns:
       A tree for `SimpleCell`, `OptimizedLSTMCell` (also `LSTMCell`) or `GRUCell`.
 
     Raises:
-      ValueError: the parameters are no such cell's.
+      ValueError: the parameters are not those of one of these cells.
     """
     try:
         w, u, b = (params[name] for name in ("kernel", "recurrent_kernel", "bias"))
@@ -125,6 +134,6 @@ def recurrent_to_flax(params: Tree) -> Tree:
         return tree
     except KeyError as missing:
         raise ValueError(
-            f"recurrent_to_flax: no {missing} for parameters {sorted(params)}; expected those of "
-            "nn.elman, nn.lstm or nn.gru, with biases."
+            f"recurrent_to_flax: no {missing} among {sorted(params)}, expected the parameters of "
+            "nn.elman, nn.lstm or nn.gru with biases."
         ) from missing

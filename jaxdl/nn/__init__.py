@@ -33,9 +33,8 @@ from jaxdl.nn.pool import (
     max_pooling,
 )
 from jaxdl.nn.recurrent import bptt
-from jaxdl.nn.recurrent.bidirectional import bidirectional, stacked_rnn
-from jaxdl.nn.recurrent.carry import reset_carry
-from jaxdl.nn.recurrent.cell import Cell
+from jaxdl.nn.recurrent.bidirectional import bidirectional
+from jaxdl.nn.recurrent.cell import Cell, unroll
 from jaxdl.nn.recurrent.gru import gru, gru_step
 from jaxdl.nn.recurrent.lstm import (
     coupled_lstm,
@@ -46,8 +45,7 @@ from jaxdl.nn.recurrent.lstm import (
     peephole_lstm_step,
 )
 from jaxdl.nn.recurrent.rnn import elman, elman_step, jordan, jordan_step, lateral, lateral_step
-from jaxdl.nn.recurrent.stacked import rnn
-from jaxdl.nn.recurrent.unroll import unroll
+from jaxdl.nn.recurrent.stacked import reset_carry, rnn, stacked_rnn
 
 __all__ = [
     "INITIALIZERS",

@@ -18,7 +18,7 @@ from jax.extend import core as jex
 from jaxdl import _cache
 from jaxdl.core import Tree
 from jaxdl.jaxpr.reading import inner_jaxprs, primitives
-from jaxdl.nn.recurrent.carry import carries, with_carries
+from jaxdl.nn.recurrent.stacked import carries, with_carries
 from jaxdl.train.sharding import Placement
 from jaxdl.train.state import TrainState
 

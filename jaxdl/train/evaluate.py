@@ -10,7 +10,7 @@ import jax
 
 from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
-from jaxdl.nn.recurrent.carry import reset_carry
+from jaxdl.nn.recurrent.stacked import reset_carry
 from jaxdl.train import names, validation
 from jaxdl.train.batches import RESIDENT_BYTES, Feed
 from jaxdl.train.batches import feed as make_feed

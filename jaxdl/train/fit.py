@@ -15,7 +15,7 @@ import optax
 
 from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
-from jaxdl.nn.recurrent.carry import carry_rows, reset_carry
+from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train import names, nonfinite, sharding, validation
 from jaxdl.train.batches import RESIDENT_BYTES, Batches, Feed
 from jaxdl.train.batches import feed as make_feed

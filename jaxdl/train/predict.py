@@ -16,7 +16,7 @@ from jaxdl._foreign import comes_from
 from jaxdl.core import Module, check_model
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
-from jaxdl.nn.recurrent.carry import carries, reset_carry, with_carries
+from jaxdl.nn.recurrent.stacked import carries, reset_carry, with_carries
 from jaxdl.train import validation
 from jaxdl.train.batches import power_of_two
 from jaxdl.train.state import TrainState, check_state

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxdl.core import Module
-from jaxdl.nn.recurrent.carry import reset_carry
+from jaxdl.nn.recurrent.stacked import reset_carry
 from jaxdl.train import nonfinite, sharding
 from jaxdl.train.batches import Feed
 from jaxdl.train.callbacks import Callback, Context, Stop

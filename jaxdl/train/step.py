@@ -23,7 +23,7 @@ from jaxdl.core import Module, Tree, check_model
 from jaxdl.jaxpr.reading import Literal, traced
 from jaxdl.losses import match_weight
 from jaxdl.metrics import DatasetMetric, Mean, mean
-from jaxdl.nn.recurrent.carry import carries
+from jaxdl.nn.recurrent.stacked import carries
 from jaxdl.train import names
 from jaxdl.train.precision import DTYPES, lowered, raised
 from jaxdl.train.state import TrainState

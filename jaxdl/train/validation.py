@@ -24,7 +24,7 @@ from jaxdl.core import Module, show_returned
 from jaxdl.data import convert
 from jaxdl.jaxpr import reading
 from jaxdl.nn.embedding import record_lookups
-from jaxdl.nn.recurrent.carry import carry_rows, reset_carry
+from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train import names
 from jaxdl.train.checkpoint_format import differences
 from jaxdl.train.checkpoint_format import spec as described

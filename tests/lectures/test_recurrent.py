@@ -25,10 +25,11 @@ def test_all_weights_are_one_and_the_order_counts(activation, x, expected):
     one = np.ones((2, 2), np.float32)
     params = {"kernel": one, "recurrent_kernel": one}
     x = np.array([x], np.float32)
-    for form in ("plain", "fused"):
-        _, hidden = nn.unroll(cell, params, x, form=form)
+    for implementation in ("scan", "fused"):
+        _, hidden = nn.unroll(cell, params, x, implementation=implementation)
         y = np.asarray(hidden) @ one
-        np.testing.assert_array_equal(y[0], np.repeat(np.array(expected)[:, None], 2, 1), form)
+        columns = np.repeat(np.array(expected)[:, None], 2, 1)
+        np.testing.assert_array_equal(y[0], columns, implementation)
 
 
 MEMORY_CELL = nn.lstm(1, activation=lambda a: a)
@@ -48,7 +49,7 @@ def hard(rows, x):
             "bias": np.float64(rows["bias"]),
         }
         x = np.float64(x)
-        (h, c), memory = MEMORY_CELL.start(params, x[None]), []
+        (h, c), memory = MEMORY_CELL.initial_carry(params, x[None]), []
         outputs = []
         for step in x:
             (h, c), y = memory_step(params, (h, c), step[None])

@@ -1,4 +1,4 @@
-"""The recurrent cells as loops over single steps in NumPy, written from the papers' equations."""
+"""Reference implementations of the recurrent cells in NumPy, from the equations of the papers."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ def sigmoid(a):
 
 
 def over_time(step, carry):
-    """`step(params, carry, x_t) -> (carry, y_t)` run by a loop: (params, state, x) -> y."""
+    """Returns `(params, state, x) -> y`, a loop over `step(params, carry, x_t) -> (carry, y_t)`."""
 
     def run(params, state, x):
-        now, outputs = carry(params, x), []
+        h, outputs = carry(params, x), []
         for t in range(x.shape[1]):
-            now, y = step(params, now, x[:, t])
+            h, y = step(params, h, x[:, t])
             outputs.append(y)
         return np.stack(outputs, 1)
 
@@ -21,12 +21,12 @@ def over_time(step, carry):
 
 
 def both_ways(run):
-    """A layer's `run` forwards and backwards, side by side: (params, x, lengths) -> y.
+    """Returns `(params, x, lengths) -> y`, a layer's `run` forwards and backwards, concatenated.
 
-    Each row is run by itself over its own steps; the rest of y is 0.
+    Each row runs separately over its own steps; y is 0 in the padding.
     """
 
-    def of_rows(params, x, lengths):
+    def run_rows(params, x, lengths):
         rows = []
         for row, n in zip(x, lengths, strict=True):
             steps = row[None, : max(n, 1)]
@@ -36,7 +36,7 @@ def both_ways(run):
             rows.append(np.pad(y, ((0, len(row) - n), (0, 0))))
         return np.stack(rows)
 
-    return of_rows
+    return run_rows
 
 
 def zeros(name="recurrent_kernel", parts=1):

@@ -28,7 +28,7 @@ to_numpy = functools.partial(jax.tree.map, np.asarray)
     ],
     ids=["elman", "lstm"],
 )
-def test_the_lectures_output_equation(cell, reference):
+def test_the_output_projection(cell, reference):
     """y_t = W h_t(forwards) + W' h_t(backwards) + b."""
     model = nn.bidirectional(cell, merge="project", features=3)
     params, state = to_numpy(filled(model, X))
@@ -41,7 +41,7 @@ def test_the_lectures_output_equation(cell, reference):
 
 @pytest.mark.row("J06", "J07")
 @pytest.mark.parametrize("cell", [ELMAN, LSTM], ids=["elman", "lstm"])
-def test_turning_the_input_swaps_the_directions(cell):
+def test_reversing_the_input_swaps_the_directions(cell):
     model = nn.bidirectional(cell)
     params, state = filled(model, X)
     y = np.asarray(model.apply(params, state, X)[0])
@@ -64,27 +64,27 @@ def test_every_output_depends_on_every_input():
     assert not np.any(np.triu(np.abs(ahead[:, 0]).sum(-1), 1))
 
 
-def test_last_is_where_each_direction_ends():
+def test_last_takes_the_final_step_of_each_direction():
     model = nn.bidirectional(LSTM, returns="last")
     params, state = filled(model, X, LENGTHS)
     y, _ = model.apply(params, state, X, LENGTHS)
-    everywhere = nn.bidirectional(LSTM)
+    model_of_all = nn.bidirectional(LSTM)
     for n, length in enumerate(LENGTHS):
-        row = np.asarray(everywhere.apply(params, state, X[n : n + 1, :length])[0])
+        row = np.asarray(model_of_all.apply(params, state, X[n : n + 1, :length])[0])
         ends = [row[0, -1, :4], row[0, 0, 4:]] if length else [np.zeros(8, np.float32)]
         chex.assert_trees_all_close(y[n], np.concatenate(ends), atol=1e-6)
 
 
 @pytest.mark.row("J05", "J15")
 @pytest.mark.parametrize("residual", [False, True])
-def test_deep_layers_read_the_one_below_and_padding_changes_nothing(residual):
+def test_stacked_layers_read_the_previous_layer_and_ignore_padding(residual):
     model = nn.stacked_rnn(LSTM, nn.lstm(4), nn.bidirectional(nn.gru(3)), residual=residual)
     params, state = to_numpy(filled(model, X, LENGTHS))
     assert sorted(params) == ["bidirectional_0", "lstm_0", "lstm_1"]
     y = np.asarray(model.apply(params, state, X, LENGTHS)[0])
     below = NUMPY["lstm"](params["lstm_0"], {}, X)
     middle = NUMPY["lstm"](params["lstm_1"], {}, below) + residual * below
-    # 6 features on 4: no shortcut
+    # No shortcut here, because the widths are 4 and 6.
     expected = cells.both_ways(NUMPY["gru"])(params["bidirectional_0"], middle, LENGTHS)
     chex.assert_trees_all_close(y, expected.astype("f"), atol=1e-5)
 

@@ -14,7 +14,7 @@ X = np.asarray(normal(0, 5, 3))
 GOALS = normal(1, 5, 4)
 CELLS = {
     "elman": nn.elman(4),
-    "lstm": nn.lstm(4, learn_initial=True),
+    "lstm": nn.lstm(4, learn_initial_carry=True),
     "gru": nn.gru(4),
     "jordan": nn.jordan(3, 4),
 }
@@ -32,7 +32,7 @@ def total(cell, params, x):
 @pytest.mark.row("D12")
 @each_cell
 def test_the_sum_of_jacobian_products_is_the_gradient_through_the_scan(name):
-    """W6: the deck repeats ds_3 / dW in each term; ds_k / dW is meant."""
+    """The deck prints ds_3 / dW in each term where ds_k / dW is meant."""
     cell = CELLS[name]
     with jax.enable_x64(True):
         x = X.astype(np.float64)
@@ -44,30 +44,30 @@ def test_the_sum_of_jacobian_products_is_the_gradient_through_the_scan(name):
 
 
 @pytest.mark.row("D12")
-@pytest.mark.parametrize("back", [1, 3])
+@pytest.mark.parametrize("truncation", [1, 3])
 @pytest.mark.parametrize("name", ["elman", "lstm"])
-def test_truncation_leaves_out_what_is_further_back(name, back):
+def test_truncation_omits_earlier_steps(name, truncation):
     cell = CELLS[name]
     params, _ = filled(cell, X[None])
 
     @jax.jit
     @jax.grad
     def truncated(params):
-        """Each E_t over the `back` steps before it, from where the whole run had come by then."""
-        start = cell.start(params, X[None])
-        held, loss = [start], 0.0
+        """Each E_t over the `truncation` steps before it, from the carry of the whole run."""
+        initial = cell.initial_carry(params, X[None])
+        carries, loss = [initial], 0.0
         for t in range(4):
-            held.append(cell.step(params, held[-1], X[None, t])[0])
+            carries.append(cell.step(params, carries[-1], X[None, t])[0])
         for t in range(5):
-            first = max(0, t + 1 - back)
-            carry = jax.lax.stop_gradient(held[first]) if t + 1 >= back else start
+            first = max(0, t + 1 - truncation)
+            carry = jax.lax.stop_gradient(carries[first]) if t + 1 >= truncation else initial
             for k in range(first, t + 1):
                 carry, y = cell.step(params, carry, X[None, k])
             loss += error(y[0], t)
         return loss
 
-    found = jax.jit(lambda p: bptt.explicit_gradient(cell, p, X, error, back=back))(params)
-    chex.assert_trees_all_close(found, truncated(params), atol=1e-5)
+    explicit = lambda p: bptt.explicit_gradient(cell, p, X, error, truncation=truncation)
+    chex.assert_trees_all_close(jax.jit(explicit)(params), truncated(params), atol=1e-5)
 
 
 @pytest.mark.row("D14")
@@ -84,8 +84,8 @@ def test_sensitivity_is_the_gradient_by_each_state(name):
         chex.assert_trees_all_close(eager, norms, rtol=1e-4)
 
     def later(s, params, k):
-        """E_k, ..., E_5 from state k on."""
-        parts = jnp.split(s[None], np.cumsum(list(cell.carry.values()))[:-1], axis=1)
+        """Returns E_k, ..., E_5 as functions of state k."""
+        parts = jnp.split(s[None], np.cumsum(list(cell.carry_sizes.values()))[:-1], axis=1)
         carry = parts[0] if len(parts) == 1 else tuple(parts)
         errors = [error(parts[0][0], k)]
         for t in range(k + 1, 5):
@@ -100,8 +100,8 @@ def test_sensitivity_is_the_gradient_by_each_state(name):
 
 
 @pytest.mark.row("D14")
-def test_the_decks_bound_of_one_holds_without_the_weights_only():
-    """ "2-norm of the Jacobian has an upper bound of 1": true of diag(1 - s^2), false with W."""
+def test_the_jacobians_norm_is_bounded_by_one_only_without_the_weights():
+    """The lecture's bound of 1 is that of diag(1 - s^2), without the recurrent weights W."""
     cell = nn.elman(5)
     draw = np.random.default_rng(0).normal
     params = {
@@ -110,7 +110,7 @@ def test_the_decks_bound_of_one_holds_without_the_weights_only():
         "bias": jnp.asarray(np.zeros(5), jnp.float32),
     }
     x = np.float32(5 * draw(size=(4, 3)))
-    x[0] = 0  # the state stays 0, where tanh has slope 1
+    x[0] = 0  # the state stays 0, where the slope of tanh is 1
     jacobians = np.asarray(bptt.step_jacobians(cell, params, x))
     after = np.asarray(bptt.states(cell, params, x))[1:]
     squash = (1 - after**2)[:, :, None] * np.eye(5, dtype=np.float32)
@@ -123,10 +123,10 @@ def test_the_decks_bound_of_one_holds_without_the_weights_only():
 
 @pytest.mark.row("D13", "J17")
 @pytest.mark.parametrize("name, low, high", [("elman", 0, 1e-40), ("lstm", 0.1, 10)])
-def test_how_much_is_felt_of_the_state_400_steps_before(name, low, high):
-    """Elman's product of Jacobians vanishes; that of an LSTM which forgets over 400 steps does not.
+def test_gradient_by_the_state_400_steps_earlier(name, low, high):
+    """It vanishes for Elman networks, not for an LSTM with forget gates near 1 - 1/400.
 
-    In NumPy the slope is the imaginary part at the end of what starts with a tiny imaginary one.
+    NumPy computes it by the complex step: a tiny imaginary part of the initial carry.
     """
     tiny = 1e-30j * np.eye(4)
     cell, step, start = {
@@ -139,11 +139,11 @@ def test_how_much_is_felt_of_the_state_400_steps_before(name, low, high):
         if name == "lstm":
             params["bias"] = np.log(400) * np.repeat([-1.0, 1.0, 0.0, 0.0], 4)
         last = lambda start, p: jnp.sum(nn.unroll(cell, p, x, carry=start)[1][0, -1])
-        slopes = jax.jit(jax.grad(last))(cell.start(params, x), params)
-    found = np.asarray(jax.tree.leaves(slopes)[-1][0])  # by h, or by c
+        slopes = jax.jit(jax.grad(last))(cell.initial_carry(params, x), params)
+    gradient = np.asarray(jax.tree.leaves(slopes)[-1][0])  # by h, or by c
     y = cells.over_time(step, lambda params, x: start)(params, {}, np.repeat(x, 4, 0))
-    np.testing.assert_allclose(found, y[:, -1].sum(1).imag / 1e-30, rtol=1e-8)
-    assert low < np.linalg.norm(found) < high
+    np.testing.assert_allclose(gradient, y[:, -1].sum(1).imag / 1e-30, rtol=1e-8)
+    assert low < np.linalg.norm(gradient) < high
 
 
 @pytest.mark.row("D14")
@@ -161,7 +161,7 @@ def test_gradients_vanish_or_explode_with_the_largest_singular_value():
 
 
 @pytest.mark.row("D16")
-def test_a_loss_surface_is_the_loss_at_each_point():
+def test_loss_surface_evaluates_each_point():
     params = {"a": np.float32([1, 2]), "b": np.float32(3)}
     loss = lambda p: jnp.sum(p["a"] ** 2) * p["b"]
     u = {"a": np.float32([1, 0]), "b": np.float32(0)}
@@ -173,8 +173,8 @@ def test_a_loss_surface_is_the_loss_at_each_point():
 
 @pytest.mark.row("D13")
 @pytest.mark.parametrize("activation, vanishes", [(jax.nn.sigmoid, True), (jax.nn.relu, False)])
-def test_nine_sigmoid_layers_learn_little_near_the_input(activation, vanishes):
-    """sigma' <= 1/4: eight sigmoids between leave 0.25^8 = 1.5e-5 at most, times the weights."""
+def test_gradients_of_nine_sigmoid_layers_vanish_near_the_input(activation, vanishes):
+    """sigma' <= 1/4, so eight sigmoids scale by at most 0.25^8 = 1.5e-5, times the weights."""
     layers = [part for _ in range(9) for part in (nn.dense(32), activation)]
     model = jaxdl.serial(*layers, nn.dense(10))
     x, labels = normal(0, 64, 20), np.arange(64, dtype=np.int32) % 10
@@ -193,7 +193,7 @@ def test_nine_sigmoid_layers_learn_little_near_the_input(activation, vanishes):
 
 
 @pytest.mark.row("D13")
-def test_the_slope_of_a_sigmoid_is_a_quarter_at_most():
+def test_the_slope_of_a_sigmoid_is_at_most_a_quarter():
     slopes = jax.vmap(jax.grad(jax.nn.sigmoid))(np.linspace(-5, 5, 101, dtype=np.float32))
     assert float(slopes.max()) == 0.25 and 0.25**8 == pytest.approx(1.526e-5, rel=1e-3)
 
@@ -203,5 +203,5 @@ def test_bad_input():
     params, _ = filled(cell, X[None])
     with pytest.raises(ValueError, match="expected one sequence"):
         bptt.states(cell, params, X[None])
-    with pytest.raises(ValueError, match="back is 0"):
-        bptt.explicit_gradient(cell, params, X, error, back=0)
+    with pytest.raises(ValueError, match="truncation=0"):
+        bptt.explicit_gradient(cell, params, X, error, truncation=0)

@@ -6,7 +6,7 @@ import jaxdl
 from jaxdl import nn
 
 
-def test_each_gate_has_a_recurrent_matrix_of_its_own(key):
+def test_each_gate_has_its_own_recurrent_matrix(key):
     cell = nn.gru(3, recurrent_init="normal")
     params, _ = jaxdl.init(cell, key, np.ones((1, 2, 2), np.float32))
     gates = np.split(np.asarray(params["recurrent_kernel"]), 3, axis=1)

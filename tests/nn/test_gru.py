@@ -12,7 +12,7 @@ X = np.asarray(normal(0, 2, 5, 3))
 
 
 @pytest.mark.row("J14")
-def test_the_decks_gru_has_84_parameters():
+def test_parameter_counts():
     count = lambda cell: jaxdl.tree.count(filled(cell, X)[0])
     assert count(nn.gru(4, reset="before")) == 3 * 4 * (4 + 3) == 84
     assert count(nn.gru(4, reset="before", use_bias=True)) == 84 + 12
@@ -23,16 +23,16 @@ def test_the_decks_gru_has_84_parameters():
 @pytest.mark.row("J14")
 @pytest.mark.parametrize("reset, step", [("after", cells.gru_after), ("before", cells.gru_before)])
 def test_where_the_reset_gate_acts(reset, step):
-    """Before the recurrent product in the deck, after it in cuDNN, torch and Flax."""
+    """Before the recurrent product in the lecture, after it in cuDNN, torch and Flax."""
     params = jax.tree.map(np.asarray, filled(nn.gru(4, reset=reset, use_bias=True), X)[0])
     h = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
-    found = nn.gru_step(params, h, X[:, 0], reset=reset)
-    chex.assert_trees_all_close(found, step(params, h, X[:, 0]), atol=1e-6)
+    result = nn.gru_step(params, h, X[:, 0], reset=reset)
+    chex.assert_trees_all_close(result, step(params, h, X[:, 0]), atol=1e-6)
 
 
 @pytest.mark.row("J14")
-def test_the_two_resets_are_two_networks_that_agree_where_the_gate_is_open():
-    """Where r = 1 the forms differ in the update gate's sense only, so z -> -z makes them equal."""
+def test_the_two_resets_differ_unless_the_reset_gate_is_open():
+    """With r = 1 they differ only in the sign of the update gate's pre-activation."""
     params, _ = filled(nn.gru(4, use_bias=False), X)
     h = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     after = nn.gru_step(params, h, X[:, 0])[1]
@@ -56,5 +56,5 @@ def test_a_closed_update_gate_keeps_the_state(reset, closed):
 
 
 def test_reset_must_be_known():
-    with pytest.raises(ValueError, match="reset is 'inside'; expected 'after' or 'before'"):
+    with pytest.raises(ValueError, match="reset='inside', expected 'after' or 'before'"):
         nn.gru(4, reset="inside")

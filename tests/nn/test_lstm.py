@@ -37,7 +37,7 @@ def pre_activations(params):
     ],
 )
 def test_parameters_of_three_inputs_and_four_units(make, count):
-    """Four times an Elman network's 32: each neuron has four inputs."""
+    """Four times the 32 of an Elman network, one set per gate and for the candidate."""
     assert jaxdl.tree.count(filled(make(4), X)[0]) == count
 
 
@@ -58,22 +58,22 @@ def test_forget_bias_and_orthogonal_gates():
 
 
 @pytest.mark.row("J12")
-@pytest.mark.parametrize("form", ["diagonal", "full"])
-def test_zero_peepholes_are_an_lstm(form):
+@pytest.mark.parametrize("peepholes", ["diagonal", "full"])
+def test_zero_peepholes_are_an_lstm(peepholes):
     quick = {"kernel_init": "ones", "recurrent_init": "ones"}
-    cell = nn.peephole_lstm(4, peepholes=form, **quick)
-    peepholes = {name: value for name, value in built(cell).items() if "peephole" in name}
-    assert len(peepholes) == 3 and not any(map(np.any, peepholes.values()))
-    plain, _ = filled(LSTM, X)
+    cell = nn.peephole_lstm(4, peepholes=peepholes, **quick)
+    zeros = {name: value for name, value in built(cell).items() if "peephole" in name}
+    assert len(zeros) == 3 and not any(map(np.any, zeros.values()))
+    params, _ = filled(LSTM, X)
     chex.assert_trees_all_close(
-        cell.apply(plain | peepholes, {}, X)[0], LSTM.apply(plain, {}, X)[0], atol=1e-6
+        cell.apply(params | zeros, {}, X)[0], LSTM.apply(params, {}, X)[0], atol=1e-6
     )
 
 
 @pytest.mark.row("J11", "J12")
 @pytest.mark.parametrize("gate", "ifo")
-def test_each_peephole_can_be_switched_on_by_itself(gate):
-    """A diagonal is the full matrix with zeros beside it; the deck writes the full one."""
+def test_each_peephole_alone(gate):
+    """Diagonal weights equal a full matrix with zeros off the diagonal."""
     diagonal = nn.peephole_lstm(4, gates=gate, peephole_init="normal")
     params, _ = filled(diagonal, X)
     name = f"peephole_{gate}"
@@ -86,11 +86,11 @@ def test_each_peephole_can_be_switched_on_by_itself(gate):
 
 
 @pytest.mark.row("J11", "J12")
-@pytest.mark.parametrize("form", ["diagonal", "full"])
-def test_input_and_forget_gates_see_the_cell_before_and_the_output_gate_the_new_one(form):
-    params = to_numpy(filled(nn.peephole_lstm(4, peepholes=form), X)[0])
-    found = nn.peephole_lstm_step(params, CARRY, X[:, 0])
-    chex.assert_trees_all_close(found, cells.peephole(params, CARRY, X[:, 0]), atol=1e-6)
+@pytest.mark.parametrize("peepholes", ["diagonal", "full"])
+def test_input_and_forget_gates_read_the_old_cell_and_the_output_gate_the_new_one(peepholes):
+    params = to_numpy(filled(nn.peephole_lstm(4, peepholes=peepholes), X)[0])
+    result = nn.peephole_lstm_step(params, CARRY, X[:, 0])
+    chex.assert_trees_all_close(result, cells.peephole(params, CARRY, X[:, 0]), atol=1e-6)
 
 
 @pytest.mark.row("J13")
@@ -108,7 +108,7 @@ def test_a_coupled_gate_that_forgets_nothing_writes_nothing(forget_bias):
 
 
 @pytest.mark.row("J08")
-def test_the_notes_equation_with_its_own_activations():
+def test_the_lecture_notes_equation_with_other_activations():
     """c' = g(z) f(z_i) + c f(z_f), y = h(c') f(z_o), with g and h the identity."""
     cell = nn.lstm(4, activation=lambda a: a)
     params = to_numpy(filled(cell, X)[0])
@@ -119,13 +119,13 @@ def test_the_notes_equation_with_its_own_activations():
     chex.assert_trees_all_close(
         nn.lstm_step(params, CARRY, X[:, 0], activation=lambda a: a), expected, atol=1e-6
     )
-    assert cell.fused is None  # its tanh is built in
+    assert cell.fused is None  # the fused implementation has tanh built in
 
 
 @pytest.mark.parametrize("lengths", [None, (3, 5), (0, 4)])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_what_cudnn_is_given_is_this_lstm(monkeypatch, lengths, reverse):
-    """Where no NVIDIA GPU is, JAX's own reference stands in for the library behind the call."""
+def test_cudnn_gets_equivalent_arguments(monkeypatch, lengths, reverse):
+    """Without a GPU, JAX's reference implementation replaces the call of cuDNN."""
     from jax.experimental import rnn
 
     def reference(x, h, c, weights, lengths, *sizes):
@@ -136,9 +136,9 @@ def test_what_cudnn_is_given_is_this_lstm(monkeypatch, lengths, reverse):
     lengths = None if lengths is None else np.array(lengths, np.int32)
     params, _ = filled(LSTM, X)
     options = {"lengths": lengths, "reverse": reverse, "carry": CARRY}
-    by_cudnn = nn.unroll(LSTM, params, X, form="cudnn", **options)
+    by_cudnn = nn.unroll(LSTM, params, X, implementation="cudnn", **options)
     chex.assert_trees_all_close(
-        by_cudnn, nn.unroll(LSTM, params, X, form="plain", **options), atol=1e-5
+        by_cudnn, nn.unroll(LSTM, params, X, implementation="scan", **options), atol=1e-5
     )
 
 

@@ -1,4 +1,4 @@
-"""Running any cell: lengths, direction, carry, streams, and every form against the plain scan."""
+"""`unroll` and `rnn` with every cell: lengths, direction, carry, implementations, single steps."""
 
 import functools
 import re
@@ -19,7 +19,7 @@ CELLS = {
     "lateral": lambda: nn.lateral(3),
     "jordan": lambda: nn.jordan(4, 3),
     "lstm": lambda: nn.lstm(3),
-    "lstm learned start": lambda: nn.lstm(3, initial="normal", learn_initial=True),
+    "lstm learned carry": lambda: nn.lstm(3, carry_init="normal", learn_initial_carry=True),
     "coupled_lstm": lambda: nn.coupled_lstm(3),
     "peephole_lstm": lambda: nn.peephole_lstm(3, peephole_init="normal"),
     "gru": lambda: nn.gru(3),
@@ -40,7 +40,7 @@ def built(name):
 
 
 def loss(cell, **options):
-    """Of parameters, input and the carry before: every output and the final carry count."""
+    """Returns a loss `(params, x, carry) -> scalar` of all outputs and the final carry."""
 
     def f(params, x, carry, lengths=None):
         tree = nn.unroll(cell, params, x, carry=carry, lengths=lengths, **options)
@@ -51,13 +51,13 @@ def loss(cell, **options):
 
 @functools.cache
 def gradients(name, **options):
-    """Value and gradients by everything, compiled once for all tests."""
+    """Returns the compiled loss with gradients by all arguments, shared by all tests."""
     return jax.jit(jax.value_and_grad(loss(built(name)[0], **options), (0, 1, 2)))
 
 
 def a_carry(cell, rows=4):
     draw = np.random.default_rng(3).normal
-    parts = tuple(np.float32(0.4 * draw(size=(rows, size))) for size in cell.carry.values())
+    parts = tuple(np.float32(0.4 * draw(size=(rows, size))) for size in cell.carry_sizes.values())
     return parts[0] if len(parts) == 1 else parts
 
 
@@ -79,18 +79,18 @@ def test_numpy_reference(name, step, parts):
     expected = cells.over_time(step, cells.zeros(parts=parts))(
         jax.tree.map(np.asarray, params), {}, X
     )
-    for form in ("plain", "fused") if name in FUSED else ("plain",):
-        _, found = nn.unroll(cell, params, X, form=form)
-        chex.assert_trees_all_close(found, expected.astype("f"), atol=1e-5)
+    for implementation in ("scan", "fused") if name in FUSED else ("scan",):
+        _, y = nn.unroll(cell, params, X, implementation=implementation)
+        chex.assert_trees_all_close(y, expected.astype("f"), atol=1e-5)
 
 
 @pytest.mark.row("J03", "J04")
 @each_cell
 def test_the_layer_is_its_step_repeated(name):
-    """Unrolled copies of one network, as the lectures draw it, and a stream with its parameters."""
+    """A run over the sequence equals single steps with the same parameters."""
     cell, params = built(name)
     final, outputs = jax.tree.map(np.asarray, nn.unroll(cell, params, X))
-    carry, step = cell.start(params, X), jax.jit(cell.step)
+    carry, step = cell.initial_carry(params, X), jax.jit(cell.step)
     for t in range(X.shape[1]):
         carry, y = step(params, carry, X[:, t])
         chex.assert_trees_all_close(y, outputs[:, t], atol=1e-6)
@@ -99,48 +99,53 @@ def test_the_layer_is_its_step_repeated(name):
 
 @pytest.mark.parametrize("name", FUSED)
 @both_ways
-def test_the_fused_form_has_the_plain_scans_values_and_derivatives(name, reverse):
+def test_fused_equals_scan_in_values_and_gradients(name, reverse):
     cell, params = built(name)
     for x, lengths in ((SHORT, None), (X, LENGTHS)):
         args = (params, x, a_carry(cell, len(x)), lengths)
-        both = [gradients(name, form=form, reverse=reverse)(*args) for form in ("plain", "fused")]
+        both = [
+            gradients(name, implementation=implementation, reverse=reverse)(*args)
+            for implementation in ("scan", "fused")
+        ]
         chex.assert_trees_all_close(*both, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_auto_takes_the_fused_form_unless_something_forbids_it(name):
+def test_auto_chooses_fused_unless_an_argument_needs_the_scan(name):
     cell, params = built(name)
 
     def program(**options):
         f = lambda params: jax.grad(loss(cell, **options))(params, X, a_carry(cell))
         return re.sub("0x[0-9a-f]+", "", str(jax.make_jaxpr(f)(params)))
 
-    fused, plain = program(form="fused"), program(form="plain")
-    assert program() == fused != plain
-    keep = np.ones((4, 3), np.float32)
-    assert program(keep=keep) == program(keep=keep, form="plain")
+    fused, scan = program(implementation="fused"), program(implementation="scan")
+    assert program() == fused != scan
+    mask = np.ones((4, 3), np.float32)
+    masked = program(recurrent_dropout_mask=mask)
+    assert masked == program(recurrent_dropout_mask=mask, implementation="scan")
 
 
-@pytest.mark.parametrize("form", ["plain", "fused"])
-def test_a_learned_start_has_the_carrys_gradient(form):
-    cell, params = built("lstm learned start")
-    start = jax.tree.map(np.asarray, cell.start(params, X))
-    chex.assert_trees_all_equal(start[1], np.tile(np.asarray(params["initial_c"]), (4, 1)))
-    value, (own, _, carry) = gradients("lstm learned start", form=form)(params, X, start)
-    learned = jax.jit(jax.value_and_grad(lambda p: loss(cell, form=form)(p, X, None)))(params)
+@pytest.mark.parametrize("implementation", ["scan", "fused"])
+def test_a_learned_initial_carry_has_the_gradient_of_the_carry(implementation):
+    cell, params = built("lstm learned carry")
+    initial = jax.tree.map(np.asarray, cell.initial_carry(params, X))
+    chex.assert_trees_all_equal(initial[1], np.tile(np.asarray(params["initial_c"]), (4, 1)))
+    options = {"implementation": implementation}
+    value, (own, _, carry) = gradients("lstm learned carry", **options)(params, X, initial)
+    learned = jax.jit(jax.value_and_grad(lambda p: loss(cell, **options)(p, X, None)))(params)
     sums = {f"initial_{part}": np.sum(c, 0) for part, c in zip("hc", carry, strict=True)}
     chex.assert_trees_all_close(learned, (value, own | sums), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
-def test_forward_mode_and_second_derivatives_of_the_fused_form(name):
+def test_fused_equals_scan_in_forward_mode_and_second_derivatives(name):
     cell, params = built(name)
     args, lengths = (params, X[:2, :3], a_carry(cell, 2)), np.array([3, 2], np.int32)
     results = []
-    for form in ("plain", "fused"):
+    for implementation in ("scan", "fused"):
 
-        def f(params, x, carry, form=form):
-            return loss(cell, form=form)(params, x, carry, lengths)
+        def f(params, x, carry, implementation=implementation):
+            return loss(cell, implementation=implementation)(params, x, carry, lengths)
 
         @jax.jit
         def run(args, direction, f=f):
@@ -160,22 +165,22 @@ def test_forward_mode_and_second_derivatives_of_the_fused_form(name):
     "name, reverse",
     [(name, False) for name in CELLS] + [(name, True) for name in ("lstm", "gru", "gru before")],
 )
-def test_padding_changes_nothing_gradients_included(name, reverse):
-    """NaN in the padding, against the rows cut to their length and run by themselves."""
+def test_padding_changes_neither_values_nor_gradients(name, reverse):
+    """Rows with NaN in the padding equal the rows without padding, run separately."""
     cell, params = built(name)
-    lengths, keep = np.array([3, 0, 3, 3], np.int32), np.array([0, 2, 3])
+    lengths, nonempty = np.array([3, 0, 3, 3], np.int32), np.array([0, 2, 3])
     pad = np.arange(X.shape[1])[:, None] >= lengths[:, None, None]
     carry = a_carry(cell)
-    run = gradients(name, form="fused" if name in FUSED else "plain", reverse=reverse)
+    run = gradients(name, implementation="fused" if name in FUSED else "scan", reverse=reverse)
     to_numpy = functools.partial(jax.tree.map, np.asarray)
     value, grads = to_numpy(run(params, np.where(pad, np.float32(np.nan), X), carry, lengths))
-    rows = lambda tree: jax.tree.map(lambda a: a[keep], tree)
+    rows = lambda tree: jax.tree.map(lambda a: a[nonempty], tree)
     cut, own = to_numpy(run(params, SHORT, rows(carry)))
-    outputs = (4 * 6 - 3 * 3) * 3 * np.sin(0.3)  # the padding's outputs are 0
+    outputs = (4 * 6 - 3 * 3) * 3 * np.sin(0.3)  # the outputs in the padding are 0
     carried = sum(np.sum(np.sin(c[1] + 0.3)) for c in jax.tree.leaves(carry))
     chex.assert_trees_all_close(value, np.float32(cut + outputs + carried), rtol=1e-5)
     chex.assert_trees_all_close(rows(grads[2]), own[2], atol=1e-5)
-    chex.assert_trees_all_close(grads[1][keep, :3], own[1], atol=1e-5)
+    chex.assert_trees_all_close(grads[1][nonempty, :3], own[1], atol=1e-5)
     assert not np.any(grads[1][1]) and not np.any(grads[1][:, 3:])
     if "learned" not in name:
         chex.assert_trees_all_close(grads[0], own[0], atol=1e-5)
@@ -186,8 +191,9 @@ def test_rows_without_steps_keep_the_carry_and_stay_finite(name):
     cell, params = built(name)
     x, carry = np.full_like(X, np.inf), a_carry(cell)
     none = np.zeros(4, np.int32)
-    form = "fused" if name in FUSED else "plain"
-    chex.assert_tree_all_finite(gradients(name, form=form, reverse=False)(params, x, carry, none))
+    implementation = "fused" if name in FUSED else "scan"
+    run = gradients(name, implementation=implementation, reverse=False)
+    chex.assert_tree_all_finite(run(params, x, carry, none))
     after, y = nn.unroll(cell, params, x, lengths=none, carry=carry)
     chex.assert_trees_all_equal(after, carry)
     assert not np.any(y)
@@ -219,22 +225,22 @@ def test_a_sequence_in_two_parts_is_the_whole(name, reverse):
         ("jordan", False, ({"remat": 4},)),
     ],
 )
-def test_unroll_and_remat_leave_value_and_gradient(name, reverse, changes):
+def test_unroll_and_remat_do_not_change_value_and_gradient(name, reverse, changes):
     cell, params = built(name)
     args = (params, X, a_carry(cell), LENGTHS)
-    plain = gradients(name, form="plain", reverse=reverse)(*args)
+    expected = gradients(name, implementation="scan", reverse=reverse)(*args)
     for options in changes:
         changed = gradients(name, reverse=reverse, **options)(*args)
-        chex.assert_trees_all_close(changed, plain, atol=1e-5)
+        chex.assert_trees_all_close(changed, expected, atol=1e-5)
 
 
-def test_remat_keeps_less():
+def test_remat_saves_memory():
     cell, params = built("lstm")
     x = np.ones((2, 256, 2), np.float32)
     sizes = {}
     for remat in (0, 16):
         f = lambda p, remat=remat: jnp.sum(
-            nn.unroll(cell, p, x, form="plain", remat=remat)[1][:, -1]
+            nn.unroll(cell, p, x, implementation="scan", remat=remat)[1][:, -1]
         )
         analysis = jax.jit(jax.grad(f)).lower(params).compile().memory_analysis()
         sizes[remat] = analysis.temp_size_in_bytes
@@ -270,8 +276,8 @@ class TestRecurrent:
         chex.assert_trees_all_close(whole, np.asarray(cell.apply(params, {}, X)[0])[:, -1])
 
     @pytest.mark.parametrize("name", ["lstm", "gru"])
-    def test_stateful_goes_on_where_the_last_call_ended_and_cuts_its_gradient(self, name):
-        """Truncated BPTT: the values are the whole sequence's, the gradient only the call's."""
+    def test_stateful_continues_from_the_last_call_and_stops_its_gradient(self, name):
+        """Truncated BPTT: values of the whole sequence, gradient of the last call only."""
         cell, params = built(name)
         layer = nn.rnn(cell, stateful=True)
         _, state = filled(layer, X[:, :3])
@@ -284,13 +290,13 @@ class TestRecurrent:
             _, state = layer.apply(params, filled(layer, X)[1], X[:, :3])
             return jnp.sum(layer.apply(params, state, X[:, 3:])[0])
 
-        held = jax.tree.map(np.asarray, nn.unroll(cell, params, X[:, :3])[0])
-        by_hand = lambda params: jnp.sum(nn.unroll(cell, params, X[:, 3:], carry=held)[1])
+        carry = jax.tree.map(np.asarray, nn.unroll(cell, params, X[:, :3])[0])
+        by_hand = lambda params: jnp.sum(nn.unroll(cell, params, X[:, 3:], carry=carry)[1])
         both = jax.jit(lambda p: (jax.grad(truncated)(p), jax.grad(by_hand)(p)))(params)
         chex.assert_trees_all_close(*both)
 
     def test_recurrent_dropout_draws_one_mask_for_all_steps(self):
-        """h_t = x_t + m h_{t-1}, all from 1: a dropped unit forgets, a kept one counts doubly."""
+        """h_t = x_t + m h_{t-1} with x_t = 1: m is 0 or 2 at all steps of a unit."""
         cell = nn.elman(50, activation=lambda a: a, use_bias=False)
         ones = functools.partial(np.ones, dtype=np.float32)
         params = {"kernel": ones((1, 50)), "recurrent_kernel": np.eye(50, dtype=np.float32)}
@@ -309,21 +315,21 @@ class TestRecurrent:
             nn.rnn(nn.dense(3))
         with pytest.raises(ValueError, match="stateful=True and reverse=True"):
             nn.rnn(nn.gru(3), stateful=True, reverse=True)
-        with pytest.raises(ValueError, match="returns is 'first'"):
+        with pytest.raises(ValueError, match="returns='first'"):
             nn.rnn(cell, returns="first")
-        with pytest.raises(ValueError, match="recurrent_dropout is 1.0"):
+        with pytest.raises(ValueError, match="recurrent_dropout=1.0"):
             nn.rnn(cell, recurrent_dropout=1.0)
         with pytest.raises(ValueError, match="did you mean 'fused'"):
-            nn.rnn(cell, form="fusd")
-        with pytest.raises(ValueError, match="remat and keep need the plain form"):
-            nn.rnn(cell, form="fused", remat=2)
-        with pytest.raises(ValueError, match="this cell has none"):
-            nn.rnn(nn.coupled_lstm(3), form="fused")
+            nn.rnn(cell, implementation="fusd")
+        with pytest.raises(ValueError, match="'fused' supports neither remat"):
+            nn.rnn(cell, implementation="fused", remat=2)
+        with pytest.raises(ValueError, match="'fused' is not available for this cell"):
+            nn.rnn(nn.coupled_lstm(3), implementation="fused")
 
 
 def test_bad_sequences():
     cell, params = built("lstm")
-    with pytest.raises(ValueError, match=r"lengths are float32\[4\]; expected one integer a row"):
+    with pytest.raises(ValueError, match=r"lengths are float32\[4\], expected int32\[4\]"):
         nn.unroll(cell, params, X, lengths=np.ones(4, np.float32))
     with pytest.raises(ValueError, match=r"lengths are int32\[3\]"):
         nn.unroll(cell, params, X, lengths=np.ones(3, np.int32))
@@ -334,17 +340,17 @@ def test_bad_sequences():
     with pytest.raises(ValueError, match="the kernel float32"):
         nn.unroll(cell, params, X[..., :1])
     with pytest.raises(ValueError, match="float32 and at least one step"):
-        nn.unroll(cell, params, X[:, :0], form="cudnn")
+        nn.unroll(cell, params, X[:, :0], implementation="cudnn")
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "elman"])
-def test_parameters_of_another_width_are_told(name):
+def test_parameters_of_another_width_raise(name):
     cell, params = built(name)
     wide = {"lstm": nn.lstm, "gru": nn.gru, "elman": nn.elman}[name](5)
-    words = rf"{name}: parameters of shapes .*expected .* for x of 2 features"
+    words = rf"{name}: got parameters of shapes .*expected .* for x of 2 features"
     with pytest.raises(ValueError, match=words):
         wide.apply(params, {}, X)
     with pytest.raises(ValueError, match=words):
-        wide.step(params, wide.start(params, X[:, 0]), X[:, 0])
-    with pytest.raises(ValueError, match="recurrent: got bidirectional; expected a Cell"):
+        wide.step(params, wide.initial_carry(params, X[:, 0]), X[:, 0])
+    with pytest.raises(ValueError, match="rnn: got bidirectional, expected a Cell"):
         nn.rnn(nn.bidirectional(cell), returns="last")

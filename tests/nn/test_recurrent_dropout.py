@@ -9,8 +9,8 @@ def identity(units):
     return nn.elman(units, activation=lambda a: a, use_bias=False)
 
 
-def test_kept_units_are_divided_by_the_share_that_is_kept():
-    """h_t = x_t + m h_{t-1} with m of 0 or 4/3; at a rate of 1/2 kept and dropped are alike."""
+def test_kept_units_are_divided_by_one_minus_the_rate():
+    """h_t = x_t + m h_{t-1} with m = 0 or 4/3; with a rate of 1/2, 1 - rate would be the same."""
     params = {"kernel": jnp.ones((1, 50)), "recurrent_kernel": jnp.eye(50)}
     layer = nn.rnn(identity(50), recurrent_dropout=0.25)
     run = jax.jit(lambda x: layer.apply(params, {}, x, train=True, key=jax.random.key(3))[0])
@@ -21,7 +21,7 @@ def test_kept_units_are_divided_by_the_share_that_is_kept():
     assert 10 <= counts[0] <= 40  # of 100
 
 
-def test_shortcuts_go_round_the_dropout_between_layers():
+def test_shortcuts_bypass_the_dropout_between_layers():
     once = {"kernel": jnp.eye(40), "recurrent_kernel": jnp.zeros((40, 40))}
     model = nn.stacked_rnn(identity(40), identity(40), residual=True, dropout=0.5)
     params = {"elman_0": once, "elman_1": once}

@@ -18,13 +18,13 @@ to_numpy = functools.partial(jax.tree.map, np.asarray)
 def test_elman_counts_its_parameters():
     params, _ = jaxdl.init(nn.elman(4), jax.random.key(0), X)
     assert jaxdl.tree.count(params) == 4 * 3 + 4 * 4 + 4 == 32
-    params, _ = jaxdl.init(nn.elman(4, learn_initial=True), jax.random.key(0), X)
+    params, _ = jaxdl.init(nn.elman(4, learn_initial_carry=True), jax.random.key(0), X)
     assert jaxdl.tree.count(params) == 36 and params["initial_h"].shape == (4,)
 
 
 @pytest.mark.row("J02")
-def test_elman_without_bias_is_the_decks_network():
-    """s_t = tanh(U x_t + W s_{t-1}), y_t = softmax(V s_t); the deck prints x_t for step 3's x_3."""
+def test_elman_without_bias_matches_the_lecture():
+    """s_t = tanh(U x_t + W s_{t-1}), y_t = softmax(V s_t). The deck prints x_t for x_3."""
     model = jaxdl.serial(nn.elman(4, use_bias=False), nn.dense(5, use_bias=False), jax.nn.softmax)
     params, state = to_numpy(filled(model, X))
     y = np.asarray(jax.jit(model.apply)(params, state, X)[0])
@@ -39,7 +39,7 @@ def test_elman_without_bias_is_the_decks_network():
 
 @pytest.mark.row("A22")
 @pytest.mark.parametrize("make", [nn.elman, nn.lateral, lambda h: nn.jordan(h, 2)])
-def test_feedback_makes_the_output_move_though_the_input_stands_still(make):
+def test_feedback_changes_the_output_for_constant_input(make):
     cell, constant = make(4), np.ones((1, 6, 3), np.float32)
     params, _ = to_numpy(filled(cell, constant))
     y = np.asarray(cell.apply(params, {}, constant)[0])
@@ -50,8 +50,8 @@ def test_feedback_makes_the_output_move_though_the_input_stands_still(make):
 
 
 @pytest.mark.row("A22")
-def test_what_is_fed_back():
-    """Elman: the hidden units; lateral: those but each unit itself; Jordan: the output."""
+def test_feedback_source():
+    """Elman: the hidden units. Lateral: the other hidden units. Jordan: the output."""
     for cell in (nn.elman(4), nn.lateral(4), nn.jordan(4, 2)):
         params, _ = to_numpy(filled(cell, X))
         u = params["recurrent_kernel"]
@@ -68,7 +68,7 @@ def test_what_is_fed_back():
 
 
 @pytest.mark.row("A22")
-def test_a_lateral_unit_does_not_see_itself():
+def test_a_lateral_unit_ignores_its_own_value():
     params, _ = filled(nn.lateral(4), X)
     step = lambda h: nn.lateral_step(params, h, X[:, 0])[1][0]
     own = np.asarray(jax.jit(jax.jacobian(step))(np.ones((2, 4), np.float32)))[:, 0]
@@ -91,7 +91,7 @@ def test_a_network_without_input_is_an_iterated_map():
 
 
 @pytest.mark.parametrize("step", [nn.elman_step, nn.lateral_step])
-def test_the_plain_functions_are_the_cells_steps(step):
+def test_step_functions_equal_the_cells_steps(step):
     cell = {nn.elman_step: nn.elman, nn.lateral_step: nn.lateral}[step](4, activation=jnp.sin)
     params, _ = filled(cell, X)
     h = np.ones((2, 4), np.float32)
@@ -99,7 +99,7 @@ def test_the_plain_functions_are_the_cells_steps(step):
     chex.assert_trees_all_equal(plain, cell.step(params, h, X[:, 0]))
 
 
-def test_jordan_step_is_the_cells():
+def test_jordan_step_equals_the_cells_step():
     cell = nn.jordan(4, 2, output_activation=jax.nn.softmax)
     params, _ = filled(cell, X)
     y = np.ones((2, 2), np.float32)

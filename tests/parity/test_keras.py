@@ -53,7 +53,7 @@ def test_values_and_gradients_are_those_of_keras(name):
         params, state = from_keras(name, [*weights, *others])
         train = {"train": True} if name.endswith("train") else {}
         y, new = LAYERS[name].apply(params, state, x, **train)
-        plain = nn.unroll(LAYERS[name], params, x, form="plain")[1] if x.ndim == 3 else y
+        plain = nn.unroll(LAYERS[name], params, x, implementation="scan")[1] if x.ndim == 3 else y
         return jnp.sum(jnp.sin(y)), (y, plain, new)
 
     x, *weights = keras_layers.draw(name)

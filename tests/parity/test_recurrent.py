@@ -158,5 +158,5 @@ def test_what_is_no_recurrent_layer_is_refused():
         recurrent_from_torch(bad)
     with pytest.raises(ValueError, match="expected those of SimpleCell"):
         recurrent_from_flax({"Dense_0": {}})
-    with pytest.raises(ValueError, match="expected those of nn.elman"):
+    with pytest.raises(ValueError, match="expected the parameters of nn.elman"):
         recurrent_to_flax({"kernel": jnp.ones((2, 2))})

@@ -15,7 +15,7 @@ STEPS, ROWS, LENGTH = 3, 4, 2
 X = np.random.default_rng(0).normal(size=(STEPS * ROWS, LENGTH, 2)).astype(np.float32)
 Y = (X.sum((1, 2)) > 0).astype(np.int32)
 N = len(X) - 1
-CELL = nn.gru(3, initial="normal", learn_initial=True)
+CELL = nn.gru(3, carry_init="normal", learn_initial_carry=True)
 MODEL = nn.serial(nn.rnn(CELL, stateful=True, returns="last"), nn.dense(2))
 WHOLE = nn.serial(nn.rnn(CELL), nn.dense(2))
 
@@ -111,7 +111,7 @@ def test_rows_that_cannot_continue_are_told(trained):
     ):
         batch = data.from_iterable([(X[:2], Y[:2]), (X[:4], Y[:4])], batch_size=4)
         fit(data=batch)
-    with pytest.raises(ValueError, match=r"x has 2 rows and the carry in the state 4.*reset_carry"):
+    with pytest.raises(ValueError, match="x has 2 rows, but the carry.*has 4.*reset_carry"):
         MODEL.apply(state.params, state.model_state, X[:2])
     with pytest.raises(ValueError, match="train_many shuffles the rows"):
         train.train_many(

@@ -1,1 +1,1 @@
-"""Models from before backpropagation and beside it, each with its own way of learning."""
+"""Classic models that are not trained by backpropagation, each with its learning rule."""

@@ -1,15 +1,14 @@
-"""Bag of visual words: pictures described by hand-made steps. Lecture rows A16, A17.
+"""Bag of visual words: hand-designed image features. Csurka et al. 2004.
 
-Csurka et al. 2004; with normalized patches in the place of SIFT, as Coates and Ng 2011 do
-(AISTATS, sec. 3). Each stage is made without regard to the next, which is what "shallow" means in
-the lectures:
+Normalized patches replace SIFT, as in Coates and Ng 2011 (AISTATS, sec. 3). Each stage is designed
+without regard to the next:
 
-    patches    cut out on a grid, brightness and contrast taken out
+    patches    on a grid, normalized in brightness and contrast
     words      the centres of K clusters of patches (k-means)
-    bag        in each quarter of the picture, how often each word is the nearest
-    decision   a linear classifier on the bags
+    bag        a histogram of the nearest words in each quarter of the image
+    decision   a linear classifier of the histograms
 
-Patches are of pixels, or of the cells of `oriented_gradients`, which makes them SIFT-like.
+The input is pixels, or the cells of `oriented_gradients`, which makes the patches SIFT-like.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ class Codebook(NamedTuple):
 
     Attributes:
       words: (K, P).
-      size: pixels of a patch's side.
-      stride: pixels from a patch to the next.
+      size: side of a patch, in pixels.
+      stride: distance between patches, in pixels.
     """
 
     words: jax.Array
@@ -37,7 +36,7 @@ class Codebook(NamedTuple):
 
 
 def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """Patches on a grid, each with mean 0 and, where it is not flat, norm 1.
+    """Cuts out patches on a grid and normalizes each to mean 0 and, if not flat, norm 1.
 
     Args:
       x: (N, H, W, C).
@@ -51,22 +50,22 @@ def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
     """
     if x.ndim != 4 or min(x.shape[1:3]) < size:
         raise ValueError(f"patches: x is {x.shape}; expected (N, H, W, C), {size} or more a side.")
-    found = jax.lax.conv_general_dilated_patches(
+    cut = jax.lax.conv_general_dilated_patches(
         x, (size, size), (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    found = found - found.mean(-1, keepdims=True)
-    norm = jnp.linalg.norm(found, axis=-1, keepdims=True)
-    return jnp.where(norm > 0.1, found / jnp.maximum(norm, 0.1), 0)
+    cut = cut - cut.mean(-1, keepdims=True)
+    norm = jnp.linalg.norm(cut, axis=-1, keepdims=True)
+    return jnp.where(norm > 0.1, cut / jnp.maximum(norm, 0.1), 0)  # flat patches are noise
 
 
 def k_means(key: jax.Array, x: jax.Array, clusters: int, *, rounds: int = 20) -> jax.Array:
-    """Lloyd's algorithm: centres that are the means of what is nearest to them.
+    """Clusters points by Lloyd's algorithm.
 
     Args:
-      key: a PRNG key, which draws the first centres from the data.
+      key: a PRNG key; it draws the first centres from the data.
       x: (N, D).
       clusters: K, at most N.
-      rounds: of assignment and mean. A centre that nothing is near to stays.
+      rounds: iterations of assignment and mean. A centre without points stays unchanged.
 
     Returns:
       (K, D) centres.
@@ -88,7 +87,8 @@ def k_means(key: jax.Array, x: jax.Array, clusters: int, *, rounds: int = 20) ->
 
 
 def _nearest(x: jax.Array, centres: jax.Array) -> jax.Array:
-    """Which centre is nearest: |x - c|^2 = |x|^2 - 2 x c + |c|^2, of which the first is common."""
+    """Returns the index of the nearest centre of each row."""
+    # |x - c|^2 = |x|^2 - 2 x c + |c|^2, and |x|^2 does not depend on c
     return jnp.argmin((centres**2).sum(-1) - 2 * x @ centres.T, axis=-1)
 
 
@@ -101,14 +101,14 @@ def codebook(
     stride: int = 1,
     sample: int = 50_000,
 ) -> Codebook:
-    """Words from the patches of images.
+    """Builds a codebook from the patches of images.
 
     Args:
       key: a PRNG key.
       x: (N, H, W, C).
       words: K.
-      size, stride: of the patches, in pixels.
-      sample: at most so many patches are clustered, drawn at random.
+      size, stride: side and distance of the patches, in pixels.
+      sample: the largest number of patches to cluster; more are subsampled at random.
 
     Returns:
       The codebook.
@@ -117,15 +117,15 @@ def codebook(
       ValueError: as `patches` and `k_means`.
     """
     draw, cluster = jax.random.split(key)
-    found = patches(x, size, stride)
-    found = found.reshape(-1, found.shape[-1])
-    if len(found) > sample:
-        found = jax.random.choice(draw, found, (sample,), replace=False)
-    return Codebook(k_means(cluster, found, words), size, stride)
+    points = patches(x, size, stride)
+    points = points.reshape(-1, points.shape[-1])
+    if len(points) > sample:
+        points = jax.random.choice(draw, points, (sample,), replace=False)
+    return Codebook(k_means(cluster, points, words), size, stride)
 
 
 def bag(book: Codebook, x: jax.Array) -> jax.Array:
-    """How often each word is the nearest, in each quarter of each image.
+    """Returns the share of patches nearest to each word, for each quarter of each image.
 
     Args:
       book: the codebook.
@@ -137,9 +137,9 @@ def bag(book: Codebook, x: jax.Array) -> jax.Array:
     Raises:
       ValueError: as `patches`; or there are fewer than 2 patches along a side.
     """
-    found = patches(x, book.size, book.stride)
+    cut = patches(x, book.size, book.stride)
     k = len(book.words)
-    words = jax.nn.one_hot(_nearest(found, book.words), k, dtype=x.dtype)
+    words = jax.nn.one_hot(_nearest(cut, book.words), k, dtype=x.dtype)
     rows, columns = (n // 2 for n in words.shape[1:3])
     if not rows or not columns:
         raise ValueError(

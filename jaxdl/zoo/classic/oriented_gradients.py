@@ -1,9 +1,9 @@
-"""Histograms of oriented gradients: features that are designed, not learned.
+"""Histograms of oriented gradients (HOG): hand-designed image features.
 
-`cell_histograms` counts the directions in which brightness changes, cell by cell; this is the core
-of SIFT (Lowe 2004, sec. 6) and of HOG (Dalal and Triggs 2005, sec. 6). `hog` normalizes them in
-overlapping blocks. For SIFT-like visual words give the cells of all directions to
-`bag_of_words.codebook`: its patches of 4 x 4 cells of 8 directions are SIFT's 128 numbers.
+`cell_histograms` sums the gradients of each cell by direction, the core of SIFT (Lowe 2004, sec. 6)
+and of HOG (Dalal and Triggs 2005, sec. 6). `hog` normalizes them in overlapping blocks. For
+SIFT-like visual words, pass signed histograms to `bag_of_words.codebook`: patches of 4 x 4 cells
+with 8 directions are SIFT's 128 numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["cell_histograms", "hog"]
 def cell_histograms(x: jax.Array, cell: int, bins: int, *, signed: bool = False) -> jax.Array:
     """Sums the gradients of each cell by their direction.
 
-    A pixel's gradient is the difference of its two neighbors, with the border repeated. It counts
-    with its norm, shared between the two nearest directions in proportion to their distance.
+    A pixel's gradient is the difference of its two neighbors, with the border repeated. Its norm is
+    split between the two nearest directions by linear interpolation.
 
     Args:
       x: (N, H, W, C) of floats; the histograms of the channels are added.

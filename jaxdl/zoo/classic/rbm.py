@@ -1,15 +1,15 @@
-"""Restricted Boltzmann machine, and the deep belief net that begins a network. Rows A11, D19.
+"""Restricted Boltzmann machines (RBM) and deep belief nets.
 
-A joint distribution of visible v and hidden h, both binary, with no links within either:
+A joint distribution of binary visible units v and hidden units h without links within a layer:
 
     E(v, h) = -b v - c h - v W h,      p(v, h) = exp(-E) / Z
     p(h_j = 1 | v) = sigmoid(c_j + v W_j),   p(v_i = 1 | h) = sigmoid(b_i + W_i h)
     F(v) = -b v - sum_j log(1 + exp(c_j + v W_j)),   p(v) = exp(-F(v)) / Z
 
-Contrastive divergence (Hinton 2002, doi:10.1162/089976602760128018) goes from the data to one
-reconstruction v' and moves the parameters by the difference of what the two see. A stack of them,
-each on the hidden units of the one below, is a deep belief net (Hinton, Osindero and Teh 2006),
-whose weights may begin a feed-forward network (Hinton and Salakhutdinov 2006).
+Contrastive divergence (Hinton 2002, doi:10.1162/089976602760128018) samples a reconstruction v' of
+the data and moves the parameters by the difference of the statistics of v and v'. A stack of
+machines, each trained on the hidden units of the one below, is a deep belief net (Hinton, Osindero
+and Teh 2006); its weights can initialize a feed-forward network (Hinton and Salakhutdinov 2006).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = [
     "contrastive_divergence",
     "deep_belief_net",
     "free_energy",
-    "initialized",
+    "initialize_network",
     "rbm",
     "reconstruct",
 ]
 
 
 class RBM(NamedTuple):
-    """A machine's parameters.
+    """Parameters of a restricted Boltzmann machine.
 
     Attributes:
       weights: (V, H), W.
@@ -47,30 +47,30 @@ class RBM(NamedTuple):
     hidden: jax.Array
 
     def up(self, v: jax.Array) -> jax.Array:
-        """p(h = 1 | v), (..., V) -> (..., H)."""
+        """Returns p(h = 1 | v), (..., V) -> (..., H)."""
         return jax.nn.sigmoid(self.hidden + v @ self.weights)
 
     def down(self, h: jax.Array) -> jax.Array:
-        """p(v = 1 | h), (..., H) -> (..., V)."""
+        """Returns p(v = 1 | h), (..., H) -> (..., V)."""
         return jax.nn.sigmoid(self.visible + h @ self.weights.T)
 
 
 def free_energy(machine: RBM, v: jax.Array) -> jax.Array:
-    """F(v) = -b v - sum_j log(1 + exp(c_j + v W_j)), so that p(v) = exp(-F(v)) / Z.
+    """Returns F(v) = -b v - sum_j log(1 + exp(c_j + v W_j)), where p(v) = exp(-F(v)) / Z.
 
     Args:
       machine: the machine.
       v: (..., V) in [0, 1].
 
     Returns:
-      (...), in nats; lower is likelier.
+      (...), in nats; a lower energy means a higher probability.
     """
     hidden = jax.nn.softplus(machine.hidden + v @ machine.weights)
     return -(v @ machine.visible) - hidden.sum(-1)
 
 
 def reconstruct(machine: RBM, v: jax.Array) -> jax.Array:
-    """v through the hidden units and back, by probabilities.
+    """Maps v to hidden probabilities and back to visible probabilities.
 
     Args:
       machine: the machine.
@@ -83,29 +83,29 @@ def reconstruct(machine: RBM, v: jax.Array) -> jax.Array:
 
 
 def contrastive_divergence(machine: RBM, key: jax.Array, v: jax.Array, *, steps: int = 1) -> RBM:
-    """The direction in which CD-k moves the parameters: data minus reconstruction, a batch's mean.
+    """Returns the CD-k update: mean statistics of the data minus those of the reconstruction.
 
     Args:
       machine: the machine.
       key: a PRNG key for the sampled units.
       v: (N, V) in [0, 1].
-      steps: k, of Gibbs sampling; k to infinity is the gradient of the likelihood.
+      steps: k, steps of Gibbs sampling; k to infinity gives the gradient of the likelihood.
 
     Returns:
       An `RBM` of changes, to be multiplied by a rate and added.
     """
     h = machine.up(v)
-    fantasy, seen = v, h
+    fantasy, hidden = v, h
     for i in range(steps):
         below, above = jax.random.split(jax.random.fold_in(key, i))
-        sample = jax.random.bernoulli(above, seen).astype(v.dtype)
+        sample = jax.random.bernoulli(above, hidden).astype(v.dtype)
         fantasy = jax.random.bernoulli(below, machine.down(sample)).astype(v.dtype)
-        seen = machine.up(fantasy)
+        hidden = machine.up(fantasy)
     n = len(v)
     return RBM(
-        (v.T @ h - fantasy.T @ seen) / n,
+        (v.T @ h - fantasy.T @ hidden) / n,
         (v - fantasy).mean(0),
-        (h - seen).mean(0),
+        (h - hidden).mean(0),
     )
 
 
@@ -126,8 +126,8 @@ def rbm(
       v: (N, V) in [0, 1]; values between are taken as probabilities.
       hidden: H.
       epochs: passes through the data.
-      batch_size: at most N; what is over of the data is left out of an epoch.
-      rate, momentum: of the updates.
+      batch_size: rows of a batch, at most N; an incomplete last batch is dropped.
+      rate, momentum: learning rate and momentum.
 
     Returns:
       The machine.
@@ -172,7 +172,7 @@ def rbm(
 def deep_belief_net(
     key: jax.Array, v: jax.Array, widths: Sequence[int], **options: Any
 ) -> list[RBM]:
-    """A machine on the data, one on its hidden units, and so on.
+    """Trains a stack of machines, each on the hidden units of the one below.
 
     Args:
       key: a PRNG key.
@@ -181,7 +181,7 @@ def deep_belief_net(
       **options: for `rbm`.
 
     Returns:
-      The machines, the one on the data first.
+      The machines, from the data upwards.
     """
     machines = []
     for i, width in enumerate(widths):
@@ -190,8 +190,8 @@ def deep_belief_net(
     return machines
 
 
-def initialized(params: Tree, machines: Sequence[RBM]) -> Tree:
-    """A network's parameters with its first dense layers taken from machines. Lecture row D19.
+def initialize_network(params: Tree, machines: Sequence[RBM]) -> Tree:
+    """Returns a network's parameters with its first dense layers copied from machines.
 
     Args:
       params: of `serial(nn.dense(...), sigmoid, ...)`: `dense_0`, `dense_1`, ... with kernel and
@@ -199,7 +199,7 @@ def initialized(params: Tree, machines: Sequence[RBM]) -> Tree:
       machines: of the same widths, from `deep_belief_net`.
 
     Returns:
-      New parameters; the layers above the machines are as they were.
+      New parameters; layers above the machines are unchanged.
 
     Raises:
       ValueError: a layer is missing or of another shape.
@@ -210,7 +210,7 @@ def initialized(params: Tree, machines: Sequence[RBM]) -> Tree:
         shape = params.get(name, {}).get("kernel", jnp.zeros(0)).shape
         if shape != machine.weights.shape:
             raise ValueError(
-                f"initialized: {name} has a kernel {shape}, machine {i} weights "
+                f"initialize_network: {name} has a kernel {shape}, machine {i} weights "
                 f"{machine.weights.shape}; expected the same: give both the same widths."
             )
         changed[name] = {"kernel": machine.weights, "bias": machine.hidden}

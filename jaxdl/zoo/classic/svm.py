@@ -1,11 +1,11 @@
-"""Support vector machine: the widest margin between two classes. Lecture row A10.
+"""Support vector machine (SVM), trained in the primal.
 
-Cortes and Vapnik 1995 (doi:10.1007/BF00994018), in the primal:
+Cortes and Vapnik 1995 (doi:10.1007/BF00994018):
 
     min_w  |w|^2 / 2 + C sum_i max(0, 1 - y_i (w phi(x_i) + b)),   y_i = -1, 1
 
-by descent on the mean. The kernel is the human's part: phi is the identity, or features whose
-products come near to exp(-gamma |x - x'|^2) (Rahimi and Recht 2007, Algorithm 1):
+minimized by gradient descent on the objective divided by N. phi is the identity or random Fourier
+features, whose products approximate exp(-gamma |x - x'|^2) (Rahimi and Recht 2007, Algorithm 1):
 
     phi(x) = sqrt(2 / F) cos(omega x + beta),   omega ~ N(0, 2 gamma),  beta ~ U(0, 2 pi)
 """
@@ -37,20 +37,20 @@ class Machine(NamedTuple):
     features: Callable[[jax.Array], jax.Array]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(N, D) -> (N,), the signed distance from the boundary times |w|."""
+        """Returns the signed distance from the boundary times |w|, (N, D) -> (N,)."""
         return self.features(x) @ self.weights + self.bias
 
 
 def rbf_features(
     key: jax.Array, inputs: int, features: int, gamma: float
 ) -> Callable[[jax.Array], jax.Array]:
-    """Random features phi with phi(x) . phi(x') near exp(-gamma |x - x'|^2).
+    """Draws random features phi with phi(x) . phi(x') near exp(-gamma |x - x'|^2).
 
     Args:
       key: a PRNG key.
       inputs: D.
       features: F; the error falls as 1 / sqrt(F).
-      gamma: above 0; the larger, the narrower.
+      gamma: above 0; a larger value gives a narrower kernel.
 
     Returns:
       `phi(x)`: (N, D) -> (N, F).
@@ -75,26 +75,26 @@ def svm(
     steps: int = 2000,
     rate: float = 0.05,
 ) -> Machine:
-    """Trains a machine on two classes, by Adam on all examples.
+    """Trains a support vector machine on two classes by full-batch Adam.
 
     Args:
       x: (N, D).
       y: (N,), 0 or 1.
-      cost: C, of a point within the margin.
+      cost: C, the weight of margin violations.
       features: phi, such as `rbf_features`.
-      steps, rate: of the descent; the rate falls to 0 along a cosine.
+      steps, rate: steps of Adam and its initial rate, which decays to 0 along a cosine.
 
     Returns:
       The machine.
 
     Raises:
-      ValueError: the shapes do not fit, or y holds other numbers.
+      ValueError: the shapes do not fit, or y has other values.
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     if x.ndim != 2 or y.shape != x.shape[:1] or not x.size:
         raise ValueError(f"svm: x is {x.shape} and y {y.shape}; expected (N, D) and (N,).")
     if not bool(jnp.all((y == 0) | (y == 1))):
-        raise ValueError(f"svm: y holds {jnp.unique(y)}; expected 0 and 1 only.")
+        raise ValueError(f"svm: y has the values {jnp.unique(y)}; expected 0 and 1 only.")
     phi = features(x)
     signs = 2 * y.astype(phi.dtype) - 1
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
@@ -114,6 +114,7 @@ def svm(
 
     params = jnp.zeros(phi.shape[1], phi.dtype), jnp.zeros((), phi.dtype)
     first: Any = params, optimizer.init(params)
-    found: Any = jax.lax.scan(descend, first, length=steps)
-    ((weights, bias), _), _ = found
+    last: Any
+    last, _ = jax.lax.scan(descend, first, length=steps)
+    (weights, bias), _ = last
     return Machine(weights, bias, features)

@@ -1,1 +1,1 @@
-"""Networks that read or write sequences."""
+"""Sequence-to-sequence models and image captioning."""

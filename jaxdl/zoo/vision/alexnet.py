@@ -1,8 +1,8 @@
-"""AlexNet, as it was: two columns on two machines. Krizhevsky et al. 2012, "ImageNet Classification
-with Deep Convolutional Neural Networks", figure 2.
+"""AlexNet with the two columns of the paper: Krizhevsky, Sutskever and Hinton 2012, figure 2.
 
-The columns meet in the third convolution and in the dense layers alone, which today is written as
-two groups in the others. Lecture rows G01, T09.
+"ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012. The columns
+exchange features in the third convolution and in the dense layers; the other convolutions after the
+first have two groups.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ __all__ = ["alexnet", "local_response_normalization"]
 def local_response_normalization(
     x: jax.Array, *, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
 ) -> jax.Array:
-    """b_c = a_c / (k + alpha sum_j a_j^2)^beta, over the `size` channels j around c. Section 3.3.
+    """Divides by the size of neighbouring channels: b_c = a_c / (k + alpha sum_j a_j^2)^beta.
+
+    j runs over `size` channels around c (section 3.3 of the paper).
 
     Args:
       x: (N, *space, C).
-      size: n of the paper, how many channels.
-      k, alpha, beta: the paper's own; PyTorch divides alpha by n.
+      size: the number of channels in the sum, n in the paper.
+      k, alpha, beta: constants, by default those of the paper; PyTorch divides alpha by n.
 
     Returns:
       An array like x.
@@ -38,17 +40,17 @@ def local_response_normalization(
 
 
 def alexnet(*, classes: int = 1000) -> Module:
-    """Five convolutions and three dense layers: 60,965,224 parameters, 659,272 units.
+    """Builds AlexNet: five convolutions and three dense layers, 60,965,224 parameters.
 
-    The lectures say 60,000,000 and 650,000, as the paper does. Of the 630,000,000 connections that
-    they say there are 724,406,816, one for each product.
+    The paper rounds to 60 million parameters and 650,000 units (659,272 here). A forward pass takes
+    724,406,816 multiplications.
 
     Args:
       classes: the number of classes.
 
     Returns:
-      A `Module` from (N, 227, 227, 3) to logits (N, classes); the paper says 224, which leaves the
-      first layer half a cell over.
+      A `Module` from (N, 227, 227, 3) to logits (N, classes). The paper gives 224 pixels, which the
+      first convolution (11x11, stride 4, no padding) does not divide evenly.
     """
     pool = max_pool(3, stride=2)
     return serial(

@@ -1,9 +1,10 @@
-"""EfficientNet: width, depth and resolution grown together. Tan and Le 2019, arXiv 1905.11946.
+"""EfficientNet B0 to B7: width, depth and resolution scaled together. Tan and Le 2019.
 
-    block    1x1 wider, depthwise k x k, squeeze and excite, 1x1 narrower; around it if shapes agree
+    block    1x1 expansion, depthwise k x k, squeeze-and-excitation, 1x1 projection; x + block(x)
+             where input and output have the same shape
 
-B0 was found by search (table 1); B1 to B7 multiply its channels and its layers. The gate over the
-channels is that of Hu et al. 2018 (arXiv 1709.01507). Lecture rows G11, G12, T17.
+arXiv 1905.11946. Architecture search produced B0 (table 1); B1 to B7 scale its channels and its
+layers. Squeeze-and-excitation: Hu et al. 2018 (arXiv 1709.01507).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STAGES = (
     (6, 3, 1, 320, 1),
 )
 SCALES = {
-    # factors of the channels and of the layers, pixels a side, dropout before the last layer
+    # factor of the channels, factor of the layers, image side in pixels, dropout of the last layer
     "b0": (1.0, 1.0, 224, 0.2),
     "b1": (1.0, 1.1, 240, 0.2),
     "b2": (1.1, 1.2, 260, 0.3),
@@ -41,15 +42,15 @@ SCALES = {
     "b6": (1.8, 2.6, 528, 0.5),
     "b7": (2.0, 3.1, 600, 0.5),
 }
-"""Near 1.1^phi, 1.2^phi and 224 x 1.15^phi (eq. 3), as the authors rounded them."""
+"""The authors' published values, rounded from 1.1^phi, 1.2^phi and 224 x 1.15^phi (eq. 3)."""
 
 
 def squeeze_excite(channels: int, reduced: int) -> Module:
-    """y = x sigmoid(W2 silu(W1 mean(x))): each channel times a gate. Hu et al. 2018, eq. 2 to 4.
+    """Scales each channel by a gate: y = x sigmoid(W2 silu(W1 mean(x))). Hu et al. 2018, eq. 2-4.
 
     Args:
-      channels: C, those of x.
-      reduced: units between W1 and W2; the paper of the block has C / 16.
+      channels: C, the channels of x.
+      reduced: units between W1 and W2; Hu et al. use C / 16.
 
     Returns:
       A `Module` from (N, H, W, C) to the same.
@@ -63,8 +64,8 @@ def squeeze_excite(channels: int, reduced: int) -> Module:
     return compose("squeeze_excite", children, forward)
 
 
-def normalized(features: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[Module]:
-    """A convolution without bias and its normalization."""
+def conv_norm(features: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[Module]:
+    """Returns a convolution without bias and its batch normalization."""
     options: dict[str, Any] = {"stride": stride, "groups": groups, "use_bias": False}
     kernel = conv(
         features, kernel_size, padding=kernel_size // 2, kernel_init="he_normal", **options
@@ -75,12 +76,14 @@ def normalized(features: int, kernel_size: int, stride: int = 1, groups: int = 1
 def inverted_residual(
     channels: int, features: int, *, expansion: int, kernel_size: int, stride: int
 ) -> Module:
-    """The block: wide inside and narrow at both ends. Sandler et al. 2018, arXiv 1801.04381.
+    """Builds the inverted residual block: expand, filter, project. Sandler et al. 2018.
+
+    arXiv 1801.04381, figure 3b, with squeeze-and-excitation before the projection.
 
     Args:
-      channels, features: those of its input and of its output.
-      expansion: how many times as wide it is inside.
-      kernel_size, stride: of the depthwise convolution.
+      channels, features: channels of the input and of the output.
+      expansion: factor by which the first convolution widens the input.
+      kernel_size, stride: window and stride of the depthwise convolution.
 
     Returns:
       A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
@@ -88,23 +91,23 @@ def inverted_residual(
     wide = channels * expansion
     layers: list[Any] = []
     if expansion > 1:
-        layers += [*normalized(wide, 1), jax.nn.silu]
-    layers += [*normalized(wide, kernel_size, stride, groups=wide), jax.nn.silu]
-    layers += [squeeze_excite(wide, max(1, channels // 4)), *normalized(features, 1)]
+        layers += [*conv_norm(wide, 1), jax.nn.silu]
+    layers += [*conv_norm(wide, kernel_size, stride, groups=wide), jax.nn.silu]
+    layers += [squeeze_excite(wide, max(1, channels // 4)), *conv_norm(features, 1)]
     block = serial(*layers)
     return residual(block) if stride == 1 and channels == features else block
 
 
-def rounded(channels: float) -> int:
-    """To a multiple of 8, and never to less than nine tenths."""
+def round_channels(channels: float) -> int:
+    """Rounds to a multiple of 8, but not below nine tenths of `channels`."""
     near = max(8, int(channels + 4) // 8 * 8)
     return near + 8 if near < 0.9 * channels else near
 
 
 def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
-    """One of the eight: 5,288,548 parameters in B0, 66,347,960 in B7.
+    """Builds EfficientNet: 5,288,548 parameters for B0, 66,347,960 for B7.
 
-    Blocks are not dropped at random, as the paper's training did.
+    Stochastic depth, which the paper uses in training, is not part of the model.
 
     Args:
       size: "b0" to "b7".
@@ -117,20 +120,20 @@ def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
       ValueError: there is no such size.
     """
     width, depth, _, rate = _scales("efficientnet", size)
-    channels = rounded(32 * width)
-    layers: list[Any] = [*normalized(channels, 3, 2), jax.nn.silu]
+    channels = round_channels(32 * width)
+    layers: list[Any] = [*conv_norm(channels, 3, 2), jax.nn.silu]
     for expansion, kernel_size, stride, features, count in STAGES:
         for i in range(math.ceil(count * depth)):
             block = inverted_residual(
                 channels,
-                rounded(features * width),
+                round_channels(features * width),
                 expansion=expansion,
                 kernel_size=kernel_size,
                 stride=1 if i else stride,
             )
             layers.append(block)
-            channels = rounded(features * width)
-    layers += [*normalized(4 * channels, 1), jax.nn.silu]
+            channels = round_channels(features * width)
+    layers += [*conv_norm(4 * channels, 1), jax.nn.silu]
     return serial(*layers, global_avg_pool(), dropout(rate), dense(classes))
 
 

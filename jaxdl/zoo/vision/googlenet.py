@@ -1,8 +1,8 @@
-"""GoogLeNet: several convolutions side by side. Szegedy et al. 2015, arXiv 1409.4842, table 1.
+"""GoogLeNet (Inception v1): parallel convolutions. Szegedy et al. 2015, arXiv 1409.4842, table 1.
 
-    inception    1x1  |  1x1 3x3  |  1x1 5x5  |  pool 3x3, 1x1        channels joined
+    inception    1x1  |  1x1 3x3  |  1x1 5x5  |  pool 3x3, 1x1        concatenated along channels
 
-The 1x1 convolutions before the large ones make their input narrow. Lecture row G03.
+The 1x1 convolutions reduce the channels before the larger kernels.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ TABLE: dict[str, tuple[int, int, int, int, int, int]] = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-"""The channels of each module: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; after the pooling."""
+"""Channels of each module: 1x1; 3x3 reduction, 3x3; 5x5 reduction, 5x5; pool projection."""
 
 
-def activated(features: int, kernel_size: int, stride: int = 1) -> list[Any]:
+def conv_relu(features: int, kernel_size: int, stride: int = 1) -> list[Any]:
+    """Returns a convolution that keeps the size at stride 1, and its ReLU."""
     padding = kernel_size // 2
     kernel = conv(features, kernel_size, stride=stride, padding=padding, kernel_init="he_normal")
     return [kernel, jax.nn.relu]
@@ -42,22 +43,22 @@ def activated(features: int, kernel_size: int, stride: int = 1) -> list[Any]:
 def inception(
     one: int, three_reduced: int, three: int, five_reduced: int, five: int, pooled: int
 ) -> Module:
-    """Four branches of one input, joined by their channels. Figure 2b.
+    """Builds an inception module: four branches concatenated along the channels. Figure 2b.
 
     Args:
       one: channels of the 1x1 branch.
-      three_reduced, three: of the 1x1 before the 3x3 convolution, and of that.
-      five_reduced, five: of the 1x1 before the 5x5 convolution, and of that.
-      pooled: of the 1x1 after the pooling.
+      three_reduced, three: channels of the 1x1 reduction and of the 3x3 convolution after it.
+      five_reduced, five: channels of the 1x1 reduction and of the 5x5 convolution after it.
+      pooled: channels of the 1x1 projection after the pooling.
 
     Returns:
       A `Module` from (N, H, W, C) to (N, H, W, one + three + five + pooled).
     """
     branches = {
-        "one": serial(*activated(one, 1)),
-        "three": serial(*activated(three_reduced, 1), *activated(three, 3)),
-        "five": serial(*activated(five_reduced, 1), *activated(five, 5)),
-        "pool": serial(max_pool(3, stride=1, padding=1), *activated(pooled, 1)),
+        "one": serial(*conv_relu(one, 1)),
+        "three": serial(*conv_relu(three_reduced, 1), *conv_relu(three, 3)),
+        "five": serial(*conv_relu(five_reduced, 1), *conv_relu(five, 5)),
+        "pool": serial(max_pool(3, stride=1, padding=1), *conv_relu(pooled, 1)),
     }
 
     def forward(call, x):
@@ -67,7 +68,7 @@ def inception(
 
 
 def googlenet(*, classes: int = 1000) -> Module:
-    """22 layers with weights: 6,998,552 parameters, without the heads that help to train it.
+    """Builds GoogLeNet: 22 layers with weights, 6,998,552 parameters, no auxiliary heads.
 
     Args:
       classes: the number of classes.
@@ -77,11 +78,11 @@ def googlenet(*, classes: int = 1000) -> Module:
     """
     pool = max_pool(3, stride=2, padding=1)
     stages: list[Any] = [
-        *activated(64, 7, stride=2),
+        *conv_relu(64, 7, stride=2),
         pool,
         local_response_normalization,
-        *activated(64, 1),
-        *activated(192, 3),
+        *conv_relu(64, 1),
+        *conv_relu(192, 3),
         local_response_normalization,
         pool,
     ]
@@ -92,10 +93,11 @@ def googlenet(*, classes: int = 1000) -> Module:
 
 
 def googlenet_with_heads(*, classes: int = 1000) -> Module:
-    """GoogLeNet with its two auxiliary heads, on modules 4a and 4d: 13,378,280 parameters.
+    """Builds GoogLeNet with auxiliary heads on modules 4a and 4d: 13,378,280 parameters.
 
-    The heads serve training alone: the paper adds 0.3 times their losses to that of the main output
-    (section 5). Parameters without the entries `head_4a` and `head_4d` are those of `googlenet`.
+    The heads are used in training only: the paper adds 0.3 times their losses to the loss of the
+    main output (section 5). Without the entries `head_4a` and `head_4d`, the parameters fit
+    `googlenet`.
 
     Args:
       classes: the number of classes.
@@ -108,7 +110,7 @@ def googlenet_with_heads(*, classes: int = 1000) -> Module:
     heads = {
         name: serial(
             avg_pool(5, stride=3),
-            *activated(128, 1),
+            *conv_relu(128, 1),
             flatten(),
             dense(1024),
             jax.nn.relu,

@@ -1,12 +1,12 @@
-"""Residual networks, and the plain ones of equal depth. He et al. 2016, arXiv 1512.03385.
+"""Residual networks and plain networks of the same depth. He et al. 2016, arXiv 1512.03385.
 
     basic block     y = relu(x + F(x)),   F = norm conv3x3 relu norm conv3x3
     bottleneck      y = relu(x + F(x)),   F = norm conv1x1 relu norm conv3x3 relu norm conv1x1
     plain block     y = relu(F(x))
 
-Where a block halves the map and has more channels, x is projected by a 1x1 convolution, or, in the
-networks for CIFAR, taken at every other cell with channels of zeros (section 4.2, option A), so
-that a plain and a residual network have the same parameters. Lecture rows G04, G05.
+A block that halves the map and widens the channels projects x by a 1x1 convolution. The networks
+for CIFAR subsample x and pad its channels with zeros instead (section 4.2, option A), so that plain
+and residual networks have the same parameters.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
 Block = Callable[[int, int, bool], Module]
 
 
-def convolved(features: int, kernel_size: int, stride: int = 1) -> dict[str, Module]:
-    """A convolution without bias and its normalization; the padding is that of PyTorch."""
+def conv_norm(features: int, kernel_size: int, stride: int = 1) -> dict[str, Module]:
+    """Returns a convolution without bias and its batch normalization, padded as in PyTorch."""
     padding = kernel_size // 2
     kernel = conv(
         features,
@@ -51,7 +51,7 @@ def convolved(features: int, kernel_size: int, stride: int = 1) -> dict[str, Mod
 
 
 def layers(*parts: dict[str, Module]) -> Module:
-    """Convolutions, with an activation between them and none after the last."""
+    """Chains convolutions with ReLUs between them and none after the last."""
     named: dict[str, Module | Callable] = {}
     for i, part in enumerate(parts):
         if i:
@@ -61,16 +61,17 @@ def layers(*parts: dict[str, Module]) -> Module:
 
 
 def two_convolutions(features: int, stride: int) -> Module:
-    return layers(convolved(features, 3, stride), convolved(features, 3))
+    """Returns the residual function F of a basic block."""
+    return layers(conv_norm(features, 3, stride), conv_norm(features, 3))
 
 
 def projection(features: int, stride: int) -> Module:
-    """A 1x1 convolution to the block's shape: option B of section 3.3."""
-    return serial(**convolved(features, 1, stride))
+    """Returns a 1x1 convolution to the block's output shape: option B of section 3.3."""
+    return serial(**conv_norm(features, 1, stride))
 
 
-def padded(features: int, stride: int) -> Callable[[jax.Array], jax.Array]:
-    """Every `stride`-th cell, with channels of zeros on both sides: option A of section 3.3."""
+def zero_padding_shortcut(features: int, stride: int) -> Callable[[jax.Array], jax.Array]:
+    """Returns a function that subsamples x and pads channels with zeros: option A, section 3.3."""
 
     def pad_channels(x):
         missing = features - x.shape[-1]
@@ -81,12 +82,12 @@ def padded(features: int, stride: int) -> Callable[[jax.Array], jax.Array]:
 
 
 def basic_block(features: int, stride: int, project: bool) -> Module:
-    """Two 3x3 convolutions, and x around them. Figure 5, left.
+    """Builds a basic block: two 3x3 convolutions with a shortcut. Figure 5, left.
 
     Args:
-      features: channels of its output.
-      stride: of the first convolution.
-      project: whether x changes its shape, and is projected to the output's.
+      features: channels of the output.
+      stride: stride of the first convolution.
+      project: whether the shortcut projects x to the output's shape.
 
     Returns:
       A `Module` from (N, H, W, C) to (N, H / stride, W / stride, features).
@@ -96,47 +97,47 @@ def basic_block(features: int, stride: int, project: bool) -> Module:
 
 
 def padded_block(features: int, stride: int, project: bool) -> Module:
-    """`basic_block` with a shortcut that has no parameters."""
-    shortcut = padded(features, stride) if project else None
+    """Builds a `basic_block` whose shortcut has no parameters."""
+    shortcut = zero_padding_shortcut(features, stride) if project else None
     return serial(sum=residual(two_convolutions(features, stride), shortcut), relu=jax.nn.relu)
 
 
 def plain_block(features: int, stride: int, project: bool) -> Module:
-    """`basic_block` without the way around: y = relu(F(x))."""
+    """Builds a `basic_block` without shortcut: y = relu(F(x))."""
     del project
     return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
 
 
 def bottleneck(features: int, stride: int, project: bool) -> Module:
-    """1x1, 3x3 and 1x1 convolutions, and x around them. Figure 5, right.
+    """Builds a bottleneck block: 1x1, 3x3 and 1x1 convolutions with a shortcut. Figure 5, right.
 
     Args:
-      features: channels inside; the output has four times as many.
-      stride: of the 3x3 convolution, as is usual today; the paper has it in the first.
+      features: channels of the 3x3 convolution; the output has 4 features channels.
+      stride: stride of the 3x3 convolution, as in torchvision; the paper strides the first 1x1.
       project: as for `basic_block`.
 
     Returns:
       A `Module` from (N, H, W, C) to (N, H / stride, W / stride, 4 features).
     """
     wide = 4 * features
-    block = layers(convolved(features, 1), convolved(features, 3, stride), convolved(wide, 1))
+    block = layers(conv_norm(features, 1), conv_norm(features, 3, stride), conv_norm(wide, 1))
     shortcut = projection(wide, stride) if project else None
     return serial(sum=residual(block, shortcut), relu=jax.nn.relu)
 
 
 def blocks(block: Block, depths: Sequence[int], features: int, project_first: bool) -> dict:
-    """Stages of blocks; each stage after the first halves the map and doubles the channels."""
-    made = {}
+    """Returns stages of blocks; each after the first halves the map and doubles the channels."""
+    children = {}
     for stage, depth in enumerate(depths):
         for i in range(depth):
             project = i == 0 and (stage > 0 or project_first)
             stride = 2 if stage > 0 and i == 0 else 1
-            made[f"block_{len(made)}"] = block(features * 2**stage, stride, project)
-    return made
+            children[f"block_{len(children)}"] = block(features * 2**stage, stride, project)
+    return children
 
 
 def resnet(block: Block, depths: Sequence[int], *, classes: int = 1000) -> Module:
-    """The network for ImageNet: table 1 of the paper.
+    """Builds a ResNet for ImageNet (table 1 of the paper).
 
     Args:
       block: `basic_block` or `bottleneck`.
@@ -147,7 +148,7 @@ def resnet(block: Block, depths: Sequence[int], *, classes: int = 1000) -> Modul
       A `Module` from (N, H, W, C) to logits (N, classes).
     """
     return serial(
-        **convolved(64, 7, 2),
+        **conv_norm(64, 7, 2),
         relu=jax.nn.relu,
         pool=max_pool(3, stride=2, padding=1),
         **blocks(block, depths, 64, project_first=block is bottleneck),
@@ -157,12 +158,12 @@ def resnet(block: Block, depths: Sequence[int], *, classes: int = 1000) -> Modul
 
 
 def cifar_resnet(depth: int, *, classes: int = 10, plain: bool = False) -> Module:
-    """The network for images of 32x32, of 6n + 2 layers: section 4.2 of the paper. Row G05.
+    """Builds a ResNet of 6n + 2 layers for 32x32 images (section 4.2 of the paper).
 
     Args:
-      depth: its layers with weights: 20, 32, 44, 56, 110, ...
+      depth: layers with weights, 6n + 2: 20, 32, 44, 56, 110, ...
       classes: the number of classes.
-      plain: leave the ways around the blocks out; the parameters stay as they are.
+      plain: leave out the shortcuts; the parameters are the same.
 
     Returns:
       A `Module` from (N, H, W, C) to logits (N, classes).
@@ -176,7 +177,7 @@ def cifar_resnet(depth: int, *, classes: int = 10, plain: bool = False) -> Modul
             f"cifar_resnet: depth is {depth}; expected 6n + 2: 8, 14, 20, 32, 44, 56, 110, ..."
         )
     return serial(
-        **convolved(16, 3),
+        **conv_norm(16, 3),
         relu=jax.nn.relu,
         **blocks(plain_block if plain else padded_block, (n, n, n), 16, project_first=False),
         mean=global_avg_pool(),
@@ -185,25 +186,25 @@ def cifar_resnet(depth: int, *, classes: int = 10, plain: bool = False) -> Modul
 
 
 def resnet18(*, classes: int = 1000) -> Module:
-    """`resnet` of 2, 2, 2 and 2 basic blocks: 11,689,512 parameters."""
+    """Builds `resnet` with 2, 2, 2 and 2 basic blocks: 11,689,512 parameters."""
     return resnet(basic_block, (2, 2, 2, 2), classes=classes)
 
 
 def resnet34(*, classes: int = 1000) -> Module:
-    """`resnet` of 3, 4, 6 and 3 basic blocks: 21,797,672 parameters."""
+    """Builds `resnet` with 3, 4, 6 and 3 basic blocks: 21,797,672 parameters."""
     return resnet(basic_block, (3, 4, 6, 3), classes=classes)
 
 
 def resnet50(*, classes: int = 1000) -> Module:
-    """`resnet` of 3, 4, 6 and 3 bottlenecks: 25,557,032 parameters."""
+    """Builds `resnet` with 3, 4, 6 and 3 bottlenecks: 25,557,032 parameters."""
     return resnet(bottleneck, (3, 4, 6, 3), classes=classes)
 
 
 def resnet101(*, classes: int = 1000) -> Module:
-    """`resnet` of 3, 4, 23 and 3 bottlenecks: 44,549,160 parameters."""
+    """Builds `resnet` with 3, 4, 23 and 3 bottlenecks: 44,549,160 parameters."""
     return resnet(bottleneck, (3, 4, 23, 3), classes=classes)
 
 
 def resnet152(*, classes: int = 1000) -> Module:
-    """`resnet` of 3, 8, 36 and 3 bottlenecks: 60,192,808 parameters."""
+    """Builds `resnet` with 3, 8, 36 and 3 bottlenecks: 60,192,808 parameters."""
     return resnet(bottleneck, (3, 8, 36, 3), classes=classes)

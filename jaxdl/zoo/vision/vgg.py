@@ -1,7 +1,7 @@
-"""VGG: many convolutions of three by three. Simonyan and Zisserman 2015, arXiv 1409.1556, table 1.
+"""VGG: stacks of 3x3 convolutions. Simonyan and Zisserman 2015, arXiv 1409.1556, table 1.
 
-Two of them see five by five cells and three see seven by seven, with fewer weights and an
-activation between. Lecture rows G02, F15.
+Two 3x3 convolutions have a receptive field of 5x5 and three of 7x7, with fewer weights than one
+large kernel and a ReLU after each (section 2.3).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 def vgg(depths: Sequence[int], *, classes: int = 1000, norm: bool = False) -> Module:
-    """Five stages, each of some convolutions and a pooling, and three dense layers.
+    """Builds VGG: five stages of convolutions and a max pooling, then three dense layers.
 
     Args:
-      depths: the convolutions of each stage.
+      depths: the number of convolutions in each stage.
       classes: the number of classes.
-      norm: batch normalization after every convolution, which the paper did not have yet.
+      norm: batch normalization after every convolution, as in torchvision's `vgg16_bn`; the paper
+        predates it.
 
     Returns:
       A `Module` from (N, 224, 224, 3) to logits (N, classes).
@@ -45,20 +46,20 @@ def vgg(depths: Sequence[int], *, classes: int = 1000, norm: bool = False) -> Mo
 
 
 def vgg11(*, classes: int = 1000, norm: bool = False) -> Module:
-    """`vgg` of 8 convolutions: 132,863,336 parameters without norms."""
+    """Builds `vgg` with 8 convolutions: 132,863,336 parameters without normalization."""
     return vgg((1, 1, 2, 2, 2), classes=classes, norm=norm)
 
 
 def vgg13(*, classes: int = 1000, norm: bool = False) -> Module:
-    """`vgg` of 10 convolutions: 133,047,848 parameters without norms."""
+    """Builds `vgg` with 10 convolutions: 133,047,848 parameters without normalization."""
     return vgg((2, 2, 2, 2, 2), classes=classes, norm=norm)
 
 
 def vgg16(*, classes: int = 1000, norm: bool = False) -> Module:
-    """`vgg` of 13 convolutions: 138,357,544 parameters without norms."""
+    """Builds `vgg` with 13 convolutions: 138,357,544 parameters without normalization."""
     return vgg((2, 2, 3, 3, 3), classes=classes, norm=norm)
 
 
 def vgg19(*, classes: int = 1000, norm: bool = False) -> Module:
-    """`vgg` of 16 convolutions: 143,667,240 parameters without norms."""
+    """Builds `vgg` with 16 convolutions: 143,667,240 parameters without normalization."""
     return vgg((2, 2, 4, 4, 4), classes=classes, norm=norm)

@@ -88,7 +88,7 @@ def test_a_loop_and_the_same_written_out(cell):
         layer = getattr(nn, cell)(4)
         model = jaxdl.serial(layer, lambda x: x[:, -1], nn.dense(3, use_bias=False))
         plain = jaxdl.serial(
-            nn.rnn(getattr(nn, cell)(4), form="plain", unroll=5),
+            nn.rnn(getattr(nn, cell)(4), implementation="scan", unroll=5),
             lambda x: x[:, -1],
             nn.dense(3, use_bias=False),
         )

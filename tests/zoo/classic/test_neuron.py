@@ -83,7 +83,7 @@ def test_lms_is_descent_on_half_the_squared_error():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="y holds .*expected 0 and 1 only"):
+    with pytest.raises(ValueError, match="y has the values .*expected 0 and 1 only"):
         neuron.perceptron(CORNERS, np.array([-1, 1, 1, -1]))
     with pytest.raises(ValueError, match=r"x is \(4, 2\) and y \(3,\)"):
         neuron.adaline(CORNERS, np.ones(3, np.float32))

@@ -15,7 +15,7 @@ from jaxdl.zoo.classic.rbm import (
     contrastive_divergence,
     deep_belief_net,
     free_energy,
-    initialized,
+    initialize_network,
     rbm,
     reconstruct,
 )
@@ -136,7 +136,7 @@ def test_where_a_random_start_is_good_enough_and_where_it_is_not(digits, net):
 
     stack = lambda *trees: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
     plain = drawn("glorot_uniform", 0)
-    begun = plain | {"hidden": initialized(plain["hidden"], machines)}
+    begun = plain | {"hidden": initialize_network(plain["hidden"], machines)}
     random, pretrained = accuracy_of(jax.nn.sigmoid, stack(plain, begun), 0.1, digits)
     (relu,) = accuracy_of(jax.nn.relu, stack(drawn("he_normal", 0)), 0.02, digits)
     assert random < 0.4 and pretrained > 0.7 and relu > 0.7
@@ -148,4 +148,4 @@ def test_bad_input():
     with pytest.raises(ValueError, match="batch_size is 100 for 3 rows"):
         rbm(jax.random.key(0), np.ones((3, 3), np.float32), 2)
     with pytest.raises(ValueError, match="dense_0 has a kernel"):
-        initialized({"dense_0": {"kernel": jnp.ones((4, 5))}}, [machine()])
+        initialize_network({"dense_0": {"kernel": jnp.ones((4, 5))}}, [machine()])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxdl.zoo.classic.rbm import RBM, initialized, rbm
+from jaxdl.zoo.classic.rbm import RBM, initialize_network, rbm
 from tests.nn.filled import normal
 
 
@@ -12,7 +12,7 @@ def test_a_layer_takes_a_machines_weights_and_hidden_biases():
         "dense_0": {"kernel": normal(3, 4, 3), "bias": normal(4, 3)},
         "dense_1": {"kernel": normal(5, 3, 2), "bias": normal(6, 2)},
     }
-    found = initialized(params, [machine])
+    found = initialize_network(params, [machine])
     np.testing.assert_array_equal(found["dense_0"]["kernel"], machine.weights)
     np.testing.assert_array_equal(found["dense_0"]["bias"], machine.hidden)
     assert found["dense_1"] is params["dense_1"]

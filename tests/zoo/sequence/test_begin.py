@@ -1,4 +1,4 @@
-"""The networks that write, in NumPy: what they begin with, and the scores of each word."""
+"""Encoder-decoder and captioner against NumPy: the initial carry and the scores of each word."""
 
 import functools
 
@@ -13,7 +13,7 @@ from tests.nn import numpy_cells as cells
 from tests.nn.filled import filled
 
 RNG = np.random.default_rng(0)
-BEFORE = RNG.integers(0, 9, (3, 4), dtype=np.int32)
+PREVIOUS_TOKENS = RNG.integers(0, 9, (3, 4), dtype=np.int32)
 LENGTHS = np.array([5, 3, 0], np.int32)
 READER = cells.both_ways(cells.over_time(cells.gru_after, cells.zeros()))
 to_numpy = functools.partial(jax.tree.map, np.asarray)
@@ -23,14 +23,14 @@ def dense(params, x):
     return x @ params["kernel"] + params["bias"]
 
 
-def write(params, begin):
-    """The outputs of a GRU that reads `BEFORE`."""
-    words = params["embedding"]["embedding"][BEFORE]
-    return cells.over_time(cells.gru_after, lambda p, x: begin)(params["writer"], {}, words)
+def run_decoder(params, carry):
+    """Returns the outputs of a GRU on `PREVIOUS_TOKENS`."""
+    words = params["embedding"]["embedding"][PREVIOUS_TOKENS]
+    return cells.over_time(cells.gru_after, lambda p, x: carry)(params["writer"], {}, words)
 
 
 def attend(params, kind, queries, memory):
-    """The mean of a row's states that was read, weighted by the softmax of their scores."""
+    """Returns the mean of the encoder states, weighted by the softmax of their scores."""
     if kind == "additive":
         q, k = queries @ params["query_kernel"], memory @ params["key_kernel"]
         scores = np.tanh(q[:, None] + k[None] + params["bias"]) @ params["weights"]
@@ -45,12 +45,12 @@ def attend(params, kind, queries, memory):
 def test_the_encoder_decoder(attention):
     source = RNG.integers(1, 7, (3, 5), dtype=np.int32)
     model = encoder_decoder(7, 9, 4, attention=attention)
-    params, state = to_numpy(filled(model, source, LENGTHS, BEFORE))
-    found, _ = jax.jit(model.apply)(params, state, source, LENGTHS, BEFORE)
+    params, state = to_numpy(filled(model, source, LENGTHS, PREVIOUS_TOKENS))
+    logits, _ = jax.jit(model.apply)(params, state, source, LENGTHS, PREVIOUS_TOKENS)
     encoder, decoder = params["encoder"], params["decoder"]
     memory = READER(encoder["reader"], encoder["embedding"]["embedding"][source], LENGTHS)
     means = memory.sum(1) / np.maximum(LENGTHS, 1)[:, None]
-    y = write(decoder, np.tanh(dense(encoder["begin"], means)))
+    y = run_decoder(decoder, np.tanh(dense(encoder["begin"], means)))
     if attention:
         context = np.stack(
             [
@@ -59,14 +59,14 @@ def test_the_encoder_decoder(attention):
             ]
         )
         y = np.tanh(dense(decoder["join"], np.concatenate([y, context], -1)))
-    np.testing.assert_allclose(found, dense(decoder["scores"], y), atol=1e-5)
+    np.testing.assert_allclose(logits, dense(decoder["scores"], y), atol=1e-5)
 
 
 @pytest.mark.row("K08")
 def test_the_captioner():
     images = RNG.normal(size=(3, 2, 2, 1)).astype(np.float32)
     model = captioner(nn.flatten(), 9, 4)
-    params, state = to_numpy(filled(model, images, BEFORE))
-    found, _ = jax.jit(model.apply)(params, state, images, BEFORE)
-    y = write(params["write"], np.tanh(dense(params["see"]["begin"], images.reshape(3, -1))))
-    np.testing.assert_allclose(found, dense(params["write"]["scores"], y), atol=1e-5)
+    params, state = to_numpy(filled(model, images, PREVIOUS_TOKENS))
+    logits, _ = jax.jit(model.apply)(params, state, images, PREVIOUS_TOKENS)
+    y = run_decoder(params["write"], np.tanh(dense(params["see"]["begin"], images.reshape(3, -1))))
+    np.testing.assert_allclose(logits, dense(params["write"]["scores"], y), atol=1e-5)

@@ -14,11 +14,11 @@ from tests.nn.filled import filled
 RNG = np.random.default_rng(0)
 SOURCE = RNG.integers(1, 7, (3, 5), dtype=np.int32)
 LENGTHS = np.array([5, 3, 0], np.int32)
-BEFORE = RNG.integers(0, 9, (3, 4), dtype=np.int32)
+PREVIOUS_TOKENS = RNG.integers(0, 9, (3, 4), dtype=np.int32)
 
 
-def word_by_word(model, params, carry, words):
-    """The logits (N, T, V) of the decoder's steps, and the carry after them."""
+def run_stepwise(model, params, carry, words):
+    """Returns the final carry and the logits (N, T, V) of the decoder's steps."""
     step = lambda carry, tokens: model.step(params, carry, tokens)
     carry, logits = jax.lax.scan(step, carry, words.T)
     return carry, logits.swapaxes(0, 1)
@@ -27,18 +27,18 @@ def word_by_word(model, params, carry, words):
 @pytest.mark.row("K07")
 @pytest.mark.parametrize("attention", ["additive", "dot", None])
 @pytest.mark.parametrize("cell", [nn.gru, nn.lstm])
-def test_one_word_at_a_time_is_teacher_forcing(attention, cell):
+def test_single_steps_equal_teacher_forcing(attention, cell):
     model = encoder_decoder(7, 9, 8, attention=attention, cell=cell)
-    params, state = filled(model, SOURCE, LENGTHS, BEFORE)
+    params, state = filled(model, SOURCE, LENGTHS, PREVIOUS_TOKENS)
 
     @jax.jit
-    def run(params, source, lengths, before):
-        logits, _ = model.apply(params, state, source, lengths, before)
-        carry = model.start(params, source, lengths)
-        carry, stepwise = word_by_word(model, params, carry, before)
-        return logits, stepwise, model.look(params, carry, before[:, 0])[2]
+    def run(params, source, lengths, previous):
+        logits, _ = model.apply(params, state, source, lengths, previous)
+        carry = model.initial_carry(params, source, lengths)
+        carry, stepwise = run_stepwise(model, params, carry, previous)
+        return logits, stepwise, model.step_with_attention(params, carry, previous[:, 0])[2]
 
-    logits, stepwise, weights = run(params, SOURCE, LENGTHS, BEFORE)
+    logits, stepwise, weights = run(params, SOURCE, LENGTHS, PREVIOUS_TOKENS)
     assert logits.shape == (3, 4, 9) and np.all(np.isfinite(logits))
     chex.assert_trees_all_close(stepwise, logits, atol=1e-5)
     if attention is None:
@@ -49,28 +49,28 @@ def test_one_word_at_a_time_is_teacher_forcing(attention, cell):
 
 
 @pytest.mark.row("K07")
-def test_the_padding_of_the_source_changes_nothing():
+def test_padding_of_the_source_changes_nothing():
     model = encoder_decoder(7, 9, 8)
-    params, state = filled(model, SOURCE, LENGTHS, BEFORE)
+    params, state = filled(model, SOURCE, LENGTHS, PREVIOUS_TOKENS)
     apply = jax.jit(model.apply)
-    whole, _ = apply(params, state, SOURCE, LENGTHS, BEFORE)
-    cut, _ = apply(params, state, SOURCE[1:2, :3], LENGTHS[1:2], BEFORE[1:2])
+    whole, _ = apply(params, state, SOURCE, LENGTHS, PREVIOUS_TOKENS)
+    cut, _ = apply(params, state, SOURCE[1:2, :3], LENGTHS[1:2], PREVIOUS_TOKENS[1:2])
     chex.assert_trees_all_close(whole[1:2], cut, atol=1e-5)
 
 
 @pytest.mark.row("K07")
 @pytest.mark.slow
-def test_it_learns_to_turn_a_word_around_and_when_to_stop():
-    """Symbols 2 .. 6 in reverse; 0 is the padding, 1 starts and stops."""
+def test_it_learns_to_reverse_words_and_to_stop():
+    """Symbols 2 .. 6 in reverse order; 0 is padding, 1 is the start and stop symbol."""
     rng = np.random.default_rng(0)
 
     def draw(n):
         rows = [rng.integers(2, 7, rng.integers(1, 5)) for _ in range(n)]
         source, lengths = data.pad(rows, length=4)
         after, _ = data.pad([[*row[::-1], 1] for row in rows], length=5)
-        before = np.concatenate([np.ones((n, 1), after.dtype), after[:, :-1]], 1)
+        previous = np.concatenate([np.ones((n, 1), after.dtype), after[:, :-1]], 1)
         as_int = lambda a: a.astype(np.int32)
-        return (as_int(source), lengths, as_int(before)), as_int(after)
+        return (as_int(source), lengths, as_int(previous)), as_int(after)
 
     def loss(logits, after):
         return jnp.mean(losses.cross_entropy(logits, after), axis=1, where=after > 0)
@@ -83,22 +83,22 @@ def test_it_learns_to_turn_a_word_around_and_when_to_stop():
     (source, lengths, _), after = draw(300)
     for search in (decode.greedy, decode.beam):
         options = {} if search is decode.greedy else {"width": 3}
-        found = search(
+        result = search(
             lambda carry, tokens: model.step(state.params, carry, tokens),
-            model.start(state.params, jnp.asarray(source), jnp.asarray(lengths)),
+            model.initial_carry(state.params, jnp.asarray(source), jnp.asarray(lengths)),
             jnp.ones(300, jnp.int32),
             length=5,
             stop=1,
             **options,
         )
-        tokens = found.tokens if search is decode.greedy else found.tokens[:, 0]
+        tokens = result.tokens if search is decode.greedy else result.tokens[:, 0]
         right = np.all((np.asarray(tokens) == after) | (after == 0), axis=1)
         assert right.mean() >= 0.99
 
 
 @pytest.mark.row("K08")
 @pytest.mark.slow
-def test_the_captioner_spells_what_it_sees():
+def test_captioner_learns_to_spell_digits():
     names = "zero one two three four five six seven eight nine".split()
     letters = data.Vocabulary([[".", *"".join(names)]])
     digits = data.digits()
@@ -108,8 +108,8 @@ def test_the_captioner_spells_what_it_sees():
 
     def rows(split):
         after = spelled[split.y]
-        before = np.concatenate([np.full((len(after), 1), stop, np.int32), after[:, :-1]], 1)
-        return (split.x, before), after
+        previous = np.concatenate([np.full((len(after), 1), stop, np.int32), after[:, :-1]], 1)
+        return (split.x, previous), after
 
     def loss(logits, after):
         return jnp.mean(losses.cross_entropy(logits, after), axis=1, where=after > 0)
@@ -119,29 +119,29 @@ def test_the_captioner_spells_what_it_sees():
         metrics=(), verbose=0,
     )  # fmt: skip
     images = jnp.asarray(digits.test.x)
-    found = decode.greedy(
+    result = decode.greedy(
         lambda carry, tokens: model.step(state.params, carry, tokens),
-        model.start(state.params, state.model_state, images),
+        model.initial_carry(state.params, state.model_state, images),
         jnp.full(len(images), stop, jnp.int32),
         length=6,
         stop=stop,
     )
     texts = [
         "".join(letters.decode(row[:n]))
-        for row, n in zip(np.asarray(found.tokens), np.asarray(found.lengths), strict=True)
+        for row, n in zip(np.asarray(result.tokens), np.asarray(result.lengths), strict=True)
     ]
     assert np.mean([text == names[y] for text, y in zip(texts, digits.test.y, strict=True)]) > 0.9
 
 
 @pytest.mark.row("K08")
-def test_the_captioner_writes_as_it_is_taught():
+def test_captioner_steps_equal_teacher_forcing():
     model = captioner(nn.flatten(), 9, 8)
     images = RNG.normal(size=(3, 4, 4, 1)).astype(np.float32)
-    params, state = filled(model, images, BEFORE)
-    logits, _ = model.apply(params, state, images, BEFORE)
-    carry = model.start(params, state, images)
-    _, stepwise = jax.jit(lambda p, c, words: word_by_word(model, p, c, words))(
-        params, carry, BEFORE
+    params, state = filled(model, images, PREVIOUS_TOKENS)
+    logits, _ = model.apply(params, state, images, PREVIOUS_TOKENS)
+    carry = model.initial_carry(params, state, images)
+    _, stepwise = jax.jit(lambda p, c, words: run_stepwise(model, p, c, words))(
+        params, carry, PREVIOUS_TOKENS
     )
     chex.assert_trees_all_close(stepwise, logits, atol=1e-5)
 
@@ -157,5 +157,5 @@ def test_bad_arguments():
             jax.random.key(0),
             np.ones((1, 2), np.float32),
             np.array([2]),
-            BEFORE[:1],
+            PREVIOUS_TOKENS[:1],
         )

@@ -324,7 +324,7 @@ def test_a_plain_network_has_no_way_around_its_layers():
 
 def test_channels_of_zeros_stand_on_both_sides():
     x = np.arange(2 * 4 * 4 * 2, dtype=np.float32).reshape(2, 4, 4, 2)
-    found = np.asarray(resnet.padded(4, 2)(jnp.asarray(x)))
+    found = np.asarray(resnet.zero_padding_shortcut(4, 2)(jnp.asarray(x)))
     assert found.shape == (2, 2, 2, 4)
     np.testing.assert_array_equal(found[..., 1:3], x[:, ::2, ::2])
     assert not found[..., 0].any() and not found[..., 3].any()
