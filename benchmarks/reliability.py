@@ -76,7 +76,8 @@ def malformed(cases: int) -> Iterator[Row]:
     for kind, result in _malformed.fuzz(cases).items():
         shown = (
             f"{result.cases - len(result.wrong):,} of {result.cases:,}: "
-            f"{result.refused:,} refused, {result.read:,} read; at most {result.slowest:.2f} s, {result.largest:.0f} MB"
+            f"{result.refused:,} refused, {result.read:,} read; "
+            f"at most {result.slowest:.2f} s, {result.largest:.0f} MB"
         )
         yield row(f"changed files, {kind}", shown, "an error of type, 1 s, 50 MB", not result.wrong)
 

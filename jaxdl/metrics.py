@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._check import require_ints
+from jaxdl._optional import extra
 from jaxdl._precision import widen
 from jaxdl._spans import SpanScore, span_f1, spans
 from jaxdl.core import suggest
@@ -448,7 +449,8 @@ def r2() -> DatasetMetric:
     """
 
     def compute(target, output, **weights):
-        import sklearn.metrics
+        with extra("metrics", "jaxdl.metrics"):
+            import sklearn.metrics
 
         if len(target) < 2:
             return float("nan")
@@ -536,7 +538,8 @@ def _by_label(
 def _rank_metric(
     name: str, labels: np.ndarray, scores: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> float:
-    import sklearn.metrics
+    with extra("metrics", "jaxdl.metrics"):
+        import sklearn.metrics
 
     compute = getattr(sklearn.metrics, name)
     values = [
@@ -554,7 +557,8 @@ def _decision_metric(name: str, task: str, average: str) -> DatasetMetric:
         )
 
     def compute(labels, decisions, sample_weight=None):
-        import sklearn.metrics
+        with extra("metrics", "jaxdl.metrics"):
+            import sklearn.metrics
 
         score = functools.partial(getattr(sklearn.metrics, name), zero_division=0)
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Runs the code of a page of the docs."""
+"""Runs the code blocks of a page of the documentation."""
 
 import pathlib
 import re
@@ -11,10 +11,10 @@ def run(page: str) -> dict[str, Any]:
     """Executes the Python blocks of a page as one program.
 
     Args:
-      page: the page, such as "train/recipes.md".
+      page: the path below docs/, such as "train/recipes.md".
 
     Returns:
-      The program's names.
+      The global names of the program after its last block.
     """
     text = (DOCS / page).read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

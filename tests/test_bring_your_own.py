@@ -1,4 +1,4 @@
-"""The code of the docs page "Bring your own data and model" runs as it stands there."""
+"""The code of the page "Bring your own data and model", section by section."""
 
 import pathlib
 import re
@@ -11,7 +11,7 @@ OPTIONAL = ("datasets", "equinox", "grain", "haiku", "pandas", "torch")
 
 
 def sections():
-    """The code below each heading, in order; the first is what all of them begin with."""
+    """Returns the code below each heading; the first block is shared by all sections."""
     parts = re.split(r"^#+ (.*)$", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]
     code = {
         title: "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
@@ -24,7 +24,7 @@ def sections():
 
 
 def run(code, names):
-    # As a user's program: the strict modes of the tests are for the library.
+    # Users' programs run without the strict modes of the tests.
     with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
         exec(compile(code, PAGE.name, "exec"), names)
 
@@ -46,7 +46,7 @@ def test_the_code_runs(code, names):
     assert len(names["history"]["loss"]) > 0
 
 
-def test_every_way_is_there():
+def test_every_library_has_a_section():
     assert [title for title, _ in REST] == [
         "NumPy",
         "Data frames",
@@ -58,4 +58,6 @@ def test_every_way_is_there():
         "Flax Linen and NNX",
         "Equinox",
         "Haiku",
+        "Flax, Equinox, Haiku and plain functions",
+        "From a CSV file to a figure",
     ]

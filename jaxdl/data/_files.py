@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl._optional import extra
+
 __all__ = ["Capped", "data_file", "data_folder", "read_gzip", "read_npz", "read_up_to"]
 
 BLOCK = 1 << 20
@@ -51,7 +53,8 @@ def data_file(
         if path.is_file():
             return path
         raise ValueError(f"{dataset}: no file {name!r} in root={os.fspath(root)!r}; put it there.")
-    import pooch
+    with extra("data", dataset):
+        import pooch
 
     cache = pathlib.Path(pooch.os_cache("jaxdl")) / dataset
     environment = os.environ.get("JAXDL_DATA")
@@ -81,7 +84,8 @@ def data_folder(dataset: str, name: str, *, root: str | os.PathLike | None) -> p
     if root is not None:
         places = [pathlib.Path(root)]
     else:
-        import pooch
+        with extra("data", dataset):
+            import pooch
 
         environment = os.environ.get("JAXDL_DATA")
         places = [pathlib.Path(environment) / dataset] if environment else []

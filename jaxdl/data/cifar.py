@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from jaxdl._optional import extra
 from jaxdl.data._files import Capped, data_file
 from jaxdl.data.dataset import Dataset, images
 
@@ -107,7 +108,8 @@ def cifar10_png(root: str | os.PathLike | None = None) -> Dataset:
     Raises:
       ValueError: a file is missing, damaged or not what is expected.
     """
-    from PIL import Image
+    with extra("data", "cifar10_png"):
+        from PIL import Image
 
     strips = []
     for i in range(4):

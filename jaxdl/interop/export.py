@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxdl._optional import extra
 from jaxdl.core import Module, check_model
 from jaxdl.interop.safetensors import open_atomic
 from jaxdl.train.predict import predictor
@@ -47,15 +48,12 @@ def export(
       The path.
 
     Raises:
-      ValueError: the package flatbuffers is missing; an argument is invalid; or the model uses the
-        size of its batch in a way that does not allow any size.
+      ImportError: the package flatbuffers is not installed.
+      ValueError: an argument is invalid; or the model uses the size of its batch in a way that does
+        not allow any size.
     """
-    try:
+    with extra("export", "export"):
         import flatbuffers  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            "export needs the package flatbuffers: pip install 'jaxdl[export]'."
-        ) from error
     check_model("export", model)
     check_state("export", state)
     leaves = jax.tree.leaves(inputs)

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxdl import tree
+from jaxdl._optional import extra
 from jaxdl.core import Tree
 
 __all__ = ["load_weights", "save_weights"]
@@ -41,7 +42,8 @@ def save_weights(path: str | os.PathLike, params: Tree, state: Tree | None = Non
       ValueError: `params` or `state` is not a dict, a name contains "/", or a leaf is not an array
         of numbers, such as a PRNG key.
     """
-    from safetensors import numpy as safetensors
+    with extra("checkpoint", "save_weights"):
+        from safetensors import numpy as safetensors
 
     if hasattr(params, "model_state"):
         raise ValueError(
@@ -114,7 +116,8 @@ def load_weights(
         are not those of `like`; the message lists all differences.
       FileNotFoundError: there is no such file.
     """
-    from safetensors import SafetensorError, safe_open
+    with extra("checkpoint", "load_weights"):
+        from safetensors import SafetensorError, safe_open
 
     if hasattr(like, "model_state"):
         raise ValueError(

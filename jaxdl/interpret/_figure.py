@@ -12,18 +12,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.cbook import is_math_text
-from matplotlib.colors import Colormap, LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import text_to_path
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from jaxdl._check import require_ints
+from jaxdl._optional import extra
 from jaxdl.interpret import _panels
 from jaxdl.interpret._panels import BLUE, RED
+
+with extra("plot", "jaxdl.interpret.plot"):
+    from matplotlib import colormaps
+    from matplotlib.cbook import is_math_text
+    from matplotlib.colors import Colormap, LinearSegmentedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.textpath import text_to_path
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 DPI = 200
 DOTS_IN_NOTEBOOK = 100

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdl._check import require_number
+from jaxdl._optional import extra
 from jaxdl.interpret import _panels
 
 if TYPE_CHECKING:
@@ -134,9 +135,9 @@ def overlay(
     images, maps = _panels.images("overlay", images), _panels.maps("overlay", maps)
     _check_pairs("overlay", images, maps)
     maps, signed, limit = _panels.scale("overlay", maps, clip, limit, scale_each)
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+    with extra("plot", "jaxdl.interpret.plot"):
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
     from jaxdl.interpret import _figure
 
     panels = _figure.panels("overlay", images, titles, columns, size, 2 if originals else 1)
@@ -241,8 +242,8 @@ def signals(
     _panels.check_finite("signals", "values", values)
     _panels.check_finite("signals", "maps", maps)
     limit = _panels.scale_end("signals", maps, clip, limit)
-    from matplotlib.patheffects import withStroke
-
+    with extra("plot", "jaxdl.interpret.plot"):
+        from matplotlib.patheffects import withStroke
     from jaxdl.interpret import _figure
 
     ((cmap, low, high),) = _make_scales([bool((maps < 0).any())], limit)
@@ -300,8 +301,8 @@ def _check_pairs(caller, images, maps):
 
 def _as_colors(caller, images, cmap):
     """Returns gray or color images as (N, H, W, 3)."""
-    from matplotlib.colors import Normalize
-
+    with extra("plot", "jaxdl.interpret.plot"):
+        from matplotlib.colors import Normalize
     from jaxdl.interpret import _figure
 
     if images.ndim == 4:

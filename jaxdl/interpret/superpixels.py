@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._check import require_ints
+from jaxdl._optional import extra
 
 __all__ = ["superpixels"]
 
@@ -29,8 +30,9 @@ def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0
       `kernel_shap` and others.
 
     Raises:
-      ValueError: the images have another shape or values that are not finite; count is below 1;
-        compactness is not above 0; or scikit-image is not installed.
+      ImportError: scikit-image is not installed.
+      ValueError: the images have another shape or values that are not finite; count is below 1; or
+        compactness is not above 0.
     """
     pixels = np.asarray(images, np.float32)
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or not np.isfinite(pixels).all():
@@ -41,12 +43,8 @@ def superpixels(images: jax.Array, count: int = 50, *, compactness: float = 10.0
     (count,) = require_ints("superpixels", 1, count=count)
     if not compactness > 0:
         raise ValueError(f"superpixels: compactness is {compactness}; expected a number above 0.")
-    try:
+    with extra("superpixels", "superpixels"):
         from skimage.segmentation import slic
-    except ImportError as error:
-        raise ValueError(
-            "superpixels needs the package scikit-image: pip install 'jaxdl[superpixels]'."
-        ) from error
     low = pixels.min((1, 2, 3), keepdims=True, initial=np.inf)
     high = pixels.max((1, 2, 3), keepdims=True, initial=-np.inf)
     pixels = (pixels - low) / np.where(high > low, high - low, 1)

@@ -94,7 +94,7 @@ def test_a_model_that_fixes_its_batch_is_told(tmp_path):
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
-    with pytest.raises(ValueError, match="export needs the package flatbuffers"):
+    with pytest.raises(ImportError, match="export needs the package flatbuffers"):
         export(toy.mlp(), None, tmp_path / "x", DATA[0])
 
 
