@@ -73,9 +73,15 @@ def judge(claim: Claim, result: dict, gap: float, least: float) -> Verdict:
         f"{better} reaches {high:.3f} and {worse} {low:.3f}; with {_lecture.FEW:,} training "
         f"images {few_high:.3f} and {few_low:.3f}; the first gradient at the input is {large:.1e} "
         f"and {small:.1e} of that at the output",
-        f"{claim.words[better]} 达到 {high:.3f}，{claim.words[worse]} {low:.3f}；只用 "
-        f"{_lecture.FEW:,} 张训练图像时为 {few_high:.3f} 和 {few_low:.3f}；第一层的梯度"
-        f"分别是最后一层的 {large:.1e} 和 {small:.1e}",
+        {
+            "high": high,
+            "low": low,
+            "few": _lecture.FEW,
+            "few_high": few_high,
+            "few_low": few_low,
+            "large": large,
+            "small": small,
+        },
     )
 
 

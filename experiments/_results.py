@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from experiments import _run, _tried
+from experiments import _claim, _run
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -28,7 +28,8 @@ def accuracy(metrics: dict[str, Any]) -> str:
 
 def claimed() -> str:
     """How many of the lectures' claims hold, hold in part and do not hold."""
-    return _tried.outcomes(_tried.claims())[0]
+    counts = _claim.count_outcomes(_claim.claims())
+    return ", ".join(f"{outcome}: {count}" for outcome, count in counts.items())
 
 
 def cliff(metrics: dict[str, Any]) -> str:
@@ -104,12 +105,12 @@ def of(name: str) -> tuple[str, str]:
 
     Of a claim, the outcome and its reason.
     """
-    result, claims = loaded(name), dict(_tried.modules())
+    result, claims = loaded(name), dict(_claim.modules())
     if result is None:
         return name, ""
     if name in claims:
         verdict = claims[name].judge(result["metrics"])
-        return name, f"{verdict.outcome}: {verdict.english}"
+        return name, f"{verdict.outcome}: {verdict.reason}"
     return name, SAY[name](result["metrics"])
 
 

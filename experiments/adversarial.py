@@ -20,15 +20,8 @@ from jaxdl import attack
 CLAIM = Claim(
     rows=("T14", "R01", "R02"),
     step="goodness",
-    english="Gradient ascent on the input can bring a network's accuracy below 10 %.",
-    chinese="对输入做梯度上升，可以让网络的准确率低于 10%。",
+    statement="Gradient ascent on the input can bring a network's accuracy below 10 %.",
     deck={"clean": None, "noise by lot": None, "one step": None, "forty steps": 0.10},
-    words={
-        "clean": "原图",
-        "noise by lot": "随机噪声",
-        "one step": "一步（FGSM）",
-        "forty steps": "四十步（PGD）",
-    },
     source="attack/gradient.py",
     minutes=3,
 )
@@ -105,16 +98,22 @@ def judge(result: dict) -> Verdict:
         for size, values in zip(result["sizes"], result["curves"]["one step"], strict=True)
         if np.mean(values) < 0.1
     ]
-    size = f"{min(enough):g}" if enough else f"more than {max(result['sizes']):g}"
+    beyond, needed = not enough, min(enough, default=max(result["sizes"]))
     return Verdict(
         "holds" if holds else "does not hold",
         f"when each pixel may change by {AT:g} of the range from white to black, the accuracy of "
         f"{clean:.3f} falls to {forty:.3f} after forty small steps of gradient ascent; a single "
-        f"step leaves {one:.3f} and needs a change of {size} to go below one in ten; random noise "
-        f"of the same size leaves {noise:.3f}",
-        f"每个像素最多改变 {AT:g}（灰度范围为 1）时，准确率由 {clean:.3f} 降到四十步的 "
-        f"{forty:.3f}；只走一步为 {one:.3f}，改变量达到 {size} 才低于 10%；"
-        f"同样大小的随机噪声仍有 {noise:.3f}",
+        f"step leaves {one:.3f} and needs a change of {'more than ' * beyond}{needed:g} to go "
+        f"below one in ten; random noise of the same size leaves {noise:.3f}",
+        {
+            "size": AT,
+            "clean": clean,
+            "noise": noise,
+            "one": one,
+            "forty": forty,
+            "needed": needed,
+            "beyond": beyond,
+        },
     )
 
 

@@ -25,20 +25,20 @@ from jaxdl import data, interpret, nn, train
 CLAIM = Claim(
     rows=("X06",),
     step="goodness",
-    english="Activation maximization does not show what a model attends to in a real image.",
-    chinese="激活最大化能看出某个输出关注什么，但看不出模型在一张真实图像里关注什么。",
+    statement="Activation maximization does not show what a model attends to in a real image.",
     deck={},
-    words={
-        "fall, activation maximization": "概率下降，按激活最大化",
-        "fall, input x gradient": "概率下降，按输入乘梯度",
-        "fall, random pixels": "概率下降，随机像素",
-        "correlation of both pictures": "两种图的等级相关",
-        "correlation between two images": "同类两张图像的归因之间的等级相关",
-    },
     source="interpret/activation_maximization.py",
     minutes=1,
 )
+MEASURED = (
+    "fall, activation maximization",
+    "fall, input x gradient",
+    "fall, random pixels",
+    "correlation of both pictures",
+    "correlation between two images",
+)
 PIXELS = 10
+"""Pixels that are removed."""
 SHOWN = 3
 """Test images of one class in the figure."""
 
@@ -89,7 +89,7 @@ def run(config: Config) -> dict:
     def probability(params, x):
         return jax.nn.softmax(model.apply(params, {}, x)[0])[jnp.arange(len(labels)), labels]
 
-    values: dict[str, list[float]] = {name: [] for name in CLAIM.words}
+    values: dict[str, list[float]] = {name: [] for name in MEASURED}
     shown = []
     for seed, params in enumerate(_seeds.split(states.params, seeds)):
         best, attributions, slopes = pictures(params, jax.random.key(seed))
@@ -179,9 +179,14 @@ def judge(result: dict) -> Verdict:
         f"{real.mean():.2f}, without random ones by {random.mean():.2f}; the rank correlation of "
         f"both pictures is {both.mean():.2f}, and that of the attributions of two images of a "
         f"class {between.mean():.2f}",
-        f"去掉激活最大化排在最前的 {PIXELS} 个像素，该类概率下降 {ideal.mean():.2f}；按输入乘梯度"
-        f"下降 {real.mean():.2f}；随机像素下降 {random.mean():.2f}；两种图的等级相关为 "
-        f"{both.mean():.2f}，同类两张图像的归因之间为 {between.mean():.2f}",
+        {
+            "pixels": PIXELS,
+            "ideal": ideal.mean(),
+            "real": real.mean(),
+            "random": random.mean(),
+            "both": both.mean(),
+            "between": between.mean(),
+        },
     )
 
 

@@ -21,16 +21,8 @@ from jaxdl import losses
 CLAIM = Claim(
     rows=("S04", "S05", "S06", "D09"),
     step="best",
-    english="Backpropagation gives the gradient of every weight, link by link from the output.",
-    chinese="反向传播从输出开始，逐个环节算出每个权重的梯度。",
+    statement="Backpropagation gives the gradient of every weight, link by link from the output.",
     deck={"error": 0.21, "gradient of w5": 0.03, "gradient of w8": 0.07, "gradient of w1": 0.01},
-    words={
-        "error": "误差",
-        "gradient of w5": "w5 的梯度",
-        "gradient of w8": "w8 的梯度",
-        "gradient of w1": "w1 的梯度",
-        "error after a step": "一步之后的误差",
-    },
     source="losses.py",
     minutes=0.2,
 )
@@ -158,9 +150,14 @@ def judge(result: dict) -> Verdict:
         f"{slide['1']:.4f} for w1 instead of {hidden['1']:.4f} and turns the sign of "
         f"{' and '.join(turned)}; after a step of rate 1 the error is {stepped:.4f}, by the "
         f"slide's rule {by_slide:.4f}",
-        f"手算与自动微分的梯度相差不超过 {apart['jax.grad']:.0e}；讲义对第一层权重的公式有误，"
-        f"w1 的梯度应为 {hidden['1']:.4f} 而非 {slide['1']:.4f}，{'、'.join(turned)} 的符号反了；"
-        f"走一步之后误差为 {stepped:.4f}，按讲义公式为 {by_slide:.4f}",
+        {
+            "apart": apart["jax.grad"],
+            "right": hidden["1"],
+            "wrong": slide["1"],
+            "turned": [{"name": name} for name in turned],
+            "stepped": stepped,
+            "by_slide": by_slide,
+        },
     )
 
 

@@ -29,18 +29,8 @@ from jaxdl import data, nn, train, tree
 CLAIM = Claim(
     rows=("A14", "T06", "T07"),
     step="set",
-    english="With the same number of parameters, a deep network can do what a fat one cannot.",
-    chinese="参数一样多时，又深又瘦的网络能做到又矮又胖的网络做不到的事。",
+    statement="With the same number of parameters, a deep network can do what a fat one cannot.",
     deck=dict.fromkeys(("sum of two digits, fat", "sum of two digits, deep")),
-    words={
-        "sum of two digits, fat": "两个数字之和的个位，一层，测试误差",
-        "sum of two digits, deep": "两个数字之和的个位，五层，测试误差",
-        "one digit, fat": "单个数字，一层，测试误差",
-        "one digit, deep": "单个数字，五层，测试误差",
-        "tents, fat": "锯齿，一层",
-        "tents, deep": "锯齿，多层，已知解附近",
-        "tents, deep, from random values": "锯齿，多层，随机初值",
-    },
     source="nn/dense.py",
     minutes=8,
 )
@@ -227,7 +217,6 @@ def judge(result: dict) -> Verdict:
     mean = {name: f"{found[name]['mean']:.3f} ± {found[name]['deviation']:.3f}" for name in found}
     fat, deep = "sum of two digits, fat", "sum of two digits, deep"
     one = "does better, too" if ahead("one digit") else "is not better by twice the deviation"
-    one_chinese = "也更好" if ahead("one digit") else "领先不到两倍标准差"
     near, lost = found["tents, deep"]["mean"], mean["tents, deep, from random values"]
     return Verdict(
         "holds" if known and random else outcome,
@@ -238,11 +227,20 @@ def judge(result: dict) -> Verdict:
         f"{2 ** (FOLDS - 1)} teeth with {sizes['tents, deep']} parameters the deep network has "
         f"{near:.1e} near the known weights and from random ones {lost}, the fat one "
         f"{mean['tents, fat']}",
-        f"都从随机初值出发，识别两个手写数字之和的个位：五层（{sizes[deep]:,} 个参数）测试误差 "
-        f"{mean[deep]}，一层（{sizes[fat]:,} 个参数）{mean[fat]}；识别单个数字时多层{one_chinese}："
-        f"{mean['one digit, deep']} 与 {mean['one digit, fat']}；{2 ** (FOLDS - 1)} 个锯齿、"
-        f"{sizes['tents, deep']} 个参数：多层网络在已知解附近误差为 {near:.1e}，从随机初值出发为 "
-        f"{lost}，单层为 {mean['tents, fat']}",
+        {
+            "deep": mean[deep],
+            "fat": mean[fat],
+            "deep_parameters": sizes[deep],
+            "fat_parameters": sizes[fat],
+            "one_better": ahead("one digit"),
+            "one_deep": mean["one digit, deep"],
+            "one_fat": mean["one digit, fat"],
+            "teeth": 2 ** (FOLDS - 1),
+            "tents_parameters": sizes["tents, deep"],
+            "near": near,
+            "lost": lost,
+            "tents_fat": mean["tents, fat"],
+        },
     )
 
 

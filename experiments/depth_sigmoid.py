@@ -15,10 +15,8 @@ from experiments._claim import Claim, Verdict
 CLAIM = Claim(
     rows=("T03", "D13"),
     step="set",
-    english="With sigmoids, nine layers learn nothing where three learn well.",
-    chinese="用 sigmoid 时，三层学得好，九层却什么也学不到。",
+    statement="With sigmoids, nine layers learn nothing where three learn well.",
     deck={"9 layers, sigmoid": 0.11, "3 layers, sigmoid": 0.84},
-    words={"9 layers, sigmoid": "九层 sigmoid", "3 layers, sigmoid": "三层 sigmoid"},
     source="nn/activation.py",
     minutes=25,
 )

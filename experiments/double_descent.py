@@ -21,14 +21,8 @@ from jaxdl import data
 CLAIM = Claim(
     rows=("E11",),
     step="best",
-    english="Beyond the size that just fits the data, larger models do better again.",
-    chinese="模型大到刚好能拟合数据时测试误差最高，再大反而又降下来。",
+    statement="Beyond the size that just fits the data, larger models do better again.",
     deck={"at the peak": None, "beyond it": None},
-    words={
-        "before the peak": "峰值之前",
-        "at the peak": "峰值处",
-        "beyond it": "峰值之后",
-    },
     source="nn/dense.py",
     minutes=1,
 )
@@ -115,11 +109,16 @@ def judge(result: dict) -> Verdict:
         f"{shares[last]:g}; the features come within 1 % of full rank at {full:g} an "
         "image and not before, because some of them are 0 on every image; the weights are "
         f"{growth:.0f} times as large at the peak as at the end",
-        f"测试误差先为 {error[first]:.3f}（每张图像 {shares[first]:g} 个特征），"
-        f"在 {shares[peak]:g} 处达到峰值 {error[peak]:.3f}，{shares[last]:g} 处降到 "
-        f"{error[last]:.3f}；"
-        f"有些特征在所有图像上都为 0，所以特征矩阵到 {full:g} 处才接近满秩；峰值处权重是最后的 "
-        f"{growth:.0f} 倍",
+        {
+            "before": error[first],
+            "before_share": shares[first],
+            "peak": error[peak],
+            "peak_share": shares[peak],
+            "last": error[last],
+            "last_share": shares[last],
+            "full": full,
+            "growth": growth,
+        },
     )
 
 

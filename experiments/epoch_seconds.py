@@ -25,15 +25,8 @@ KINDS = {"mini-batch": BATCHES, "full batch": 1}
 CLAIM = Claim(
     rows=("X03",),
     step="best",
-    english="A mini-batch epoch takes no longer than a full-batch epoch and performs better.",
-    chinese="小批量的一轮不比全批量的一轮慢，而且效果更好。",
+    statement="A mini-batch epoch takes no longer than a full-batch epoch and performs better.",
     deck={},
-    words={
-        "mini-batch": "小批量，测试准确率",
-        "full batch": "全批量，测试准确率",
-        "mini-batch, seconds": "小批量，每轮秒数",
-        "full batch, seconds": "全批量，每轮秒数",
-    },
     source="data/batches.py",
     minutes=2,
 )
@@ -118,14 +111,17 @@ def judge(result: dict) -> Verdict:
     no_slower = max(ratios.values()) <= 1.1
     better = bool(small.min() > full.max()) and small.mean() - full.mean() > 0.1
     shown = ", ".join(f"{ratio:.2f} for {int(size):,} images" for size, ratio in ratios.items())
-    chinese = "，".join(f"{size} 张图像 {ratio:.2f}" for size, ratio in ratios.items())
     return Verdict(
         "holds" if no_slower and better else "holds in part" if better else "does not hold",
         f"the seconds of an epoch of {BATCHES} mini-batches over those of the full batch are "
         f"{shown}; after {np.shape(result['accuracy']['mini-batch'])[1]} epochs the test accuracy "
         f"is {small.mean():.3f} against {full.mean():.3f}",
-        f"{BATCHES} 个小批量一轮的时间与全批量之比：{chinese}；同样轮数后测试准确率为 "
-        f"{small.mean():.3f} 和 {full.mean():.3f}",
+        {
+            "batches": BATCHES,
+            "ratios": [{"size": size, "ratio": ratio} for size, ratio in ratios.items()],
+            "small": small.mean(),
+            "full": full.mean(),
+        },
     )
 
 

@@ -26,15 +26,8 @@ from jaxdl.zoo.classic.oriented_gradients import cell_histograms, hog
 CLAIM = Claim(
     rows=("A16", "A17"),
     step="set",
-    english="Features learned end to end classify better than features made by hand.",
-    chinese="端到端学到的特征比手工设计的特征分类更准。",
+    statement="Features learned end to end classify better than features made by hand.",
     deck={"pixels": None, "bag of words": None, "HOG": None, "end to end": None},
-    words={
-        "pixels": "像素 + 线性分类器",
-        "bag of words": "视觉词袋 + 线性分类器",
-        "HOG": "HOG + 线性分类器",
-        "end to end": "卷积网络端到端",
-    },
     source="zoo/classic/bag_of_words.py",
     minutes=2,
 )
@@ -144,9 +137,14 @@ def judge(result: dict) -> Verdict:
         f"{learned:.3f}, a linear classifier {hogs:.3f} on HOG, {bags:.3f} on a bag of visual "
         f"words and {pixels:.3f} on the pixels; all seeds of the network are above all seeds of "
         f"{sum(ahead)} of the 2 kinds of features made by hand",
-        f"用 {result['images']:,} 张训练图像，卷积网络达到 {learned:.3f}；线性分类器用 HOG 为 "
-        f"{hogs:.3f}，用视觉词袋为 {bags:.3f}，用像素为 {pixels:.3f}；两种手工特征中有 "
-        f"{sum(ahead)} 种在所有种子上都不如网络",
+        {
+            "images": result["images"],
+            "learned": learned,
+            "hogs": hogs,
+            "bags": bags,
+            "pixels": pixels,
+            "ahead": sum(ahead),
+        },
     )
 
 

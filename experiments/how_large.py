@@ -22,17 +22,8 @@ from jaxdl import data, train
 CLAIM = Claim(
     rows=("X08",),
     step="set",
-    english="How many layers and neurons a task needs is found by trial and error.",
-    chinese="网络要多少层、每层多少个神经元，只能靠试错和直觉来确定。",
+    statement="How many layers and neurons a task needs is found by trial and error.",
     deck={},
-    words={
-        "few images, one layer": "图像少，一层",
-        "few images, four layers": "图像少，四层",
-        "few images, chosen": "图像少，按验证集选择",
-        "many images, one layer": "图像多，一层",
-        "many images, four layers": "图像多，四层",
-        "many images, chosen": "图像多，按验证集选择",
-    },
     source="train/sweep.py",
     minutes=1,
 )
@@ -132,10 +123,16 @@ def judge(result: dict) -> Verdict:
         f"choose, {shapes[few]} and {shapes[many]} units, reach {chosen[few]:.3f} and "
         f"{chosen[many]:.3f}, the best {best[few]:.3f} and {best[many]:.3f}, the worst "
         f"{worst[few]:.3f} and {worst[many]:.3f}",
-        f"宽度为 {result['widths'][-1]} 时，四层与一层之差：{TASKS[few][0]} 张训练图像为 "
-        f"{lead[few].mean():+.3f}，{TASKS[many][0]} 张为 {lead[many].mean():+.3f}；按验证集"
-        f"选出的结构达到 {chosen[few]:.3f} 和 {chosen[many]:.3f}，最好为 {best[few]:.3f} 和 "
-        f"{best[many]:.3f}，最差为 {worst[few]:.3f} 和 {worst[many]:.3f}",
+        {
+            "width": result["widths"][-1],
+            "few_images": TASKS[few][0],
+            "few_lead": lead[few].mean(),
+            "many_images": TASKS[many][0],
+            "many_lead": lead[many].mean(),
+            "chosen": [*chosen.values()],
+            "best": [*best.values()],
+            "worst": [*worst.values()],
+        },
     )
 
 

@@ -29,19 +29,8 @@ from jaxdl.zoo.classic.rbm import deep_belief_net, initialized
 CLAIM = Claim(
     rows=("D17", "D18", "D19", "D13"),
     step="best",
-    english="A good initialization is what a deep network needs to train at all.",
-    chinese="深层网络能否训练，取决于初始值是否合适。",
+    statement="A good initialization is what a deep network needs to train at all.",
     deck={"too small": None, "Glorot": None, "He": None, "LSUV": None, "too large": None},
-    words={
-        "too small": "太小",
-        "Glorot": "Glorot 初始化",
-        "He": "He 初始化",
-        "LSUV": "LSUV",
-        "too large": "太大",
-        "sigmoid, random": "sigmoid，随机初值",
-        "sigmoid, Boltzmann machines": "sigmoid，RBM 预训练",
-        "ReLU, random": "ReLU，随机初值",
-    },
     source="nn/initializers.py",
     minutes=1,
 )
@@ -148,10 +137,13 @@ def judge(result: dict) -> Verdict:
         "lectures also say that random values are usually good enough in place of Boltzmann "
         f"machines: with {LABELS} labels four layers of ReLUs reach {relu:.2f} from random values "
         f"and four of sigmoids {sigmoid:.2f}, where the machines reach {machines:.2f}",
-        f"标准差 0.01 的初始值只达到 {mean['too small']:.2f}，标准差 1 达到 "
-        f"{mean['too large']:.2f}，He 初始化 {mean['He']:.3f}，LSUV {mean['LSUV']:.3f}；讲义又说"
-        f"随机初值通常足够好：只有 {LABELS} 个标签时，四层 ReLU 随机初值为 {relu:.2f}，四层 "
-        f"sigmoid 随机初值只有 {sigmoid:.2f}，RBM 预训练则为 {machines:.2f}",
+        {
+            "mean": mean,
+            "labels": LABELS,
+            "relu": relu,
+            "sigmoid": sigmoid,
+            "machines": machines,
+        },
     )
 
 

@@ -24,10 +24,8 @@ from jaxdl import data, losses, nn
 CLAIM = Claim(
     rows=("D05",),
     step="best",
-    english="Too large a learning rate does not lower the loss, too small a one hardly does.",
-    chinese="学习率太大，损失不降反升；太小，损失几乎不动。",
+    statement="Too large a learning rate does not lower the loss, too small a one hardly does.",
     deck={"too small": None, "right": None, "too large": None},
-    words={"too small": "太小", "right": "正好", "too large": "太大"},
     source="optim.py",
     minutes=2,
 )
@@ -102,9 +100,12 @@ def judge(result: dict) -> Verdict:
         f"at {above:.1e}; on the digits a rate of {rates[0]:g} ends at a loss of "
         f"{middle[0]:.2f}, {rates[best]:.2g} at {middle[best]:.3f}, {rates[-1]:g} at "
         f"{middle[-1]:.1f}; 2 / lambda of the untrained network is {result['threshold']:.2g}",
-        f"二次函数上，取 2/λ 的 0.99 倍收敛到 {below:.1e}，1.01 倍发散到 {above:.1e}；"
-        f"数字识别上，学习率 {rates[0]:g} 的损失为 {middle[0]:.2f}，{rates[best]:.2g} 为 "
-        f"{middle[best]:.3f}，{rates[-1]:g} 为 {middle[-1]:.1f}",
+        {
+            "below": below,
+            "above": above,
+            "rates": [rates[i] for i in (0, best, -1)],
+            "losses": [middle[i] for i in (0, best, -1)],
+        },
     )
 
 

@@ -25,15 +25,8 @@ KINDS = ("random", "trained")
 CLAIM = Claim(
     rows=("X04",),
     step="set",
-    english="More neurons make more complex non-linear mappings.",
-    chinese="神经元越多，能表示的非线性映射越复杂。",
+    statement="More neurons make more complex non-linear mappings.",
     deck={},
-    words={
-        f"{kind}, {layers} x {width}": f"{chinese}，{layers} 层 × {width} 个神经元"
-        for kind, chinese in zip(KINDS, ("随机", "训练后"), strict=True)
-        for layers in LAYERS
-        for width in (WIDTHS[0], WIDTHS[-1])
-    },
     source="nn/activation.py",
     minutes=1,
 )
@@ -159,9 +152,12 @@ def judge(result: dict) -> Verdict:
         f"{trained[0, 0]:.1f} linear pieces and of {last} units {trained[0, -1]:.1f}, with three "
         f"layers {trained[1, 0]:.1f} and {trained[1, -1]:.1f}; before training it is "
         f"{random[0, 0]:.1f}, {random[0, -1]:.1f}, {random[1, 0]:.1f} and {random[1, -1]:.1f}",
-        f"两张测试图像之间的线性段数（训练后）：一层 {first} 个神经元 {trained[0, 0]:.1f}，{last} "
-        f"个 {trained[0, -1]:.1f}；三层为 {trained[1, 0]:.1f} 和 {trained[1, -1]:.1f}；训练前为 "
-        f"{random[0, 0]:.1f}、{random[0, -1]:.1f}、{random[1, 0]:.1f}、{random[1, -1]:.1f}",
+        {
+            "first": first,
+            "last": last,
+            "random": random[:, [0, -1]],
+            "trained": trained[:, [0, -1]],
+        },
     )
 
 

@@ -27,18 +27,9 @@ CELLS = ("Elman", "LSTM", "GRU")
 CLAIM = Claim(
     rows=("J17", "J16", "D13"),
     step="set",
-    english="LSTM and GRU remember over long sequences, where a simple recurrent network forgets.",
-    chinese="LSTM 和 GRU 能记住长序列中的信息，简单循环网络会遗忘。",
+    statement="LSTM and GRU remember over long sequences, where a simple recurrent network "
+    "forgets.",
     deck={f"{task}: {cell}": None for task in ("recall", "copying", "adding") for cell in CELLS},
-    words={
-        f"{task}: {cell}": f"{words}：{cell}"
-        for task, words in (
-            ("recall", "回忆，最长序列的准确率"),
-            ("copying", "复制，最长序列的准确率"),
-            ("adding", "加法，最长序列的平方误差"),
-        )
-        for cell in CELLS
-    },
     source="nn/recurrent/lstm.py",
     minutes=20,
 )
@@ -225,9 +216,14 @@ def judge(result: dict) -> Verdict:
         f"squared error {adding}, where always answering the mean has 0.1667; copying over "
         f"{steps['copying']}: right {copying}{', so no cell learns it' if nobody else ''}; before "
         f"training, the last error at the first state is of its size at the last one {reach}",
-        f"{steps['recall']} 步的回忆任务准确率：{recall}；{steps['adding']} 步的加法任务平方误差："
-        f"{adding}（总猜平均值时为 0.1667）；{steps['copying']} 步的复制任务准确率：{copying}"
-        f"{'，三种单元都没有学会' if nobody else ''}；训练之前，末步误差传到首步时剩下：{reach}",
+        {
+            "steps": steps,
+            "recall": recall,
+            "adding": adding,
+            "copying": copying,
+            "nobody": nobody,
+            "reach": reach,
+        },
     )
 
 

@@ -21,13 +21,8 @@ from jaxdl import losses
 CLAIM = Claim(
     rows=("T01", "C10"),
     step="goodness",
-    english="With a softmax output, cross-entropy trains a network that squared error does not.",
-    chinese="输出层为 softmax 时，交叉熵能训练好的网络，用均方误差却训练不动。",
+    statement="With a softmax output, cross-entropy trains a network that squared error does not.",
     deck={"squared error": 0.11, "cross-entropy": 0.84},
-    words={
-        "squared error": "均方误差",
-        "cross-entropy": "交叉熵",
-    },
     source="losses.py",
     minutes=18,
 )
@@ -95,9 +90,15 @@ def judge(result: dict) -> Verdict:
         f"{'not ' if nothing else ''}more than the lectures' 0.11 and in the last epoch rises by "
         f"{rising:.3f}; with {_lecture.FEW:,} training images it is {few_high:.3f} and "
         f"{few_low:.3f}, so squared error {'trains' if few_low > 0.5 else 'hardly trains'} there",
-        f"交叉熵达到 {high:.3f}，均方误差 {low:.3f}（讲义为 0.11），最后一轮仍上升 {rising:.3f}；"
-        f"只用 {_lecture.FEW:,} 张训练图像时为 {few_high:.3f} 和 {few_low:.3f}，"
-        f"均方误差{'能' if few_low > 0.5 else '几乎不能'}训练",
+        {
+            "high": high,
+            "low": low,
+            "rising": rising,
+            "few": _lecture.FEW,
+            "few_high": few_high,
+            "few_low": few_low,
+            "trains": few_low > 0.5,
+        },
     )
 
 

@@ -22,13 +22,8 @@ from jaxdl import losses
 CLAIM = Claim(
     rows=("T02", "D08"),
     step="best",
-    english="In as many passes over the data, mini-batches train a network, full batches do not.",
-    chinese="同样遍历数据二十遍，小批量能训练好网络，全批量不能。",
+    statement="In as many passes over the data, mini-batches train a network, full batches do not.",
     deck={"mini-batch": 0.84, "full batch": 0.12},
-    words={
-        "mini-batch": "小批量",
-        "full batch": "全批量",
-    },
     source="data/batches.py",
     minutes=11,
 )
@@ -88,10 +83,14 @@ def judge(result: dict) -> Verdict:
         f"of {full['deviation']:.3f} over the seeds (the lectures: 0.84 and 0.12) in as many "
         f"epochs; with {_lecture.FEW:,} training images {few_small:.3f} and {few_full:.3f}; the "
         f"gradient of 100 rows has a cosine of {cosine:.2f} with that of all",
-        f"遍数相同，小批量达到 {small['mean']:.3f}，全批量 {full['mean']:.3f}，标准差 "
-        f"{full['deviation']:.3f}（讲义为 0.84 和 0.12）；只用 {_lecture.FEW:,} 张训练图像时为 "
-        f"{few_small:.3f} 和 {few_full:.3f}；100 张图像的梯度与全部数据梯度的夹角余弦为 "
-        f"{cosine:.2f}",
+        {
+            "small": small,
+            "full": full,
+            "few": _lecture.FEW,
+            "few_small": few_small,
+            "few_full": few_full,
+            "cosine": cosine,
+        },
     )
 
 

@@ -25,17 +25,8 @@ from jaxdl import data, nn, train
 CLAIM = Claim(
     rows=("X09",),
     step="best",
-    english="Who knows that the partner may be absent works better: dropout as a team.",
-    chinese="知道队友可能缺席的人会做得更好：Dropout 的团队类比。",
+    statement="Who knows that the partner may be absent works better: dropout as a team.",
     deck={},
-    words={
-        "no dropout": "无 Dropout，神经元齐全",
-        "no dropout, half removed": "无 Dropout，去掉一半",
-        "dropout 0.2": "Dropout 0.2，神经元齐全",
-        "dropout 0.2, half removed": "Dropout 0.2，去掉一半",
-        "dropout 0.5": "Dropout 0.5，神经元齐全",
-        "dropout 0.5, half removed": "Dropout 0.5，去掉一半",
-    },
     source="nn/dropout.py",
     minutes=1,
 )
@@ -143,9 +134,10 @@ def judge(result: dict) -> Verdict:
         f"with half of the hidden units removed the accuracy is {plain[half].mean():.3f} without "
         f"dropout, {low[half].mean():.3f} after dropout of 0.2 and {high[half].mean():.3f} after "
         f"0.5; with all units {plain[0].mean():.3f}, {low[0].mean():.3f} and {high[0].mean():.3f}",
-        f"去掉一半隐藏神经元后，未用 Dropout 的准确率为 {plain[half].mean():.3f}，用 0.2 的为 "
-        f"{low[half].mean():.3f}，用 0.5 的为 {high[half].mean():.3f}；神经元齐全时为 "
-        f"{plain[0].mean():.3f}、{low[0].mean():.3f}、{high[0].mean():.3f}",
+        {
+            "halved": [values[half].mean() for values in (plain, low, high)],
+            "full": [values[0].mean() for values in (plain, low, high)],
+        },
     )
 
 

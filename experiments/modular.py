@@ -25,14 +25,8 @@ from jaxdl import losses, nn
 CLAIM = Claim(
     rows=("A15",),
     step="set",
-    english="Basic classifiers with examples enough make up a class of which there are few.",
-    chinese="每个基本分类器样本充足，组合起来（模块化）就能认出样本很少的类别。",
+    statement="Basic classifiers with examples enough make up a class of which there are few.",
     deck={"one of twenty": None, "basic classifiers": None, "with a shared trunk": None},
-    words={
-        "one of twenty": "直接分二十类",
-        "basic classifiers": "基本分类器",
-        "with a shared trunk": "共享主干的基本分类器",
-    },
     source="losses.py",
     minutes=4,
 )
@@ -165,9 +159,10 @@ def judge(result: dict) -> Verdict:
         f"{one[few]:.2f} of those in the test, two basic classifiers {basic[few]:.2f}, two that "
         f"share their layers {shared[few]:.2f}; without any, {one[0]:.2f}, {basic[0]:.2f} and "
         f"{shared[0]:.2f}; of all other classes " + ", ".join(f"{of:.2f}" for of in others),
-        f"训练集中只有 10 个粗体 4 时，直接分二十类认出测试中的 {one[few]:.2f}，两个基本分类器 "
-        f"{basic[few]:.2f}，共享主干时 {shared[few]:.2f}；一个也没有时为 {one[0]:.2f}、"
-        f"{basic[0]:.2f} 和 {shared[0]:.2f}",
+        {
+            "some": [values[few] for values in (one, basic, shared)],
+            "none": [values[0] for values in (one, basic, shared)],
+        },
     )
 
 

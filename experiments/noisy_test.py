@@ -21,14 +21,9 @@ from experiments._claim import Claim, Verdict, numbers
 CLAIM = Claim(
     rows=("T05", "E02"),
     step="best",
-    english="Noise on the test images halves the accuracy, though training goes as well as before.",
-    chinese="给测试图像加噪声，准确率减半，而训练毫无变化。",
+    statement="Noise on the test images halves the accuracy, though training goes as well as "
+    "before.",
     deck={"clean test images": 0.97, "noisy test images": 0.50},
-    words={
-        "clean test images": "干净的测试图像",
-        "noisy test images": "加噪声的测试图像",
-        "training images": "训练图像",
-    },
     source="data/augment.py",
     minutes=10,
 )
@@ -82,8 +77,13 @@ def judge(result: dict) -> Verdict:
         f"{clean:.3f} on clean and {noisy:.3f} on noisy images, {seen:.3f} on the training "
         f"images; the noise moves an image by {result['moved']:.1f}, the means of two digits are "
         f"{result['classes_apart']:.1f} apart",
-        f"干净图像 {clean:.3f}，加噪声后 {noisy:.3f}，训练图像 {seen:.3f}；噪声把图像移动 "
-        f"{result['moved']:.1f}，而两类数字的均值相距 {result['classes_apart']:.1f}",
+        {
+            "clean": clean,
+            "noisy": noisy,
+            "seen": seen,
+            "moved": result["moved"],
+            "apart": result["classes_apart"],
+        },
     )
 
 

@@ -26,16 +26,8 @@ from jaxdl import data, nn, optim
 CLAIM = Claim(
     rows=("D07", "D06"),
     step="best",
-    english="Momentum and adaptive learning rates descend faster than plain gradient descent.",
-    chinese="动量和自适应学习率比普通梯度下降更快。",
+    statement="Momentum and adaptive learning rates descend faster than plain gradient descent.",
     deck={"SGD": None, "momentum": None, "Adagrad": None, "RMSprop": None, "Adam": None},
-    words={
-        "SGD": "梯度下降",
-        "momentum": "动量",
-        "Adagrad": "Adagrad",
-        "RMSprop": "RMSprop",
-        "Adam": "Adam",
-    },
     source="optim.py",
     minutes=1,
 )
@@ -120,7 +112,6 @@ def judge(result: dict) -> Verdict:
         outcome = "does not hold"
     losses = ", ".join(f"{name} {found[name]['mean']:.3f}" for name in found)
     english = ", ".join(f"{name} {_steps(steps[name])}" for name in found)
-    chinese = "，".join(f"{CLAIM.words[n]} {_steps(steps[n], '从未停在谷底')}" for n in found)
     behind = [name for name in others if not digits[name]]
     late = [name for name in others if not down[name]]
     return Verdict(
@@ -128,16 +119,25 @@ def judge(result: dict) -> Verdict:
         f"loss on the digits, each at its best rate: {losses}; ahead of SGD by no more than the "
         f"deviation over the seeds: {', '.join(behind) or 'none'}; steps down a ravine: {english}; "
         f"not faster than SGD there: {', '.join(late) or 'none'}",
-        "各取最佳学习率，数字识别的损失："
-        + "，".join(f"{CLAIM.words[name]} {found[name]['mean']:.3f}" for name in found)
-        + f"；领先不超过种子间标准差的：{'、'.join(behind) or '无'}；下到谷底的步数：{chinese}；"
-        + f"不比梯度下降快的：{'、'.join(late) or '无'}",
+        {
+            "losses": [{"name": name, "loss": found[name]["mean"]} for name in found],
+            "behind": [{"name": name} for name in behind],
+            "steps": [
+                {
+                    "name": name,
+                    "never": steps[name] >= MOST,
+                    "steps": f"(> {MOST})" if steps[name] >= MOST else steps[name],
+                }
+                for name in found
+            ],
+            "late": [{"name": name} for name in late],
+        },
     )
 
 
-def _steps(count: int, never: str = "never at rest") -> str:
-    """Returns the number of steps; at the most that were tried, that there is no such number."""
-    return f"{never} (> {MOST})" if count >= MOST else f"{count}"
+def _steps(count: int) -> str:
+    """Returns the number of steps, or at `MOST` that the optimizer never came to rest."""
+    return f"never at rest (> {MOST})" if count >= MOST else f"{count}"
 
 
 def ravine(make: Callable[..., optax.GradientTransformation], most: int = MOST) -> int:

@@ -22,20 +22,9 @@ from jaxdl import nn, train
 CLAIM = Claim(
     rows=("E01",),
     step="best",
-    english="A bad result on the test data is not always overfitting: look at the training first.",
-    chinese="测试结果不好不一定是过拟合：先看训练误差。",
+    statement="A bad result on the test data is not always overfitting: look at the training "
+    "first.",
     deck={},
-    words={
-        "too small, in training": "太小的网络，训练",
-        "too small": "太小的网络，测试",
-        "too small, dropout": "太小的网络加 Dropout，测试",
-        "few images, in training": "数据太少，训练",
-        "few images": "数据太少，测试",
-        "few images, dropout": "数据太少加 Dropout，测试",
-        "many images, in training": "数据充足，训练",
-        "many images": "数据充足，测试",
-        "many images, dropout": "数据充足加 Dropout，测试",
-    },
     source="train/diagnose.py",
     minutes=3,
 )
@@ -122,10 +111,12 @@ def judge(result: dict) -> Verdict:
         f"{KINDS['few images'][0]} units and {KINDS['few images'][1]} images has "
         f"{mean['few images']:.3f} and {mean['few images, in training']:.3f}: it overfits, and "
         f"dropout changes it by {gain['few images']:+.3f}",
-        f"{KINDS['too small'][0]} 个隐藏单元：训练 {mean['too small, in training']:.3f}，测试 "
-        f"{mean['too small']:.3f}，不是过拟合，Dropout 使测试变化 {gain['too small']:+.3f}；"
-        f"{KINDS['few images'][1]} 张图像：训练 {mean['few images, in training']:.3f}，测试 "
-        f"{mean['few images']:.3f}，是过拟合，Dropout 使测试变化 {gain['few images']:+.3f}",
+        {
+            "small_units": KINDS["too small"][0],
+            "few_images": KINDS["few images"][1],
+            "mean": mean,
+            "gain": gain,
+        },
     )
 
 

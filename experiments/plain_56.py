@@ -32,15 +32,8 @@ from jaxdl.zoo.vision.resnet import cifar_resnet
 CLAIM = Claim(
     rows=("G05", "T11"),
     step="best",
-    english="A plain network of 56 layers has a larger error than one of 20, in training too.",
-    chinese="56 层的普通网络比 20 层的误差更大，训练误差也一样；残差网络没有这个问题。",
+    statement="A plain network of 56 layers has a larger error than one of 20, in training too.",
     deck={"plain, 20": None, "plain, 56": None, "residual, 20": None, "residual, 56": None},
-    words={
-        "plain, 20": "普通网络，20 层",
-        "plain, 56": "普通网络，56 层",
-        "residual, 20": "残差网络，20 层",
-        "residual, 56": "残差网络，56 层",
-    },
     source="zoo/vision/resnet.py",
     minutes=4,
 )
@@ -180,10 +173,14 @@ def judge(result: dict) -> Verdict:
         f"{seeds} seeds {deviation[0]:.3f}), the test error {last[0]:.3f} and {last[1]:.3f}; with "
         f"shortcuts the training error is {mean[2]:.3f} and {mean[3]:.3f} (deviation "
         f"{deviation[1]:.3f}), the test error {last[2]:.3f} and {last[3]:.3f}",
-        f"用 {result['images']:,} 张图像训练 {epochs} 轮后，普通网络的训练误差：20 层 "
-        f"{mean[0]:.3f}，56 层 {mean[1]:.3f}（{seeds} 个种子的合并标准差 {deviation[0]:.3f}），"
-        f"测试误差 {last[0]:.3f} 和 {last[1]:.3f}；残差网络的训练误差 {mean[2]:.3f} 和 "
-        f"{mean[3]:.3f}（标准差 {deviation[1]:.3f}），测试误差 {last[2]:.3f} 和 {last[3]:.3f}",
+        {
+            "images": result["images"],
+            "epochs": epochs,
+            "seeds": seeds,
+            "mean": mean,
+            "deviation": deviation,
+            "last": last,
+        },
     )
 
 

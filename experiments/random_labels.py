@@ -22,15 +22,8 @@ from jaxdl import data, nn
 CLAIM = Claim(
     rows=("E10", "T13"),
     step="best",
-    english="A CNN fits random labels and pure noise to zero training error, regularized or not.",
-    chinese="卷积网络能把随机标签、甚至纯噪声背到训练误差为零，加正则化也一样。",
+    statement="A CNN fits random labels and pure noise to zero training error, regularized or not.",
     deck={"random labels": 1.0, "noise for images": 1.0, "random labels, regularized": 1.0},
-    words={
-        "true labels": "真实标签",
-        "random labels": "随机标签",
-        "noise for images": "噪声图像",
-        "random labels, regularized": "随机标签，加正则化",
-    },
     source="train/fit.py",
     minutes=8,
 )
@@ -127,9 +120,15 @@ def judge(result: dict) -> Verdict:
         f"{regularized:.4g} with weight decay and dropout, and a training error of 0 in "
         f"{each.count(1)} of {len(each)} networks; on the test images {unseen:.2f}, with true "
         f"labels {true:.2f}",
-        f"训练准确率：随机标签 {plain:.4g}，噪声图像 {noise:.4g}，加正则化 {regularized:.4g}，"
-        f"{len(each)} 个网络中 {each.count(1)} 个训练误差为零；测试准确率只有 "
-        f"{unseen:.2f}，真实标签则为 {true:.2f}",
+        {
+            "plain": plain,
+            "noise": noise,
+            "regularized": regularized,
+            "networks": len(each),
+            "exact": each.count(1),
+            "unseen": unseen,
+            "true": true,
+        },
     )
 
 

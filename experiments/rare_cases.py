@@ -25,16 +25,8 @@ from jaxdl.data import augment
 CLAIM = Claim(
     rows=("X07",),
     step="best",
-    english="Deep learning is perceptual, not cognitive: it errs in rare or extreme cases.",
-    chinese="深度学习停留在感知而非认知：在罕见或极端的情形下会犯简单的错误。",
+    statement="Deep learning is perceptual, not cognitive: it errs in rare or extreme cases.",
     deck={},
-    words={
-        "frequent digits": "常见的数字",
-        "rare digits": "罕见的数字",
-        "rare digits, all images": "同样的数字，训练图像充足",
-        "upright": "正立",
-        "turned by 60 degrees": "旋转 60 度",
-    },
     source="train/fit.py",
     minutes=1,
 )
@@ -169,10 +161,15 @@ def judge(result: dict) -> Verdict:
         f"and the same with all their images with {enough.mean():.3f}; upright digits with "
         f"{turned[:, 0].mean():.3f} and turned by 60 degrees with {turned[:, place].mean():.3f}, "
         f"where a wrong answer has a probability of {sure[:, place].mean():.2f} on average",
-        f"训练图像有 {counts[ENDS - 1]} 到 {counts[0]} 张的数字准确率为 {often.mean():.3f}，只有 "
-        f"{counts[-1]} 到 {counts[-ENDS]} 张的为 {seldom.mean():.3f}，同样的数字图像充足时为 "
-        f"{enough.mean():.3f}；正立时 {turned[:, 0].mean():.3f}，旋转 60 度后 "
-        f"{turned[:, place].mean():.3f}，而错误答案的平均概率为 {sure[:, place].mean():.2f}",
+        {
+            "counts": counts,
+            "often": often.mean(),
+            "seldom": seldom.mean(),
+            "enough": enough.mean(),
+            "upright": turned[:, 0].mean(),
+            "turned": turned[:, place].mean(),
+            "sure": sure[:, place].mean(),
+        },
     )
 
 

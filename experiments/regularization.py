@@ -26,8 +26,7 @@ from jaxdl.data import augment
 CLAIM = Claim(
     rows=("E04", "E03", "E05", "E06", "E07", "E09", "S22"),
     step="best",
-    english="Early stopping, weight decay, dropout and turned images help against overfitting.",
-    chinese="早停、权重衰减、Dropout 和旋转图像（数据增强）能减轻过拟合。",
+    statement="Early stopping, weight decay, dropout and turned images help against overfitting.",
     deck=dict.fromkeys(
         (
             "nothing",
@@ -40,19 +39,6 @@ CLAIM = Claim(
             "ensemble",
         )
     ),
-    words={
-        "nothing": "不做正则化",
-        "stopped by loss": "按损失早停",
-        "stopped by accuracy": "按准确率早停",
-        "weight decay 0.01": "权重衰减 0.01",
-        "weight decay 0.0005": "权重衰减 0.0005",
-        "dropout": "Dropout",
-        "turned images": "旋转图像",
-        "ensemble": "五个网络的集成",
-        "loss, nothing": "测试损失，不做正则化",
-        "loss, stopped by loss": "测试损失，按损失早停",
-        "loss, stopped by accuracy": "测试损失，按准确率早停",
-    },
     source="optim.py",
     minutes=6,
 )
@@ -174,10 +160,6 @@ def judge(result: dict) -> Verdict:
     text = ", ".join(
         f"{name} {gain(name):+.3f}{'' if helps(name) else ' (no help)'}" for name in cures
     )
-    chinese = "，".join(
-        f"{CLAIM.words[name]} {gain(name):+.3f}{'' if helps(name) else '（无效）'}"
-        for name in cures
-    )
     decay = f"weight decay {DECAYS[0]:g}"
     return Verdict(
         outcome,
@@ -188,12 +170,15 @@ def judge(result: dict) -> Verdict:
         f"{thinned['networks']} thinned ones {thinned['mean']:.3f}, one of them "
         f"{thinned['one']:.3f}; weights of pixels that are never inked shrink to "
         f"{border[decay]:.1e} of their initial norm at a decay of {DECAYS[0]:g}",
-        f"{result['rows']} 张训练图像时测试准确率为 {nothing['mean']:.3f}，"
-        f"各方法的变化：{chinese}；"
-        f"测试损失为 {loss['nothing']:.3f}，按损失早停 {loss['stopped by loss']:.3f}，按准确率早停 "
-        f"{loss['stopped by accuracy']:.3f}；Dropout 的缩放网络 {thinned['scaled']:.3f}，"
-        f"{thinned['networks']} 个子网络的平均 {thinned['mean']:.3f}，单个 {thinned['one']:.3f}；"
-        f"从未着墨的像素的权重在衰减 {DECAYS[0]:g} 时缩到初值的 {border[decay]:.1e}",
+        {
+            "rows": result["rows"],
+            "nothing": nothing["mean"],
+            "cures": [{"name": name, "gain": gain(name), "helps": helps(name)} for name in cures],
+            "loss": loss,
+            "thinned": thinned,
+            "decay": DECAYS[0],
+            "shrunk": border[decay],
+        },
     )
 
 

@@ -30,15 +30,8 @@ from jaxdl.zoo.vision.resnet import cifar_resnet
 CLAIM = Claim(
     rows=("G06",),
     step="set",
-    english="A residual network works like an ensemble of many shallow ones.",
-    chinese="残差网络如同许多浅层网络的集成。",
+    statement="A residual network works like an ensemble of many shallow ones.",
     deck={"residual, one block less": None, "plain, one block less": None},
-    words={
-        "residual, whole": "残差网络，完整",
-        "residual, one block less": "残差网络，去掉一块",
-        "plain, whole": "普通网络，完整",
-        "plain, one block less": "普通网络，去掉一块",
-    },
     source="zoo/vision/resnet.py",
     minutes=13,
 )
@@ -226,11 +219,6 @@ def judge(result: dict) -> Verdict:
         f"{removed} blocks"
         for name, (removed, whole, left) in parts.items()
     )
-    chinese = "；".join(
-        f"{plain_56.CLAIM.words[name]}去掉 {removed} 块后准确率由 {whole.mean():.3f} 变为 "
-        f"{left.mean():.3f} ± {left.std():.3f}"
-        for name, (removed, whole, left) in parts.items()
-    )
     return Verdict(
         outcome if paths and one else "does not hold",
         f"one block less raises the error of 20 residual layers by {harm['residual']:.3f} on "
@@ -238,9 +226,22 @@ def judge(result: dict) -> Verdict:
         f"gradient is the sum over 2^n paths to {result['sum_of_paths']:.0e}; in 56 layers of "
         f"{blocks} blocks the mean path goes through {blocks / 2:g} blocks, and weighted by its "
         f"gradient through {short:.1f}",
-        f"去掉一块，20 层残差网络的误差平均增加 {harm['residual']:.3f}，普通网络增加 "
-        f"{harm['plain']:.3f}；{chinese}；56 层网络有 {blocks} 块，"
-        f"路径平均经过 {blocks / 2:g} 块，而按梯度加权平均只经过 {short:.1f} 块",
+        {
+            "harm": harm,
+            "parts": [
+                {
+                    "name": name,
+                    "removed": removed,
+                    "whole": whole.mean(),
+                    "left": left.mean(),
+                    "deviation": left.std(),
+                }
+                for name, (removed, whole, left) in parts.items()
+            ],
+            "blocks": blocks,
+            "half": blocks / 2,
+            "short": short,
+        },
     )
 
 

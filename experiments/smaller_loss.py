@@ -24,20 +24,8 @@ from jaxdl import attack, data, losses, nn, train
 CLAIM = Claim(
     rows=("X05",),
     step="goodness",
-    english="The smaller the difference the loss gives, the more robust the model.",
-    chinese="损失函数给出的差异越小，模型越鲁棒。",
+    statement="The smaller the difference the loss gives, the more robust the model.",
     deck={},
-    words={
-        "loss, early": "训练损失，早期",
-        "loss, end": "训练损失，结束时",
-        "loss, weight decay": "训练损失，权重衰减",
-        "under attack, early": "受攻击时准确率，早期",
-        "under attack, end": "受攻击时准确率，结束时",
-        "under attack, weight decay": "受攻击时准确率，权重衰减",
-        "with noise, early": "加噪声时准确率，早期",
-        "with noise, end": "加噪声时准确率，结束时",
-        "with noise, weight decay": "加噪声时准确率，权重衰减",
-    },
     source="losses.py",
     minutes=1,
 )
@@ -161,10 +149,10 @@ def judge(result: dict) -> Verdict:
         f"{a_end:.3f}; weight decay ends at a loss of {l_decay:.3f} and "
         f"{a_decay:.3f} under attack; with noise the accuracy is {n_early:.3f}, {n_end:.3f} and "
         f"{n_decay:.3f}",
-        f"第 {result['epochs'][early]} 轮到第 {last} 轮，训练损失由 {l_early:.3f} 降到 "
-        f"{l_end:.4f}，受攻击时的准确率却由 {a_early:.3f} 降到 {a_end:.3f}；加权重衰减后损失为 "
-        f"{l_decay:.3f}，受攻击时准确率为 {a_decay:.3f}；加噪声时三者为 "
-        f"{n_early:.3f}、{n_end:.3f}、{n_decay:.3f}",
+        {
+            "epochs": (result["epochs"][early], last),
+            **dict(zip(("loss", "attacked", "noisy"), means, strict=True)),
+        },
     )
 
 

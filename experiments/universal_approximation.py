@@ -22,16 +22,8 @@ from jaxdl import nn
 CLAIM = Claim(
     rows=("A13",),
     step="set",
-    english="With enough hidden units, one hidden layer can approximate any continuous function.",
-    chinese="只要神经元足够多，一层隐藏层就能逼近任何连续函数。",
+    statement="With enough hidden units, one hidden layer can approximate any continuous function.",
     deck={"width 4": None, "width 64": None},
-    words={
-        "width 4": "4 个神经元",
-        "width 8": "8 个神经元",
-        "width 16": "16 个神经元",
-        "width 32": "32 个神经元",
-        "width 64": "64 个神经元",
-    },
     source="nn/dense.py",
     minutes=4,
 )
@@ -108,9 +100,12 @@ def judge(result: dict) -> Verdict:
         f"with {widths} units the largest error is {text['wave']} on a wave and {text['bump']} on "
         f"a bump in the plane; on the wave it is least with {least}; from 16 units on, descent "
         f"brings the bump only from {bump[2]:.3f} to {bump[-1]:.3f}",
-        f"神经元数为 {widths} 时，正弦波的最大误差为 {text['wave']}，平面上的凸起为 "
-        f"{text['bump']}；正弦波在 {least} 个神经元时误差最小；16 个以上时，凸起的误差只从 "
-        f"{bump[2]:.3f} 降到 {bump[-1]:.3f}",
+        {
+            "widths": widths,
+            "text": text,
+            "least": least,
+            "bump": bump,
+        },
     )
 
 

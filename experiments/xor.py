@@ -22,13 +22,8 @@ from jaxdl import nn
 CLAIM = Claim(
     rows=("A08", "A09"),
     step="set",
-    english="A network without a hidden layer cannot compute XOR; with one it can.",
-    chinese="没有隐藏层的网络算不出异或；加一层隐藏层就可以。",
+    statement="A network without a hidden layer cannot compute XOR; with one it can.",
     deck={"no hidden layer": None, "hidden layer": None},
-    words={
-        "no hidden layer": "没有隐藏层",
-        "hidden layer": "一层隐藏层",
-    },
     source="nn/dense.py",
     minutes=0.5,
 )
@@ -99,8 +94,12 @@ def judge(result: dict) -> Verdict:
         f"without a hidden layer {one.mean():.2f} of the corners on average and {one.max():.2f} at "
         f"best, with one all of them in {int((two == 1).sum())} of {len(two)} networks; loss "
         f"{low:.3f} and {high:.1e}",
-        f"没有隐藏层平均答对 {one.mean():.2f}，最好 {one.max():.2f}；有隐藏层的 {len(two)} 个网络"
-        f"中 {int((two == 1).sum())} 个全部答对",
+        {
+            "mean": one.mean(),
+            "best": one.max(),
+            "networks": len(two),
+            "solved": int((two == 1).sum()),
+        },
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import _lecture, hand_made
+from experiments import _claim, _lecture, hand_made
 from jaxdl import data
 
 
@@ -27,8 +27,8 @@ def test_the_verdict_needs_every_seed_above_every_seed(bag, hog, outcome, ahead)
     result = metrics(pixels=[0.9, 0.9], bag_of_words=bag, HOG=hog, end_to_end=[0.97, 0.98])
     verdict = hand_made.judge(result)
     assert verdict.outcome == outcome
-    assert f"of {ahead} of the 2 kinds" in verdict.english
-    for text in (verdict.english, verdict.chinese):
+    assert f"of {ahead} of the 2 kinds" in verdict.reason
+    for text in (verdict.reason, _claim.load_chinese("hand_made").reason(verdict)):
         assert f"{np.mean(bag):.3f}" in text and f"{np.mean(hog):.3f}" in text
         assert not text.endswith((".", "。"))
     assert hand_made.draw(result).axes

@@ -1,8 +1,10 @@
 """The lectures' claims: every experiment runs, and no number of the report is typed by hand."""
 
 import dataclasses
+import json
 import pathlib
 import re
+import string
 
 import jax
 import numpy as np
@@ -14,64 +16,99 @@ from experiments import (
     _lecture,
     _run,
     _seeds,
-    _tried,
     backprop_by_hand,
     coverage,
     report,
     resnet_paths,
 )
-from experiments._claims_page import as_page
 from jaxdl.nn.recurrent import bptt
 from jaxdl.zoo.vision.resnet import cifar_resnet
 
-CLAIMS = dict(_tried.modules())
+CLAIMS = dict(_claim.modules())
+
+
+def load(name):
+    return json.loads((_run.RESULTS / f"{name}.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim_is_complete(name):
     claim = CLAIMS[name].CLAIM
     assert set(claim.rows) <= set(coverage.rows())
-    assert claim.step in _tried.STEPS and claim.minutes > 0
+    assert claim.step in _claim.STEPS and claim.minutes > 0
     assert (_run.HERE.parent / "jaxdl" / claim.source).is_file()
-    assert re.search(r"[\u4e00-\u9fff]", claim.chinese) and claim.english.isascii()
-    assert set(claim.deck) <= set(claim.words)
+    assert claim.statement.isascii()
+
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def test_every_claim_has_its_chinese_text_and_nothing_else_is_translated():
+    texts = _claim.chinese_texts()
+    assert set(texts) == {*CLAIMS, "page", "outcomes"}
+    assert set(texts["page"]) == {*report.PAGE, "language"}
+    assert set(texts["outcomes"]) == {*_claim.OUTCOMES, "not yet run"}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_chinese_reason_is_filled_from_the_values_of_the_verdict(name):
+    chinese = _claim.load_chinese(name)
+    assert CHINESE.search(chinese.claim) and set(CLAIMS[name].CLAIM.deck) <= set(chinese.words)
+    verdict = CLAIMS[name].judge(load(name)["metrics"])
+    fields = [field for _, field, _, _ in string.Formatter().parse(chinese.template) if field]
+    assert fields and {re.split(r"[.\[]", field)[0] for field in fields} <= set(verdict.values)
+    assert CHINESE.search(chinese.reason(verdict)) and "{" not in chinese.reason(verdict)
+
+
+def test_missing_chinese_text_is_an_error(monkeypatch):
+    verdict = _claim.Verdict("holds", "a reason", {"all": True, "names": [], "n": 1})
+    chinese = _claim.Chinese(
+        "xor", "", {}, "{n} {all} {names}", {"names": {"each": "{name}", "join": "", "empty": "-"}}
+    )
+    with pytest.raises(ValueError, match=r"chinese\.toml: the verdict of 'xor' needs 'all'"):
+        chinese.reason(verdict)
+    parts |= {"all": {"yes": "y", "no": "n"}}
+    assert chinese._replace(parts=parts).reason(verdict) == "1 y -"
+    monkeypatch.setattr(_claim, "chinese_texts", lambda: {"xor": {"claim": ""}})
+    with pytest.raises(ValueError, match=r"the table \[xor\] lacks verdict, words\. Translate"):
+        _claim.load_chinese("xor")
 
 
 def committed():
-    return [tried for tried in _tried.claims() if tried.result]
+    return [one for one in _claim.claims() if one.result]
 
 
 def test_the_table_is_the_regenerated_one():
-    assert report.README.read_text("utf-8") == report.as_markdown(_tried.claims())
+    assert report.README.read_text("utf-8") == report.as_markdown(_claim.claims())
 
 
 def test_every_number_of_the_table_is_a_result_or_the_decks():
     """With other results the table has other numbers, and none of the old ones."""
-    text = report.as_markdown(_tried.claims())
+    text = report.as_markdown(_claim.claims())
 
     def altered(spread):
         return spread | {"mean": spread["mean"] * 3 + 7, "deviation": 0.123}
 
     changed = []
-    for tried in _tried.claims():
-        if tried.result:
-            metrics = tried.metrics | {
-                "measured": {name: altered(s) for name, s in tried.metrics["measured"].items()},
+    for one in _claim.claims():
+        if one.result:
+            metrics = one.metrics | {
+                "measured": {name: altered(s) for name, s in one.metrics["measured"].items()},
                 "seconds": {},
                 "speedup": {},
             }
-            tried = tried._replace(result=tried.result | {"metrics": metrics, "seconds": 60.0})
-        changed.append(tried)
+            one = one._replace(result=one.result | {"metrics": metrics, "seconds": 60.0})
+        changed.append(one)
     means = lambda text: set(re.findall(r"[\d.e-]+(?= ±)", text))
     assert means(text) and not means(text) & means(report.as_markdown(changed))
 
 
 def test_the_page_is_in_two_languages_and_fetches_nothing():
-    page = as_page(_tried.claims())
+    page = report.as_page(_claim.claims())
     assert page.count('class="en"') == page.count('class="zh"')
     assert not re.search(r'(src|href)="https?:', page) and "<script" not in page
-    for tried in committed():
-        assert tried.claim.chinese in page and page.count("data:image/png") == len(committed())
+    for one in committed():
+        assert one.chinese.claim in page and page.count("data:image/png") == len(committed())
 
 
 def test_networks_are_trained_once_for_all_experiments(tmp_path, monkeypatch, capsys):
