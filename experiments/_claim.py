@@ -102,7 +102,7 @@ class Chinese(NamedTuple):
                 entries = [part["each"].format(**self._render(entry)) for entry in value]
                 value = part["join"].join(entries) if entries else part["empty"]
             elif field == "name":
-                value = self.words.get(value, value)
+                value = self.words.get(str(value), value)
             rendered[field] = value
         return rendered
 

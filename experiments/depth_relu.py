@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from experiments import _depth, _lecture, _run
+from experiments import _lecture, _run, depth_sigmoid
 from experiments._claim import Claim, Verdict
 
 CLAIM = Claim(
@@ -34,7 +34,7 @@ def run(config: Config) -> dict:
         "9 layers, sigmoid": {"layers": 9, "seeds": seeds},
         "9 layers, ReLU": {"layers": 9, "activation": "relu", "seeds": seeds},
     }
-    return _depth.compared(
+    return depth_sigmoid.compare(
         config,
         "depth_relu",
         CLAIM,
@@ -45,9 +45,9 @@ def run(config: Config) -> dict:
 
 def judge(result: dict) -> Verdict:
     """Asks for a gap of 0.6 in accuracy, of all images and of few."""
-    return _depth.judge(CLAIM, result, gap=0.6, least=0.94)
+    return depth_sigmoid.judge_depth(CLAIM, result, gap=0.6, least=0.94)
 
 
 def draw(result: dict) -> Any:
     """The figure, from what `run` returned."""
-    return _depth.draw(CLAIM, result)
+    return depth_sigmoid.draw_depth(CLAIM, result)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _figure, _run, _seeds, _shapes, how_large
+from experiments import _figure, _run, _seeds, how_large
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data
 
@@ -46,12 +46,12 @@ def run(config: Config) -> dict:
     shapes = [(width, layers) for layers in LAYERS for width in WIDTHS]
     lines = choose_lines(digits.test, 2 if config.smoke else config.lines, config.seed)
     networks = how_large.sweep(shapes, seeds, digits.train, 1 if config.smoke else 30)
-    begin = _shapes.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
+    begin = how_large.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
     size = len(LAYERS), len(WIDTHS), len(seeds)
     pieces = {}
     for kind, params in zip(KINDS, (begin.params, networks.params), strict=True):
         runs = [
-            _shapes.slice_shape(params, i, *shapes[i // len(seeds)])
+            how_large.slice_shape(params, i, *shapes[i // len(seeds)])
             for i in range(len(shapes) * len(seeds))
         ]
         counts = [np.mean([len(knots(run, *line)) - 1 for line in lines]) for run in runs]

@@ -62,9 +62,8 @@ def test_the_chinese_reason_is_filled_from_the_values_of_the_verdict(name):
 
 def test_missing_chinese_text_is_an_error(monkeypatch):
     verdict = _claim.Verdict("holds", "a reason", {"all": True, "names": [], "n": 1})
-    chinese = _claim.Chinese(
-        "xor", "", {}, "{n} {all} {names}", {"names": {"each": "{name}", "join": "", "empty": "-"}}
-    )
+    parts = {"names": {"each": "{name}", "join": "", "empty": "-"}}
+    chinese = _claim.Chinese("xor", "", {}, "{n} {all} {names}", parts)
     with pytest.raises(ValueError, match=r"chinese\.toml: the verdict of 'xor' needs 'all'"):
         chinese.reason(verdict)
     parts |= {"all": {"yes": "y", "no": "n"}}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import _run, worked_examples
-from experiments._line import Line
+from experiments.worked_examples import Line
 
 WRONG = {
     ("S04-S06", "by w1, w3, w2, w4"),

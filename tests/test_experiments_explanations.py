@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _explain, clever_hans, explain_lstm, explain_photo
+from experiments import clever_hans, explain_digits, explain_lstm, explain_photo
 from jaxdl import data, interpret, nn, serial
 from tests.nn.filled import filled
 
 
 def test_squares_share_an_image_evenly():
-    mask = _explain.squares(8, 4)
+    mask = explain_digits.squares(8, 4)
     assert mask.shape == (8, 8, 1) and np.bincount(mask.ravel()).tolist() == [4] * 16
     assert mask[0, 2, 0] == 1 and mask[2, 0, 0] == 4
 
@@ -32,7 +32,7 @@ def test_the_best_by_each_measure():
         "a": {"insertion": [0.9, 0.7], "ROAD": [0.3]},
         "b": {"insertion": [0.1], "ROAD": [0.2]},
     }
-    assert [_explain.best(areas, m) for m in ("insertion", "ROAD")] == ["a", "b"]
+    assert [explain_digits.find_best(areas, m) for m in ("insertion", "ROAD")] == ["a", "b"]
 
 
 def test_discs_of_five_colours_and_two_sizes():
