@@ -1,8 +1,8 @@
-"""A change that the eye hardly sees brings the accuracy below one in ten. Lecture row T14.
+"""Attacks by gradient ascent bring the accuracy below 10 %. Lecture row T14.
 
 Goodfellow et al. 2015 (arXiv 1412.6572), Madry et al. 2018 (arXiv 1706.06083). The networks are
-those of `noisy_test`, which noise by lot of the same size hardly moves: what counts is the
-direction, and the gradient by the input tells it.
+those of `noisy_test`. Random noise of the same size hardly lowers their accuracy: it is the
+direction that counts, which is the gradient by the input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ CLAIM = Claim(
     minutes=3,
 )
 SIZES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
-AT = 0.1
+"""Largest changes of a pixel; pixels are in [0, 1]."""
+SIZE = 0.1
+"""The size at which the claim is judged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +41,19 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds, count = (2, 20) if config.smoke else (config.seeds, config.images)
-    networks = _lecture.trained(config, activation="relu", seeds=seeds)
-    test = _lecture.images(config.smoke).test
+    networks = _lecture.train_networks(config, activation="relu", seeds=seeds)
+    test = _lecture.load_images(config.smoke).test
     x, y = jax.numpy.asarray(test.x[:count]), test.y[:count]
     steps = 3 if config.smoke else 40
 
     @jax.jit
-    def attacked(params, key, size):
+    def attack_images(params, key, size):
         def f(x):
             return networks.model.apply(params, {}, x)[0]
 
-        lot = jax.random.rademacher(key, x.shape, x.dtype)
+        signs = jax.random.rademacher(key, x.shape, x.dtype)
         changed = {
-            "noise by lot": (x + size * lot).clip(0, 1),
+            "noise by lot": (x + size * signs).clip(0, 1),
             "one step": attack.fgsm(f, x, y, size),
             "forty steps": attack.pgd(f, x, y, size, steps=steps),
         }
@@ -64,32 +66,31 @@ def run(config: Config) -> dict:
         rows: dict[str, list[float]] = {}
         for i in range(len(networks)):
             params = jax.tree.map(lambda a, i=i: a[i], networks.params)
-            changed, accuracy = attacked(params, jax.random.key(config.seed + i), size)
+            changed, accuracy = attack_images(params, jax.random.key(config.seed + i), size)
             for name, value in accuracy.items():
                 rows.setdefault(name, []).append(float(value))
-            if size == AT and i == 0:
+            if size == SIZE and i == 0:
                 pictures = [x[0], *(images[0] for images in changed.values())]
         for name, values in rows.items():
             curves.setdefault(name, []).append(values)
         print(f"size {size:.2f}:", {name: round(np.mean(v), 3) for name, v in rows.items()})
-    at = SIZES.index(AT)
-    found = {"clean": _seeds.spread(curves["one step"][0])}
-    found |= {name: _seeds.spread(values[at]) for name, values in curves.items()}
+    measured = {"clean": _seeds.summarize(curves["one step"][0])}
+    measured |= {name: _seeds.summarize(v[SIZES.index(SIZE)]) for name, v in curves.items()}
     result = {
-        "measured": found,
+        "measured": measured,
         "sizes": list(SIZES),
         "curves": numbers(curves),
         "pictures": numbers(np.concatenate(pictures, 1)[..., 0], 2),
-        **_seeds.times({"networks": networks}),
+        **_seeds.summarize_times({"networks": networks}),
     }
     _figure.save(draw(result), config, "adversarial", "adversarial")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks forty steps for an accuracy below 0.1, where random noise costs at most 0.05.
+    """Requires an accuracy below 0.1 after forty steps, where random noise costs at most 0.05.
 
-    One step is reported beside them.
+    The accuracy after one step is reported too.
     """
     clean, noise, one, forty = (result["measured"][name]["mean"] for name in CLAIM.deck)
     holds = clean > 0.95 and noise > clean - 0.05 and forty < 0.1
@@ -101,12 +102,12 @@ def judge(result: dict) -> Verdict:
     beyond, needed = not enough, min(enough, default=max(result["sizes"]))
     return Verdict(
         "holds" if holds else "does not hold",
-        f"when each pixel may change by {AT:g} of the range from white to black, the accuracy of "
+        f"when each pixel may change by {SIZE:g} of the range from white to black, the accuracy of "
         f"{clean:.3f} falls to {forty:.3f} after forty small steps of gradient ascent; a single "
         f"step leaves {one:.3f} and needs a change of {'more than ' * beyond}{needed:g} to go "
         f"below one in ten; random noise of the same size leaves {noise:.3f}",
         {
-            "size": AT,
+            "size": SIZE,
             "clean": clean,
             "noise": noise,
             "one": one,
@@ -118,7 +119,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by the size of the change, and one image with each."""
+    """Draws the accuracy by the size of the change, and an image with each kind of change."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     for name, values in result["curves"].items():
@@ -131,5 +132,5 @@ def draw(result: dict) -> Any:
     width = len(result["pictures"])
     names = ["clean", *result["curves"]]
     right.set(xticks=[width * (i + 0.5) for i in range(4)], xticklabels=names, yticks=[])
-    right.set(title=f"changes of {AT:g}")
+    right.set(title=f"changes of {SIZE:g}")
     return figure

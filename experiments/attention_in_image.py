@@ -1,4 +1,4 @@
-"""The image that an output prefers beside what the model uses in a real image. Lecture row X06.
+"""Activation maximization compared with attributions of real images. Lecture row X06.
 
 The lectures: activation maximization helps to see what an output attends to, but not what the model
 attends to in a real image. One picture for each class cannot differ between images; attributions
@@ -112,9 +112,9 @@ def run(config: Config) -> dict:
             some = np.flatnonzero(labels == config.digit)[:SHOWN]
             some = some if len(some) == SHOWN else np.arange(SHOWN)
             shown = [np.asarray(part)[some, ..., 0] for part in (x, ideal, attributions, slopes)]
-    measured = {name: _seeds.spread(each) for name, each in values.items()}
+    measured = {name: _seeds.summarize(each) for name, each in values.items()}
     for name, spread in measured.items():
-        print(f"{name:32s} {_seeds.said(spread)}")
+        print(f"{name:32s} {_seeds.format_summary(spread)}")
     result = {
         "measured": measured,
         "values": numbers(values),
@@ -153,11 +153,11 @@ def pair_images(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge(result: dict) -> Verdict:
-    """In every network attributions must say more about an image than activation maximization.
+    """Requires attributions to explain an image better than activation maximization does.
 
-    More: the probability falls further when their first ten pixels go; and even the attribution
-    of another image of the class is closer to an image's own. The claim holds in full if the
-    pixels of activation maximization reach less than half of the way from random ones to those.
+    In every network, the probability must fall further without their first ten pixels, and the
+    attribution of another image of the class must be closer to an image's own. The claim is true in
+    full if the pixels of activation maximization are closer to random ones than to attributions.
     """
     values = {name: np.array(each) for name, each in result["values"].items()}
     ideal, real, random = (

@@ -1,7 +1,7 @@
-"""Nine layers of ReLUs learn what nine layers of sigmoids do not. Lecture rows T04, D13.
+"""Compares nine layers of ReLUs with nine layers of sigmoids. Lecture rows T04, D13.
 
-Why: where a ReLU is active its slope is 1, so that the gradient reaches the first layer about as
-large as it left the last.
+An active ReLU has a slope of 1, so that the gradient at the first layer is about as large as that
+at the last.
 """
 
 from __future__ import annotations
@@ -38,16 +38,19 @@ def run(config: Config) -> dict:
         config,
         "depth_relu",
         CLAIM,
-        {name: _lecture.trained(config, **kind) for name, kind in kinds.items()},
-        {name: _lecture.trained(config, rows=_lecture.FEW, **kind) for name, kind in kinds.items()},
+        {name: _lecture.train_networks(config, **kind) for name, kind in kinds.items()},
+        {
+            name: _lecture.train_networks(config, rows=_lecture.FEW, **kind)
+            for name, kind in kinds.items()
+        },
     )
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for a gap of 0.6 in accuracy, of all images and of few."""
+    """Requires a gap of 0.6 in accuracy, with all training images and with few."""
     return depth_sigmoid.judge_depth(CLAIM, result, gap=0.6, least=0.94)
 
 
 def draw(result: dict) -> Any:
-    """The figure, from what `run` returned."""
+    """Draws the accuracies, the gradient norms and the loss landscapes."""
     return depth_sigmoid.draw_depth(CLAIM, result)

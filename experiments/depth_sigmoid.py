@@ -1,7 +1,7 @@
-"""Nine layers of sigmoids do not learn what three do. Lecture rows T03, D13.
+"""Compares nine layers of sigmoids with three. Lecture rows T03, D13.
 
-Why: the slope of a sigmoid is a quarter at most, so that the gradient that comes to the first layer
-is thousands of times smaller than that of the last; it is measured, layer by layer.
+The slope of a sigmoid is at most a quarter, so that the gradient at the first of nine layers is
+thousands of times smaller than at the last. It is measured layer by layer.
 """
 
 from __future__ import annotations
@@ -43,40 +43,46 @@ def run(config: Config) -> dict:
         config,
         "depth_sigmoid",
         CLAIM,
-        {name: _lecture.trained(config, **kind) for name, kind in kinds.items()},
-        {name: _lecture.trained(config, rows=_lecture.FEW, **kind) for name, kind in kinds.items()},
+        {name: _lecture.train_networks(config, **kind) for name, kind in kinds.items()},
+        {
+            name: _lecture.train_networks(config, rows=_lecture.FEW, **kind)
+            for name, kind in kinds.items()
+        },
     )
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for a gap of 0.4 in accuracy, of all images and of few."""
+    """Requires a gap of 0.4 in accuracy, with all training images and with few."""
     return judge_depth(CLAIM, result, gap=0.4, least=0.84)
 
 
 def draw(result: dict) -> Any:
-    """The figure, from what `run` returned."""
+    """Draws the accuracies, the gradient norms and the loss landscapes."""
     return draw_depth(CLAIM, result)
 
 
-# Deep against shallow, for `depth_relu` too.
+# The comparison of two depths or activations, which `depth_relu` uses too.
 
 
 def compare(
     config,
     name: str,
     claim: Claim,
-    networks: Mapping[str, _seeds.Trained],
-    few: Mapping[str, _seeds.Trained],
+    networks: Mapping[str, _seeds.Networks],
+    few: Mapping[str, _seeds.Networks],
 ) -> dict:
-    """Prints, draws and returns what became of the networks, and of their first gradients.
+    """Compares the accuracies, the gradients before training and the loss landscapes.
 
     Args:
-      networks: two, in the order of `claim.deck`; the second should be better.
-      few: the same, trained on fewer images.
+      config: the experiment's options.
+      name: the experiment.
+      claim: its claim.
+      networks: two kinds, in the order of `claim.deck`; the second should be better.
+      few: the same kinds, trained on fewer images.
     """
-    accuracy = {label: found.history["eval_accuracy"] for label, found in networks.items()}
-    measured = {label: _lecture.last(network) for label, network in networks.items()}
-    fewer = {label: _lecture.last(network) for label, network in few.items()}
+    accuracy = {label: trained.history["eval_accuracy"] for label, trained in networks.items()}
+    measured = {label: _lecture.summarize_accuracy(network) for label, network in networks.items()}
+    fewer = {label: _lecture.summarize_accuracy(network) for label, network in few.items()}
     norms = {
         label: _lecture.gradient_norms(network, "cross_entropy", config.smoke).mean(0)
         for label, network in networks.items()
@@ -84,11 +90,11 @@ def compare(
     ratios = {label: float(values[0] / values[-1]) for label, values in norms.items()}
     for label in measured:
         print(
-            f"{label:18s} test accuracy {_seeds.said(measured[label])}, first gradient at the "
-            f"input {ratios[label]:.1e} of that at the output"
+            f"{label:18s} test accuracy {_seeds.format_summary(measured[label])}, first gradient "
+            f"at the input {ratios[label]:.1e} of that at the output"
         )
     landscapes = {
-        label: _lecture.landscape(network, "cross_entropy", config.smoke)
+        label: _lecture.loss_landscape(network, "cross_entropy", config.smoke)
         for label, network in networks.items()
     }
     result = {
@@ -97,7 +103,7 @@ def compare(
         "input_over_output": ratios,
         "norms": numbers(norms),
         "accuracy": numbers(accuracy),
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
         "landscapes": numbers(landscapes, 3),
     }
     _figure.save(draw_depth(claim, result), config, name, name)
@@ -105,10 +111,10 @@ def compare(
 
 
 def judge_depth(claim: Claim, result: dict, gap: float, least: float) -> Verdict:
-    """Asks that the second network is `gap` ahead and reaches `least`, and for the cause of it.
+    """Requires the second kind to be ahead by `gap` and to reach `least`, for the stated reason.
 
-    The lectures' 0.11 asks that the first learns nothing. The first gradient at the input must be
-    below 1e-3 of that at the output in the first network, and above 1e-2 of it in the second.
+    The lectures' 0.11 means that the first kind learns nothing. Before training, the gradient at
+    the input must be below 1e-3 of that at the output in the first kind, above 1e-2 in the second.
     """
     worse, better = claim.deck
     few = result["few"]
@@ -136,7 +142,7 @@ def judge_depth(claim: Claim, result: dict, gap: float, least: float) -> Verdict
 
 
 def draw_depth(claim: Claim, result: dict) -> Any:
-    """The accuracy by epoch, the first gradients by layer, and the loss around the beginning."""
+    """Draws the accuracy by epoch, and before training the gradients and the loss landscape."""
     plt = _figure.pyplot()
     figure, ((left, right), below) = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     _figure.curves(left, result["accuracy"], claim.deck)
@@ -145,6 +151,6 @@ def draw_depth(claim: Claim, result: dict) -> Any:
         right.semilogy(np.arange(1, len(values) + 1), values, marker="o", label=label)
     right.set(xlabel="layer, from the input", title="norm of the first gradient")
     right.legend(frameon=False)
-    for axis, (label, found) in zip(below, result["landscapes"].items(), strict=True):
-        _lecture.contours(axis, found, f"{label}: loss as a share of the first")
+    for axis, (label, landscape) in zip(below, result["landscapes"].items(), strict=True):
+        _lecture.draw_contours(axis, landscape, f"{label}: loss as a share of the first")
     return figure

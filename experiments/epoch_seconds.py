@@ -1,8 +1,8 @@
-"""An epoch of twenty mini-batches takes as long as one of the full batch, and does more. Row X03.
+"""Times epochs of twenty mini-batches and of the full batch. Lecture row X03.
 
-Twenty mini-batches are twenty updates in an epoch, the full batch is one. Both pass through the
-same rows, with the same number of products. Measured side by side, in turn: seconds an epoch, for
-several sizes of the training set, and the test accuracy after as many epochs.
+An epoch of twenty mini-batches has twenty updates, one of the full batch has one. Both use the same
+rows and the same number of products. Epochs of both kinds are timed in turn, for several sizes of
+the training set; the test accuracy is compared after the same number of epochs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds, repeats = (2, 1) if config.smoke else (config.seeds, config.repeats)
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     rows = len(dataset.train.y)
     sizes = [size for size in (2000, 20_000) if size <= rows] or [rows // 20 * 20]
     model = _lecture.network(3, "relu", 16 if config.smoke else _lecture.WIDTH)
@@ -62,18 +62,20 @@ def run(config: Config) -> dict:
             metrics=["accuracy"],
         )
         accuracy[kind] = numbers(history["eval_accuracy"])
-    measured = {kind: _seeds.spread(np.array(values)[:, -1]) for kind, values in accuracy.items()}
+    measured = {
+        kind: _seeds.summarize(np.array(values)[:, -1]) for kind, values in accuracy.items()
+    }
     largest = seconds[str(sizes[-1])]
-    measured |= {f"{kind}, seconds": _seeds.spread(values) for kind, values in largest.items()}
+    measured |= {f"{kind}, seconds": _seeds.summarize(values) for kind, values in largest.items()}
     for name, spread in measured.items():
-        print(f"{name:20s} {_seeds.said(spread)}")
+        print(f"{name:20s} {_seeds.format_summary(spread)}")
     result = {"measured": measured, "epoch_seconds": numbers(seconds), "accuracy": accuracy}
     _figure.save(draw(result), config, "epoch_seconds", "epoch_seconds")
     return result
 
 
 def train_many(model: jaxdl.Module, split: Any, updates: int, **options: Any) -> Any:
-    """Trains by plain SGD with so many equal batches in an epoch."""
+    """Trains by plain SGD with `updates` equal batches in an epoch."""
     return train.train_many(
         model,
         tuple(split),
@@ -86,7 +88,10 @@ def train_many(model: jaxdl.Module, split: Any, updates: int, **options: Any) ->
 
 
 def time_epochs(model: jaxdl.Module, split: Any, repeats: int) -> dict[str, list[float]]:
-    """Times single epochs of each kind in turn, after one that compiles."""
+    """Times single epochs of each kind in turn, after one that compiles.
+
+    In turn, because the speed of a shared machine changes from minute to minute.
+    """
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for repeat in range(repeats + 1):
         for kind, updates in KINDS.items():
@@ -98,9 +103,10 @@ def time_epochs(model: jaxdl.Module, split: Any, repeats: int) -> dict[str, list
 
 
 def judge(result: dict) -> Verdict:
-    """A mini-batch epoch may take 1.1 times as long at most, by the fastest of the repeats.
+    """Requires mini-batch epochs to be no slower and to reach a higher accuracy.
 
-    Performs better: by 0.1 of accuracy on average, and ahead in every seed.
+    The fastest of the repeats may take at most 1.1 times as long as with the full batch. The
+    accuracy must be higher by 0.1 on average, and higher for every seed.
     """
     fastest = {
         size: {kind: min(values) for kind, values in kinds.items()}

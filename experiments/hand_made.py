@@ -58,7 +58,7 @@ def convolutional() -> jaxdl.Module:
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     images, labels = (part[: _lecture.FEW] for part in dataset.train)
     test = dataset.test
     linear, optimizer = jaxdl.serial(nn.flatten(), nn.dense(10)), optax.adam(1e-3)
@@ -94,8 +94,8 @@ def run(config: Config) -> dict:
     accuracy, measured = {}, {}
     for name, measure in kinds.items():
         accuracy[name] = measure()
-        measured[name] = _seeds.spread(accuracy[name][:, -1])
-        print(f"{name:12s} test accuracy {_seeds.said(measured[name])}", flush=True)
+        measured[name] = _seeds.summarize(accuracy[name][:, -1])
+        print(f"{name:12s} test accuracy {_seeds.format_summary(measured[name])}", flush=True)
     result = {"measured": measured, "images": len(labels), "accuracy": numbers(accuracy)}
     _figure.save(draw(result), config, "hand_made", "hand_made")
     return result

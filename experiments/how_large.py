@@ -148,13 +148,13 @@ def run(config: Config) -> dict:
         chosen = np.unravel_index(validation.mean(-1).argmax(), size[:2])
         accuracy[task] = {"test": numbers(test), "validation": numbers(validation)}
         measured |= {
-            f"{task}, one layer": _seeds.spread(test[-1, 0]),
-            f"{task}, four layers": _seeds.spread(test[-1, -1]),
-            f"{task}, chosen": _seeds.spread(test[chosen]),
+            f"{task}, one layer": _seeds.summarize(test[-1, 0]),
+            f"{task}, four layers": _seeds.summarize(test[-1, -1]),
+            f"{task}, chosen": _seeds.summarize(test[chosen]),
         }
         print(f"{task}: chosen {widths[chosen[0]]} x {LAYERS[chosen[1]]}, {seconds[task]:.0f} s")
     for name, values in measured.items():
-        print(f"{name:26s} test accuracy {_seeds.said(values)}")
+        print(f"{name:26s} test accuracy {_seeds.format_summary(values)}")
     result = {
         "measured": measured,
         "widths": list(widths),
@@ -166,7 +166,7 @@ def run(config: Config) -> dict:
     return result
 
 
-def sweep(shapes: Any, seeds: Any, split: data.Split, epochs: int) -> _seeds.Trained:
+def sweep(shapes: Any, seeds: Any, split: data.Split, epochs: int) -> _seeds.Networks:
     """Trains networks of all shapes from all seeds as one program, shape by shape."""
     width, layers = np.max(shapes, 0).tolist()
     model = network(width, layers)
@@ -181,7 +181,7 @@ def sweep(shapes: Any, seeds: Any, split: data.Split, epochs: int) -> _seeds.Tra
         epochs=epochs,
         verbose=0,
     )
-    return _seeds.Trained(model, states.params, states.model_state, history, 0.0, 1.0)
+    return _seeds.Networks(model, states.params, states.model_state, history, 0.0, 1.0)
 
 
 def judge(result: dict) -> Verdict:

@@ -76,7 +76,7 @@ def run(config: Config) -> dict:
                 state = state.replace(params=fitted)
             begun.append(state)
         deviations[name] = signal(model, begun[0].params, digits.train.x[:500])
-        networks[name] = _seeds.trained(
+        networks[name] = _seeds.train_networks(
             config,
             model,
             digits.train,
@@ -92,7 +92,7 @@ def run(config: Config) -> dict:
         # A network that has diverged decides nothing: its accuracy is NaN, and counts as chance.
         accuracy[name] = np.nan_to_num(networks[name].history["eval_accuracy"], nan=0.1)
         print(
-            f"{name:10s} test accuracy {_seeds.said(_seeds.spread(accuracy[name][:, -1]))}, "
+            f"{name:10s} test accuracy {_seeds.format_summary(_seeds.summarize(accuracy[name][:, -1]))}, "
             f"deviation after layer 1 {deviations[name][0]:.2g}, {LAYERS} "
             f"{deviations[name][-1]:.2g}",
             flush=True,
@@ -101,14 +101,14 @@ def run(config: Config) -> dict:
     test = digits.test.x.reshape(-1, 64)
     of_few = {name: trained.accuracy(test, digits.test.y) for name, trained in few.items()}
     for name, values in of_few.items():
-        print(f"{name:27s} test accuracy {_seeds.said(_seeds.spread(values))}")
+        print(f"{name:27s} test accuracy {_seeds.format_summary(_seeds.summarize(values))}")
     last = {name: values[:, -1] for name, values in accuracy.items()} | of_few
     result = {
-        "measured": {name: _seeds.spread(values) for name, values in last.items()},
+        "measured": {name: _seeds.summarize(values) for name, values in last.items()},
         "accuracy": numbers(accuracy),
         "few": numbers(of_few),
         "deviations": numbers(deviations),
-        **_seeds.times(networks | few),
+        **_seeds.summarize_times(networks | few),
     }
     _figure.save(draw(result), config, "initialization", "initialization")
     return result
@@ -147,7 +147,7 @@ def judge(result: dict) -> Verdict:
     )
 
 
-def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
+def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Networks]:
     """Four layers and few labels, from each way to begin. Lecture row D19."""
     digits = data.digits()
     x = jnp.asarray(digits.train.x.reshape(-1, 64))
@@ -175,7 +175,7 @@ def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
                 for state, layers in zip(drawn(), machines, strict=True)
             ]
         for kind, states in begun.items():
-            networks[kind] = _seeds.trained(
+            networks[kind] = _seeds.train_networks(
                 config,
                 model,
                 (x[:LABELS], digits.train.y[:LABELS]),

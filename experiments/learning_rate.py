@@ -44,7 +44,7 @@ def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
-    many = _seeds.trained(
+    many = _seeds.train_networks(
         config,
         model,
         digits.train,
@@ -60,9 +60,9 @@ def run(config: Config) -> dict:
     threshold = 2 / curvature(model, digits.train)
     best = int(np.median(last, 0).argmin())
     measured = {
-        "too small": _seeds.spread(last[:, 0]),
-        "right": _seeds.spread(last[:, best]),
-        "too large": _seeds.spread(np.minimum(last[:, -1], 1e6)),
+        "too small": _seeds.summarize(last[:, 0]),
+        "right": _seeds.summarize(last[:, best]),
+        "too large": _seeds.summarize(np.minimum(last[:, -1], 1e6)),
     }
     ends = {str(share): quadratic(share) for share in (0.99, 1.01)}
     print(
@@ -76,7 +76,7 @@ def run(config: Config) -> dict:
         "losses": numbers(np.minimum(last, 1e6)),
         "threshold": threshold,
         "quadratic": ends,
-        **_seeds.times({"rates": many}),
+        **_seeds.summarize_times({"rates": many}),
     }
     _figure.save(draw(result), config, "learning_rate", "learning_rate")
     return result

@@ -59,7 +59,7 @@ def run(config: Config) -> dict:
     accuracy = networks.accuracy(digits.test.x, digits.test.y).reshape(size)
     result = {
         "measured": {
-            f"{kind}, {layers} x {WIDTHS[j]}": _seeds.spread(pieces[kind][i][j])
+            f"{kind}, {layers} x {WIDTHS[j]}": _seeds.summarize(pieces[kind][i][j])
             for kind in KINDS
             for i, layers in enumerate(LAYERS)
             for j in (0, -1)
@@ -71,7 +71,7 @@ def run(config: Config) -> dict:
         "example": numbers(example(networks, begin, shapes, len(seeds), lines[0])),
     }
     for name, values in result["measured"].items():
-        print(f"{name:16s} pieces {_seeds.said(values)}")
+        print(f"{name:16s} pieces {_seeds.format_summary(values)}")
     _figure.save(draw(result), config, "linear_pieces", "linear_pieces")
     return result
 
@@ -118,7 +118,7 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
 
 
 def example(
-    networks: _seeds.Trained, begin: Any, shapes: list, seeds: int, line: Any
+    networks: _seeds.Networks, begin: Any, shapes: list, seeds: int, line: Any
 ) -> dict[str, np.ndarray]:
     """Returns the slope of a logit of some trained networks along a line, which jumps at pieces."""
     steps = np.linspace(0, 1, 201)

@@ -151,7 +151,9 @@ def run(config: Config) -> dict:
         row = {}
         for cell_name, cell in cells(config.features, length).items():
             row[cell_name], values = learn(cell, name, length, updates, seeds)
-            found[f"{name}: {cell_name}"] = _seeds.spread(row[cell_name])  # of the longest at last
+            found[f"{name}: {cell_name}"] = _seeds.summarize(
+                row[cell_name]
+            )  # of the longest at last
             if name == "adding" and length == config.adding[-1]:
                 width = max(1, updates // 100)
                 whole = values[:, : updates - updates % width]

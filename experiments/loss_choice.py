@@ -37,14 +37,16 @@ class Config(_run.Config):
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
     networks = {
-        "squared error": _lecture.trained(config, loss="squared_error", seeds=seeds),
-        "cross-entropy": _lecture.trained(config, loss="cross_entropy", seeds=seeds),
+        "squared error": _lecture.train_networks(config, loss="squared_error", seeds=seeds),
+        "cross-entropy": _lecture.train_networks(config, loss="cross_entropy", seeds=seeds),
     }
     accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
-    found = {name: _lecture.last(network) for name, network in networks.items()}
+    found = {name: _lecture.summarize_accuracy(network) for name, network in networks.items()}
     kinds = {"squared error": "squared_error", "cross-entropy": "cross_entropy"}
     few = {
-        name: _lecture.last(_lecture.trained(config, loss=kind, seeds=seeds, rows=_lecture.FEW))
+        name: _lecture.summarize_accuracy(
+            _lecture.train_networks(config, loss=kind, seeds=seeds, rows=_lecture.FEW)
+        )
         for name, kind in kinds.items()
     }
     first = {
@@ -54,16 +56,18 @@ def run(config: Config) -> dict:
     sure, slopes = surer_and_surer()
     ahead = jax.tree.map(lambda a: a[0], networks["cross-entropy"].params)
     landscapes = {
-        name: _lecture.landscape(networks[name], kind, config.smoke, toward=ahead)
+        name: _lecture.loss_landscape(networks[name], kind, config.smoke, toward=ahead)
         for name, kind in kinds.items()
     }
     for name in found:
-        print(f"{name:14s} test accuracy {_seeds.said(found[name])}, first slope {first[name]:.4f}")
+        print(
+            f"{name:14s} test accuracy {_seeds.format_summary(found[name])}, first slope {first[name]:.4f}"
+        )
     result = {
         "measured": found,
         "few": few,
         "first_gradient": first,
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
         "landscapes": numbers(landscapes, 3),
         "accuracy": numbers(accuracy),
         "sure": numbers(sure),
@@ -129,5 +133,5 @@ def draw(result: dict) -> Any:
     right.set(xlabel="score of a wrong class", title="slope of the loss by the scores")
     right.legend(frameon=False)
     for axis, (name, found) in zip(below, result["landscapes"].items(), strict=True):
-        _lecture.contours(axis, found, f"{name}, as a share of the first")
+        _lecture.draw_contours(axis, found, f"{name}, as a share of the first")
     return figure

@@ -37,27 +37,29 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    rows = len(_lecture.images(config.smoke).train.y)
+    rows = len(_lecture.load_images(config.smoke).train.y)
     networks = {
-        "mini-batch": _lecture.trained(config, seeds=seeds),
-        "full batch": _lecture.trained(config, seeds=seeds, batch=rows),
+        "mini-batch": _lecture.train_networks(config, seeds=seeds),
+        "full batch": _lecture.train_networks(config, seeds=seeds, batch=rows),
     }
     accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
-    measured = {name: _lecture.last(network) for name, network in networks.items()}
+    measured = {name: _lecture.summarize_accuracy(network) for name, network in networks.items()}
     few = {
-        name: _lecture.last(_lecture.trained(config, seeds=seeds, rows=_lecture.FEW, batch=batch))
+        name: _lecture.summarize_accuracy(
+            _lecture.train_networks(config, seeds=seeds, rows=_lecture.FEW, batch=batch)
+        )
         for name, batch in (("mini-batch", _lecture.BATCH), ("full batch", _lecture.FEW))
     }
     sizes, cosines = directions(config, networks["mini-batch"])
     for name in measured:
-        print(f"{name:10s} test accuracy {_seeds.said(measured[name])}")
+        print(f"{name:10s} test accuracy {_seeds.format_summary(measured[name])}")
     at_100 = float(np.mean(cosines[sizes.index(min(100, max(sizes)))]))
     print(f"cosine of the gradient of 100 rows with that of all: {at_100:.3f}")
     result = {
         "measured": measured,
         "few": few,
         "cosine_of_100": at_100,
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
         "accuracy": numbers(accuracy),
         "sizes": sizes,
         "cosines": numbers(cosines),
@@ -107,9 +109,9 @@ def draw(result: dict) -> Any:
     return figure
 
 
-def directions(config: Config, networks: _seeds.Trained) -> tuple[list[int], list[list[float]]]:
+def directions(config: Config, networks: _seeds.Networks) -> tuple[list[int], list[list[float]]]:
     """The cosine between a batch's gradient and the whole one, untrained, ten batches a size."""
-    split = _lecture.images(config.smoke).train
+    split = _lecture.load_images(config.smoke).train
     params, state = networks.model.init(jax.random.key(config.seed), split.x[:1])
 
     @jax.jit

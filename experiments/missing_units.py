@@ -103,10 +103,10 @@ def run(config: Config) -> dict:
         ]
     measured = {}
     for name, values in accuracy.items():
-        measured[name] = _seeds.spread(values[0])
-        measured[f"{name}, half removed"] = _seeds.spread(values[SHARES.index(0.5)])
+        measured[name] = _seeds.summarize(values[0])
+        measured[f"{name}, half removed"] = _seeds.summarize(values[SHARES.index(0.5)])
     for name, spread in measured.items():
-        print(f"{name:26s} test accuracy {_seeds.said(spread)}")
+        print(f"{name:26s} test accuracy {_seeds.format_summary(spread)}")
     result = {"measured": measured, "shares": list(SHARES), "accuracy": numbers(accuracy)}
     _figure.save(draw(result), config, "missing_units", "missing_units")
     return result

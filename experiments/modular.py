@@ -83,7 +83,7 @@ def run(config: Config) -> dict:
     seeds, rows, epochs, channels = config.seeds, config.rows, config.epochs, 16
     if config.smoke:
         seeds, rows, epochs, channels = 2, 200, 1, 2
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     x, labels = pictures(dataset.test, len(dataset.test.y), None)
     rare = (labels[:, 0] == SCARCE) & (labels[:, 1] == 1)
     whole, parts = network(20, channels), network(12, channels)
@@ -93,7 +93,7 @@ def run(config: Config) -> dict:
         seen = pictures(dataset.train, rows, examples)
 
         def trained(model, loss, data=seen):
-            return _seeds.trained(
+            return _seeds.train_networks(
                 config,
                 model,
                 data,
@@ -130,12 +130,12 @@ def run(config: Config) -> dict:
         )
     few = EXAMPLES.index(10)
     result = {
-        "measured": {name: _seeds.spread(values[few]) for name, values in curves.items()},
+        "measured": {name: _seeds.summarize(values[few]) for name, values in curves.items()},
         "examples": list(EXAMPLES),
         "curves": numbers(curves),
         "others": every,
         "pictures": numbers(np.concatenate([*x[:8, ..., 0]], 1), 2),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "modular", "modular")
     return result

@@ -38,17 +38,17 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    networks = _lecture.trained(config, activation="relu", seeds=seeds)
-    test = _lecture.images(config.smoke).test
+    networks = _lecture.train_networks(config, activation="relu", seeds=seeds)
+    test = _lecture.load_images(config.smoke).test
     noise = jax.random.normal(jax.random.key(config.seed), test.x.shape)
     falls = [networks.accuracy(test.x + level * noise, test.y) for level in LEVELS]
     measured = {
-        "clean test images": _seeds.spread(falls[0]),
-        "noisy test images": _seeds.spread(falls[LEVELS.index(1.0)]),
-        "training images": _seeds.spread(networks.history["accuracy"][:, -1]),
+        "clean test images": _seeds.summarize(falls[0]),
+        "noisy test images": _seeds.summarize(falls[LEVELS.index(1.0)]),
+        "training images": _seeds.summarize(networks.history["accuracy"][:, -1]),
     }
     for name, spread in measured.items():
-        print(f"{name:18s} accuracy {_seeds.said(spread)}")
+        print(f"{name:18s} accuracy {_seeds.format_summary(spread)}")
     moved = float(jnp.linalg.norm(noise.reshape(len(noise), -1), axis=1).mean())
     means = np.stack([test.x[test.y == label].mean(0).ravel() for label in np.unique(test.y)])
     gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
@@ -60,7 +60,7 @@ def run(config: Config) -> dict:
         "falls": numbers(dict(zip(LEVELS, falls, strict=True))),
         "moved": moved,
         "classes_apart": apart,
-        **_seeds.times({"networks": networks}),
+        **_seeds.summarize_times({"networks": networks}),
         "pair": numbers(pair, 2),
     }
     _figure.save(draw(result), config, "noisy_test", "noisy_test")

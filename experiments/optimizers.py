@@ -57,7 +57,7 @@ def run(config: Config) -> dict:
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
     many, losses, found, best = {}, {}, {}, {}
     for name, make in MAKERS.items():
-        trained = many[name] = _seeds.trained(
+        trained = many[name] = _seeds.train_networks(
             config,
             model,
             digits.train,
@@ -71,11 +71,11 @@ def run(config: Config) -> dict:
         values = trained.history["loss"][:, -1].reshape(seeds, len(RATES))
         losses[name] = np.where(np.isfinite(values), np.minimum(values, 1e3), 1e3)
         best[name] = int(np.median(losses[name], 0).argmin())
-        found[name] = _seeds.spread(losses[name][:, best[name]])
+        found[name] = _seeds.summarize(losses[name][:, best[name]])
     steps = {name: ravine(make) for name, make in MAKERS.items()}
     for name, spread in found.items():
         print(
-            f"{name:9s} digits: loss {_seeds.said(spread)} at rate {RATES[best[name]]:.2g}; "
+            f"{name:9s} digits: loss {_seeds.format_summary(spread)} at rate {RATES[best[name]]:.2g}; "
             f"ravine: {steps[name]} steps"
         )
     result = {
@@ -84,7 +84,7 @@ def run(config: Config) -> dict:
         "best": {name: RATES[i] for name, i in best.items()},
         "losses": numbers(losses),
         "ravine": steps,
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "optimizers", "optimizers")
     return result

@@ -48,13 +48,13 @@ def network(width: int, dropout: bool) -> jaxdl.Module:
 
 def run(config: Config) -> dict:
     seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     many, accuracy, diagnoses = {}, {}, {}
     for kind, (width, rows) in KINDS.items():
         x, y = dataset.train.x[:rows], dataset.train.y[:rows]
         for dropout in (False, True):
             name = f"{kind}, dropout" if dropout else kind
-            many[name] = _seeds.trained(
+            many[name] = _seeds.train_networks(
                 config,
                 network(width, dropout),
                 (x, y),
@@ -75,11 +75,11 @@ def run(config: Config) -> dict:
             f"with dropout {accuracy[f'{kind}, dropout'].mean():.3f}"
         )
     result = {
-        "measured": {name: _seeds.spread(values) for name, values in accuracy.items()},
+        "measured": {name: _seeds.summarize(values) for name, values in accuracy.items()},
         "accuracy": numbers(accuracy, 6),
         "diagnoses": {kind: diagnosis.problem for kind, diagnosis in diagnoses.items()},
         "advice": {kind: diagnosis.advice for kind, diagnosis in diagnoses.items()},
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "overfit_or_not", "overfit_or_not")
     return result

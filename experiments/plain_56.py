@@ -72,7 +72,7 @@ def images(config: Config) -> data.Dataset:
     return found._replace(train=parts[0], test=parts[1])
 
 
-def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _seeds.Trained:
+def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _seeds.Networks:
     """The networks of a kind, trained or as they were kept."""
     if config.smoke:
         depth = {20: 8, 56: 14}[depth]
@@ -89,11 +89,11 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
         optax.add_decayed_weights(1e-4), optax.sgd(schedule, momentum=0.9)
     )  # the same object for all seeds, so that they share a compiled program
 
-    def one(seed: int) -> _seeds.Trained:
+    def one(seed: int) -> _seeds.Networks:
         settings = {"seed": seed, "epochs": epochs, "batch": batch, "rate": rate, "drops": 2}
-        return _seeds.kept(config, model, split, settings, lambda: make(seed))
+        return _seeds.load_or_train(config, model, split, settings, lambda: make(seed))
 
-    def make(seed: int) -> _seeds.Trained:
+    def make(seed: int) -> _seeds.Networks:
         began = time.perf_counter()
         state, history = train.fit(
             model,
@@ -113,9 +113,9 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
             (state.params, state.model_state, {k: np.array(v) for k, v in history.items()}),
         )
         rows["seed"] = np.array([seed])
-        return _seeds.Trained(model, params, model_state, rows, seconds, 1.0)
+        return _seeds.Networks(model, params, model_state, rows, seconds, 1.0)
 
-    return _seeds.together([one(seed) for seed in range(config.seed, config.seed + seeds)])
+    return _seeds.concatenate([one(seed) for seed in range(config.seed, config.seed + seeds)])
 
 
 def cut_and_mirrored(key: jax.Array, x: jax.Array) -> jax.Array:
@@ -132,16 +132,16 @@ def run(config: Config) -> dict | None:
     networks = {name: network(config, dataset, *kind) for name, kind in KINDS.items()}
     error = {name: 1 - found.history["accuracy"] for name, found in networks.items()}
     test = {name: 1 - found.history["eval_accuracy"] for name, found in networks.items()}
-    found = {name: _seeds.spread(values[:, -1]) for name, values in error.items()}
+    found = {name: _seeds.summarize(values[:, -1]) for name, values in error.items()}
     for name, values in found.items():
         last = test[name][:, -1].mean()
-        print(f"{name:12s} training error {_seeds.said(values)}, test error {last:.3f}")
+        print(f"{name:12s} training error {_seeds.format_summary(values)}, test error {last:.3f}")
     result = {
         "measured": found,
         "training": numbers(error),
         "test": numbers(test),
         "images": len(dataset.train.y),
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
     }
     _figure.save(draw(result), config, "plain_56", "plain_56")
     return result

@@ -71,7 +71,7 @@ def run(config: Config) -> dict:
     many, accuracy = {}, {}
     for name, (inputs, labels, options) in kinds.items():
         regularized = bool(options)
-        many[name] = _seeds.trained(
+        many[name] = _seeds.train_networks(
             config,
             regular if regularized else plain,
             (inputs, labels),
@@ -93,11 +93,11 @@ def run(config: Config) -> dict:
             flush=True,
         )
     result = {
-        "measured": {name: _seeds.spread(parts["training"]) for name, parts in accuracy.items()},
-        "test": {name: _seeds.spread(parts["test"]) for name, parts in accuracy.items()},
+        "measured": {name: _seeds.summarize(parts["training"]) for name, parts in accuracy.items()},
+        "test": {name: _seeds.summarize(parts["test"]) for name, parts in accuracy.items()},
         "accuracy": numbers(accuracy, 6),
         "training": numbers({name: trained.history["accuracy"] for name, trained in many.items()}),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "random_labels", "random_labels")
     return result

@@ -109,14 +109,14 @@ def run(config: Config) -> dict:
         sure.append([share.max(-1)[mask].mean() for share, mask in zip(shares, wrong, strict=True)])
     tail, full, turned = np.array(tail), np.array(full), np.array(turned)
     measured = {
-        "frequent digits": _seeds.spread(tail[:, :ENDS].mean(1)),
-        "rare digits": _seeds.spread(tail[:, -ENDS:].mean(1)),
-        "rare digits, all images": _seeds.spread(full[:, -ENDS:].mean(1)),
-        "upright": _seeds.spread(turned[:, 0]),
-        "turned by 60 degrees": _seeds.spread(turned[:, ANGLES.index(60)]),
+        "frequent digits": _seeds.summarize(tail[:, :ENDS].mean(1)),
+        "rare digits": _seeds.summarize(tail[:, -ENDS:].mean(1)),
+        "rare digits, all images": _seeds.summarize(full[:, -ENDS:].mean(1)),
+        "upright": _seeds.summarize(turned[:, 0]),
+        "turned by 60 degrees": _seeds.summarize(turned[:, ANGLES.index(60)]),
     }
     for name, values in measured.items():
-        print(f"{name:24s} test accuracy {_seeds.said(values)}")
+        print(f"{name:24s} test accuracy {_seeds.format_summary(values)}")
     result = {
         "measured": measured,
         "counts": list(COUNTS),

@@ -69,7 +69,7 @@ def run(config: Config) -> dict:
     seeds, rows, epochs, width = config.seeds, config.rows, config.epochs, _lecture.WIDTH
     if config.smoke:
         seeds, rows, epochs, width = 2, 100, 2, 16
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     seen, other = (
         data.Split(dataset.train.x[part], dataset.train.y[part])
         for part in (slice(0, rows), slice(rows, 2 * rows))
@@ -79,8 +79,8 @@ def run(config: Config) -> dict:
     sgd = optax.sgd(_lecture.RATE)
     options = {"loss": "cross_entropy", "batch_size": 50, "metrics": ["accuracy"]}
 
-    def trained(model=plain, optimizer=sgd, networks=seeds, **more) -> _seeds.Trained:
-        return _seeds.trained(
+    def trained(model=plain, optimizer=sgd, networks=seeds, **more) -> _seeds.Networks:
+        return _seeds.train_networks(
             config,
             model,
             seen,
@@ -114,10 +114,10 @@ def run(config: Config) -> dict:
             for seed in range(config.seed, config.seed + seeds)
         ]
         accuracy[name], losses[name], stops[name] = np.array(rows_of).T
-    found = {name: _seeds.spread(accuracy[name]) for name in CLAIM.deck}
-    found |= {f"loss, {name}": _seeds.spread(values) for name, values in losses.items()}
+    found = {name: _seeds.summarize(accuracy[name]) for name in CLAIM.deck}
+    found |= {f"loss, {name}": _seeds.summarize(values) for name, values in losses.items()}
     for name, values in found.items():
-        print(f"{name:25s} {_seeds.said(values)}")
+        print(f"{name:25s} {_seeds.format_summary(values)}")
     thinned = against_thinned(dropped, many["dropout"], test, 3 if config.smoke else 100)
     print(f"dropout: scaled {thinned['scaled']:.3f}, mean of thinned {thinned['mean']:.3f}")
     result = {
@@ -129,7 +129,7 @@ def run(config: Config) -> dict:
         "stops": numbers(stops),
         "thinned": thinned,
         "never_inked": unused_weights(seen, many),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "regularization", "regularization")
     return result
@@ -208,7 +208,7 @@ def stop_early(
 
 
 def against_thinned(
-    model: jaxdl.Module, trained: _seeds.Trained, test: data.Split, networks: int
+    model: jaxdl.Module, trained: _seeds.Networks, test: data.Split, networks: int
 ) -> dict[str, float]:
     """The first network scaled, as it answers; thinned ones, each by itself and all together."""
     params = jax.tree.map(lambda a: a[0], trained.params)
@@ -229,7 +229,7 @@ def against_thinned(
     }
 
 
-def unused_weights(seen: data.Split, many: dict[str, _seeds.Trained]) -> dict[str, float]:
+def unused_weights(seen: data.Split, many: dict[str, _seeds.Networks]) -> dict[str, float]:
     """How large the weights of the pixels without ink in all training images are left."""
     empty = ~np.any(seen.x.reshape(len(seen.x), -1), 0)
     found = {}

@@ -161,11 +161,11 @@ def run(config: Config) -> dict:
         trained = networks[f"{kind}, 20"]
         rows = [less_one(trained, i, x, y) for i in range(len(trained))]
         less = [[error for block, error in row.items() if block != "none"] for row in rows]
-        found[f"{kind}, whole"] = _seeds.spread([row["none"] for row in rows])
-        found[f"{kind}, one block less"] = _seeds.spread([np.mean(row) for row in less])
+        found[f"{kind}, whole"] = _seeds.summarize([row["none"] for row in rows])
+        found[f"{kind}, one block less"] = _seeds.summarize([np.mean(row) for row in less])
         error[kind] = {block: float(np.mean([row[block] for row in rows])) for block in rows[0]}
     for name, spread in found.items():
-        print(f"{name:26s} error {_seeds.said(spread)}")
+        print(f"{name:26s} error {_seeds.format_summary(spread)}")
     left = {name: less_several(net, x, y, config.seed, draws) for name, net in networks.items()}
     for name, row in left.items():
         print(f"{name:12s} accuracy left", np.mean(row["accuracy"], (1, 2)).round(3), flush=True)
@@ -249,12 +249,12 @@ def count_blocks(model: jaxdl.Module) -> int:
     return sum(child.startswith("block_") for child in model.children)
 
 
-def nth(trained: _seeds.Trained, i: int) -> tuple[Any, Any]:
+def nth(trained: _seeds.Networks, i: int) -> tuple[Any, Any]:
     """The parameters and the state of one network."""
     return jax.tree.map(lambda a: a[i], (trained.params, trained.model_state))
 
 
-def errors(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> Callable[[Any], float]:
+def errors(trained: _seeds.Networks, i: int, x: jax.Array, y: np.ndarray) -> Callable[[Any], float]:
     """`f(keep)`: the share of the images that a network gets wrong without some blocks."""
     answer, trees = jax.jit(lesioned(trained.model)), nth(trained, i)
     return lambda keep: float(
@@ -267,7 +267,7 @@ def removable(blocks: int) -> list[int]:
     return [block for block in range(blocks) if block == 0 or block % (blocks // 3)]
 
 
-def less_one(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> dict[str, float]:
+def less_one(trained: _seeds.Networks, i: int, x: jax.Array, y: np.ndarray) -> dict[str, float]:
     """Returns the error with no block removed, and without each that keeps the shape."""
     wrong, blocks = errors(trained, i, x, y), count_blocks(trained.model)
     keep = 1 - np.eye(blocks)
@@ -275,7 +275,7 @@ def less_one(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> di
 
 
 def less_several(
-    trained: _seeds.Trained, x: jax.Array, y: np.ndarray, seed: int, draws: int
+    trained: _seeds.Networks, x: jax.Array, y: np.ndarray, seed: int, draws: int
 ) -> dict[str, list]:
     """Returns the accuracy left without 0, 1, ... blocks drawn at random, (removed, seeds, draws).
 
@@ -296,7 +296,7 @@ def less_several(
 
 
 def by_length(
-    trained: _seeds.Trained, x: jax.Array, y: jax.Array, draws: int
+    trained: _seeds.Networks, x: jax.Array, y: jax.Array, draws: int
 ) -> dict[str, np.ndarray]:
     """How many paths there are of each length, and how large the gradient along one of them is."""
     along, blocks = gradients(trained.model, *nth(trained, 0), x, y), count_blocks(trained.model)

@@ -56,12 +56,12 @@ def run(config: Config) -> dict:
     early = epochs.index(EARLY) if EARLY in epochs else 0
     places = {"early": (early, 0), "end": (-1, 0), "weight decay": (-1, 1)}
     measured = {
-        f"{measure}, {name}": _seeds.spread(values[measure][place])
+        f"{measure}, {name}": _seeds.summarize(values[measure][place])
         for measure in ("loss", "under attack", "with noise")
         for name, place in places.items()
     }
     for name, spread in measured.items():
-        print(f"{name:28s} {_seeds.said(spread)}")
+        print(f"{name:28s} {_seeds.format_summary(spread)}")
     result = {
         "measured": measured,
         "epochs": list(epochs),

@@ -52,7 +52,7 @@ def run(config: Config) -> dict:
     for name, (x, y) in targets().items():
         for width in WIDTHS:
             model = jaxdl.serial(nn.dense(width), jax.nn.tanh, nn.dense(1))
-            many[f"{name}, {width}"] = trained = _seeds.trained(
+            many[f"{name}, {width}"] = trained = _seeds.train_networks(
                 config,
                 model,
                 (x, y),
@@ -67,11 +67,11 @@ def run(config: Config) -> dict:
             fits[name, width] = outputs
         print(name, {w: round(float(errors[name, w].mean()), 4) for w in WIDTHS}, flush=True)
     wave = "sin(3 pi x)"
-    found = {f"width {w}": _seeds.spread(errors[wave, w]) for w in WIDTHS}
+    found = {f"width {w}": _seeds.summarize(errors[wave, w]) for w in WIDTHS}
     result = {
         "measured": found,
         "widths": list(WIDTHS),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
         "errors": numbers({n: [errors[n, w] for w in WIDTHS] for n in targets()}),
         "fits": numbers({w: fits[wave, w][0, ::2, 0] for w in (4, 8, 64)}),
     }

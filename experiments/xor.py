@@ -47,7 +47,7 @@ def run(config: Config) -> dict:
     }
     many = {}
     for name, model in models.items():
-        many[name] = _seeds.trained(
+        many[name] = _seeds.train_networks(
             config,
             model,
             (CORNERS, XOR),
@@ -61,20 +61,20 @@ def run(config: Config) -> dict:
         )
     histories = {name: trained.history for name, trained in many.items()}
     accuracy = {name: history["eval_accuracy"][:, -1] for name, history in histories.items()}
-    losses = {name: _seeds.spread(h["eval_loss"][:, -1]) for name, h in histories.items()}
+    losses = {name: _seeds.summarize(h["eval_loss"][:, -1]) for name, h in histories.items()}
     for name, values in accuracy.items():
-        right = _seeds.said(_seeds.spread(values))
+        right = _seeds.format_summary(_seeds.summarize(values))
         print(f"{name:16s} accuracy {right}, loss {losses[name]['mean']:.2e}")
     params = jax.tree.map(lambda a: a[0], many["hidden layer"].params)
     grid = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 1.5, 40)]), -1).astype(np.float32)
     logits, _ = models["hidden layer"].apply(params, {}, jnp.asarray(grid.reshape(-1, 2)))
     every = max(1, steps // 100)
     result = {
-        "measured": {name: _seeds.spread(values) for name, values in accuracy.items()},
+        "measured": {name: _seeds.summarize(values) for name, values in accuracy.items()},
         "accuracy": numbers(accuracy),
         "losses": losses,
         "curves": numbers({n: h["eval_loss"][:, ::every] for n, h in histories.items()}),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
         "answers": numbers(jax.nn.softmax(logits)[:, 1].reshape(40, 40), 3),
     }
     _figure.save(draw(result), config, "xor", "xor")

@@ -42,7 +42,7 @@ def test_with_few_images_features_are_in_the_same_order(data_root, monkeypatch, 
         data.Split(s.x[:n], s.y[:n]) for s, n in ((mnist.train, 3000), (mnist.test, 2000))
     )
     few = mnist._replace(train=train, test=test)
-    monkeypatch.setattr(_lecture, "images", lambda smoke: few)
+    monkeypatch.setattr(_lecture, "load_images", lambda smoke: few)
     result = hand_made.run(hand_made.Config(seeds=2, epochs=6, results=tmp_path))
     last = {name: np.array(values)[:, -1] for name, values in result["accuracy"].items()}
     assert last["bag of words"].min() > last["pixels"].max() + 0.02

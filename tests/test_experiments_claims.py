@@ -118,16 +118,16 @@ def test_networks_are_trained_once_for_all_experiments(tmp_path, monkeypatch, ca
         seed: int = 0
 
     config = Config(tmp_path)
-    first = _lecture.trained(config, seeds=2)
+    first = _lecture.train_networks(config, seeds=2)
     monkeypatch.setattr(_seeds.train, "train_many", None)  # not again
-    again = _lecture.trained(config, seeds=2)
+    again = _lecture.train_networks(config, seeds=2)
     np.testing.assert_array_equal(again.history["loss"], first.history["loss"])
     np.testing.assert_array_equal(
         again.params["dense_0"]["kernel"], first.params["dense_0"]["kernel"]
     )
     assert len(again) == 2 and again.seconds == first.seconds
     with pytest.raises(TypeError):
-        _lecture.trained(config, seeds=3)
+        _lecture.train_networks(config, seeds=3)
 
 
 def test_the_lectures_network_and_its_loss():
@@ -143,7 +143,7 @@ def test_the_lectures_network_and_its_loss():
 
 
 def test_spread_and_numbers():
-    assert _seeds.spread([1.0, 3.0]) == {"mean": 2.0, "deviation": 2**0.5, "seeds": 2}
+    assert _seeds.summarize([1.0, 3.0]) == {"mean": 2.0, "deviation": 2**0.5, "seeds": 2}
     assert _claim.numbers({"a": np.array([[1.23456, 0.000123456]])}) == {"a": [[1.235, 0.0001235]]}
 
 
@@ -152,12 +152,12 @@ def test_by_hand_is_what_autodiff_and_the_lectures_rule_finds():
     value = backprop_by_hand.forward(backprop_by_hand.WEIGHTS)
     _, by_hand = backprop_by_hand.backward(backprop_by_hand.WEIGHTS, value)
     for other, near in (
-        (backprop_by_hand.automatic(backprop_by_hand.WEIGHTS), 1e-14),
-        (backprop_by_hand.differences(backprop_by_hand.WEIGHTS), 1e-9),
+        (backprop_by_hand.autodiff(backprop_by_hand.WEIGHTS), 1e-14),
+        (backprop_by_hand.finite_differences(backprop_by_hand.WEIGHTS), 1e-9),
     ):
         assert by_hand == pytest.approx(other, abs=near)
     assert value["E"] == pytest.approx(0.2097097937078311, abs=1e-15)
-    slide = backprop_by_hand.as_the_slide(value, by_hand)
+    slide = backprop_by_hand.apply_slide_rule(value, by_hand)
     assert slide[1] == pytest.approx(0.014583332266596982, abs=1e-15)
     assert [i for i in slide if slide[i] * by_hand[i] < 0] == [1, 3]
 
@@ -210,10 +210,10 @@ def test_a_landscape_is_the_loss_around_the_beginning(tmp_path):
         smoke: bool = True
         seed: int = 0
 
-    found = _lecture.trained(Config(tmp_path), seeds=2)
-    steps, surface = _lecture.landscape(found, "cross_entropy", True).values()
+    found = _lecture.train_networks(Config(tmp_path), seeds=2)
+    steps, surface = _lecture.loss_landscape(found, "cross_entropy", True).values()
     np.testing.assert_allclose(steps, [-0.5, 0.5, 1.5])
-    start, loss = _lecture.beginning(found, "cross_entropy", True, rows=500)
+    start, loss = _lecture.initial_params_and_loss(found, "cross_entropy", True, rows=500)
     begin, end = start(0), jax.tree.map(lambda a: a[0], found.params)
     ahead = jax.tree.map(np.subtract, end, begin)
     line = bptt.loss_surface(loss, begin, (ahead, ahead), ([1.5], [0.0]))

@@ -82,11 +82,11 @@ def test_a_character_model_remembers_what_it_read():
     state = train.init_state(model, optimizer, jax.random.key(0), x[0])
     fresh = state.model_state
     step = train.make_train_step(model, "cross_entropy", optimizer)
-    epoch = jax.jit(functools.partial(char_lm.passed, step))
+    epoch = jax.jit(functools.partial(char_lm.run_epoch, step))
     for _ in range(3):
         state, _ = epoch(state.replace(model_state=fresh), x, y)
     x, y = map(np.asarray, windows_of_echoes(seed=1))
-    nats = float(jax.jit(functools.partial(char_lm.measured, model))(state.params, fresh, x, y))
+    nats = float(jax.jit(functools.partial(char_lm.evaluate, model))(state.params, fresh, x, y))
     assert nats == pytest.approx(np.log(2) / 3, rel=0.05)
 
     params = jax.tree.map(np.float64, state.params)
@@ -99,7 +99,7 @@ def test_a_character_model_remembers_what_it_read():
     assert nats == pytest.approx(np.mean(np.log(np.exp(scores).sum(-1)) - right), rel=1e-4)
 
     config = char_lm.Config(smoke=True)
-    text = char_lm.sampled(config, model, state.params, VOCABULARY, 0.5)
+    text = char_lm.sample(config, model, state.params, VOCABULARY, 0.5)
     assert text[2::3] == "\n" * 10 and text[3::3] == text[1:-2:3] and {*text} == {*"ab\n"}
 
 
