@@ -90,8 +90,8 @@ def run(config: Config) -> dict:
             flush=True,
         )
     samples = {str(t): sample(config, model, state.params, vocabulary, t) for t in (0.5, 0.8, 1.0)}
-    for temperature, sample in samples.items():
-        print(f"--- temperature {temperature}\n{sample}")
+    for temperature, sampled in samples.items():
+        print(f"--- temperature {temperature}\n{sampled}")
     draw(config, losses, validated)
     return {
         "source": source,

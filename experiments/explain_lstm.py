@@ -56,7 +56,7 @@ def network(words: int, features: int) -> jaxdl.Module:
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, sentences=4, features=8)
-    folds, source = sentiment.corpus(sentiment.Config(seed=config.seed, smoke=config.smoke))
+    folds, source = sentiment.load_folds(sentiment.Config(seed=config.seed, smoke=config.smoke))
     test, *training = folds
     texts = [data.tokenize(text) for fold in training for text in fold[0]]
     vocabulary = data.Vocabulary(texts, min_count=2)

@@ -1,9 +1,9 @@
-"""Features made by hand and a linear classifier, against end-to-end learning. Rows A16, A17.
+"""Compares features made by hand with features learned end to end. Lecture rows A16, A17.
 
-Four ways to classify the lectures' digits, from the same training images: a linear classifier on
-the pixels, on histograms of oriented gradients (HOG), and on a bag of visual words (SIFT-like
-descriptors, clustered by k-means); and a small convolutional network that learns its features and
-its classifier together. In the first three each stage is made without regard to the next.
+Four classifiers of MNIST learn from the same training images: a linear one on the pixels, on
+histograms of oriented gradients (HOG), and on a bag of visual words (SIFT-like descriptors,
+clustered by k-means); and a small convolutional network that learns its features and its classifier
+together. In the first three, no stage is adapted to the next.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Config(_run.Config):
 
 
 def convolutional() -> jaxdl.Module:
-    """Two convolutions with pooling and one dense layer."""
+    """Builds two convolutions with pooling and one dense layer."""
     return jaxdl.serial(
         nn.conv(8, 5),
         jax.nn.relu,
@@ -66,8 +66,8 @@ def run(config: Config) -> dict:
 
     def fit(model: jaxdl.Module, describe: Callable, own: Sequence[int]) -> np.ndarray:
         """Returns the (seeds, epochs) test accuracy."""
-        x, t = by_parts(describe, images), by_parts(describe, test.x)
-        scale = np.sqrt((x**2).mean())  # so that one learning rate suits all features
+        x, t = describe_in_chunks(describe, images), describe_in_chunks(describe, test.x)
+        scale = np.sqrt((x**2).mean())  # so that all features can share one learning rate
         _, history = train.train_many(
             model,
             (x / scale, labels),
@@ -83,7 +83,9 @@ def run(config: Config) -> dict:
         return history["eval_accuracy"]
 
     def bags() -> np.ndarray:
-        return np.concatenate([fit(linear, words(jax.random.key(i), images), [i]) for i in own])
+        return np.concatenate(
+            [fit(linear, describe_by_words(jax.random.key(i), images), [i]) for i in own]
+        )
 
     kinds = {
         "pixels": lambda: fit(linear, lambda x: x, own),
@@ -101,10 +103,10 @@ def run(config: Config) -> dict:
     return result
 
 
-def words(key: jax.Array, x: Any) -> Callable:
-    """Makes a codebook of SIFT-like words; returns what describes images by it.
+def describe_by_words(key: jax.Array, x: Any) -> Callable:
+    """Learns a codebook of SIFT-like words; returns a function from images to their bags.
 
-    A word is of 4 x 4 cells of 2 x 2 pixels and 8 directions; there is one every 4 pixels.
+    A word covers 4 x 4 cells of 2 x 2 pixels with 8 directions; there is one every 4 pixels.
     """
 
     def cells(x: Any) -> jax.Array:
@@ -115,17 +117,17 @@ def words(key: jax.Array, x: Any) -> Callable:
     return lambda x: bag(book, cells(x))
 
 
-def by_parts(describe: Callable, x: np.ndarray) -> np.ndarray:
-    """Describes a thousand images at a time, because the words of all do not fit in memory."""
+def describe_in_chunks(describe: Callable, x: np.ndarray) -> np.ndarray:
+    """Describes images in chunks of 1,000, because the words of all do not fit in memory."""
     describe = jax.jit(describe)
     return np.concatenate([describe(x[i : i + 1000]) for i in range(0, len(x), 1000)])
 
 
 def judge(result: dict) -> Verdict:
-    """Learned features must be ahead of both kinds made by hand, by more than chance.
+    """Requires learned features to be better than both kinds made by hand, for every seed.
 
-    That is: each of its seeds is above every seed of the other. It holds in part if this is so for
-    one of the two kinds.
+    Every seed of the network must be above every seed of the other kind. For one of the two kinds
+    it is a part of the claim.
     """
     accuracy = {name: np.asarray(values)[:, -1] for name, values in result["accuracy"].items()}
     made = ("bag of words", "HOG")
@@ -149,7 +151,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, and the errors of each seed at the end."""
+    """Draws the accuracy by epoch, and the final error of each seed."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["accuracy"], {})

@@ -1,9 +1,9 @@
-"""How many layers and how many neurons: 24 shapes of network tried in one program. Lecture row X08.
+"""Trains 24 shapes of network in one program to choose widths and depths. Lecture row X08.
 
-The lectures answer: by trial and error, and intuition. Here masks of units and layers are data, so
-that one compiled program trains all shapes over all seeds, on few images and on many. A shape is
-chosen by its accuracy on images that are neither trained nor tested on. What the masks cost: a
-small network takes as long as the largest one.
+The lectures choose the numbers of layers and neurons by trial and error, and intuition. Here masks
+of units and layers are data, so that one compiled program trains all shapes from all seeds, on few
+images and on many. A shape is chosen by its accuracy on validation images. The price of the masks:
+a small network takes as long as the largest one.
 """
 
 from __future__ import annotations
@@ -42,11 +42,10 @@ class Config(_run.Config):
     """Networks of each shape."""
 
 
-# Networks of many widths and depths in one program. All runs share the shapes of the widest and
-# deepest network. The masks are model state, which training leaves alone: a masked unit outputs 0,
-# so that neither its own weights nor the weights that read it have a gradient; a masked layer
-# returns its input. Each run therefore computes what a network of its own shape computes, at the
-# cost of the largest one.
+# Networks of many widths and depths in one program, which `linear_pieces` uses too. All runs have
+# the arrays of the widest and deepest network. The masks are model state, which training does not
+# change: a masked unit outputs 0, so that its incoming and outgoing weights have no gradient, and a
+# masked layer returns its input. A run computes the same as an unmasked network of its shape.
 
 
 def masked_layer() -> jaxdl.Module:
@@ -83,7 +82,7 @@ def network(width: int, layers: int, classes: int = 10) -> jaxdl.Module:
 def init_shapes(
     model: jaxdl.Module, shapes: Sequence[tuple[int, int]], seeds: Sequence[int], x: Any
 ) -> train.TrainState:
-    """Initializes a run for each shape and seed, shape by shape, for plain SGD.
+    """Initializes a run for each shape and seed, for plain SGD.
 
     Args:
       model: a `network`.
@@ -93,7 +92,7 @@ def init_shapes(
 
     Returns:
       States with a leading axis over the runs. Kernels that read w units of a width of W are
-      scaled by sqrt(W / w), to He's deviation at w inputs.
+      scaled by sqrt(W / w), so that they have He's deviation for w inputs.
     """
     width, depth = model.config["width"], model.config["layers"]
     runs = [(shape, seed) for shape in shapes for seed in seeds]
@@ -102,7 +101,7 @@ def init_shapes(
     scale = np.array([(width / w) ** 0.5 for (w, _), _ in runs], np.float32)
 
     @jax.jit
-    def begin(key, units, used, scale):
+    def init_run(key, units, used, scale):
         state = train.init_state(model, optax.sgd(0.1), key, x)
         params = {
             name: layer if name == "dense_0" else layer | {"kernel": layer["kernel"] * scale}
@@ -112,13 +111,13 @@ def init_shapes(
         return state.replace(params=params, model_state=masks)
 
     keys = jax.vmap(jax.random.key)(jnp.array([seed for _, seed in runs]))
-    return jax.vmap(begin)(keys, units, used, scale)
+    return jax.vmap(init_run)(keys, units, used, scale)
 
 
 def slice_shape(
     params: Any, run: int, width: int, layers: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the kernels and biases of a run as those of a network of its own shape."""
+    """Returns the kernels and biases of a run without their masked rows and columns."""
     names = [f"dense_{i}" for i in range(layers)] + ["last"]
     parts = []
     for i, name in enumerate(names):
@@ -185,10 +184,11 @@ def sweep(shapes: Any, seeds: Any, split: data.Split, epochs: int) -> _seeds.Net
 
 
 def judge(result: dict) -> Verdict:
-    """The best depth must differ between the tasks, and the chosen shape be close to the best.
+    """Requires the best depth to differ between the tasks, and good shapes to be chosen.
 
-    Depths are compared at the largest width: one layer ahead on few images and four on many, each
-    by more than twice the standard error of the difference. Close: at most 0.01 below the best.
+    Depths are compared at the largest width: one layer must be better on few images and four on
+    many, each by more than twice the standard error of the difference. The chosen shape may be at
+    most 0.01 below the best.
     """
     tests = {task: np.array(values["test"]) for task, values in result["accuracy"].items()}
     lead = {task: test[-1, -1] - test[-1, 0] for task, test in tests.items()}

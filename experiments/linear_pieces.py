@@ -1,9 +1,9 @@
-"""More neurons make more complex functions: their linear pieces counted. Lecture row X04.
+"""Counts the linear pieces of ReLU networks by their number of neurons. Lecture row X04.
 
 A ReLU network is piecewise linear. Along the line between two test images its pieces are counted
-exactly, in float64, by following the zeros of every unit from layer to layer. With one hidden layer
-of n units there are at most n + 1. Montufar et al. 2014 (arXiv 1402.1869), sec. 2; Hanin and
-Rolnick 2019 (arXiv 1901.09021).
+exactly, in float64, from the zeros of every unit, layer by layer. With one hidden layer of n units
+there are at most n + 1. Montufar et al. 2014 (arXiv 1402.1869), sec. 2; Hanin and Rolnick 2019
+(arXiv 1901.09021).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def run(config: Config) -> dict:
     shapes = [(width, layers) for layers in LAYERS for width in WIDTHS]
     lines = choose_lines(digits.test, 2 if config.smoke else config.lines, config.seed)
     networks = how_large.sweep(shapes, seeds, digits.train, 1 if config.smoke else 30)
-    begin = how_large.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
+    initial = how_large.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
     size = len(LAYERS), len(WIDTHS), len(seeds)
     pieces = {}
-    for kind, params in zip(KINDS, (begin.params, networks.params), strict=True):
+    for kind, params in zip(KINDS, (initial.params, networks.params), strict=True):
         runs = [
             how_large.slice_shape(params, i, *shapes[i // len(seeds)])
             for i in range(len(shapes) * len(seeds))
@@ -68,7 +68,7 @@ def run(config: Config) -> dict:
         "layers": list(LAYERS),
         "pieces": pieces,
         "accuracy": numbers(accuracy),
-        "example": numbers(example(networks, begin, shapes, len(seeds), lines[0])),
+        "example": numbers(example_slopes(networks, shapes, len(seeds), lines[0])),
     }
     for name, values in result["measured"].items():
         print(f"{name:16s} pieces {_seeds.format_summary(values)}")
@@ -89,14 +89,14 @@ def choose_lines(split: data.Split, count: int, seed: int) -> list[tuple[np.ndar
 
 
 def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Returns where the slope of a ReLU network changes along a line, with both ends: 0, ..., 1.
+    """Returns the places where the slope of a ReLU network changes along a line, from 0 to 1.
 
     Args:
       layers: (kernel, bias) of each dense layer, (D, H) and (H,); ReLU after all but the last.
       start, end: (D,), the ends of the line.
 
     Returns:
-      (pieces + 1,), sorted.
+      (pieces + 1,), sorted, with both ends.
     """
     places = np.array([0.0, 1.0])
     values = np.stack([start, end]).astype(np.float64)
@@ -117,10 +117,10 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
     return places[np.concatenate([[True], changes, [True]])]
 
 
-def example(
-    networks: _seeds.Networks, begin: Any, shapes: list, seeds: int, line: Any
+def example_slopes(
+    networks: _seeds.Networks, shapes: list, seeds: int, line: Any
 ) -> dict[str, np.ndarray]:
-    """Returns the slope of a logit of some trained networks along a line, which jumps at pieces."""
+    """Returns the slope of a logit of some trained networks along a line."""
     steps = np.linspace(0, 1, 201)
     x = jnp.asarray(line[0] + steps[:, None] * (line[1] - line[0]), jnp.float32)
     names = {f"{layers} x {width}": i for i, (width, layers) in enumerate(shapes)}
@@ -137,7 +137,7 @@ def example(
 
 
 def judge(result: dict) -> Verdict:
-    """The mean number of pieces must grow with every width, at both depths, random and trained."""
+    """Requires more pieces on average at every larger width, at both depths, random and trained."""
     pieces = {kind: np.array(values).mean(-1) for kind, values in result["pieces"].items()}
     grows = {kind: bool(np.all(np.diff(means, axis=1) > 0)) for kind, means in pieces.items()}
     first, last = result["widths"][0], result["widths"][-1]
@@ -162,7 +162,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """Draws the pieces by width, and a logit along one line."""
+    """Draws the number of pieces by width, and the slope of a logit along one line."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for i, layers in enumerate(result["layers"]):

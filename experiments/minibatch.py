@@ -1,8 +1,8 @@
-"""Twenty epochs of mini-batches are 12,000 updates, of full batches 20. Lecture rows T02, D08.
+"""Compares mini-batches with full batches over twenty epochs. Lecture rows T02, D08.
 
-The same network and the same twenty passes through the data. Why: an update from 100 images costs
-the 600th part of one from 60,000, and points almost the same way: the cosine between the two
-gradients is measured.
+Twenty epochs of mini-batches are 12,000 updates, of full batches 20. The gradient of 100 images
+costs a 600th of that of 60,000 and has almost the same direction: the cosine between the two is
+measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(config: Config) -> dict:
         "mini-batch": _lecture.train_networks(config, seeds=seeds),
         "full batch": _lecture.train_networks(config, seeds=seeds, batch=rows),
     }
-    accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
+    accuracy = {name: trained.history["eval_accuracy"] for name, trained in networks.items()}
     measured = {name: _lecture.summarize_accuracy(network) for name, network in networks.items()}
     few = {
         name: _lecture.summarize_accuracy(
@@ -50,7 +50,7 @@ def run(config: Config) -> dict:
         )
         for name, batch in (("mini-batch", _lecture.BATCH), ("full batch", _lecture.FEW))
     }
-    sizes, cosines = directions(config, networks["mini-batch"])
+    sizes, cosines = gradient_cosines(config, networks["mini-batch"])
     for name in measured:
         print(f"{name:10s} test accuracy {_seeds.format_summary(measured[name])}")
     at_100 = float(np.mean(cosines[sizes.index(min(100, max(sizes)))]))
@@ -69,10 +69,10 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that mini-batches are 0.4 ahead, of all images and of few, and the lectures' numbers.
+    """Requires mini-batches to be ahead by 0.4, with all images and with few.
 
-    These are 0.84, and 0.12 within two deviations over the seeds; and the gradient of 100 rows must
-    have a cosine of at least 0.7 with that of all.
+    In full: the deck's 0.84, and its 0.12 within two deviations over the seeds; and the gradient of
+    100 rows must have a cosine of at least 0.7 with that of all.
     """
     small, full = (result["measured"][name] for name in CLAIM.deck)
     few_small, few_full = (result["few"][name]["mean"] for name in CLAIM.deck)
@@ -97,7 +97,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, and where the gradients of batches point."""
+    """Draws the accuracy by epoch, and the cosines by the size of the batch."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["accuracy"], CLAIM.deck)
@@ -109,8 +109,14 @@ def draw(result: dict) -> Any:
     return figure
 
 
-def directions(config: Config, networks: _seeds.Networks) -> tuple[list[int], list[list[float]]]:
-    """The cosine between a batch's gradient and the whole one, untrained, ten batches a size."""
+def gradient_cosines(
+    config: Config, networks: _seeds.Networks
+) -> tuple[list[int], list[list[float]]]:
+    """Computes the cosines of batch gradients with the full one, before training.
+
+    Returns:
+      The sizes of the batches, and the cosines of ten batches of each size.
+    """
     split = _lecture.load_images(config.smoke).train
     params, state = networks.model.init(jax.random.key(config.seed), split.x[:1])
 

@@ -1,9 +1,9 @@
-"""Noise on the test images halves the accuracy; training never sees it. Lecture rows T05, E02.
+"""Adds noise to the test images alone and measures the accuracy. Lecture rows T05, E02.
 
-Gaussian noise of unit deviation is added to test images in [0, 1], as the lectures' printed sample
-is found to be (row S23). Training data are what they were, so the training accuracy stays: what
-fails is that the test's distribution is another. How the accuracy falls with the noise is measured,
-and how far the noise moves an image beside the distance between two classes.
+Gaussian noise of unit deviation is added to test images in [0, 1], as in the lectures' printed
+sample (row S23). The training data and their accuracy do not change; the test images have another
+distribution than those. Measured: the accuracy by the deviation of the noise, and the distance by
+which noise moves an image, compared with the distance between two classes.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def run(config: Config) -> dict:
     moved = float(jnp.linalg.norm(noise.reshape(len(noise), -1), axis=1).mean())
     means = np.stack([test.x[test.y == label].mean(0).ravel() for label in np.unique(test.y)])
     gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
-    apart = float(gaps[np.triu_indices(len(means), 1)].mean())
+    distance = float(gaps[np.triu_indices(len(means), 1)].mean())
     pair = np.concatenate([test.x[0], np.asarray(test.x[0] + noise[0])], axis=1)[..., 0]
     result = {
         "measured": measured,
         "training": numbers(networks.history["accuracy"]),
         "falls": numbers(dict(zip(LEVELS, falls, strict=True))),
         "moved": moved,
-        "classes_apart": apart,
+        "classes_apart": distance,
         **_seeds.summarize_times({"networks": networks}),
         "pair": numbers(pair, 2),
     }
@@ -68,7 +68,7 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that noise costs 0.3 of the accuracy, and for half of it that 0.4 to 0.6 are left."""
+    """Requires noise to cost 0.3 of accuracy, and in full to leave 0.4 to 0.6 of it."""
     clean, noisy, seen = (spread["mean"] for spread in result["measured"].values())
     falls = clean - noisy > 0.3 and seen >= clean - 0.02
     halves = 0.4 < noisy / clean < 0.6
@@ -88,7 +88,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by the noise, and an image with it."""
+    """Draws the accuracy by the deviation of the noise, and an image with noise."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     levels = [float(level) for level in result["falls"]]

@@ -1,10 +1,10 @@
-"""Momentum and adaptive rates, in a ravine and on digits. Lecture rows D06, D07.
+"""Compares optimizers in a ravine and on digits. Lecture rows D06, D07.
 
-Each optimizer with the best of a row of learning rates, for a comparison at one rate says nothing.
-The ravine is a quadratic a hundred times steeper across than along: plain descent must step as the
-steep side allows and crawls along the other; at a constant rate RMSprop, whose steps do not shrink
-with the slope, never comes to rest. On the embedded digits all optimizers and rates are trained
-over several seeds, a compiled program an optimizer.
+Each optimizer has the best of several learning rates, because one rate would not suit all of them.
+The ravine is a quadratic with curvatures 1 and 100: the steep direction limits the steps of plain
+gradient descent, which is then slow along the other. At a constant rate RMSprop, whose steps do not
+shrink with the gradient, never converges. On the embedded digits all rates are trained over several
+seeds, with one compiled program for each optimizer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAKERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "Adam": lambda learning_rate: optax.adam(learning_rate),
 }
 MOST = 5000
-"""Steps down the ravine after which an optimizer is given up."""
+"""The largest number of steps down the ravine."""
 RATES = tuple(float(rate) for rate in 10.0 ** np.arange(-4, 0.51, 0.5))
 
 
@@ -55,7 +55,7 @@ def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
-    many, losses, found, best = {}, {}, {}, {}
+    many, losses, measured, best = {}, {}, {}, {}
     for name, make in MAKERS.items():
         trained = many[name] = _seeds.train_networks(
             config,
@@ -71,15 +71,15 @@ def run(config: Config) -> dict:
         values = trained.history["loss"][:, -1].reshape(seeds, len(RATES))
         losses[name] = np.where(np.isfinite(values), np.minimum(values, 1e3), 1e3)
         best[name] = int(np.median(losses[name], 0).argmin())
-        found[name] = _seeds.summarize(losses[name][:, best[name]])
-    steps = {name: ravine(make) for name, make in MAKERS.items()}
-    for name, spread in found.items():
+        measured[name] = _seeds.summarize(losses[name][:, best[name]])
+    steps = {name: count_ravine_steps(make) for name, make in MAKERS.items()}
+    for name, spread in measured.items():
         print(
-            f"{name:9s} digits: loss {_seeds.format_summary(spread)} at rate {RATES[best[name]]:.2g}; "
-            f"ravine: {steps[name]} steps"
+            f"{name:9s} digits: loss {_seeds.format_summary(spread)} at rate "
+            f"{RATES[best[name]]:.2g}; ravine: {steps[name]} steps"
         )
     result = {
-        "measured": found,
+        "measured": measured,
         "rates": list(RATES),
         "best": {name: RATES[i] for name, i in best.items()},
         "losses": numbers(losses),
@@ -91,16 +91,16 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks each optimizer to be ahead of SGD on the digits, and in fewer steps down the ravine.
+    """Requires each optimizer to have a lower loss than SGD on digits, and fewer ravine steps.
 
     On the digits the losses must differ by more than the larger deviation over the seeds.
     """
-    found, steps = result["measured"], result["ravine"]
-    others = [name for name in found if name != "SGD"]
+    measured, steps = result["measured"], result["ravine"]
+    others = [name for name in measured if name != "SGD"]
 
     def ahead(name: str) -> bool:
-        noise = max(found[name]["deviation"], found["SGD"]["deviation"])
-        return found["SGD"]["mean"] - found[name]["mean"] > noise
+        noise = max(measured[name]["deviation"], measured["SGD"]["deviation"])
+        return measured["SGD"]["mean"] - measured[name]["mean"] > noise
 
     digits = {name: ahead(name) for name in others}
     down = {name: steps[name] < steps["SGD"] for name in others}
@@ -110,17 +110,17 @@ def judge(result: dict) -> Verdict:
         outcome = "holds in part"
     else:
         outcome = "does not hold"
-    losses = ", ".join(f"{name} {found[name]['mean']:.3f}" for name in found)
-    english = ", ".join(f"{name} {_steps(steps[name])}" for name in found)
+    losses = ", ".join(f"{name} {spread['mean']:.3f}" for name, spread in measured.items())
+    ravine = ", ".join(f"{name} {format_steps(steps[name])}" for name in measured)
     behind = [name for name in others if not digits[name]]
     late = [name for name in others if not down[name]]
     return Verdict(
         outcome,
         f"loss on the digits, each at its best rate: {losses}; ahead of SGD by no more than the "
-        f"deviation over the seeds: {', '.join(behind) or 'none'}; steps down a ravine: {english}; "
+        f"deviation over the seeds: {', '.join(behind) or 'none'}; steps down a ravine: {ravine}; "
         f"not faster than SGD there: {', '.join(late) or 'none'}",
         {
-            "losses": [{"name": name, "loss": found[name]["mean"]} for name in found],
+            "losses": [{"name": name, "loss": spread["mean"]} for name, spread in measured.items()],
             "behind": [{"name": name} for name in behind],
             "steps": [
                 {
@@ -128,20 +128,20 @@ def judge(result: dict) -> Verdict:
                     "never": steps[name] >= MOST,
                     "steps": f"(> {MOST})" if steps[name] >= MOST else steps[name],
                 }
-                for name in found
+                for name in measured
             ],
             "late": [{"name": name} for name in late],
         },
     )
 
 
-def _steps(count: int) -> str:
+def format_steps(count: int) -> str:
     """Returns the number of steps, or at `MOST` that the optimizer never came to rest."""
     return f"never at rest (> {MOST})" if count >= MOST else f"{count}"
 
 
-def ravine(make: Callable[..., optax.GradientTransformation], most: int = MOST) -> int:
-    """The fewest steps, over many rates, from (1, 0.3) until x^2 + 100 y^2 stays below 1e-6."""
+def count_ravine_steps(make: Callable[..., optax.GradientTransformation], most: int = MOST) -> int:
+    """Counts the steps from (1, 0.3) until x^2 + 100 y^2 stays below 1e-6, at the best rate."""
     curvatures = jnp.array([1.0, 100.0])
 
     def steps(rate):
@@ -164,7 +164,7 @@ def ravine(make: Callable[..., optax.GradientTransformation], most: int = MOST) 
 
 
 def draw(result: dict) -> Any:
-    """The last loss by the rate, a line an optimizer; and the steps down the ravine."""
+    """Draws the final loss by the rate for each optimizer, and the steps down the ravine."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for name, values in result["losses"].items():
@@ -174,7 +174,7 @@ def draw(result: dict) -> Any:
     left.set(xlabel="learning rate", ylabel="loss on the digits", ylim=(0.01, 20))
     left.legend(frameon=False, fontsize=8)
     bars = right.barh(list(result["ravine"]), list(result["ravine"].values()))
-    right.bar_label(bars, [_steps(count) for count in result["ravine"].values()], padding=3)
+    right.bar_label(bars, [format_steps(count) for count in result["ravine"].values()], padding=3)
     right.set(xscale="log", xlim=(1, 3e5), xlabel="steps down the ravine, best rate")
     right.invert_yaxis()
     return figure

@@ -1,8 +1,8 @@
-"""Do not always blame overfitting: look at the training error first. Lecture row E01.
+"""Diagnoses networks by their training error, and adds dropout to each. Lecture row E01.
 
-Three networks that do badly on the test images, or do not: one that is too small to learn its own
-training images, one that learns few of them by heart, one that learns many. `train.diagnose` tells
-which is which from the history; and dropout, the cure of one illness, is given to each of them.
+There are three networks: one that is too small to fit its training images, one that memorizes few
+images, and one that learns from many. `train.diagnose` distinguishes them by their accuracies in
+training and test. Dropout, which helps against overfitting alone, is added to each of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CLAIM = Claim(
     minutes=3,
 )
 KINDS = {"too small": (4, 10_000), "few images": (500, 300), "many images": (500, 10_000)}
-"""Hidden units, and training images."""
+"""Hidden units and training images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Config(_run.Config):
 
 
 def network(width: int, dropout: bool) -> jaxdl.Module:
-    thinned = [nn.dropout(0.5)] if dropout else []
-    hidden = [nn.flatten(), nn.dense(width, kernel_init="he_normal"), jax.nn.relu, *thinned]
+    layers = [nn.dropout(0.5)] if dropout else []
+    hidden = [nn.flatten(), nn.dense(width, kernel_init="he_normal"), jax.nn.relu, *layers]
     return jaxdl.serial(*hidden, nn.dense(10))
 
 
@@ -86,7 +86,7 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for three right diagnoses, and that dropout cures overfitting and nothing else.
+    """Requires three right diagnoses, and dropout to help against overfitting alone.
 
     Dropout must change the accuracy by more than the larger deviation over the seeds.
     """
@@ -121,7 +121,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy in training and on the test images, with and without dropout."""
+    """Draws the accuracy in training and on the test images, with and without dropout."""
     plt = _figure.pyplot()
     figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
     parts = {", in training": "training", "": "test", ", dropout": "test, with dropout"}

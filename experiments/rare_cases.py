@@ -1,9 +1,9 @@
-"""Networks make simple errors in rare and in extreme cases. Lecture row X07.
+"""Tests networks on rare classes and on rotated images. Lecture row X07.
 
 The lectures call deep learning perceptual, not cognitive: it learns statistics between input and
-output. Rare: the training set has a long tail, 140 images of the most frequent digit and 3 of the
-rarest; which digit is rare changes with the seed. Extreme: a network trained on all upright
-digits reads turned ones. People read both.
+output. Rare cases: the training set has a long tail, 140 images of the most frequent digit and 3 of
+the rarest; the rare digits differ by seed. Extreme cases: a network trained on all upright digits
+classifies rotated ones. People recognize both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ENDS = 3
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
     seeds: int = 5
-    """Networks of each kind, at most five, so that each digit has its turn."""
+    """Networks of each kind; with five, every second digit is the rarest once."""
 
 
 def network() -> jaxdl.Module:
@@ -51,7 +51,7 @@ def network() -> jaxdl.Module:
 
 
 def rank_classes(seed: int) -> np.ndarray:
-    """Returns the digits from the most frequent to the rarest, (10,), another order each seed."""
+    """Returns the digits from the most frequent to the rarest, (10,), by the seed."""
     return (np.arange(10) * 3 + 2 * seed) % 10
 
 
@@ -138,10 +138,10 @@ def pictures(x: Any) -> np.ndarray:
 
 
 def judge(result: dict) -> Verdict:
-    """Rare digits must be read worse, and turned ones.
+    """Requires a lower accuracy on rare digits, and on rotated ones.
 
-    Rare: 0.15 below the frequent ones, and below the same digits with all their images, on average
-    and in every seed below. Extreme: half of the accuracy at most at 60 degrees.
+    Rare digits must be 0.15 below frequent ones and below the same digits with all their images on
+    average, and below them for every seed. At 60 degrees at most half of the accuracy may remain.
     """
     tail, full, turned, sure = (
         np.array(result[name]) for name in ("tail", "full", "turned", "probability_of_wrong")
@@ -174,7 +174,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """Draws the accuracy by the number of training images and by the angle, and a turned digit."""
+    """Draws the accuracy by the number of training images and by the angle, and a rotated digit."""
     plt = _figure.pyplot()
     figure = plt.figure(figsize=(9, 4.5), layout="constrained")
     (left, right), (below,) = (
@@ -194,7 +194,7 @@ def draw(result: dict) -> Any:
         result["angles"], turned.mean(0), turned.std(0), marker="o", capsize=3, label="accuracy"
     )
     right.plot(result["angles"], sure.mean(0), "s--", label="probability of a wrong answer")
-    right.set(ylim=(0, 1.05), xlabel="degrees by which test images are turned")
+    right.set(ylim=(0, 1.05), xlabel="rotation of the test images, degrees")
     right.legend(frameon=False, loc="center right", fontsize=8)
     below.imshow(result["pictures"], cmap="gray_r", vmin=0, vmax=1)
     width = len(result["pictures"])

@@ -1,10 +1,10 @@
-"""Four cures for overfitting: stop early, decay the weights, drop units, turn images. Row E04.
+"""Compares early stopping, weight decay, dropout, rotated images and ensembles. Lecture row E04.
 
-784-500-500-10 with ReLUs, on so few of the digits that it learns them by heart. Dropout's scaled
-network is compared with the mean of many thinned ones, which it stands for; the decay is the
-lectures' own, w <- (1 - lambda) (w - eta g), after the step, with the slide's lambda of 0.01 and
-with 0.0005; and five networks are asked together. Early stopping watches the loss or the accuracy
-on other images, and is judged by both.
+784-500-500-10 with ReLUs memorizes 500 digits. Weight decay is that of the lectures, after the
+step: w <- (1 - lambda) (w - eta g), with the slide's lambda of 0.01 and with 0.0005. Early stopping
+monitors the loss or the accuracy on other images, and is compared by both. An ensemble averages
+five networks. Dropout's scaled network is compared with the mean of many thinned ones, which it
+approximates.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Config(_run.Config):
     seeds: int = 5
     """Networks of each kind, and ensembles."""
     rows: int = 500
-    """Training images, and as many to stop by."""
+    """Training images, and validation images for early stopping."""
     epochs: int = 100
     """Epochs; for early stopping, at most."""
 
@@ -79,7 +79,7 @@ def run(config: Config) -> dict:
     sgd = optax.sgd(_lecture.RATE)
     options = {"loss": "cross_entropy", "batch_size": 50, "metrics": ["accuracy"]}
 
-    def trained(model=plain, optimizer=sgd, networks=seeds, **more) -> _seeds.Networks:
+    def fit(model=plain, optimizer=sgd, networks=seeds, **more) -> _seeds.Networks:
         return _seeds.train_networks(
             config,
             model,
@@ -92,17 +92,17 @@ def run(config: Config) -> dict:
         )
 
     many = {
-        "nothing": trained(networks=seeds * TOGETHER),
+        "nothing": fit(networks=seeds * TOGETHER),
         **{
-            f"weight decay {decay:g}": trained(
+            f"weight decay {decay:g}": fit(
                 optimizer=optax.chain(sgd, optim.decay_after_step(decay))
             )
             for decay in DECAYS
         },
-        "dropout": trained(dropped),
-        "turned images": trained(augment=augment.rotate),
+        "dropout": fit(dropped),
+        "turned images": fit(augment=augment.rotate),
     }
-    accuracy = {name: found.accuracy(test.x, test.y) for name, found in many.items()}
+    accuracy = {name: networks.accuracy(test.x, test.y) for name, networks in many.items()}
     shares = jax.nn.softmax(many["nothing"].predict(test.x))
     together = shares.reshape(seeds, TOGETHER, *shares.shape[1:]).mean(1)
     accuracy["ensemble"] = np.asarray((together.argmax(-1) == test.y).mean(-1))
@@ -114,21 +114,21 @@ def run(config: Config) -> dict:
             for seed in range(config.seed, config.seed + seeds)
         ]
         accuracy[name], losses[name], stops[name] = np.array(rows_of).T
-    found = {name: _seeds.summarize(accuracy[name]) for name in CLAIM.deck}
-    found |= {f"loss, {name}": _seeds.summarize(values) for name, values in losses.items()}
-    for name, values in found.items():
+    measured = {name: _seeds.summarize(accuracy[name]) for name in CLAIM.deck}
+    measured |= {f"loss, {name}": _seeds.summarize(values) for name, values in losses.items()}
+    for name, values in measured.items():
         print(f"{name:25s} {_seeds.format_summary(values)}")
-    thinned = against_thinned(dropped, many["dropout"], test, 3 if config.smoke else 100)
+    thinned = compare_with_thinned(dropped, many["dropout"], test, 3 if config.smoke else 100)
     print(f"dropout: scaled {thinned['scaled']:.3f}, mean of thinned {thinned['mean']:.3f}")
     result = {
-        "measured": found,
+        "measured": measured,
         "rows": rows,
         "accuracy": numbers(accuracy),
         "losses": numbers(losses),
         "curves": numbers({name: f.history["eval_accuracy"] for name, f in many.items()}),
         "stops": numbers(stops),
         "thinned": thinned,
-        "never_inked": unused_weights(seen, many),
+        "never_inked": unused_weight_norms(seen, many),
         **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "regularization", "regularization")
@@ -136,19 +136,19 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks every cure to raise the test accuracy by more than two standard errors.
+    """Requires every method to raise the test accuracy by more than two standard errors.
 
-    Early stopping and weight decay were tried in two forms, of which the better one counts.
+    Early stopping and weight decay have two forms; the better one counts.
     """
-    found = result["measured"]
-    nothing = found["nothing"]
+    measured = result["measured"]
+    nothing = measured["nothing"]
     cures = [name for name in CLAIM.deck if name != "nothing"]
 
     def gain(name: str) -> float:
-        return found[name]["mean"] - nothing["mean"]
+        return measured[name]["mean"] - nothing["mean"]
 
     def helps(name: str) -> bool:
-        error = np.hypot(*(s["deviation"] / s["seeds"] ** 0.5 for s in (found[name], nothing)))
+        error = np.hypot(*(s["deviation"] / s["seeds"] ** 0.5 for s in (measured[name], nothing)))
         return gain(name) > 2 * error
 
     forms = [list(STOPS), [f"weight decay {decay:g}" for decay in DECAYS]]
@@ -156,7 +156,7 @@ def judge(result: dict) -> Verdict:
     helped = [any(map(helps, names)) for names in forms]
     outcome = "holds" if all(helped) else "holds in part" if any(helped) else "does not hold"
     thinned, border = result["thinned"], result["never_inked"]
-    loss = {name: found[f"loss, {name}"]["mean"] for name in ("nothing", *STOPS)}
+    loss = {name: measured[f"loss, {name}"]["mean"] for name in ("nothing", *STOPS)}
     text = ", ".join(
         f"{name} {gain(name):+.3f}{'' if helps(name) else ' (no help)'}" for name in cures
     )
@@ -183,7 +183,7 @@ def judge(result: dict) -> Verdict:
 
 
 def label_losses(shares: Any, labels: np.ndarray) -> np.ndarray:
-    """Returns the mean loss of each of several networks, (S,), from their shares (S, N, C)."""
+    """Returns the mean cross-entropy of S networks, (S,), from their probabilities (S, N, C)."""
     of_label = np.take_along_axis(np.asarray(shares), labels[None, :, None], 2)
     return -np.log(of_label.clip(1e-30)).mean((1, 2))
 
@@ -191,7 +191,7 @@ def label_losses(shares: Any, labels: np.ndarray) -> np.ndarray:
 def stop_early(
     model, seen, other, test, monitor: str, seed: int, epochs: int, options: dict
 ) -> tuple[float, float, int]:
-    """Returns the test accuracy, the test loss and the epochs of a network stopped by `monitor`."""
+    """Trains until `monitor` stops improving; returns test accuracy, test loss and epochs."""
     state, history = train.fit(
         model,
         seen,
@@ -207,10 +207,10 @@ def stop_early(
     return row["accuracy"], row["loss"], len(history["loss"])
 
 
-def against_thinned(
+def compare_with_thinned(
     model: jaxdl.Module, trained: _seeds.Networks, test: data.Split, networks: int
 ) -> dict[str, float]:
-    """The first network scaled, as it answers; thinned ones, each by itself and all together."""
+    """Returns the accuracy of the first network scaled, and thinned: one, and the mean of all."""
     params = jax.tree.map(lambda a: a[0], trained.params)
     x = jnp.asarray(test.x[:2000])
 
@@ -220,7 +220,10 @@ def against_thinned(
 
     keys = jax.random.split(jax.random.key(0), networks)
     shares = np.stack([thin(key) for key in keys])
-    right = lambda p: (p.argmax(-1) == test.y[:2000]).mean(-1)  # noqa: E731
+
+    def right(p):
+        return (p.argmax(-1) == test.y[:2000]).mean(-1)
+
     return {
         "scaled": float(right(trained.predict(x)[0])),
         "mean": float(right(shares.mean(0))),
@@ -229,20 +232,20 @@ def against_thinned(
     }
 
 
-def unused_weights(seen: data.Split, many: dict[str, _seeds.Networks]) -> dict[str, float]:
-    """How large the weights of the pixels without ink in all training images are left."""
+def unused_weight_norms(seen: data.Split, many: dict[str, _seeds.Networks]) -> dict[str, float]:
+    """Returns the final over the initial norm of the weights of pixels that are always empty."""
     empty = ~np.any(seen.x.reshape(len(seen.x), -1), 0)
-    found = {}
+    norms = {}
     for name in ("nothing", *(f"weight decay {decay:g}" for decay in DECAYS)):
         model, seed = many[name].model, int(many[name].history["seed"][0])
         start = jaxdl.init(model, jax.random.key(seed), seen.x[:1])[0]["dense_0"]["kernel"]
         end = many[name].params["dense_0"]["kernel"][0]
-        found[name] = float(jnp.linalg.norm(end[empty]) / jnp.linalg.norm(start[empty]))
-    return found
+        norms[name] = float(jnp.linalg.norm(end[empty]) / jnp.linalg.norm(start[empty]))
+    return norms
 
 
 def draw(result: dict) -> Any:
-    """The accuracy on other images by epoch, and that of each cure on the test images."""
+    """Draws the validation accuracy by epoch, and the test accuracy of each method."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["curves"], {})

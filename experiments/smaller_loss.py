@@ -1,7 +1,7 @@
-"""A smaller training loss does not make a network more robust. Lecture row X05.
+"""Compares training losses with robustness, by attacks and noise. Lecture row X05.
 
-The lectures say: the smaller the difference that the loss gives, the more robust the model. Two
-counterexamples on the embedded digits: the longer a network trains, the smaller its loss and,
+The lectures: the smaller the difference that the loss gives, the more robust the model. There are
+two counterexamples on the embedded digits. The longer a network trains, the smaller its loss and,
 after the first epochs, its accuracy under attack; and weight decay gives a larger loss and a more
 robust network. The attack is projected gradient ascent (Madry et al. 2018, arXiv 1706.06083).
 """
@@ -75,7 +75,7 @@ def run(config: Config) -> dict:
 def trace(
     model: jaxdl.Module, dataset: data.Dataset, seeds: Any, epochs: Any, steps: int
 ) -> dict[str, np.ndarray]:
-    """Trains with and without weight decay and measures at some epochs.
+    """Trains with and without weight decay, and measures after some epochs.
 
     Returns:
       (epochs, decays, seeds) arrays: the training loss and the test accuracies of `MEASURES`.
@@ -88,7 +88,7 @@ def trace(
             dataset.train,
             seeds=seeds,
             loss="cross_entropy",
-            optimizer=decayed_sgd,
+            optimizer=sgd_with_decay,
             hyper={"decay": DECAYS},
             batch_size=32,
             epochs=epoch - done,
@@ -101,7 +101,7 @@ def trace(
     return dict(zip(MEASURES, values.transpose(3, 0, 2, 1), strict=True))
 
 
-def decayed_sgd(decay: Any) -> optax.GradientTransformation:
+def sgd_with_decay(decay: Any) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(decay), optax.sgd(0.1))
 
 
@@ -123,10 +123,10 @@ def make_measure(model: jaxdl.Module, dataset: data.Dataset, steps: int) -> Any:
 
 
 def judge(result: dict) -> Verdict:
-    """The claim fails where the loss is smaller and the accuracy under attack smaller too.
+    """Looks for networks with a smaller loss and a smaller accuracy under attack.
 
-    Both counterexamples are asked for: the end of training against the tenth epoch, and no decay
-    against weight decay, each with half the loss at most and 0.03 less accuracy in every seed.
+    There are two counterexamples: the end of training against the tenth epoch, and no decay against
+    weight decay. Each needs at most half of the loss and 0.03 less accuracy for every seed.
     """
     loss, attacked, noisy = (
         np.array(result["by_epoch"][name]) for name in ("loss", "under attack", "with noise")

@@ -1,8 +1,9 @@
-"""One hidden layer, wide enough, comes as near to a function as one likes. Lecture row A13.
+"""Approximates functions with one hidden layer of increasing width. Lecture row A13.
 
-Cybenko 1989, Hornik 1991: on a bounded set, for any continuous function. The theorem says that such
-weights exist, not that descent finds them; the largest error is measured for widths from 4 to 64 on
-a wave and on a bump in the plane, trained to rest.
+Cybenko 1989, Hornik 1991: one wide hidden layer can approximate any continuous function on a
+bounded set as closely as needed. Such weights exist, but gradient descent may not find them. The
+largest error is measured for widths from 4 to 64 on a wave and on a bump in the plane, after
+training to convergence.
 """
 
 from __future__ import annotations
@@ -67,9 +68,8 @@ def run(config: Config) -> dict:
             fits[name, width] = outputs
         print(name, {w: round(float(errors[name, w].mean()), 4) for w in WIDTHS}, flush=True)
     wave = "sin(3 pi x)"
-    found = {f"width {w}": _seeds.summarize(errors[wave, w]) for w in WIDTHS}
     result = {
-        "measured": found,
+        "measured": {f"width {w}": _seeds.summarize(errors[wave, w]) for w in WIDTHS},
         "widths": list(WIDTHS),
         **_seeds.summarize_times(many),
         "errors": numbers({n: [errors[n, w] for w in WIDTHS] for n in targets()}),
@@ -80,10 +80,10 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks the largest error to fall by 5 from 4 units to 64, and from each width to the next.
+    """Requires the largest error to fall by a factor of 5, and in full with every width.
 
-    The second is what the theorem promises for the best weights; descent may miss it. It is judged
-    by the means over the seeds.
+    The theorem promises the second for the best weights, but gradient descent may miss them. The
+    means over the seeds are compared.
     """
     every = {name: np.mean(errors, 1) for name, errors in result["errors"].items()}
     falls = all(values[-1] < 0.2 * values[0] for values in every.values())
@@ -110,7 +110,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The largest error by width, and three fits of the wave."""
+    """Draws the largest error by width, and three fits of the wave."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for name, errors in result["errors"].items():

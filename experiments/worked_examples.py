@@ -86,7 +86,7 @@ def pool(kind: Callable, image: Any) -> jax.Array:
     return kind(jnp.array(image, float)[None, ..., None], 2)[0, ..., 0]
 
 
-def parameters(layer: Module, x: Any) -> int:
+def count_parameters(layer: Module, x: Any) -> int:
     return tree.count(jax.eval_shape(layer.init, jax.random.key(0), x)[0])
 
 
@@ -190,7 +190,7 @@ def linear_rnn() -> list[Line]:
     ]
 
 
-def cell(kernel: Any, bias: Any, inputs: Any) -> tuple[list[float], list[float]]:
+def run_lstm(kernel: Any, bias: Any, inputs: Any) -> tuple[list[float], list[float]]:
     """The memory and the output of an LSTM of one unit, step by step; g and h the identity."""
     lstm = nn.lstm(1, activation=lambda a: a)
     x = jnp.array(inputs, float)
@@ -212,7 +212,9 @@ def memory_cell() -> list[Line]:
     x3 = [0, 0, 0, 0, 0, 1, 0, 0, 1]
     hard = 1000.0  # gates that are 0 or 1 in double precision
     kernel = [[0, 0, 1, 0], [hard, hard, 0, 0], [0, 0, 0, hard]]
-    memory, outputs = cell(kernel, [-hard / 2, hard / 2, 0, -hard / 2], np.stack([x1, x2, x3], 1))
+    memory, outputs = run_lstm(
+        kernel, [-hard / 2, hard / 2, 0, -hard / 2], np.stack([x1, x2, x3], 1)
+    )
     printed = [0, 0, 3, 3, 7, 7, 7, 0, 6]
     note = "the printed row is the memory before each step"
     return [
@@ -225,7 +227,7 @@ def memory_cell() -> list[Line]:
 def lstm_by_hand() -> list[Line]:
     x = [[3, 1, 0], [4, 1, 0], [2, 0, 0], [1, 0, 1], [3, -1, 0]]
     kernel = [[0, 0, 1, 0], [100, 100, 0, 0], [0, 0, 0, 100]]
-    memory, outputs = cell(kernel, [-10, 10, 0, -10], x)
+    memory, outputs = run_lstm(kernel, [-10, 10, 0, -10], x)
     note = "gates of a sigmoid are never quite 0 or 1"
     return [
         Line("memory", None, memory, note),
@@ -245,7 +247,9 @@ def sizes() -> list[Line]:
         Line("7x7 by 3x3", 5, size(7, 3)),
         Line("7x7 by 3x3, stride 2", None, size(7, 3, 2)),
         Line("32x32x3 by 5x5x3", 28, size(32, 5)),
-        Line("numbers in six such kernels", None, parameters(nn.conv(6, 5, use_bias=False), x)),
+        Line(
+            "numbers in six such kernels", None, count_parameters(nn.conv(6, 5, use_bias=False), x)
+        ),
     ]
 
 
@@ -277,8 +281,8 @@ def gaussians() -> list[Line]:
 
 def word_vectors() -> list[Line]:
     word, vector = (jax.ShapeDtypeStruct((1, *s), t) for s, t in (((), int), ((200,), float)))
-    there = parameters(nn.embedding(10_000, 200), word)
-    back = parameters(nn.dense(10_000, use_bias=False), vector)
+    there = count_parameters(nn.embedding(10_000, 200), word)
+    back = count_parameters(nn.dense(10_000, use_bias=False), vector)
     return [
         Line("10,000 words of 200 numbers", 2_000_000, there),
         Line("from 200 numbers to 10,000 words", 2_000_000, back),
@@ -344,7 +348,7 @@ def run(config: Config) -> dict:
             print(f"\n{rows}  {title}")
             lines = compute()
             for line in lines:
-                print(shown(line))
+                print(format_line(line))
             result[rows] = [
                 {"what": line.what, "slide": line.slide, "agrees": line.agrees, "note": line.note}
                 | {"ours": numbers(line.ours, 10)}
@@ -357,16 +361,16 @@ def run(config: Config) -> dict:
     return {"examples": result, "printed": len(printed), "right": right}
 
 
-def shown(line: Line) -> str:
+def format_line(line: Line) -> str:
     """What, the slide's, ours, and a word on both."""
     verdict = {None: "", True: "  as printed", False: "  NOT as printed"}[line.agrees]
-    slide = "" if line.slide is None else f"slide {compact(line.slide)}   "
+    slide = "" if line.slide is None else f"slide {format_value(line.slide)}   "
     note = f"  ({line.note})" if line.note else ""
-    return f"  {line.what}: {slide}ours {compact(line.ours)}{verdict}{note}"
+    return f"  {line.what}: {slide}ours {format_value(line.ours)}{verdict}{note}"
 
 
-def compact(value: Any) -> str:
+def format_value(value: Any) -> str:
     array = np.asarray(value, np.float64)
     if not array.ndim:
         return f"{float(array):.8g}"
-    return "[" + ", ".join(compact(part) for part in array) + "]"
+    return "[" + ", ".join(format_value(part) for part in array) + "]"

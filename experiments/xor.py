@@ -1,7 +1,7 @@
-"""One layer cannot compute XOR; two can. Lecture rows A08, A09.
+"""Trains networks with and without a hidden layer on XOR. Lecture rows A08, A09.
 
-Why: a unit's decision is a line, and no line parts the corners of XOR. Hidden units bend it: the
-picture shows what a network with four of them answers over the plane.
+A single unit's decision boundary is a line, and no line separates the classes of XOR. Hidden units
+bend it: the figure shows the output of a network with four of them over the plane.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that no network without a hidden layer knows four corners, and all with one do.
+    """Requires four right corners of all networks with a hidden layer, of none without.
 
-    Where some with a hidden layer are stuck, a part of the claim holds: that one can.
+    If only some with a hidden layer succeed, a part of the claim is true: it is possible.
     """
     one, two = (np.array(result["accuracy"][name]) for name in CLAIM.deck)
     possible = one.max() <= 0.75 and two.max() == 1
@@ -104,7 +104,7 @@ def judge(result: dict) -> Verdict:
 
 
 def draw(result: dict) -> Any:
-    """The loss of every network, and what one of them answers over the plane."""
+    """Draws the loss of every network, and the output of one over the plane."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     for i, (name, curves) in enumerate(result["curves"].items()):
@@ -117,5 +117,5 @@ def draw(result: dict) -> Any:
     look = {"origin": "lower", "extent": extent, "cmap": "RdBu_r", "vmin": 0, "vmax": 1}
     right.imshow(result["answers"], **look)
     right.scatter(*CORNERS.T, c=XOR, cmap="RdBu_r", edgecolors="k", s=80)
-    right.set(title="what a network with a hidden layer answers")
+    right.set(title="output of a network with a hidden layer")
     return figure

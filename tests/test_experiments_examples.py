@@ -155,7 +155,7 @@ def test_all_but_the_known_misprints_are_as_printed(result):
 
 
 def test_a_misprint_is_shown_as_one():
-    assert "NOT as printed  (why)" in worked_examples.shown(Line("sum", 3, 4, "why"))
+    assert "NOT as printed  (why)" in worked_examples.format_line(Line("sum", 3, 4, "why"))
 
 
 @pytest.mark.parametrize(

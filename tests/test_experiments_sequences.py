@@ -44,7 +44,7 @@ def test_edit_distance_is_a_distance(a, b):
 def test_digit_error_rate_by_hand():
     tokens, lengths = np.array([[1, 2, 3], [4, 0, 0]]), np.array([3, 1])
     truth = [np.array([1, 3]), np.array([4, 4])]
-    assert spoken_digits.error_rate(tokens, lengths, truth) == (2, 4)
+    assert spoken_digits.count_errors(tokens, lengths, truth) == (2, 4)
 
 
 def test_windows_go_on_from_one_to_the_next():
@@ -136,7 +136,7 @@ def test_the_cliff_and_what_clipping_does():
     moves = lambda path: np.linalg.norm(np.diff(path, axis=0), axis=1)
     assert moves(plain).max() > 1 > config.rate * config.clip * 1.01 >= moves(clipped).max()
     assert rough_surface.loss(plain[-1]) > 1 > 1e-3 > rough_surface.loss(clipped[-1])
-    assert [row["y"] for row in rough_surface.powers()] == pytest.approx(
+    assert [row["y"] for row in rough_surface.repeated_powers()] == pytest.approx(
         [1.0, 20751.63924536005946974364, 4.360732e-5, 0.0], rel=1e-6
     )
 
@@ -145,7 +145,7 @@ def test_the_cliff_and_what_clipping_does():
 @pytest.mark.row("K01")
 def test_one_word_alone_cannot_be_tagged_and_a_sequence_can():
     config = slot_filling.Config(requests=400)
-    found = slot_filling.travel(config)
+    found = slot_filling.train_on_travel(config)
     assert abs(found["feed-forward"]["city_accuracy"] - 0.5) < 0.15
     assert found["LSTM"]["city_accuracy"] > 0.95 < found["Elman"]["city_accuracy"]
 
@@ -158,9 +158,9 @@ def test_made_up_data_take_the_place_of_missing_files(monkeypatch, tmp_path, cap
     monkeypatch.setenv("JAXDL_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(pooch, "retrieve", no_network)
-    recordings, name = spoken_digits.corpus()
+    recordings, name = spoken_digits.load_recordings()
     assert name == "tones" and len(recordings["train"].sounds) == 50
-    folds, name = sentiment.corpus(sentiment.Config())
+    folds, name = sentiment.load_folds(sentiment.Config())
     assert name == "made-up opinions" and len(folds) == 10
     for texts, labels in folds:
         for text, label in zip(texts, labels, strict=True):
@@ -249,20 +249,20 @@ def test_targets_are_moved_by_one_and_padding_costs_nothing():
     source = data.Vocabulary([words for words, _ in pairs])
     symbols = [translate.START, translate.STOP, *"".join(text for _, text in pairs)]
     target = data.Vocabulary([symbols])
-    (words, lengths, before), after = translate.encoded(pairs, source, target)
+    (words, lengths, before), after = translate.encode(pairs, source, target)
     for i, (phrase, text) in enumerate(pairs):
         assert source.decode(words[i, : lengths[i]]) == phrase
         assert target.decode(after[i]) == [*text, translate.STOP]
         assert target.decode(before[i, : len(text) + 1]) == [translate.START, *text]
     logits = jax.nn.one_hot(after, len(target)) * 50
-    assert float(translate.per_target(logits, jnp.asarray(after)).max()) < 1e-6
+    assert float(translate.target_loss(logits, jnp.asarray(after)).max()) < 1e-6
 
 
 @pytest.mark.slow
 @pytest.mark.row("J17")
 def test_a_symbol_is_recalled_after_400_steps_by_an_lstm_and_not_by_an_elman_network():
     right = {
-        name: long_memory.learn(cell, "recall", 400, 600, [0])[0][0]
+        name: long_memory.train_cell(cell, "recall", 400, 600, [0])[0][0]
         for name, cell in long_memory.cells(32, 400).items()
         if name != "GRU"
     }
@@ -270,7 +270,7 @@ def test_a_symbol_is_recalled_after_400_steps_by_an_lstm_and_not_by_an_elman_net
 
 
 def test_long_memory_learns_a_short_task_and_measures_it():
-    (right,), (losses,) = long_memory.learn(nn.gru(16), "recall", 5, 150, [0])
+    (right,), (losses,) = long_memory.train_cell(nn.gru(16), "recall", 5, 150, [0])
     assert right > 0.95 and losses[-1] < 0.3 * losses[0]
 
 
