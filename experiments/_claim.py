@@ -2,7 +2,7 @@
 
 An experiment that tests a claim is a module with four names: `CLAIM`; `run(config)`, which returns
 numbers alone, with one `_seeds.summarize` for each quantity under "measured"; `judge(metrics)`,
-which derives a `Verdict` from these numbers; and `draw(metrics)`, the figure. Verdicts are not
+with a `Verdict` from these numbers; and `draw(metrics)`, the figure. Verdicts are not
 stored: the report computes them from the committed numbers. The Chinese text of all claims is in
 `chinese.toml`.
 """
@@ -50,8 +50,7 @@ class Verdict(NamedTuple):
     """The outcome of a claim.
 
     Attributes:
-      outcome: "holds"; "holds in part", where a part of the claim, or the lectures' number, is
-        missed; or "does not hold".
+      outcome: one of `OUTCOMES`; the second if a part of the claim or the deck's number is missed.
       reason: a sentence with its numbers, without a full stop.
       values: the same numbers by name, for the Chinese sentence.
     """
@@ -67,7 +66,7 @@ class Chinese(NamedTuple):
     Attributes:
       name: the experiment.
       claim: the claim's statement.
-      words: the names of what is measured.
+      words: the names of the quantities.
       template: the reason, with fields in the syntax of `str.format`.
       parts: the forms of truth values and lists among the fields.
     """
@@ -139,7 +138,7 @@ class ClaimResult(NamedTuple):
 
     @property
     def minutes(self) -> float:
-        """How long it took, including networks that another experiment had trained before."""
+        """The time of the experiment, with networks that an earlier experiment had trained."""
         if self.result is None:
             return self.claim.minutes
         return max(self.result["seconds"], sum(self.metrics.get("seconds", {}).values())) / 60

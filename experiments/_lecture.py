@@ -1,4 +1,4 @@
-"""The lectures' own setup, of which each experiment changes one thing. Lecture row A20.
+"""The lectures' own setup, for experiments that change one part of it. Lecture row A20.
 
 784-500-...-500-10 on MNIST, plain SGD at 0.1, batches of 100, 20 epochs; Glorot's initial kernels
 and zero biases; several seeds in one compiled program. To explain the outcome, the same networks

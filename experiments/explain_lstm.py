@@ -103,7 +103,7 @@ def run(config: Config) -> dict:
 def explain(model, state, numbers, lengths, labels) -> dict[str, np.ndarray]:
     """Computes each word's attribution by every method, (N, T).
 
-    What is attributed is the margin: the score of the true class less that of the other.
+    Methods explain the margin: the score of the true class less that of the other.
     """
     numbers, lengths, labels = (jnp.asarray(a) for a in (numbers, lengths, labels))
 

@@ -5,8 +5,8 @@ Glorot's, He's, and those of LSUV ("all you need is a good init"). Each layer mu
 by about the same factor, so that small weights leave no signal at the output and no gradient at the
 input. The deviation of every layer's output before training is measured. On few
 labels, four sigmoid layers are then initialized by restricted Boltzmann machines (Hinton et al.
-2006), and compared with random values and with ReLUs. Their random values are Glorot's; from He's,
-which are larger, the sigmoid layers learn a part of the task without pretraining.
+2006), and compared with random values and with ReLUs. Their random values are Glorot's; He's are
+larger, and sigmoid layers learn a part of the task from them without pretraining.
 """
 
 from __future__ import annotations

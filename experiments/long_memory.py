@@ -200,12 +200,12 @@ def judge(result: dict) -> Verdict:
         for task, rows in result["scores"].items()
     }
 
-    def solved(task: str, cell: str) -> bool:
+    def solves(task: str, cell: str) -> bool:
         values = np.array(longest[task][1][cell])
         return bool(np.all(values < 1 / 60 if task == "adding" else values >= 0.9))
 
     shown = {
-        task: not solved(task, "Elman") and all(solved(task, cell) for cell in CELLS[1:])
+        task: not solves(task, "Elman") and all(solves(task, cell) for cell in CELLS[1:])
         for task in longest
     }
     outcome = "holds" if all(shown.values()) else "holds in part"

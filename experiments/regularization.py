@@ -118,7 +118,7 @@ def run(config: Config) -> dict:
     measured |= {f"loss, {name}": _seeds.summarize(values) for name, values in losses.items()}
     for name, values in measured.items():
         print(f"{name:25s} {_seeds.format_summary(values)}")
-    thinned = compare_with_thinned(dropped, many["dropout"], test, 3 if config.smoke else 100)
+    thinned = measure_thinning(dropped, many["dropout"], test, 3 if config.smoke else 100)
     print(f"dropout: scaled {thinned['scaled']:.3f}, mean of thinned {thinned['mean']:.3f}")
     result = {
         "measured": measured,
@@ -207,7 +207,7 @@ def stop_early(
     return row["accuracy"], row["loss"], len(history["loss"])
 
 
-def compare_with_thinned(
+def measure_thinning(
     model: jaxdl.Module, trained: _seeds.Networks, test: data.Split, networks: int
 ) -> dict[str, float]:
     """Returns the accuracy of the first network scaled, and thinned: one, and the mean of all."""

@@ -130,7 +130,7 @@ def overview(one: ClaimResult) -> tuple[tuple[str, str], ...]:
     return outcome(one), (least, least), (minutes, minutes), (speedup, speedup)
 
 
-def measured(one: ClaimResult) -> list[list[str]]:
+def list_quantities(one: ClaimResult) -> list[list[str]]:
     """Returns for each quantity its English and Chinese name, the deck's number, ours, the seeds.
 
     Ours is a mean with the deviation over the seeds if there are several.
@@ -184,7 +184,7 @@ def section(one: ClaimResult) -> list[str]:
     claim, command = one.claim, f"`python -m experiments {one.name}`"
     heads = "| what | {} | lecture | ours | seeds |".format(translate("what")[1])
     lines = [f"### {claim.statement}", one.chinese.claim, "", heads, "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in measured(one)]
+    lines += [f"| {' | '.join(row)} |" for row in list_quantities(one)]
     lines.append("")
     if not one.verdict:
         return [*lines, f"Not yet run: {command}, {claim.minutes:g} minutes.", ""]
@@ -256,7 +256,7 @@ def article(one: ClaimResult) -> str:
     claim = one.claim
     rows = "".join(
         f"<tr><td>{both(english, chinese)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-        for english, chinese, *cells in measured(one)
+        for english, chinese, *cells in list_quantities(one)
     )
     heads = [both(*translate(key)) for key in ("lecture", "ours", "seeds")]
     head = "".join(f"<th>{text}</th>" for text in (both("", ""), *heads))
@@ -293,7 +293,7 @@ def picture(one: ClaimResult) -> str:
 
 
 def both(english: str, chinese: str) -> str:
-    """Returns a text in both languages, of which the page's style shows one."""
+    """Returns a text in both languages, one of them visible by the page's style."""
     return (
         f'<span class="en" lang="en">{html.escape(english)}</span>'
         f'<span class="zh" lang="zh">{html.escape(chinese)}</span>'

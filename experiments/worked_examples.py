@@ -1,13 +1,14 @@
-"""Every numeric example of the lectures, as the slide prints it and as it is. Lecture rows S01-S22.
+"""Computes every numeric example of the lectures with the library. Lecture rows S01-S22.
 
-Where the two differ after rounding as the slide does, the reason stands beside them. S23 (a printed
-sample of noise), S24 (rows of a one-hot matrix) and S25 (rules of differentiation) hold no number
-to compare and are tests only.
+The slides' numbers are compared with the library's, rounded like the slide; a note gives the reason
+of each difference. S23 (a printed sample of noise), S24 (rows of a one-hot matrix) and S25 (rules
+of differentiation) have no numbers and are only tested.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,13 +29,13 @@ class Config(_run.Config):
 
 
 class Line(NamedTuple):
-    """A number of a slide and the library's.
+    """A number of a slide and that of the library.
 
     Attributes:
-      what: what is computed.
-      slide: as printed; None where the slide leaves it to a figure or to the reader.
-      ours: the library's.
-      note: why they differ, or what else is to be said.
+      what: the name of the quantity.
+      slide: the printed number; None if the slide prints none.
+      ours: the library's number.
+      note: the reason of a difference, or another remark.
     """
 
     what: str
@@ -44,12 +45,12 @@ class Line(NamedTuple):
 
     @property
     def agrees(self) -> bool | None:
-        """Whether ours is the slide's, rounded as it is printed; None where nothing is printed."""
+        """Equality after rounding like the slide; None if the slide prints no number."""
         if self.slide is None:
             return None
         printed = np.asarray(self.slide, np.float64)
-        found = np.asarray(self.ours, np.float64)
-        return printed.shape == found.shape and bool(np.all(np.abs(found - printed) <= self.unit))
+        ours = np.asarray(self.ours, np.float64)
+        return printed.shape == ours.shape and bool(np.all(np.abs(ours - printed) <= self.unit))
 
     @property
     def unit(self) -> float:
@@ -109,7 +110,10 @@ def three_layers() -> list[Line]:
 
 def sigmoid_circuit() -> list[Line]:
     w, x = jnp.array([2.0, -3.0, -3.0]), jnp.array([-1.0, -2.0, 1.0])
-    f = lambda w, x: jax.nn.sigmoid(w @ x)  # noqa: E731
+
+    def f(w, x):
+        return jax.nn.sigmoid(w @ x)
+
     by_w, by_x = jax.grad(f, (0, 1))(w, x)
     note = "the slide ends with a product w2 x2, where its source has w2 alone"
     return [Line("f", None, f(w, x)), Line("by w", None, by_w, note), Line("by x", None, by_x)]
@@ -191,7 +195,7 @@ def linear_rnn() -> list[Line]:
 
 
 def run_lstm(kernel: Any, bias: Any, inputs: Any) -> tuple[list[float], list[float]]:
-    """The memory and the output of an LSTM of one unit, step by step; g and h the identity."""
+    """Runs an LSTM of one unit, g and h the identity; returns memory and output by step."""
     lstm = nn.lstm(1, activation=lambda a: a)
     x = jnp.array(inputs, float)
     params = {
@@ -239,8 +243,8 @@ def sizes() -> list[Line]:
     def size(n, k, stride=1):
         shape = jax.ShapeDtypeStruct((1, n, n, 3), jnp.float32)
         kernel = jax.ShapeDtypeStruct((k, k, 3, 6), jnp.float32)
-        run = lambda x, w: nn.convolution(x, w, stride=stride, padding="VALID")  # noqa: E731
-        return jax.eval_shape(run, shape, kernel).shape[1]
+        convolve = functools.partial(nn.convolution, stride=stride, padding="VALID")
+        return jax.eval_shape(convolve, shape, kernel).shape[1]
 
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return [
@@ -362,7 +366,7 @@ def run(config: Config) -> dict:
 
 
 def format_line(line: Line) -> str:
-    """What, the slide's, ours, and a word on both."""
+    """Formats a line of the output: both numbers, their agreement and the note."""
     verdict = {None: "", True: "  as printed", False: "  NOT as printed"}[line.agrees]
     slide = "" if line.slide is None else f"slide {format_value(line.slide)}   "
     note = f"  ({line.note})" if line.note else ""
