@@ -14,11 +14,15 @@ from __future__ import annotations
 import ast
 import csv
 import dataclasses
+import functools
 import html
+import importlib
+import inspect
 import pathlib
 import re
 from collections import defaultdict
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import tyro
 
@@ -29,6 +33,7 @@ REMARKS = frozenset(
     "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U04 U05 U06 U07 U08 V09 X10 X11 X12 X13".split()
 )
 """The rows that are only remarks, which no test can exercise."""
+OURS = re.compile(r"(jaxdl|experiments)\b")
 Marks = dict[str, list[str]]
 """The tests of each row: `{"S04": ["nn/test_dense.py::test_name", ...]}`."""
 
@@ -89,8 +94,71 @@ def remarks() -> Marks:
     return {row: [f"docs/remarks.md: {title}"] for title, row in headings if row in REMARKS}
 
 
+def find_functions(folder: pathlib.Path) -> Marks:
+    """Finds the functions that marked tests use: `{"S04": ["jaxdl/losses.py: squared_error"]}`.
+
+    Functions of jaxdl and of the experiments count that a test calls or names, directly or in
+    another function of its file.
+    """
+    functions: Marks = defaultdict(list)
+    for row, tests in find_marks(folder).items():
+        for test in tests:
+            path, *names = test.split("::")
+            for place in _used_functions(folder / path, names[-1]):
+                if place not in functions[row]:
+                    functions[row].append(place)
+    return functions
+
+
+@functools.cache
+def _used_functions(path: pathlib.Path, test: str) -> list[str]:
+    """Returns the functions that a test of a file uses, in the order of their names."""
+    tree = ast.parse(path.read_text("utf-8"))
+    imports = dict(_imports(tree))
+    bodies = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    places, queue, visited = set(), [test], {test}
+    while queue:
+        for node in ast.walk(bodies[queue.pop()]):
+            if isinstance(node, ast.Name) and node.id in bodies and node.id not in visited:
+                visited.add(node.id)
+                queue.append(node.id)
+            if isinstance(node, ast.Name | ast.Attribute):
+                places |= _locate(imports, ast.unparse(node))
+    return sorted(places)
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, Any]]:
+    """Yields the names that a file imports from jaxdl and the experiments, with their objects."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "jaxdl":
+                    yield alias.name, importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom) and OURS.match(node.module or ""):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                # A submodule is an attribute of its package only once it is imported.
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+                yield alias.asname or alias.name, getattr(module, alias.name)
+
+
+def _locate(imports: dict[str, Any], name: str) -> set[str]:
+    """Returns the file and the name of a function that a dotted name refers to, if it does."""
+    first, *rest = name.split(".")
+    value = imports.get(first)
+    for part in rest:
+        value = getattr(value, part, None)
+    if not inspect.isfunction(value) and not inspect.isclass(value):
+        return set()
+    value = inspect.unwrap(value)
+    if not OURS.match(value.__module__):
+        return set()
+    return {f"{value.__module__.replace('.', '/')}.py: {value.__qualname__}"}
+
+
 def find_references(folder: pathlib.Path) -> Marks:
-    """Finds the rows that docstrings name: `{"S04": ["nn/dense.py", "nn/conv.py: conv", ...]}`.
+    """Finds the rows that experiments name: `{"S04": ["backprop_by_hand.py", ...]}`.
 
     A docstring names rows by "Lecture row A01", "rows A01, A02" or "rows A01-A03"; an experiment's
     `Claim` by its `rows`.
@@ -122,7 +190,7 @@ def find_references(folder: pathlib.Path) -> Marks:
 def page(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
     """Returns HTML of all rows: functions, experiments, tests, and "remark" or "not yet"."""
     columns = {
-        "function": find_references(_run.HERE.parent / "jaxdl"),
+        "function": find_functions(TESTS),
         "experiment": find_references(_run.HERE),
         "test or section": code | remarked,
     }

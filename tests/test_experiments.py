@@ -236,6 +236,24 @@ def test_a_remark_needs_its_section_and_with_a_test_is_code(tmp_path, monkeypatc
     assert states["X12"] == "not yet"
 
 
+USES = """
+import pytest
+import jaxdl
+from jaxdl import nn
+def helper(): return nn.dense(1), helper()
+@pytest.mark.row("A01")
+def test_layer(): assert jaxdl.losses.cross_entropy and helper()
+@pytest.mark.row("A02")
+def test_nothing(): assert len
+"""
+
+
+def test_functions_of_a_row_are_those_that_its_tests_use(tmp_path):
+    (tmp_path / "test_some.py").write_text(USES)
+    functions = ["jaxdl/losses.py: cross_entropy", "jaxdl/nn/dense.py: dense"]
+    assert coverage.find_functions(tmp_path) == {"A01": functions}
+
+
 def test_docstrings_name_rows(tmp_path):
     (tmp_path / "some.py").write_text(
         '"""A file. Lecture rows A01-A03, B07."""\ndef f():\n    """Lecture row C05 and D11."""\n'
