@@ -99,6 +99,7 @@ def train_networks(
             config,
             model,
             (x, y),
+            # Plain SGD without momentum, as in the lectures.
             optimizer=optax.sgd(RATE),
             eval_data=dataset.test,
             metrics=["accuracy"],

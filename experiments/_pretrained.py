@@ -91,6 +91,7 @@ def lite0(params: Params, images: jax.Array) -> jax.Array:
             x,
             params[f"{name}.weight"],
             (stride, stride),
+            # As in TensorFlow: an odd padding has one more row at the end.
             "SAME",
             dimension_numbers=("NHWC", "OIHW", "NHWC"),
             feature_group_count=groups,
@@ -154,6 +155,7 @@ def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
 
         q, k, v = (split(dense(x, f"{name}.self.{part}")) for part in ("query", "key", "value"))
         scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / q.shape[-1] ** 0.5
+        # Padding gets no attention.
         scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
         return dense(mixed.reshape(x.shape), f"{name}.output.dense")
@@ -171,6 +173,7 @@ def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
                 y = attention(x, f"{name}.attention")
             x = norm(x + y, f"{name}.attention.output.LayerNorm")
             with jax.named_scope("feed_forward"):
+                # BERT uses the exact GELU, JAX's default is an approximation.
                 y = jax.nn.gelu(dense(x, f"{name}.intermediate.dense"), approximate=False)
                 y = dense(y, f"{name}.output.dense")
             x = norm(x + y, f"{name}.output.LayerNorm")

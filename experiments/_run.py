@@ -140,6 +140,7 @@ def commit() -> str | None:
     """Returns the commit of the checkout, which ends in `-dirty` if files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
+        # `--exclude=*` ignores tags, so that the result is always a commit.
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -140,6 +140,7 @@ def load_or_train(
     """
     checksum = 0
     for leaf in jax.tree.leaves(data):
+        # The data are part of the key: the smoke run's networks must not be reused.
         checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
     key = dict(settings) | {"model": repr(model), "data": checksum}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]

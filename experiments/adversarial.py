@@ -51,6 +51,7 @@ def run(config: Config) -> dict:
         def f(x):
             return networks.model.apply(params, {}, x)[0]
 
+        # Noise of the full size in every pixel, as one step of FGSM has.
         signs = jax.random.rademacher(key, x.shape, x.dtype)
         changed = {
             "noise by lot": (x + size * signs).clip(0, 1),

@@ -135,6 +135,7 @@ def remove_pixels(images: np.ndarray, pictures: np.ndarray, count: int) -> np.nd
       count: pixels of each image.
     """
     flat = images.reshape(len(images), -1).copy()
+    # Stable, so that ties are broken in the same way on every machine.
     first = np.argsort(-pictures.reshape(len(images), -1), axis=1, kind="stable")[:, :count]
     np.put_along_axis(flat, first, 0, axis=1)
     return flat.reshape(images.shape)

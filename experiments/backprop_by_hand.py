@@ -115,6 +115,7 @@ def run(config: Config) -> dict:
         "error after a step": stepped,
     }
     result = {
+        # Exact numbers: no deviation and no seeds.
         "measured": {
             name: {"mean": number, "deviation": 0.0, "seeds": 0} for name, number in exact.items()
         },

@@ -81,6 +81,7 @@ def run(config: Config) -> dict:
     fresh = state.model_state
     losses, validated = [], []
     for i in range(config.epochs):
+        # Every epoch starts with empty recurrent states: the streams begin again.
         state, loss = epoch(state.replace(model_state=jax.tree.map(jnp.array, fresh)), *training)
         losses.append(float(loss))
         validated.append(float(measure(state.params, fresh, *validation)))

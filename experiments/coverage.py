@@ -277,6 +277,7 @@ def run_tests(folder: pathlib.Path) -> Marks:
         def pytest_collection_modifyitems(self, config, items):
             for item in items:
                 self.rows[item.nodeid] = {r for m in item.iter_markers("row") for r in m.args}
+            # Unmarked tests are deselected: they say nothing about rows.
             others = [item for item in items if not self.rows[item.nodeid]]
             config.hook.pytest_deselected(items=others)
             items[:] = [item for item in items if self.rows[item.nodeid]]

@@ -150,6 +150,7 @@ def run(config: Config) -> dict:
     y = tents(x)
     deep = perceptron((2,) * FOLDS)
     budget = tree.count(construct_tents())
+    # The largest fat network within the deep one's number of parameters.
     units = (budget - 1) // 3  # two weights and a bias each, and the output's bias
     fat = perceptron((units,))
     optimizer = optax.adam(optax.cosine_decay_schedule(0.01, steps))

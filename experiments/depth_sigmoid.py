@@ -87,6 +87,7 @@ def compare(
         label: _lecture.gradient_norms(network, "cross_entropy", config.smoke).mean(0)
         for label, network in networks.items()
     }
+    # The gradient at the input over that at the output: below 1 it vanishes.
     ratios = {label: float(values[0] / values[-1]) for label, values in norms.items()}
     for label in measured:
         print(

@@ -231,6 +231,7 @@ def explain(
         bounds=(0.0, 1.0),
         steps=steps,
     )
+    # The MLP has (64, 128) weights, the CNN kernels of (3, 3, 1, 16).
     first = next(layer["kernel"] for layer in state.params.values())
     shape = (8, 8, -1) if first.ndim == 2 else (3, 3, -1)
     findings = Findings(

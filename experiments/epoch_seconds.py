@@ -97,6 +97,7 @@ def time_epochs(model: jaxdl.Module, split: Any, repeats: int) -> dict[str, list
         for kind, updates in KINDS.items():
             start = time.perf_counter()
             train_many(model, split, updates, seeds=[0], epochs=1)
+            # The first epoch of each kind compiles.
             if repeat:
                 seconds[kind].append(time.perf_counter() - start)
     return seconds

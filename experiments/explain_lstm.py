@@ -41,6 +41,7 @@ def network(words: int, features: int) -> jaxdl.Module:
         embedding=nn.embedding(words, 64),
         values=nn.dropout(0.5),
         reader=nn.bidirectional(nn.lstm(features)),
+        # No bias here, because it would take a share of the relevance.
         scores=nn.dense(2, use_bias=False),
     )
 

@@ -71,6 +71,7 @@ def run(config: Config) -> dict:
         states = []
         for seed in range(config.seed, config.seed + seeds):
             state = train.init_state(model, optimizer, jax.random.key(seed), digits.train.x[:1])
+            # LSUV rescales orthogonal kernels by the data, which an initializer does not get.
             if name == "LSUV":
                 fitted = nn.lsuv(model, state.params, {}, digits.train.x[:500])
                 state = state.replace(params=fitted)

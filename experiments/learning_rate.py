@@ -74,6 +74,7 @@ def run(config: Config) -> dict:
     result = {
         "measured": measured,
         "rates": list(RATES),
+        # JSON has no infinity.
         "losses": numbers(np.minimum(last, 1e6)),
         "threshold": threshold,
         "quadratic": ends,

@@ -107,12 +107,14 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
         share = left[interval, unit] / (left[interval, unit] - right[interval, unit])
         crossings = places[interval] + share * np.diff(places)[interval]
         more = np.sort(np.concatenate([places, crossings]))
+        # Places closer than 1e-10 are one crossing, found twice by rounding.
         more = more[np.append(True, np.diff(more) > 1e-10)]
         values = np.stack([np.interp(more, places, column) for column in inputs.T], 1)
         places, values = more, np.maximum(values, 0)
     kernel, bias = layers[-1]
     slopes = np.diff(values @ np.asarray(kernel, np.float64) + bias, axis=0)
     slopes /= np.diff(places)[:, None]
+    # A crossing of a unit without influence on the outputs does not end a piece.
     changes = np.abs(np.diff(slopes, axis=0)).max(1) > 1e-6 * np.abs(slopes).max()
     return places[np.concatenate([[True], changes, [True]])]
 

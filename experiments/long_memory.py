@@ -135,6 +135,7 @@ def train_cell(
         output, _ = model.apply(state.params, state.model_state, x)
         return jnp.mean(score(output, y).astype(jnp.float32)), values
 
+    # The seeds are a leading axis, which `vmap` maps over in one program.
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     final, values = whole(stacked, 1000 * jnp.asarray(seeds))
     return np.asarray(final), np.asarray(values)

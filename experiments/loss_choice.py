@@ -55,6 +55,7 @@ def run(config: Config) -> dict:
         for name, kind in kinds.items()
     }
     scores, slopes = slopes_by_score()
+    # Both landscapes share their plane, so that they can be compared.
     ahead = jax.tree.map(lambda a: a[0], networks["cross-entropy"].params)
     landscapes = {
         name: _lecture.loss_landscape(networks[name], kind, config.smoke, toward=ahead)

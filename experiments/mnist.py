@@ -84,6 +84,7 @@ def run(config: Config) -> dict:
 def train_and_evaluate(recipe: Recipe, mnist: data.Dataset, seed: int) -> dict:
     """Trains one network and returns its test accuracy, loss and times."""
     start = time.perf_counter()
+    # Batches are rounded up: the last one of an epoch may be smaller.
     steps = recipe.epochs * -(-len(mnist.train.y) // BATCH)
     schedule = optax.cosine_decay_schedule(recipe.rate, steps)
     state, history = train.fit(

@@ -124,6 +124,7 @@ def run(config: Config) -> dict:
         }
         alone = {}
         for name, (model, column) in apart.items():
+            # Each basic classifier learns alone, from its own column of the labels.
             data = seen[0], np.ascontiguousarray(seen[1][:, column])
             many[f"{name}, {examples}"] = fit(model, "cross_entropy", data)
             alone[name] = many[f"{name}, {examples}"].predict(x).argmax(-1)

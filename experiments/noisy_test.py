@@ -41,6 +41,7 @@ def run(config: Config) -> dict:
     networks = _lecture.train_networks(config, activation="relu", seeds=seeds)
     test = _lecture.load_images(config.smoke).test
     noise = jax.random.normal(jax.random.key(config.seed), test.x.shape)
+    # The same noise at every level: differences are due to its size alone.
     falls = [networks.accuracy(test.x + level * noise, test.y) for level in LEVELS]
     measured = {
         "clean test images": _seeds.summarize(falls[0]),

@@ -149,9 +149,11 @@ def count_ravine_steps(make: Callable[..., optax.GradientTransformation], most: 
 
         def advance(carry, _):
             x, state = carry
+            # optax mixes integers and floats in its updates, which strict promotion would reject.
             with jax.numpy_dtype_promotion("standard"):
                 updates, state = optimizer.update(curvatures * x, state, x)
             x = jnp.asarray(optax.apply_updates(x, updates))
+            # Not (<=) rather than (>), so that NaN counts as not converged.
             return (x, state), ~(jnp.sum(curvatures * x**2) <= 1e-6)
 
         x = jnp.array([1.0, 0.3])

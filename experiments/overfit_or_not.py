@@ -62,6 +62,7 @@ def run(config: Config) -> dict:
                 loss="cross_entropy",
                 optimizer=optax.sgd(_lecture.RATE),
                 batch_size=100,
+                # The same number of steps for all sizes of the training set.
                 epochs=max(1, steps * 100 // len(y)),
                 metrics=["accuracy"],
             )

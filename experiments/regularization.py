@@ -185,6 +185,7 @@ def judge(result: dict) -> Verdict:
 def label_losses(shares: Any, labels: np.ndarray) -> np.ndarray:
     """Returns the mean cross-entropy of S networks, (S,), from their probabilities (S, N, C)."""
     of_label = np.take_along_axis(np.asarray(shares), labels[None, :, None], 2)
+    # A probability may underflow to 0 in float32.
     return -np.log(of_label.clip(1e-30)).mean((1, 2))
 
 

@@ -301,6 +301,7 @@ def accuracy_without_several(
     for i in range(len(trained)):
         wrong, rng = error_function(trained, i, x, y), np.random.default_rng(seed + i)
         for j, count in enumerate(removed):
+            # Without or with all blocks there is only one choice.
             for k in range(draws if 0 < count < len(inside) else 1):
                 keep = np.ones(blocks)
                 keep[rng.permutation(inside)[:count]] = 0

@@ -91,6 +91,7 @@ def count_ends(config: Config, starts: jax.Array) -> dict[str, dict]:
         steps = np.linalg.norm(np.diff(paths, axis=1), axis=-1).max(1)
         counts[name] = {
             "starts": len(starts),
+            # Not (<=) rather than (>), so that NaN counts as a failure.
             "ends_above_1": int(np.sum(~(ends <= 1))),
             "ends_below_0.01": int(np.sum(ends < 0.01)),
             "has_a_step_above_1": int(np.sum(~(steps <= 1))),

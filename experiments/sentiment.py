@@ -45,6 +45,7 @@ def network(words: int, features: int) -> jaxdl.Module:
         x = call("values", call("words", call("embedding", numbers)))
         y = call("reader", x, lengths)
         real = (jnp.arange(y.shape[1]) < lengths[:, None])[..., None]
+        # The outputs of a GRU are above -1, so that padding is never the maximum.
         return call("scores", call("values", jnp.max(jnp.where(real, y, -1), axis=1)))
 
     return jaxdl.compose("sentiment", parts, forward)

@@ -142,6 +142,7 @@ def tagger(words: int, slots: int, intents: int, features: int) -> jaxdl.Module:
         x = call("dropout", jnp.concatenate([call("words", words), letters], axis=-1))
         y = call("dropout", call("reader", x, lengths))
         step = (jnp.arange(y.shape[1]) < lengths[:, None])[..., None]
+        # -1 for padding: the outputs of an LSTM are above it, unless dropout scales them.
         most = jnp.max(jnp.where(step, y, -1), axis=1)
         return call("slots", y), call("intents", most)
 
@@ -208,6 +209,7 @@ def encode_utterances(part: data.Utterances, vocabulary, slot_names, intent_name
     for i, row in enumerate(part.words):
         for j, word in enumerate(row):
             numbers = data.letter_trigrams(word, boundaries=True)[:TRIGRAMS]
+            # Row 0 of the embedding is padding.
             trigrams[i, j, : len(numbers)] = 1 + numbers % (HASHED - 1)
     number = {name: i for i, name in enumerate(slot_names)}
     rows = [np.array([number.get(slot, -1) for slot in row], np.int32) for row in part.slots]

@@ -108,6 +108,7 @@ def sgd_with_decay(decay: Any) -> optax.GradientTransformation:
 def make_measure(model: jaxdl.Module, dataset: data.Dataset, steps: int) -> Any:
     """Builds `params -> (4,)`: the training loss and three test accuracies, as `MEASURES`."""
     test = dataset.test
+    # All networks are measured with the same noise.
     noise = np.random.default_rng(0).normal(0, DEVIATION, test.x.shape).astype(np.float32)
 
     @jax.jit

@@ -60,6 +60,7 @@ def run(config: Config) -> dict:
     recordings, source = load_recordings()
     keys = jax.random.split(jax.random.key(config.seed), 2)
     drawn = data.digit_strings(keys[0], recordings["train"], config.strings, augment=True)
+    # Recordings 0 to 4 of each digit and speaker are not among the training recordings.
     tested = data.digit_strings(keys[1], recordings["test"], max(16, config.strings // 10))
     rows = [stack_frames(sound) for sound in drawn[0]]
     mean, std = (f(np.concatenate(rows), axis=0) for f in (np.mean, np.std))

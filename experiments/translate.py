@@ -43,6 +43,7 @@ def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, pairs=256, epochs=1, features=16)
     training = data.numerals.pairs(jax.random.key(config.seed), config.pairs)
+    # Numbers and dates of the test are excluded from training by `held_out`.
     test = data.numerals.pairs(jax.random.key(config.seed + 1), config.pairs // 10, held_out=True)
     source = data.Vocabulary([words for words, _ in training])
     target = data.Vocabulary([[START, STOP, *"".join(text for _, text in training)]])

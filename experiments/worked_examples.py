@@ -57,6 +57,7 @@ class Line(NamedTuple):
         """Half of the last printed digit."""
         texts = [repr(float(v)) for v in np.asarray(self.slide, np.float64).ravel()]
         places = max(len(text.split(".")[1].rstrip("0")) if "." in text else 0 for text in texts)
+        # 1e-9 allows for numbers whose next digit is a 5.
         return 0.5 * 10.0**-places + 1e-9
 
 
@@ -132,6 +133,7 @@ def small_net() -> list[Line]:
         return losses.half_squared_error(outputs[None], targets[None])[0], (h1, h2, o1, o2)
 
     (error, (h1, h2, o1, o2)), slope = jax.value_and_grad(forward, has_aux=True)(w)
+    # The slide's rule, with gradients in place of the weights w5 and w6.
     wrong = (slope[5] + slope[6]) * h1 * (1 - h1)
     wrong2 = (slope[7] + slope[8]) * h2 * (1 - h2)
     deck = [wrong * x1, wrong * x2, wrong2 * x1, wrong2 * x2]
@@ -347,6 +349,7 @@ EXAMPLES: dict[str, tuple[str, Callable[[], list[Line]]]] = {
 
 def run(config: Config) -> dict:
     result: dict[str, Any] = {}
+    # Printed digits can only be compared beyond float32's rounding errors.
     with jax.enable_x64(True):
         for rows, (title, compute) in EXAMPLES.items():
             print(f"\n{rows}  {title}")

@@ -47,6 +47,7 @@ def run(config: Config) -> dict:
     }
     many = {}
     for name, model in models.items():
+        # One batch of all four corners, so that the gradient has no sampling noise.
         many[name] = _seeds.train_networks(
             config,
             model,
