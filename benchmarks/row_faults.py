@@ -33,7 +33,7 @@ def run(config: Any) -> list[dict[str, Any]]:
       ValueError: no test has a row's mark, or a fault's text does not occur once.
       RuntimeError: a test that noticed fails without a fault too, or pytest could not run.
     """
-    tests = coverage.marked(mutations.ROOT / "tests")
+    tests = coverage.find_marks(mutations.ROOT / "tests")
     chosen = {row: fault for row, fault in faults().items() if re.match(config.only, row)}
     if config.smoke:
         chosen = dict(list(chosen.items())[:1])

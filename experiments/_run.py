@@ -1,9 +1,8 @@
-"""The runner: finds an experiment, reads its options, and records what it found.
+"""Runner of the experiments: lists them, parses their options and records their results.
 
 An experiment is a module here with a frozen dataclass `Config`, whose fields are the command's
-options, and `run(config)`, which prints what it finds and returns it as a dict of numbers, or
-None if there is nothing to record. The first line of the module's docstring is its entry in the
-list.
+options, and `run(config)`, which prints its results and returns them as a dict of numbers, or None
+if there is nothing to record. The first line of the module's docstring is its entry in the list.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import tyro
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
-"""The committed results, each of a commit alone."""
+"""The committed results, each made from a clean commit."""
 PACKAGES = ("jaxdl", "jax", "jaxlib", "numpy", "optax")
 
 
@@ -38,18 +37,18 @@ class Config:
     seed: int = 0
     """Seed of initial values, data order and noise."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run on little work, in seconds, to see that everything runs; the numbers mean nothing."""
+    """Run in seconds with little work, to test that everything runs; the numbers mean nothing."""
     results: pathlib.Path = pathlib.Path("results")
-    """Folder below which the results are written, in a folder of the experiment's name."""
+    """Results folder; results are written to a folder with the experiment's name in it."""
 
 
 def names() -> list[str]:
-    """The experiments, by name."""
+    """Returns the names of the experiments."""
     return sorted(path.stem for path in HERE.glob("[!_]*.py"))
 
 
 def main(args: Sequence[str]) -> int:
-    """Lists the experiments, or runs the one named; returns the exit status."""
+    """Lists the experiments or runs one of them; returns the exit status."""
     if not args or args[0] in ("-h", "--help"):
         print("python -m experiments NAME [--smoke] [--help]\n")
         width = max(map(len, names()))
@@ -78,19 +77,19 @@ def main(args: Sequence[str]) -> int:
 
 
 def find_data() -> None:
-    """Where JAXDL_DATA is not set, takes a shared data folder beside the checkout if there is."""
+    """Sets JAXDL_DATA to `../shared/data` next to the checkout, unless it is set."""
     shared = HERE.parent.parent / "shared" / "data"
     if "JAXDL_DATA" not in os.environ and shared.is_dir():
         os.environ["JAXDL_DATA"] = str(shared)
 
 
 def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -> pathlib.Path:
-    """Writes `<results>/<name>/result.json`: all that is needed to read the numbers later.
+    """Writes `<results>/<name>/result.json`: the numbers and everything they depend on.
 
-    Where it lies is no part of it.
+    The results folder is not recorded, so that a record does not depend on its location.
 
     Raises:
-      ValueError: the folder is that of the committed results, and files differ from the commit.
+      ValueError: for the folder of the committed results, if files differ from the commit.
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "results"}
     entry = {
@@ -111,20 +110,20 @@ def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -
 
 
 def require_clean(entry: dict[str, Any]) -> None:
-    """Raises ValueError for a result that nobody can run again: not of a commit alone, or smoke."""
-    name, made_at = entry["experiment"], entry["commit"] or ""
+    """Raises ValueError for results that nobody can reproduce: of changed files or a smoke run."""
+    name, commit = entry["experiment"], entry["commit"] or ""
     if entry["config"]["smoke"]:
         raise ValueError(f"{name}: this result is of a smoke run. Run it again without --smoke.")
-    if not re.fullmatch("[0-9a-f]{7,40}", made_at):
+    if not re.fullmatch("[0-9a-f]{7,40}", commit):
         raise ValueError(
-            f"{name}: this result is of commit {made_at!r}, and its files differed from it or are "
-            "not known. A committed result must be of a commit alone. Commit first, then run it "
+            f"{name}: this result is of commit {commit!r}, and its files differed from it or are "
+            "not known. A committed result must be of a clean commit. Commit first, then run it "
             "again."
         )
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and commit that a result depends on."""
+    """Returns the versions, the device and the commit that a result depends on."""
     import jax
 
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -138,9 +137,10 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, ending in `-dirty` if files differ from it."""
+    """Returns the commit of the checkout, which ends in `-dirty` if files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
+        # `--exclude=*` ignores tags, so that the result is always a commit.
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None

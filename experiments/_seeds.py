@@ -1,6 +1,6 @@
-"""Networks of one kind over several seeds: trained as one program, timed, and kept.
+"""Networks of one kind over several seeds: training as one program, timing and saving.
 
-What is kept lies below the results folder, so that experiments with a network in common train it
+Networks are saved below the results folder, so that experiments with a network in common train it
 once.
 """
 
@@ -22,15 +22,15 @@ from jaxdl import train
 from jaxdl.interop import safetensors
 
 
-class Trained(NamedTuple):
-    """Networks of one kind, one a seed, or one a seed and setting.
+class Networks(NamedTuple):
+    """Trained networks of one kind: one for each seed, or for each seed and setting.
 
     Attributes:
       model: the model.
-      params, model_state: theirs, with a leading axis over the runs.
-      history: (runs, epochs) arrays by name; of the evaluation data too, as `eval_`.
-      seconds: what the training took, compilation included, when it was done.
-      speedup: how many times as fast it was as run by run would be.
+      params, model_state: trees with a leading axis over the runs.
+      history: (runs, epochs) arrays by name; those of the evaluation data begin with `eval_`.
+      seconds: the time of the training, with compilation.
+      speedup: the time of the runs one by one over that time.
     """
 
     model: jaxdl.Module
@@ -44,17 +44,17 @@ class Trained(NamedTuple):
         return len(self.history["seed"])
 
     def predict(self, x: Any) -> np.ndarray:
-        """The outputs of all of them, (runs, N, ...)."""
+        """Returns the outputs of all networks, (runs, N, ...)."""
         key, step = jax.random.key(0), jax.numpy.int32(0)
         states = train.TrainState(self.params, self.model_state, (), key, step)
         return np.asarray(train.predict_many(self.model, states, x))
 
     def accuracy(self, x: Any, labels: Any) -> np.ndarray:
-        """(runs,)"""
+        """Returns the accuracy of each network, (runs,)."""
         return (self.predict(x).argmax(-1) == np.asarray(labels)).mean(-1)
 
 
-def trained(
+def train_networks(
     config: Any,
     model: jaxdl.Module,
     data: Any,
@@ -63,29 +63,29 @@ def trained(
     epochs: int,
     hyper: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Trained:
-    """`train.train_many` over seeds from the experiment's own on, quietly and timed.
+) -> Networks:
+    """Trains a network from each of several seeds with `train.train_many`, and times it.
 
     Args:
-      config: the experiment's; a smoke run is not timed.
+      config: the experiment's options; the first seed is `config.seed`. A smoke run is not timed.
       model, data, epochs, hyper, **options: as for `train.train_many`.
-      seeds: how many.
+      seeds: the number of seeds.
     """
     options = {"metrics": (), "verbose": 0} | options
     first = config.seed
-    began = time.perf_counter()
+    start = time.perf_counter()
     states, history = train.train_many(
         model, data, seeds=range(first, first + seeds), epochs=epochs, hyper=hyper, **options
     )
-    seconds = time.perf_counter() - began
-    faster = 1.0
+    seconds = time.perf_counter() - start
+    speedup = 1.0
     if not config.smoke:
         runs = {"first": first, "seeds": seeds, "epochs": epochs, "hyper": hyper}
-        faster = speedup(model, data, **runs, **options)
-    return Trained(model, states.params, states.model_state, history, seconds, faster)
+        speedup = measure_speedup(model, data, **runs, **options)
+    return Networks(model, states.params, states.model_state, history, seconds, speedup)
 
 
-def speedup(
+def measure_speedup(
     model: jaxdl.Module,
     data: Any,
     *,
@@ -96,104 +96,107 @@ def speedup(
     states: Any = None,
     **options: Any,
 ) -> float:
-    """The time of the runs one by one, each compiled anew, over that of one program of all.
+    """Returns the time of the runs one by one, each with compilation, over that of one program.
 
-    Of either, the compilation and some epochs are timed, one after the other so that both find the
-    machine alike, and `epochs` of them added up.
+    A twentieth of the epochs is timed and the rest extrapolated. Both sides are timed in this one
+    call, because times of different hours on a shared machine cannot be compared.
     """
     one = {name: list(values)[:1] for name, values in (hyper or {}).items()} or None
     runs = seeds * max((len(values) for values in (hyper or {}).values()), default=1)
     few = max(1, epochs // 20)
 
-    def timed(seeds: int, hyper: Any) -> float:
+    def time_few(seeds: int, hyper: Any) -> float:
         own = range(first, first + seeds)
-        begun = jax.tree.map(lambda a: a[:seeds], states)
-        began = time.perf_counter()
-        train.train_many(model, data, seeds=own, epochs=few, hyper=hyper, states=begun, **options)
-        return time.perf_counter() - began
+        initial = jax.tree.map(lambda a: a[:seeds], states)
+        start = time.perf_counter()
+        train.train_many(model, data, seeds=own, epochs=few, hyper=hyper, states=initial, **options)
+        return time.perf_counter() - start
 
-    def whole(seeds: int, hyper: Any) -> float:
-        jax.clear_caches()  # it is compiled as for the first time
-        compiling, running = timed(seeds, hyper), timed(seeds, hyper)
+    def estimate(seeds: int, hyper: Any) -> float:
+        jax.clear_caches()  # otherwise the first call would not compile
+        compiling, running = time_few(seeds, hyper), time_few(seeds, hyper)
         return max(0.0, compiling - running) + running * epochs / few
 
-    return runs * whole(1, one) / whole(seeds, hyper)
+    return runs * estimate(1, one) / estimate(seeds, hyper)
 
 
-def kept(
+def load_or_train(
     config: Any,
     model: jaxdl.Module,
     data: Any,
     settings: Mapping[str, Any],
-    make: Callable[[], Trained],
-) -> Trained:
-    """What `make` trains, or what it trained when an experiment before asked for the same.
+    make: Callable[[], Networks],
+) -> Networks:
+    """Loads the networks that an earlier experiment saved, or trains and saves them.
+
+    The file's name is a checksum of the model's description, the data and the settings.
 
     Args:
-      config: the experiment's; networks are kept below its results folder.
-      model: the model, of which the description counts.
-      data: the training data, of which the values count.
-      settings: all else that the networks depend on.
-      make: trains them.
+      config: the experiment's options; networks are saved below its results folder.
+      model: the model.
+      data: the training data.
+      settings: everything else that the networks depend on.
+      make: trains the networks.
     """
     checksum = 0
     for leaf in jax.tree.leaves(data):
+        # The data are part of the key: the smoke run's networks must not be reused.
         checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
-    asked = dict(settings) | {"model": repr(model), "data": checksum}
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    key = dict(settings) | {"model": repr(model), "data": checksum}
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     weights = config.results / "networks" / f"{name}.safetensors"
     record = weights.with_suffix(".json")
     if record.is_file():
-        found = json.loads(record.read_text("utf-8"))
+        entry = json.loads(record.read_text("utf-8"))
         params, model_state = safetensors.load_weights(weights)
-        history = {key: np.array(values) for key, values in found["history"].items()}
-        times = found["seconds"], found["speedup"]
-        return Trained(model, params, model_state, history, *times)
-    made = make()
+        history = {name: np.array(values) for name, values in entry["history"].items()}
+        times = entry["seconds"], entry["speedup"]
+        return Networks(model, params, model_state, history, *times)
+    networks = make()
     weights.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.save_weights(weights, made.params, made.model_state)
-    history = {key: np.asarray(values).tolist() for key, values in made.history.items()}
-    entry = {"settings": asked, "history": history, "seconds": made.seconds}
-    record.write_text(json.dumps(entry | {"speedup": made.speedup}), "utf-8")
-    return made
+    safetensors.save_weights(weights, networks.params, networks.model_state)
+    history = {name: np.asarray(values).tolist() for name, values in networks.history.items()}
+    entry = {"settings": key, "history": history, "seconds": networks.seconds}
+    record.write_text(json.dumps(entry | {"speedup": networks.speedup}), "utf-8")
+    return networks
 
 
-def together(each: Sequence[Trained]) -> Trained:
-    """Networks of one kind that were trained one after the other, as if they had been at once."""
+def concatenate(parts: Sequence[Networks]) -> Networks:
+    """Joins networks of one kind that were trained one after the other."""
 
-    def joined(trees: Any) -> Any:
+    def join(trees: Any) -> Any:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
 
-    return Trained(
-        each[0].model,
-        joined([found.params for found in each]),
-        joined([found.model_state for found in each]),
-        joined([found.history for found in each]),
-        sum(found.seconds for found in each),
+    return Networks(
+        parts[0].model,
+        join([networks.params for networks in parts]),
+        join([networks.model_state for networks in parts]),
+        join([networks.history for networks in parts]),
+        sum(networks.seconds for networks in parts),
         1.0,
     )
 
 
 def split(params: Any, runs: int) -> list[Any]:
-    """Returns the parameters of each run, of a tree with a leading axis over the runs."""
+    """Splits parameters with a leading axis over the runs into those of each run."""
     return [jax.tree.map(lambda a, i=i: a[i], params) for i in range(runs)]
 
 
-def times(networks: Mapping[str, Trained]) -> dict[str, dict[str, float]]:
-    """For a result: what each kind took, and for several of one how many times as fast it was."""
+def summarize_times(kinds: Mapping[str, Networks]) -> dict[str, dict[str, float]]:
+    """Returns the seconds of each kind, and the speedup of those with several runs."""
     return {
-        "seconds": {name: found.seconds for name, found in networks.items()},
-        "speedup": {name: found.speedup for name, found in networks.items() if len(found) > 1},
+        "seconds": {name: networks.seconds for name, networks in kinds.items()},
+        "speedup": {name: nets.speedup for name, nets in kinds.items() if len(nets) > 1},
     }
 
 
-def spread(values: Any) -> dict[str, float]:
-    """Mean and standard deviation over the seeds."""
+def summarize(values: Any) -> dict[str, float]:
+    """Returns the mean and the standard deviation over the seeds, and the number of seeds."""
     values = [float(value) for value in values]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": statistics.fmean(values), "deviation": deviation, "seeds": len(values)}
 
 
-def said(found: Mapping[str, float]) -> str:
-    """0.893 +- 0.002"""
-    return f"{found['mean']:.3f} +- {found['deviation']:.3f}"
+def format_summary(summary: Mapping[str, float]) -> str:
+    """Returns "0.893 +- 0.002"."""
+    return f"{summary['mean']:.3f} +- {summary['deviation']:.3f}"

@@ -1,8 +1,8 @@
-"""A change that the eye hardly sees brings the accuracy below one in ten. Lecture row T14.
+"""Attacks by gradient ascent bring the accuracy below 10 %. Lecture row T14.
 
 Goodfellow et al. 2015 (arXiv 1412.6572), Madry et al. 2018 (arXiv 1706.06083). The networks are
-those of `noisy_test`, which noise by lot of the same size hardly moves: what counts is the
-direction, and the gradient by the input tells it.
+those of `noisy_test`. Random noise of the same size hardly lowers their accuracy: it is the
+direction that counts, which is the gradient by the input.
 """
 
 from __future__ import annotations
@@ -20,20 +20,15 @@ from jaxdl import attack
 CLAIM = Claim(
     rows=("T14", "R01", "R02"),
     step="goodness",
-    english="Gradient ascent on the input can bring a network's accuracy below 10 %.",
-    chinese="对输入做梯度上升，可以让网络的准确率低于 10%。",
+    statement="Gradient ascent on the input can bring a network's accuracy below 10 %.",
     deck={"clean": None, "noise by lot": None, "one step": None, "forty steps": 0.10},
-    words={
-        "clean": "原图",
-        "noise by lot": "随机噪声",
-        "one step": "一步（FGSM）",
-        "forty steps": "四十步（PGD）",
-    },
     source="attack/gradient.py",
     minutes=3,
 )
 SIZES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
-AT = 0.1
+"""Largest changes of a pixel; pixels are in [0, 1]."""
+SIZE = 0.1
+"""The size at which the claim is judged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +41,20 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds, count = (2, 20) if config.smoke else (config.seeds, config.images)
-    networks = _lecture.trained(config, activation="relu", seeds=seeds)
-    test = _lecture.images(config.smoke).test
+    networks = _lecture.train_networks(config, activation="relu", seeds=seeds)
+    test = _lecture.load_images(config.smoke).test
     x, y = jax.numpy.asarray(test.x[:count]), test.y[:count]
     steps = 3 if config.smoke else 40
 
     @jax.jit
-    def attacked(params, key, size):
+    def attack_images(params, key, size):
         def f(x):
             return networks.model.apply(params, {}, x)[0]
 
-        lot = jax.random.rademacher(key, x.shape, x.dtype)
+        # Noise of the full size in every pixel, as one step of FGSM has.
+        signs = jax.random.rademacher(key, x.shape, x.dtype)
         changed = {
-            "noise by lot": (x + size * lot).clip(0, 1),
+            "noise by lot": (x + size * signs).clip(0, 1),
             "one step": attack.fgsm(f, x, y, size),
             "forty steps": attack.pgd(f, x, y, size, steps=steps),
         }
@@ -71,32 +67,31 @@ def run(config: Config) -> dict:
         rows: dict[str, list[float]] = {}
         for i in range(len(networks)):
             params = jax.tree.map(lambda a, i=i: a[i], networks.params)
-            changed, accuracy = attacked(params, jax.random.key(config.seed + i), size)
+            changed, accuracy = attack_images(params, jax.random.key(config.seed + i), size)
             for name, value in accuracy.items():
                 rows.setdefault(name, []).append(float(value))
-            if size == AT and i == 0:
+            if size == SIZE and i == 0:
                 pictures = [x[0], *(images[0] for images in changed.values())]
         for name, values in rows.items():
             curves.setdefault(name, []).append(values)
         print(f"size {size:.2f}:", {name: round(np.mean(v), 3) for name, v in rows.items()})
-    at = SIZES.index(AT)
-    found = {"clean": _seeds.spread(curves["one step"][0])}
-    found |= {name: _seeds.spread(values[at]) for name, values in curves.items()}
+    measured = {"clean": _seeds.summarize(curves["one step"][0])}
+    measured |= {name: _seeds.summarize(v[SIZES.index(SIZE)]) for name, v in curves.items()}
     result = {
-        "measured": found,
+        "measured": measured,
         "sizes": list(SIZES),
         "curves": numbers(curves),
         "pictures": numbers(np.concatenate(pictures, 1)[..., 0], 2),
-        **_seeds.times({"networks": networks}),
+        **_seeds.summarize_times({"networks": networks}),
     }
     _figure.save(draw(result), config, "adversarial", "adversarial")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks forty steps for an accuracy below 0.1, where random noise costs at most 0.05.
+    """Requires an accuracy below 0.1 after forty steps, where random noise costs at most 0.05.
 
-    One step is reported beside them.
+    The accuracy after one step is reported too.
     """
     clean, noise, one, forty = (result["measured"][name]["mean"] for name in CLAIM.deck)
     holds = clean > 0.95 and noise > clean - 0.05 and forty < 0.1
@@ -105,21 +100,27 @@ def judge(result: dict) -> Verdict:
         for size, values in zip(result["sizes"], result["curves"]["one step"], strict=True)
         if np.mean(values) < 0.1
     ]
-    size = f"{min(enough):g}" if enough else f"more than {max(result['sizes']):g}"
+    beyond, needed = not enough, min(enough, default=max(result["sizes"]))
     return Verdict(
         "holds" if holds else "does not hold",
-        f"when each pixel may change by {AT:g} of the range from white to black, the accuracy of "
+        f"when each pixel may change by {SIZE:g} of the range from white to black, the accuracy of "
         f"{clean:.3f} falls to {forty:.3f} after forty small steps of gradient ascent; a single "
-        f"step leaves {one:.3f} and needs a change of {size} to go below one in ten; random noise "
-        f"of the same size leaves {noise:.3f}",
-        f"每个像素最多改变 {AT:g}（灰度范围为 1）时，准确率由 {clean:.3f} 降到四十步的 "
-        f"{forty:.3f}；只走一步为 {one:.3f}，改变量达到 {size} 才低于 10%；"
-        f"同样大小的随机噪声仍有 {noise:.3f}",
+        f"step leaves {one:.3f} and needs a change of {'more than ' * beyond}{needed:g} to go "
+        f"below one in ten; random noise of the same size leaves {noise:.3f}",
+        {
+            "size": SIZE,
+            "clean": clean,
+            "noise": noise,
+            "one": one,
+            "forty": forty,
+            "needed": needed,
+            "beyond": beyond,
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by the size of the change, and one image with each."""
+    """Draws the accuracy by the size of the change, and an image with each kind of change."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     for name, values in result["curves"].items():
@@ -132,5 +133,5 @@ def draw(result: dict) -> Any:
     width = len(result["pictures"])
     names = ["clean", *result["curves"]]
     right.set(xticks=[width * (i + 0.5) for i in range(4)], xticklabels=names, yticks=[])
-    right.set(title=f"changes of {AT:g}")
+    right.set(title=f"changes of {SIZE:g}")
     return figure

@@ -1,4 +1,4 @@
-"""The image that an output prefers beside what the model uses in a real image. Lecture row X06.
+"""Activation maximization compared with attributions of real images. Lecture row X06.
 
 The lectures: activation maximization helps to see what an output attends to, but not what the model
 attends to in a real image. One picture for each class cannot differ between images; attributions
@@ -25,20 +25,20 @@ from jaxdl import data, interpret, nn, train
 CLAIM = Claim(
     rows=("X06",),
     step="goodness",
-    english="Activation maximization does not show what a model attends to in a real image.",
-    chinese="激活最大化能看出某个输出关注什么，但看不出模型在一张真实图像里关注什么。",
+    statement="Activation maximization does not show what a model attends to in a real image.",
     deck={},
-    words={
-        "fall, activation maximization": "概率下降，按激活最大化",
-        "fall, input x gradient": "概率下降，按输入乘梯度",
-        "fall, random pixels": "概率下降，随机像素",
-        "correlation of both pictures": "两种图的等级相关",
-        "correlation between two images": "同类两张图像的归因之间的等级相关",
-    },
     source="interpret/activation_maximization.py",
     minutes=1,
 )
+MEASURED = (
+    "fall, activation maximization",
+    "fall, input x gradient",
+    "fall, random pixels",
+    "correlation of both pictures",
+    "correlation between two images",
+)
 PIXELS = 10
+"""Pixels that are removed."""
 SHOWN = 3
 """Test images of one class in the figure."""
 
@@ -89,7 +89,7 @@ def run(config: Config) -> dict:
     def probability(params, x):
         return jax.nn.softmax(model.apply(params, {}, x)[0])[jnp.arange(len(labels)), labels]
 
-    values: dict[str, list[float]] = {name: [] for name in CLAIM.words}
+    values: dict[str, list[float]] = {name: [] for name in MEASURED}
     shown = []
     for seed, params in enumerate(_seeds.split(states.params, seeds)):
         best, attributions, slopes = pictures(params, jax.random.key(seed))
@@ -112,9 +112,9 @@ def run(config: Config) -> dict:
             some = np.flatnonzero(labels == config.digit)[:SHOWN]
             some = some if len(some) == SHOWN else np.arange(SHOWN)
             shown = [np.asarray(part)[some, ..., 0] for part in (x, ideal, attributions, slopes)]
-    measured = {name: _seeds.spread(each) for name, each in values.items()}
+    measured = {name: _seeds.summarize(each) for name, each in values.items()}
     for name, spread in measured.items():
-        print(f"{name:32s} {_seeds.said(spread)}")
+        print(f"{name:32s} {_seeds.format_summary(spread)}")
     result = {
         "measured": measured,
         "values": numbers(values),
@@ -135,6 +135,7 @@ def remove_pixels(images: np.ndarray, pictures: np.ndarray, count: int) -> np.nd
       count: pixels of each image.
     """
     flat = images.reshape(len(images), -1).copy()
+    # Stable, so that ties are broken in the same way on every machine.
     first = np.argsort(-pictures.reshape(len(images), -1), axis=1, kind="stable")[:, :count]
     np.put_along_axis(flat, first, 0, axis=1)
     return flat.reshape(images.shape)
@@ -153,11 +154,11 @@ def pair_images(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge(result: dict) -> Verdict:
-    """In every network attributions must say more about an image than activation maximization.
+    """Requires attributions to explain an image better than activation maximization does.
 
-    More: the probability falls further when their first ten pixels go; and even the attribution
-    of another image of the class is closer to an image's own. The claim holds in full if the
-    pixels of activation maximization reach less than half of the way from random ones to those.
+    In every network, the probability must fall further without their first ten pixels, and the
+    attribution of another image of the class must be closer to an image's own. The claim is true in
+    full if the pixels of activation maximization are closer to random ones than to attributions.
     """
     values = {name: np.array(each) for name, each in result["values"].items()}
     ideal, real, random = (
@@ -179,9 +180,14 @@ def judge(result: dict) -> Verdict:
         f"{real.mean():.2f}, without random ones by {random.mean():.2f}; the rank correlation of "
         f"both pictures is {both.mean():.2f}, and that of the attributions of two images of a "
         f"class {between.mean():.2f}",
-        f"去掉激活最大化排在最前的 {PIXELS} 个像素，该类概率下降 {ideal.mean():.2f}；按输入乘梯度"
-        f"下降 {real.mean():.2f}；随机像素下降 {random.mean():.2f}；两种图的等级相关为 "
-        f"{both.mean():.2f}，同类两张图像的归因之间为 {between.mean():.2f}",
+        {
+            "pixels": PIXELS,
+            "ideal": ideal.mean(),
+            "real": real.mean(),
+            "random": random.mean(),
+            "both": both.mean(),
+            "between": between.mean(),
+        },
     )
 
 

@@ -1,8 +1,8 @@
-"""Backpropagation by hand: the lectures' little net, with every value and gradient on its edges.
+"""Backpropagation by hand on the lectures' small network, compared with autodiff.
 
-Rows S04-S06. Forwards the values, backwards the chain rule, link by link in plain numbers; beside
-it what autodiff finds and what differences find. The slide's rule for the first layer's weights
-takes the gradients of w5 and w6 where w5 and w6 themselves belong, and gets two signs wrong.
+Rows S04-S06. The values forwards and the chain rule backwards are computed in plain Python, and
+compared with `jax.grad` and with finite differences. The slide's rule for the first layer's weights
+uses the gradients of w5 and w6 instead of w5 and w6 themselves, and gets two signs wrong.
 """
 
 from __future__ import annotations
@@ -21,16 +21,8 @@ from jaxdl import losses
 CLAIM = Claim(
     rows=("S04", "S05", "S06", "D09"),
     step="best",
-    english="Backpropagation gives the gradient of every weight, link by link from the output.",
-    chinese="反向传播从输出开始，逐个环节算出每个权重的梯度。",
+    statement="Backpropagation gives the gradient of every weight, link by link from the output.",
     deck={"error": 0.21, "gradient of w5": 0.03, "gradient of w8": 0.07, "gradient of w1": 0.01},
-    words={
-        "error": "误差",
-        "gradient of w5": "w5 的梯度",
-        "gradient of w8": "w8 的梯度",
-        "gradient of w1": "w1 的梯度",
-        "error after a step": "一步之后的误差",
-    },
     source="losses.py",
     minutes=0.2,
 )
@@ -50,7 +42,7 @@ def sigmoid(z: float) -> float:
 
 
 def forward(w: dict[int, float]) -> dict[str, float]:
-    """Every unit's value, and the error E = sum (o - y)^2 / 2."""
+    """Computes the value of every unit, and the error E = sum (o - y)^2 / 2."""
     value = {"x1": X[0], "x2": X[1]}
     for unit in ("h1", "h2", "o1", "o2"):
         into = (edge.split() for edge in EDGES.values())
@@ -63,7 +55,7 @@ def forward(w: dict[int, float]) -> dict[str, float]:
 def backward(
     w: dict[int, float], value: dict[str, float]
 ) -> tuple[dict[str, float], dict[int, float]]:
-    """dE/dz of every unit, z its sum before the sigmoid; and dE/dw of every weight."""
+    """Computes dE/dz of every unit, z its sum before the sigmoid, and dE/dw of every weight."""
     slope = {unit: value[unit] * (1 - value[unit]) for unit in ("h1", "h2", "o1", "o2")}
     delta = {o: (value[o] - y) * slope[o] for o, y in zip(("o1", "o2"), Y, strict=True)}
     for h in ("h1", "h2"):
@@ -73,18 +65,18 @@ def backward(
     return delta, by_weight
 
 
-def as_the_slide(value: dict[str, float], by_weight: dict[int, float]) -> dict[int, float]:
-    """The slide's rule for w1 to w4: sums of gradients of weights where weights should be."""
-    found = {}
+def apply_slide_rule(value: dict[str, float], by_weight: dict[int, float]) -> dict[int, float]:
+    """Computes the slide's gradients of w1 to w4, which sum gradients instead of weights."""
+    gradients = {}
     for i in (1, 2, 3, 4):
         x, h = EDGES[i].split()
         onward = (by_weight[j] for j, edge in EDGES.items() if edge.startswith(h))
-        found[i] = sum(onward) * value[h] * (1 - value[h]) * value[x]
-    return found
+        gradients[i] = sum(onward) * value[h] * (1 - value[h]) * value[x]
+    return gradients
 
 
-def automatic(w: dict[int, float]) -> dict[int, float]:
-    """The same gradients by `jax.grad`, with matrices in place of units."""
+def autodiff(w: dict[int, float]) -> dict[int, float]:
+    """Computes the same gradients by `jax.grad`, with matrices instead of units."""
 
     def error(v):
         hidden = jax.nn.sigmoid(jnp.array(X) @ jnp.array([[v[1], v[2]], [v[3], v[4]]]))
@@ -92,24 +84,24 @@ def automatic(w: dict[int, float]) -> dict[int, float]:
         return losses.half_squared_error(outputs[None], jnp.array([Y]))[0]
 
     with jax.enable_x64(True):
-        found = jax.grad(error)({i: jnp.float64(value) for i, value in w.items()})
-        return {i: float(g) for i, g in found.items()}
+        gradients = jax.grad(error)({i: jnp.float64(value) for i, value in w.items()})
+        return {i: float(g) for i, g in gradients.items()}
 
 
-def differences(w: dict[int, float], step: float = 1e-6) -> dict[int, float]:
-    """The same gradients by moving each weight a little up and down."""
+def finite_differences(w: dict[int, float], step: float = 1e-6) -> dict[int, float]:
+    """Computes the same gradients by central differences."""
 
-    def moved(i, by):
-        return forward(w | {i: w[i] + by})["E"]
+    def error(i, change):
+        return forward(w | {i: w[i] + change})["E"]
 
-    return {i: (moved(i, step) - moved(i, -step)) / (2 * step) for i in w}
+    return {i: (error(i, step) - error(i, -step)) / (2 * step) for i in w}
 
 
 def run(config: Config) -> dict:
     value = forward(WEIGHTS)
     delta, by_hand = backward(WEIGHTS, value)
-    grad, moved = automatic(WEIGHTS), differences(WEIGHTS)
-    slide = as_the_slide(value, by_hand)
+    grad, moved = autodiff(WEIGHTS), finite_differences(WEIGHTS)
+    slide = apply_slide_rule(value, by_hand)
     print("weight      is    by hand   jax.grad  differences   the slide's rule")
     for i, w in WEIGHTS.items():
         rule = f"{slide[i]:+.6f}" if i in slide else ""
@@ -123,6 +115,7 @@ def run(config: Config) -> dict:
         "error after a step": stepped,
     }
     result = {
+        # Exact numbers: no deviation and no seeds.
         "measured": {
             name: {"mean": number, "deviation": 0.0, "seeds": 0} for name, number in exact.items()
         },
@@ -158,9 +151,14 @@ def judge(result: dict) -> Verdict:
         f"{slide['1']:.4f} for w1 instead of {hidden['1']:.4f} and turns the sign of "
         f"{' and '.join(turned)}; after a step of rate 1 the error is {stepped:.4f}, by the "
         f"slide's rule {by_slide:.4f}",
-        f"手算与自动微分的梯度相差不超过 {apart['jax.grad']:.0e}；讲义对第一层权重的公式有误，"
-        f"w1 的梯度应为 {hidden['1']:.4f} 而非 {slide['1']:.4f}，{'、'.join(turned)} 的符号反了；"
-        f"走一步之后误差为 {stepped:.4f}，按讲义公式为 {by_slide:.4f}",
+        {
+            "apart": apart["jax.grad"],
+            "right": hidden["1"],
+            "wrong": slide["1"],
+            "turned": [{"name": name} for name in turned],
+            "stepped": stepped,
+            "by_slide": by_slide,
+        },
     )
 
 
@@ -168,17 +166,17 @@ def draw(result: dict) -> Any:
     """The net: values in its units, weights and their gradients on its edges."""
     plt = _figure.pyplot()
     figure, axis = plt.subplots(figsize=(10, 5), layout="constrained")
-    at = {f"{layer}{i}": (x, 2 - i) for x, layer in enumerate("xho") for i in (1, 2)}
+    places = {f"{layer}{i}": (x, 2 - i) for x, layer in enumerate("xho") for i in (1, 2)}
     values, gradients, deltas = (result[name] for name in ("values", "gradients", "deltas"))
     for i, edge in EDGES.items():
-        (x0, y0), (x1, y1) = (at[name] for name in edge.split())
+        (x0, y0), (x1, y1) = (places[name] for name in edge.split())
         axis.plot([x0, x1], [y0, y1], color="0.7", lw=1, zorder=1)
         share = 0.5 if y0 == y1 else 0.3
         text = f"w{i} = {WEIGHTS[i]:+.2f}\ngradient {gradients[str(i)]:+.4f}"
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
         place = (x0 + share * (x1 - x0), y0 + share * (y1 - y0))
         axis.text(*place, text, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
-    for name, (x, y) in at.items():
+    for name, (x, y) in places.items():
         lines = [name, f"{values[name]:.4f}"]
         if name in deltas:
             lines.append(f"dE/dz {deltas[name]:+.4f}")

@@ -1,8 +1,8 @@
-"""A character language model: what an LSTM has learned of Shakespeare, and samples by temperature.
+"""Trains an LSTM as a character language model of Shakespeare and samples from it.
 
-The text is cut into as many streams as a batch has rows. Backpropagation through time is truncated
-to `steps` characters, and the recurrent state is carried on from one window to the next. The first
-90 % of the text trains and the rest validates. Lecture rows K12, D12. Without the real file, a
+The text is split into streams, one for each row of the batch. Backpropagation through time is
+truncated to `steps` characters, and each window continues from the recurrent state of the last. The
+first 90 % of the text trains and the rest validates. Lecture rows K12, D12. Without the file, a
 small grammar of travel requests takes its place.
 """
 
@@ -33,13 +33,13 @@ class Config(_run.Config):
     rows: int = 64
     """Streams read side by side."""
     steps: int = 64
-    """Characters through which the gradient goes back."""
+    """Characters of a window, through which gradients flow."""
     rate: float = 4e-3
     """Adam's learning rate at its highest; it falls to 0 along a cosine."""
 
 
 def network(symbols: int, features: int) -> jaxdl.Module:
-    """Embedding, an LSTM that keeps its state from call to call, dropout, scores."""
+    """Builds an embedding, an LSTM that keeps its state between calls, dropout and scores."""
     return jaxdl.serial(
         nn.embedding(symbols, 64),
         nn.rnn(nn.lstm(features), stateful=True),
@@ -49,14 +49,17 @@ def network(symbols: int, features: int) -> jaxdl.Module:
 
 
 def windows(text: np.ndarray, rows: int, steps: int) -> tuple[jax.Array, jax.Array]:
-    """Inputs and next characters, (windows, rows, steps); each row goes on in the next window."""
+    """Returns inputs and next characters, (windows, rows, steps); a row continues in the next."""
     count = (len(text) - 1) // (rows * steps)
-    cut = lambda a: a[: count * rows * steps].reshape(rows, count, steps).swapaxes(0, 1)  # noqa: E731
+
+    def cut(a):
+        return a[: count * rows * steps].reshape(rows, count, steps).swapaxes(0, 1)
+
     return jnp.asarray(cut(text[:-1])), jnp.asarray(cut(text[1:]))
 
 
 def run(config: Config) -> dict:
-    text, source = corpus(config.smoke)
+    text, source = load_text(config.smoke)
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, features=32, rows=8, steps=16)
     vocabulary = data.Vocabulary([text])
@@ -73,22 +76,23 @@ def run(config: Config) -> dict:
     size = tree.count(state.params)
     print(f"{source}: {len(text):,} characters, {size:,} parameters", flush=True)
     step = train.make_train_step(model, "cross_entropy", optimizer)
-    epoch = jax.jit(functools.partial(passed, step), donate_argnums=0)
-    measure = jax.jit(functools.partial(measured, model))
+    epoch = jax.jit(functools.partial(run_epoch, step), donate_argnums=0)
+    measure = jax.jit(functools.partial(evaluate, model))
     fresh = state.model_state
     losses, validated = [], []
     for i in range(config.epochs):
+        # Every epoch starts with empty recurrent states: the streams begin again.
         state, loss = epoch(state.replace(model_state=jax.tree.map(jnp.array, fresh)), *training)
         losses.append(float(loss))
         validated.append(float(measure(state.params, fresh, *validation)))
         print(
-            f"epoch {i + 1}  {losses[-1]:.4f} nats a character trained on, "
+            f"epoch {i + 1}  {losses[-1]:.4f} nats per character trained on, "
             f"{validated[-1]:.4f} on the held-out text",
             flush=True,
         )
-    samples = {str(t): sampled(config, model, state.params, vocabulary, t) for t in (0.5, 0.8, 1.0)}
-    for temperature, sample in samples.items():
-        print(f"--- temperature {temperature}\n{sample}")
+    samples = {str(t): sample(config, model, state.params, vocabulary, t) for t in (0.5, 0.8, 1.0)}
+    for temperature, sampled in samples.items():
+        print(f"--- temperature {temperature}\n{sampled}")
     draw(config, losses, validated)
     return {
         "source": source,
@@ -101,25 +105,25 @@ def run(config: Config) -> dict:
     }
 
 
-def passed(step, state, x, y):
-    """One pass over all windows in one program."""
+def run_epoch(step, state, x, y):
+    """Trains on all windows once, in one program; returns the state and the mean loss."""
     state, metrics = jax.lax.scan(step, state, (x, y))
     return state, jnp.sum(metrics["loss"].total) / jnp.sum(metrics["loss"].count)
 
 
-def measured(model, params, state, x, y):
-    """Mean nats a character, the state carried on from window to window."""
+def evaluate(model, params, state, x, y):
+    """Returns the mean nats per character, with the recurrent state kept between windows."""
 
-    def window(state, at):
-        x, y = at
+    def window(state, batch):
+        x, y = batch
         logits, state = model.apply(params, state, x)
         return state, jaxdl.losses.cross_entropy(logits, y).mean()
 
     return jax.lax.scan(window, state, (x, y))[1].mean()
 
 
-def sampled(config, model, params, vocabulary, temperature) -> str:
-    """Some text drawn from the model, one character at a time with the same parameters."""
+def sample(config, model, params, vocabulary, temperature) -> str:
+    """Samples text from the model, one character at a time."""
 
     def step(carry, tokens):
         logits, carry = model.apply(params, carry, tokens[:, None])
@@ -131,12 +135,12 @@ def sampled(config, model, params, vocabulary, temperature) -> str:
     draw = functools.partial(
         decode.sample, step, length=30 if config.smoke else 300, temperature=temperature
     )
-    drawn = jax.jit(draw)(carry, start, jax.random.key(config.seed))
-    return "".join(vocabulary.decode(drawn.tokens[0]))
+    sampled = jax.jit(draw)(carry, start, jax.random.key(config.seed))
+    return "".join(vocabulary.decode(sampled.tokens[0]))
 
 
-def corpus(smoke: bool) -> tuple[str, str]:
-    """The text and its name."""
+def load_text(smoke: bool) -> tuple[str, str]:
+    """Returns the text and its name."""
     try:
         text = data.tiny_shakespeare()
     except ValueError as missing:
@@ -149,12 +153,12 @@ def corpus(smoke: bool) -> tuple[str, str]:
 
 
 def draw(config: Config, losses: list[float], validated: list[float]) -> None:
-    """The two curves."""
+    """Draws the training and the validation loss by epoch."""
     pyplot = _figure.pyplot()
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     epochs = range(1, len(losses) + 1)
     axes.plot(epochs, losses, "o-", label="training text, with dropout")
     axes.plot(epochs, validated, "s-", label="held-out text")
-    axes.set(xlabel="epoch", ylabel="nats a character")
+    axes.set(xlabel="epoch", ylabel="nats per character")
     axes.legend(frameon=False)
     _figure.save(figure, config, "char_lm", "curves")

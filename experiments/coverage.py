@@ -1,12 +1,12 @@
-"""Which rows of the lectures have tests: read from the tests' marks alone.
+"""Lists the lecture rows that have tests, by the marks of the tests.
 
-The lectures come to 315 rows, each a model, a formula, a worked number or an experiment
-(`experiments/rows.csv`). A test that exercises one says so: `@pytest.mark.row("S04")`. Without
-`--run` the marks are read from the source; with it the marked tests are run, and a row counts only
-if all its tests that were not skipped pass, and one at least did. A row that is only a remark
-counts when a section of docs/remarks.md carries its id; with a test it counts as code. The last
-line printed is `covered N/315: C by code, R by remark`. `--html` writes all rows with their
-functions, tests and experiments to a page.
+The lectures have 315 rows, each a model, a formula, a worked number or an experiment
+(`experiments/rows.csv`). A test names the rows that it exercises: `@pytest.mark.row("S04")`.
+Without `--run` the marks are read from the source; with it the marked tests are run, and a row
+counts only if at least one of its tests passes and none fails. A row that is only a remark counts
+when a section of docs/remarks.md has its id; with a test it counts as code. The last line printed
+is `covered N/315: C by code, R by remark`. `--html` writes all rows with their functions, tests and
+experiments to a page.
 """
 
 from __future__ import annotations
@@ -14,21 +14,26 @@ from __future__ import annotations
 import ast
 import csv
 import dataclasses
+import functools
 import html
+import importlib
+import inspect
 import pathlib
 import re
 from collections import defaultdict
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import tyro
 
-from experiments import _report, _run
+from experiments import _run
 
 TESTS = _run.HERE.parent / "tests"
 REMARKS = frozenset(
     "E12 G15 J19 Q12 R09 T10 T12 T16 T18 U01 U02 U04 U05 U06 U07 U08 V09 X10 X11 X12 X13".split()
 )
-"""The rows without anything to test."""
+"""The rows that are only remarks, which no test can exercise."""
+OURS = re.compile(r"(jaxdl|experiments)\b")
 Marks = dict[str, list[str]]
 """The tests of each row: `{"S04": ["nn/test_dense.py::test_name", ...]}`."""
 
@@ -45,17 +50,16 @@ class Config:
 
 def run(config: Config) -> None:
     titles = rows()
-    tests = passing(TESTS) if config.run else marked(TESTS)
+    tests = run_tests(TESTS) if config.run else find_marks(TESTS)
     unknown = sorted(set(tests) - set(titles))
     if unknown:
         row = unknown[0]
         raise SystemExit(f"{tests[row][0]} marks row {row!r}, which is not in experiments/rows.csv")
     code = {row: tests[row] for row in titles if tests.get(row)}
     remarked = {row: sections for row, sections in remarks().items() if row not in code}
+    in_order = {row: remarked[row] for row in titles if row in remarked}
     _list(f"rows with {'passing ' if config.run else ''}tests", code, titles)
-    _list(
-        "rows that are remarks", {row: remarked[row] for row in titles if row in remarked}, titles
-    )
+    _list("rows that are remarks", in_order, titles)
     open_rows = [row for row in titles if row not in code | remarked]
     _list("rows without", dict.fromkeys(open_rows, []), titles)
     if config.html:
@@ -74,7 +78,7 @@ def count(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
 
 
 def _list(heading: str, marks: Marks, titles: dict[str, str]) -> None:
-    """Prints rows with their tests or sections."""
+    """Prints rows with their tests or their sections."""
     print(f"{heading}\n")
     for row, places in marks.items():
         print(f"  {row}  {titles[row]}")
@@ -84,54 +88,117 @@ def _list(heading: str, marks: Marks, titles: dict[str, str]) -> None:
 
 
 def remarks() -> Marks:
-    """The sections of docs/remarks.md, for rows that are remarks."""
+    """Returns the sections of docs/remarks.md, for rows that are remarks."""
     path = _run.HERE.parent / "docs" / "remarks.md"
-    found = re.findall(r"^## (.+) \(row ([A-Z]\d\d)\)$", path.read_text("utf-8"), re.MULTILINE)
-    return {row: [f"docs/remarks.md: {title}"] for title, row in found if row in REMARKS}
+    headings = re.findall(r"^## (.+) \(row ([A-Z]\d\d)\)$", path.read_text("utf-8"), re.MULTILINE)
+    return {row: [f"docs/remarks.md: {title}"] for title, row in headings if row in REMARKS}
 
 
-def named(folder: pathlib.Path) -> Marks:
-    """Rows that a docstring names: `{"S04": ["nn/dense.py", ...]}`, with the function if it is its.
+def find_functions(folder: pathlib.Path) -> Marks:
+    """Finds the functions that marked tests use: `{"S04": ["jaxdl/losses.py: squared_error"]}`.
+
+    Functions of jaxdl and of the experiments count that a test calls or names, directly or in
+    another function of its file.
+    """
+    functions: Marks = defaultdict(list)
+    for row, tests in find_marks(folder).items():
+        for test in tests:
+            path, *names = test.split("::")
+            for place in _used_functions(folder / path, names[-1]):
+                if place not in functions[row]:
+                    functions[row].append(place)
+    return functions
+
+
+@functools.cache
+def _used_functions(path: pathlib.Path, test: str) -> list[str]:
+    """Returns the functions that a test of a file uses, in the order of their names."""
+    tree = ast.parse(path.read_text("utf-8"))
+    imports = dict(_imports(tree))
+    bodies = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    places, queue, visited = set(), [test], {test}
+    while queue:
+        for node in ast.walk(bodies[queue.pop()]):
+            if isinstance(node, ast.Name) and node.id in bodies and node.id not in visited:
+                visited.add(node.id)
+                queue.append(node.id)
+            if isinstance(node, ast.Name | ast.Attribute):
+                places |= _locate(imports, ast.unparse(node))
+    return sorted(places)
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, Any]]:
+    """Yields the names that a file imports from jaxdl and the experiments, with their objects."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "jaxdl":
+                    yield alias.name, importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom) and OURS.match(node.module or ""):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                # A submodule is an attribute of its package only once it is imported.
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+                yield alias.asname or alias.name, getattr(module, alias.name)
+
+
+def _locate(imports: dict[str, Any], name: str) -> set[str]:
+    """Returns the file and the name of a function that a dotted name refers to, if it does."""
+    first, *rest = name.split(".")
+    value = imports.get(first)
+    for part in rest:
+        value = getattr(value, part, None)
+    if not inspect.isfunction(value) and not inspect.isclass(value):
+        return set()
+    value = inspect.unwrap(value)
+    if not OURS.match(value.__module__):
+        return set()
+    return {f"{value.__module__.replace('.', '/')}.py: {value.__qualname__}"}
+
+
+def find_references(folder: pathlib.Path) -> Marks:
+    """Finds the rows that experiments name: `{"S04": ["backprop_by_hand.py", ...]}`.
 
     A docstring names rows by "Lecture row A01", "rows A01, A02" or "rows A01-A03"; an experiment's
     `Claim` by its `rows`.
     """
-    found: Marks = defaultdict(list)
+    places: Marks = defaultdict(list)
     for path in sorted(folder.rglob("*.py")):
         where = path.relative_to(folder).as_posix()
-        if path.name == pathlib.Path(__file__).name:  # whose rows are examples
+        if path.name == pathlib.Path(__file__).name:  # its docstrings name rows as examples
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Claim":
                 (rows,) = (keyword.value for keyword in node.keywords if keyword.arg == "rows")
                 for row in ast.literal_eval(rows):
-                    if where not in found[row]:
-                        found[row].append(where)
+                    if where not in places[row]:
+                        places[row].append(where)
             if not isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
                 continue
             text = ast.get_docstring(node) or ""
             name = where if isinstance(node, ast.Module) else f"{where}: {node.name}"
-            for said in re.findall(r"[Rr]ows?((?:[\s,]|and|\b[A-X]\d\d\b(?:-[A-X]\d\d)?)+)", text):
-                for first, last in re.findall(r"([A-X]\d\d)(?:-([A-X]\d\d))?", said):
+            for ids in re.findall(r"[Rr]ows?((?:[\s,]|and|\b[A-X]\d\d\b(?:-[A-X]\d\d)?)+)", text):
+                for first, last in re.findall(r"([A-X]\d\d)(?:-([A-X]\d\d))?", ids):
                     stop = int((last or first)[1:])
                     for n in range(int(first[1:]), stop + 1):
-                        if name not in found[f"{first[0]}{n:02d}"]:
-                            found[f"{first[0]}{n:02d}"].append(name)
-    return found
+                        if name not in places[f"{first[0]}{n:02d}"]:
+                            places[f"{first[0]}{n:02d}"].append(name)
+    return places
 
 
 def page(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
     """Returns HTML of all rows: functions, experiments, tests, and "remark" or "not yet"."""
     columns = {
-        "function": named(_run.HERE.parent / "jaxdl"),
-        "experiment": named(_run.HERE),
+        "function": find_functions(TESTS),
+        "experiment": find_references(_run.HERE),
         "test or section": code | remarked,
     }
     lines = []
     for row, title in titles.items():
         cells = "".join(
-            f"<td>{'<br>'.join(map(html.escape, found.get(row, [])))}</td>"
-            for found in columns.values()
+            f"<td>{'<br>'.join(map(html.escape, places.get(row, [])))}</td>"
+            for places in columns.values()
         )
         state = "" if row in code else "remark" if row in remarked else "not yet"
         done = ' class="open"' if state == "not yet" else ""
@@ -139,12 +206,15 @@ def page(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
             f"<tr{done}><th>{row}</th><td>{html.escape(title)}</td>{cells}<td>{state}</td>"
         )
     head = "".join(f"<th>{name}</th>" for name in ("row", "what", *columns, ""))
-    style = "td { font-size: .85rem; overflow-wrap: anywhere; } .open { color: var(--soft); }"
+    style = (_run.HERE / "page.css").read_text("utf-8") + (
+        "body { max-width: 90rem; } td { font-size: .85rem; overflow-wrap: anywhere; } "
+        ".open { color: var(--soft); }"
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>The lectures' rows</title><style>{_report.STYLE} body {{ max-width: 90rem; }} "
-        f"{style}</style></head><body><h1>The lectures' rows</h1>"
+        f"<title>The lectures' rows</title><style>{style}</style></head><body>"
+        "<h1>The lectures' rows</h1>"
         f'<p class="lead">Covered {count(titles, code, remarked)}.</p>'
         f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table>'
         "</div></body></html>\n"
@@ -152,13 +222,13 @@ def page(titles: dict[str, str], code: Marks, remarked: Marks) -> str:
 
 
 def rows() -> dict[str, str]:
-    """Every row's id and title."""
+    """Returns the title of every row by its id, from `rows.csv`."""
     with open(_run.HERE / "rows.csv", encoding="utf-8", newline="") as file:
         return {line["id"]: line["title"] for line in csv.DictReader(file)}
 
 
-def marked(folder: pathlib.Path) -> Marks:
-    """The marks in the source of the tests in `folder`: on a test, its class, or its file."""
+def find_marks(folder: pathlib.Path) -> Marks:
+    """Finds the marks in the source of the tests in `folder`: on a test, its class or its file."""
     tests: Marks = defaultdict(list)
     for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text("utf-8"))
@@ -183,7 +253,7 @@ def _read(body: list[ast.stmt], where: str, inherited: set[str], tests: Marks) -
 
 
 def _ids(expressions: list[ast.expr]) -> set[str]:
-    """The rows of every `pytest.mark.row(...)` in some expressions, `pytest.param`s included."""
+    """Returns the rows of every `pytest.mark.row(...)` in expressions, also in `pytest.param`."""
     return {
         str(argument.value)
         for expression in expressions
@@ -194,8 +264,8 @@ def _ids(expressions: list[ast.expr]) -> set[str]:
     }
 
 
-def passing(folder: pathlib.Path) -> Marks:
-    """Runs the marked tests in `folder` and keeps the rows of which none failed and some passed."""
+def run_tests(folder: pathlib.Path) -> Marks:
+    """Runs the marked tests in `folder`; returns the rows with a passed test and no failed one."""
     import pytest
 
     class Recorder:
@@ -207,6 +277,7 @@ def passing(folder: pathlib.Path) -> Marks:
         def pytest_collection_modifyitems(self, config, items):
             for item in items:
                 self.rows[item.nodeid] = {r for m in item.iter_markers("row") for r in m.args}
+            # Unmarked tests are deselected: they say nothing about rows.
             others = [item for item in items if not self.rows[item.nodeid]]
             config.hook.pytest_deselected(items=others)
             items[:] = [item for item in items if self.rows[item.nodeid]]
@@ -220,7 +291,7 @@ def passing(folder: pathlib.Path) -> Marks:
     recorder = Recorder()
     status = pytest.main(["-q", "-p", "no:cacheprovider", str(folder)], plugins=[recorder])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise SystemExit(f"the tests could not be run: {pytest.ExitCode(status).name}")
+        raise SystemExit(f"pytest could not run the tests: {pytest.ExitCode(status).name}")
     bad = {row for test in recorder.failed for row in recorder.rows[test]}
     tests: Marks = defaultdict(list)
     for test in sorted(recorder.passed):

@@ -1,14 +1,14 @@
-"""At equal parameters, deep and thin can do what shallow and fat cannot. Rows A14, T06, T07.
+"""Compares deep and thin networks with shallow and fat ones. Lecture rows A14, T06, T07.
 
-The lectures' table is of speech that is not free (Seide, Li and Yu 2011); it is kept as a
-reference, with the parameters that pair its networks counted. Ours are two tasks. The first is real
-data with random initial values, five layers against one, each at the better of two learning rates
-by the same test images: the last digit of the sum of two handwritten digits, which is made of
-steps, and one digit, which is not. The second is a tent folded upon itself again and again
-(Telgarsky 2016, arXiv 1602.04485), which has twice as many teeth with every fold: two ReLUs a layer
-make it exactly, while one hidden layer needs a unit for every kink. That theorem is about what a
-network can be, not about what descent finds: from random values the thin network does not find it,
-and that is measured too.
+All pairs have equal numbers of parameters. The lectures' table is of speech data that are not free
+(Seide, Li and Yu 2011); it is included as a reference, with the parameters of its networks counted.
+Ours are two tasks. The first has real data and random initial values, five layers against one, each
+at the better of two learning rates by the same test images: the last digit of the sum of two
+handwritten digits, which takes several steps, and one digit, which does not. The second is the tent
+map iterated (Telgarsky 2016, arXiv 1602.04485), whose teeth double with every iteration: two ReLUs
+per layer represent it exactly, while one hidden layer needs a unit for every kink. The theorem is
+about what a network can represent, not about what gradient descent finds. From random values the
+thin network does not find it, which is measured too.
 """
 
 from __future__ import annotations
@@ -29,18 +29,8 @@ from jaxdl import data, nn, train, tree
 CLAIM = Claim(
     rows=("A14", "T06", "T07"),
     step="set",
-    english="With the same number of parameters, a deep network can do what a fat one cannot.",
-    chinese="参数一样多时，又深又瘦的网络能做到又矮又胖的网络做不到的事。",
+    statement="With the same number of parameters, a deep network can do what a fat one cannot.",
     deck=dict.fromkeys(("sum of two digits, fat", "sum of two digits, deep")),
-    words={
-        "sum of two digits, fat": "两个数字之和的个位，一层，测试误差",
-        "sum of two digits, deep": "两个数字之和的个位，五层，测试误差",
-        "one digit, fat": "单个数字，一层，测试误差",
-        "one digit, deep": "单个数字，五层，测试误差",
-        "tents, fat": "锯齿，一层",
-        "tents, deep": "锯齿，多层，已知解附近",
-        "tents, deep, from random values": "锯齿，多层，随机初值",
-    },
     source="nn/dense.py",
     minutes=8,
 )
@@ -56,6 +46,7 @@ SEIDE = {  # word error rate on Switchboard in percent: layers x width: rate
     "1 x 16384": 22.1,  # the slide's 1 x 16k
 }
 FOLDS = 5
+"""Iterations of the tent map."""
 DEPTH, CLASSES = 5, 10
 RATES = 0.001, 0.003
 WIDTHS = {"sum of two digits": (95, 79), "one digit": (85, 64)}
@@ -75,19 +66,19 @@ class Config(_run.Config):
 
 
 def tents(x: np.ndarray) -> np.ndarray:
-    """The tent map of [0, 1] upon itself, `FOLDS` times: 2^(FOLDS - 1) teeth."""
+    """Applies the tent map of [0, 1] `FOLDS` times, which has 2^(FOLDS - 1) teeth."""
     for _ in range(FOLDS):
         x = 1 - np.abs(2 * x - 1)
     return x
 
 
-def perceptrons(widths: tuple[int, ...], outputs: int = 1) -> jaxdl.Module:
+def perceptron(widths: tuple[int, ...], outputs: int = 1) -> jaxdl.Module:
     hidden = [part for w in widths for part in (nn.dense(w, kernel_init="he_normal"), jax.nn.relu)]
     return jaxdl.serial(*hidden, nn.dense(outputs))
 
 
-def constructed() -> dict:
-    """Weights that are the function: tent(x) = 2 relu(x) - 4 relu(x - 1/2), layer after layer."""
+def construct_tents() -> dict:
+    """Returns weights that compute `tents`: each layer is tent(x) = 2 relu(x) - 4 relu(x - 1/2)."""
     fold = np.array([[2.0], [-4.0]], np.float32)
     bias = np.array([0.0, -0.5], np.float32)
     params = {"dense_0": {"kernel": np.ones((1, 2), np.float32), "bias": bias}}
@@ -97,20 +88,20 @@ def constructed() -> dict:
     return params
 
 
-def pairs(split: data.Split, count: int, seed: int) -> data.Split:
+def make_pairs(split: data.Split, count: int, seed: int) -> data.Split:
     """Returns pairs of images side by side, with the last digit of the sum of their labels."""
     i, j = np.random.default_rng(seed).integers(0, len(split.y), (2, count))
-    beside = np.concatenate([split.x[i], split.x[j]], axis=2)
-    return data.Split(beside, (split.y[i] + split.y[j]) % CLASSES)
+    both = np.concatenate([split.x[i], split.x[j]], axis=2)
+    return data.Split(both, (split.y[i] + split.y[j]) % CLASSES)
 
 
-def digit_errors(config: Config) -> dict[str, Any]:
+def measure_digits(config: Config) -> dict[str, Any]:
     """Returns test errors of both kinds on both tasks, (rates, seeds), and their parameters."""
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     seeds, epochs = (2, 1) if config.smoke else (config.digit_seeds, config.epochs)
     counts = (200, 200) if config.smoke else (40_000, 10_000)
     both = [
-        pairs(split, count, seed)
+        make_pairs(split, count, seed)
         for seed, (split, count) in enumerate(
             zip((dataset.train, dataset.test), counts, strict=True)
         )
@@ -118,11 +109,11 @@ def digit_errors(config: Config) -> dict[str, Any]:
     tasks = {"sum of two digits": both, "one digit": [dataset.train, dataset.test]}
     errors, parameters, many = {}, {}, {}
     for task, (seen, test) in tasks.items():
-        for kind, hidden in zip(("fat", "deep"), layers(task), strict=True):
+        for kind, hidden in zip(("fat", "deep"), hidden_widths(task), strict=True):
             name = f"{task}, {kind}"
-            many[name] = trained = _seeds.trained(
+            many[name] = trained = _seeds.train_networks(
                 config,
-                jaxdl.serial(nn.flatten(), perceptrons(hidden, CLASSES)),
+                jaxdl.serial(nn.flatten(), perceptron(hidden, CLASSES)),
                 seen,
                 seeds=seeds,
                 loss="cross_entropy",
@@ -137,7 +128,7 @@ def digit_errors(config: Config) -> dict[str, Any]:
     return {"errors": errors, "parameters": parameters, "many": many}
 
 
-def layers(task: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def hidden_widths(task: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Returns the widths of the hidden layers of the fat and of the deep network."""
     fat, deep = WIDTHS[task]
     return (fat,), (deep,) * DEPTH
@@ -153,18 +144,19 @@ def adam(steps: int) -> Callable[..., optax.GradientTransformation]:
 
 
 def run(config: Config) -> dict:
-    digits = digit_errors(config)
+    digits = measure_digits(config)
     seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
     x = np.linspace(0, 1, 513, dtype=np.float32)[:, None]
     y = tents(x)
-    deep = perceptrons((2,) * FOLDS)
-    budget = tree.count(constructed())
+    deep = perceptron((2,) * FOLDS)
+    budget = tree.count(construct_tents())
+    # The largest fat network within the deep one's number of parameters.
     units = (budget - 1) // 3  # two weights and a bias each, and the output's bias
-    fat = perceptrons((units,))
+    fat = perceptron((units,))
     optimizer = optax.adam(optax.cosine_decay_schedule(0.01, steps))
     options = {"loss": "squared_error", "batch_size": len(x), "metrics": (), "verbose": 0}
     many = {
-        name: _seeds.trained(
+        name: _seeds.train_networks(
             config,
             model,
             (x, y),
@@ -175,8 +167,11 @@ def run(config: Config) -> dict:
         )
         for name, model in (("fat", fat), ("deep, from random values", deep))
     }
-    errors = {name: np.sqrt(found.history["loss"][:, -1]) for name, found in many.items()}
-    near = [beside(deep, (x, y), config.seed + i, steps // 6, options) for i in range(seeds)]
+    errors = {name: np.sqrt(nets.history["loss"][:, -1]) for name, nets in many.items()}
+    near = [
+        train_near_construction(deep, (x, y), config.seed + i, steps // 6, options)
+        for i in range(seeds)
+    ]
     errors["deep"] = np.array([error for error, _ in near])
     best = int(errors["fat"].argmin())
     fits = {
@@ -185,15 +180,15 @@ def run(config: Config) -> dict:
     }
     sizes = {"fat": 3 * units + 1, "deep": budget}
     best_rate = {name: rows[rows.mean(1).argmin()] for name, rows in digits["errors"].items()}
-    found = {name: _seeds.spread(values) for name, values in best_rate.items()}
+    measured = {name: _seeds.summarize(values) for name, values in best_rate.items()}
     tents_in_order = ("fat", "deep", "deep, from random values")
-    found |= {f"tents, {name}": _seeds.spread(errors[name]) for name in tents_in_order}
-    for name, spread in found.items():
-        print(f"{name:31s} error {_seeds.said(spread)}")
+    measured |= {f"tents, {name}": _seeds.summarize(errors[name]) for name in tents_in_order}
+    for name, spread in measured.items():
+        print(f"{name:31s} error {_seeds.format_summary(spread)}")
     result = {
-        "measured": found,
+        "measured": measured,
         "parameters": digits["parameters"] | {f"tents, {name}": n for name, n in sizes.items()},
-        **_seeds.times(many | digits["many"]),
+        **_seeds.summarize_times(many | digits["many"]),
         "rates": list(RATES),
         "digits": numbers(digits["errors"]),
         "speech": {
@@ -209,26 +204,25 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks the deep network to do better from random values, and on the tents from known ones.
+    """Requires the deep network to be better from random values, and on tents from known ones.
 
-    On the sum of two digits, each kind at its best rate, by more than twice the pooled deviation
-    over the seeds; on the tents with a fifth of the fat one's least error.
+    On the sum of two digits, each kind at its best rate, its error must be smaller by more than
+    twice the pooled deviation over the seeds; on the tents, below a fifth of the fat one's least.
     """
-    found, sizes, errors = result["measured"], result["parameters"], result["errors"]
+    measured, sizes, errors = result["measured"], result["parameters"], result["errors"]
 
     def ahead(task: str) -> bool:
-        fat, deep = (found[f"{task}, {kind}"] for kind in ("fat", "deep"))
+        fat, deep = (measured[f"{task}, {kind}"] for kind in ("fat", "deep"))
         pooled = np.hypot(fat["deviation"], deep["deviation"]) / 2**0.5
         return bool(fat["mean"] - deep["mean"] > 2 * pooled)
 
     known = max(errors["deep"]) < 0.2 * min(errors["fat"])
     random = ahead("sum of two digits")
     outcome = "holds in part" if known or random else "does not hold"
-    mean = {name: f"{found[name]['mean']:.3f} ± {found[name]['deviation']:.3f}" for name in found}
+    mean = {name: f"{s['mean']:.3f} ± {s['deviation']:.3f}" for name, s in measured.items()}
     fat, deep = "sum of two digits, fat", "sum of two digits, deep"
     one = "does better, too" if ahead("one digit") else "is not better by twice the deviation"
-    one_chinese = "也更好" if ahead("one digit") else "领先不到两倍标准差"
-    near, lost = found["tents, deep"]["mean"], mean["tents, deep, from random values"]
+    near, lost = measured["tents, deep"]["mean"], mean["tents, deep, from random values"]
     return Verdict(
         "holds" if known and random else outcome,
         f"both from random values, on the last digit of the sum of two handwritten digits, five "
@@ -238,21 +232,32 @@ def judge(result: dict) -> Verdict:
         f"{2 ** (FOLDS - 1)} teeth with {sizes['tents, deep']} parameters the deep network has "
         f"{near:.1e} near the known weights and from random ones {lost}, the fat one "
         f"{mean['tents, fat']}",
-        f"都从随机初值出发，识别两个手写数字之和的个位：五层（{sizes[deep]:,} 个参数）测试误差 "
-        f"{mean[deep]}，一层（{sizes[fat]:,} 个参数）{mean[fat]}；识别单个数字时多层{one_chinese}："
-        f"{mean['one digit, deep']} 与 {mean['one digit, fat']}；{2 ** (FOLDS - 1)} 个锯齿、"
-        f"{sizes['tents, deep']} 个参数：多层网络在已知解附近误差为 {near:.1e}，从随机初值出发为 "
-        f"{lost}，单层为 {mean['tents, fat']}",
+        {
+            "deep": mean[deep],
+            "fat": mean[fat],
+            "deep_parameters": sizes[deep],
+            "fat_parameters": sizes[fat],
+            "one_better": ahead("one digit"),
+            "one_deep": mean["one digit, deep"],
+            "one_fat": mean["one digit, fat"],
+            "teeth": 2 ** (FOLDS - 1),
+            "tents_parameters": sizes["tents, deep"],
+            "near": near,
+            "lost": lost,
+            "tents_fat": mean["tents, fat"],
+        },
     )
 
 
-def beside(model, split, seed: int, steps: int, options: dict) -> tuple[float, dict]:
-    """The error, and the weights, after training from the known weights with a little noise."""
+def train_near_construction(
+    model, split, seed: int, steps: int, options: dict
+) -> tuple[float, dict]:
+    """Trains from the known weights with small noise; returns the error and the parameters."""
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, max(1, steps)))
     state = train.init_state(model, optimizer, jax.random.key(seed), split[0])
     rng = np.random.default_rng(seed)
     noisy = jax.tree.map(
-        lambda a: a + 0.003 * rng.normal(size=a.shape).astype(np.float32), constructed()
+        lambda a: a + 0.003 * rng.normal(size=a.shape).astype(np.float32), construct_tents()
     )
     state, history = train.fit(
         model,
@@ -266,7 +271,11 @@ def beside(model, split, seed: int, steps: int, options: dict) -> tuple[float, d
 
 
 def speech_parameters(shape: str) -> int:
-    """Of the lectures' speech networks: 429 inputs, 9,304 outputs, layers x width between."""
+    """Counts the parameters of a speech network of the lectures: 429 inputs, 9,304 outputs.
+
+    Args:
+      shape: "layers x width" of the hidden layers.
+    """
     layers, width = map(int, shape.split(" x "))
     sizes = [429, *[width] * layers, 9304]
     return sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))

@@ -1,7 +1,7 @@
-"""Nine layers of ReLUs learn what nine layers of sigmoids do not. Lecture rows T04, D13.
+"""Compares nine layers of ReLUs with nine layers of sigmoids. Lecture rows T04, D13.
 
-Why: where a ReLU is active its slope is 1, so that the gradient reaches the first layer about as
-large as it left the last.
+An active ReLU has a slope of 1, so that the gradient at the first layer is about as large as that
+at the last.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from experiments import _depth, _lecture, _run
+from experiments import _lecture, _run, depth_sigmoid
 from experiments._claim import Claim, Verdict
 
 CLAIM = Claim(
     rows=("T04", "D13"),
     step="set",
-    english="ReLU in the place of the sigmoid trains nine layers.",
-    chinese="把 sigmoid 换成 ReLU，九层也能训练好。",
+    statement="ReLU in the place of the sigmoid trains nine layers.",
     deck={"9 layers, sigmoid": 0.11, "9 layers, ReLU": 0.96},
-    words={"9 layers, sigmoid": "九层 sigmoid", "9 layers, ReLU": "九层 ReLU"},
     source="nn/activation.py",
     minutes=36,
 )
@@ -36,20 +34,23 @@ def run(config: Config) -> dict:
         "9 layers, sigmoid": {"layers": 9, "seeds": seeds},
         "9 layers, ReLU": {"layers": 9, "activation": "relu", "seeds": seeds},
     }
-    return _depth.compared(
+    return depth_sigmoid.compare(
         config,
         "depth_relu",
         CLAIM,
-        {name: _lecture.trained(config, **kind) for name, kind in kinds.items()},
-        {name: _lecture.trained(config, rows=_lecture.FEW, **kind) for name, kind in kinds.items()},
+        {name: _lecture.train_networks(config, **kind) for name, kind in kinds.items()},
+        {
+            name: _lecture.train_networks(config, rows=_lecture.FEW, **kind)
+            for name, kind in kinds.items()
+        },
     )
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for a gap of 0.6 in accuracy, of all images and of few."""
-    return _depth.judge(CLAIM, result, gap=0.6, least=0.94)
+    """Requires a gap of 0.6 in accuracy, with all training images and with few."""
+    return depth_sigmoid.judge_depth(CLAIM, result, gap=0.6, least=0.94)
 
 
 def draw(result: dict) -> Any:
-    """The figure, from what `run` returned."""
-    return _depth.draw(CLAIM, result)
+    """Draws the accuracies, the gradient norms and the loss landscapes."""
+    return depth_sigmoid.draw_depth(CLAIM, result)

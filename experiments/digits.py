@@ -1,13 +1,12 @@
-"""The main job: two networks learn handwritten digits, and a report shows why they decide.
+"""Trains an MLP and a CNN on handwritten digits and explains them in an HTML report.
 
-An MLP and a convolutional network (CNN) are trained on the 8x8 digits that come with the package.
-First each is trained with three optimizers, to compare how they learn; then once more with the
-final recipe below. `report.html` in the results folder shows the curves, the mistakes, the first
-layers' weights, what the networks look at, and what they take for the purest example of each
-digit.
+The data are the 8x8 digits that come with the package. First each network is trained with three
+optimizers, to compare how they learn; then with the final recipe below. `report.html` in the
+results folder shows the curves, the mistakes, the first layers' weights, saliency maps, and for
+each digit the image with the highest score.
 
-The recipe was settled by cross-validation on the training images, though two strengths of the
-augmentation had been tried on the test images too. No run, epoch or seed is picked by them, and
+The recipe was chosen by cross-validation on the training images, though two strengths of the
+augmentation had been tried on the test images too. No run, epoch or seed is chosen by them, and
 the numbers printed are those of the weights after the last epoch.
 """
 
@@ -29,7 +28,7 @@ from experiments import _digits_report, _run
 from jaxdl import data, interpret, metrics, nn, optim, train, tree
 
 BATCH = 32
-# Of 0.01, 0.03, 0.1 and 0.3, the rate that did best for both networks together.
+# The best rate of 0.01, 0.03, 0.1 and 0.3 for both networks together.
 OPTIMIZERS = {
     "SGD": optim.sgd(0.3),
     "momentum": optim.momentum(0.03),
@@ -48,12 +47,12 @@ class Config(_run.Config):
 
 
 def mlp() -> jaxdl.Module:
-    """64 pixels, a hidden layer of 128 units, 10 scores."""
+    """Builds the MLP: 64 pixels, a hidden layer of 128 units, 10 scores."""
     return jaxdl.serial(nn.flatten(), nn.dense(128), jax.nn.relu, nn.dense(10))
 
 
 def cnn() -> jaxdl.Module:
-    """Two convolutions of 3x3 kernels, one pooling, two dense layers."""
+    """Builds the CNN: two convolutions of 3x3 kernels, one pooling, two dense layers."""
     return jaxdl.serial(
         nn.conv(16, 3),
         jax.nn.relu,
@@ -68,7 +67,7 @@ def cnn() -> jaxdl.Module:
 
 
 class Network(NamedTuple):
-    """A model, the learning rate its training starts from, and lambda for its ideal images."""
+    """A model, its initial learning rate, and the penalty of its ideal images (lambda)."""
 
     model: jaxdl.Module
     rate: float
@@ -79,24 +78,24 @@ NETWORKS = {"MLP": Network(mlp(), 0.1, 1.0), "CNN": Network(cnn(), 0.05, 2.0)}
 
 
 def recipe(rate: float, steps: int) -> optax.GradientTransformation:
-    """SGD with momentum and a little weight decay; the rate falls to 0 along a cosine."""
+    """Builds SGD with momentum and weight decay; the rate falls to 0 along a cosine."""
     schedule = optax.cosine_decay_schedule(rate, steps)
     return optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(schedule, momentum=0.9))
 
 
 def jitter(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Turns each image by up to 12 degrees and moves it by up to 0.7 pixels: new digits."""
-    turn, move = jax.random.split(key)
-    images = data.augment.rotate(turn, images, 12.0)
+    """Rotates each image by up to 12 degrees and moves it by up to 0.7 pixels."""
+    rotate_key, move_key = jax.random.split(key)
+    images = data.augment.rotate(rotate_key, images, 12.0)
 
-    def moved(image, by):
+    def move(image, offset):
         one = jnp.ones(2, image.dtype)
         return jax.image.scale_and_translate(
-            image, image.shape, (0, 1), one, by, "linear", antialias=False
+            image, image.shape, (0, 1), one, offset, "linear", antialias=False
         )
 
-    offsets = jax.random.uniform(move, (len(images), 2), images.dtype, -0.7, 0.7)
-    return jax.vmap(moved)(images, offsets)
+    offsets = jax.random.uniform(move_key, (len(images), 2), images.dtype, -0.7, 0.7)
+    return jax.vmap(move)(images, offsets)
 
 
 def run(config: Config) -> dict:
@@ -107,14 +106,14 @@ def run(config: Config) -> dict:
         digits = digits._replace(train=few)
         config = dataclasses.replace(config, epochs=1, compare_epochs=2, compare_seeds=1)
     optimizers = {"SGD": OPTIMIZERS["SGD"]} if config.smoke else OPTIMIZERS
-    results, found, curves = {}, {}, {}
+    results, findings, curves = {}, {}, {}
     for name, network in NETWORKS.items():
         curves[name] = compare(network.model, optimizers, digits, config)
-        state, seconds = final(network, digits, config)
-        found[name] = explain(network, state, digits, steps=8 if config.smoke else 512)
+        state, seconds = train_final(network, digits, config)
+        findings[name] = explain(network, state, digits, steps=8 if config.smoke else 512)
         results[name] = {
-            "accuracy": found[name].correct.mean().item(),
-            "correct": found[name].correct.sum().item(),
+            "accuracy": findings[name].correct.mean().item(),
+            "correct": findings[name].correct.sum().item(),
             "of": len(digits.test.y),
             "parameters": tree.count(state.params),
             "training_seconds": round(seconds, 2),
@@ -131,7 +130,7 @@ def run(config: Config) -> dict:
         )
     folder = config.results / "digits"
     folder.mkdir(parents=True, exist_ok=True)
-    path = _digits_report.write(folder, config, digits, results, curves, found, start)
+    path = _digits_report.write(folder, config, digits, results, curves, findings, start)
     print(f"report: {path}")
     return results
 
@@ -142,7 +141,11 @@ def compare(
     digits: data.Dataset,
     config: Config,
 ) -> dict[str, list[dict]]:
-    """Histories by optimizer, one for each seed; constant rates, images as they are."""
+    """Trains with each optimizer from each seed, at constant rates and without augmentation.
+
+    Returns:
+      Histories by optimizer, one for each seed.
+    """
     return {
         name: [
             train.fit(
@@ -162,8 +165,10 @@ def compare(
     }
 
 
-def final(network: Network, digits: data.Dataset, config: Config) -> tuple[train.TrainState, float]:
-    """The state after training by the recipe, and the seconds it took, compilation included."""
+def train_final(
+    network: Network, digits: data.Dataset, config: Config
+) -> tuple[train.TrainState, float]:
+    """Trains by the recipe; returns the state, and the seconds with compilation."""
     start = time.perf_counter()
     steps = config.epochs * -(-len(digits.train.y) // BATCH)
     state, _ = train.fit(
@@ -180,15 +185,15 @@ def final(network: Network, digits: data.Dataset, config: Config) -> tuple[train
 
 
 class Findings(NamedTuple):
-    """What is known about a trained network.
+    """Predictions and explanations of a trained network on the N test images.
 
     Attributes:
-      scores: (N, 10) of the test images, before the softmax.
+      scores: (N, 10), before the softmax.
       probabilities: (N, 10), after it.
-      correct: (N,) bools.
-      confusion: (10, 10) counts, true class by decision.
-      saliency: (N, 8, 8), |d score of the decided class / d pixel|.
-      ideals: one image a class, and the way of its score.
+      correct: (N,) of bool.
+      confusion: (10, 10) counts, true class by predicted class.
+      saliency: (N, 8, 8), |d score of the predicted class / d pixel|.
+      ideals: the image that maximizes each class' score, and the scores by step.
       filters: (128, 8, 8) weights of the MLP's first layer, or (16, 3, 3) kernels of the CNN's.
     """
 
@@ -204,7 +209,14 @@ class Findings(NamedTuple):
 def explain(
     network: Network, state: train.TrainState, digits: data.Dataset, steps: int
 ) -> Findings:
-    """Asks a trained network for its decisions on the test images, and for its reasons."""
+    """Computes the predictions of a trained network on the test images and explains them.
+
+    Args:
+      network: the model and its penalty.
+      state: the trained state.
+      digits: the data.
+      steps: steps of activation maximization.
+    """
     f = train.predictor(network.model, state)
     x, y = map(jnp.asarray, digits.test)
     logits = f(x)
@@ -218,9 +230,10 @@ def explain(
         bounds=(0.0, 1.0),
         steps=steps,
     )
+    # The MLP has (64, 128) weights, the CNN kernels of (3, 3, 1, 16).
     first = next(layer["kernel"] for layer in state.params.values())
     shape = (8, 8, -1) if first.ndim == 2 else (3, 3, -1)
-    found = Findings(
+    findings = Findings(
         scores=logits,
         probabilities=np.asarray(jax.nn.softmax(logits)),
         correct=np.asarray(metrics.accuracy(logits, y) == 1),
@@ -229,4 +242,4 @@ def explain(
         ideals=ideals,
         filters=np.moveaxis(np.asarray(first).reshape(shape), -1, 0),
     )
-    return jax.tree.map(np.asarray, found)
+    return jax.tree.map(np.asarray, findings)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import _run, _tried, coverage
+from experiments import _claim, _run, coverage
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -125,14 +125,16 @@ def read_result(name: str) -> dict[str, Any] | None:
 def summary(name: str) -> str:
     """Returns an experiment's result in words: for a claim, the outcome and its reason."""
     if name == "report":
-        return "claims of the lectures: " + _tried.outcomes(_tried.claims())[0]
+        counts = _claim.count_outcomes(_claim.claims())
+        parts = (f"{outcome}: {count}" for outcome, count in counts.items())
+        return "claims of the lectures: " + ", ".join(parts)
     result = read_result(name)
     if result is None:
         return ""
-    claims = dict(_tried.modules())
+    claims = dict(_claim.modules())
     if name in claims:
         verdict = claims[name].judge(result["metrics"])
-        return f"{verdict.outcome}: {verdict.english}"
+        return f"{verdict.outcome}: {verdict.reason}"
     return SUMMARIES[name](result["metrics"])
 
 
@@ -277,7 +279,7 @@ def lecture_rows() -> str:
 
     The code of a row is the function that its planted fault in `benchmarks/row_faults.toml` is in.
     """
-    tests, sections = coverage.marked(coverage.TESTS), coverage.remarks()
+    tests, sections = coverage.find_marks(coverage.TESTS), coverage.remarks()
     faults = tomllib.loads((ROOT / "benchmarks" / "row_faults.toml").read_text("utf-8"))
     lines = ["| Row | Topic | Tests | Code |", "|---|---|---|---|"]
     for row, title in coverage.rows().items():
@@ -337,6 +339,6 @@ def draw_photographs(path: pathlib.Path) -> None:
     composite = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
     relevance = interpret.lrp(scores, x, target="argmax", composite=composite)
     figure = interpret.plot.overlay(
-        photographs, relevance, titles=titles, own=True, columns=4, originals=True
+        photographs, relevance, titles=titles, scale_each=True, columns=4, originals=True
     )
     figure.savefig(path, pil_kwargs={"quality": 88})

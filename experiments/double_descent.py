@@ -1,9 +1,10 @@
-"""The test error falls, rises to a peak, and falls again: double descent. Lecture row E11.
+"""Measures double descent: the test error peaks where a model can just fit the data. Row E11.
 
 Belkin et al. 2019 (doi:10.1073/pnas.1903070116): least squares on F random ReLU features of N
-images, the shortest solution where there are many. The peak is where the features can just fit
-every label, with weights that grow without bound. That takes a rank of N, and so slightly more than
-N features: some are 0 on every image. The rank and the size of the weights are measured too.
+images, with the minimum-norm solution where there are many. The peak is where the features can just
+fit every label, with weights that grow without bound. That takes a rank of N, and so slightly more
+than N features, because some are 0 on every image. The rank and the norm of the weights are
+measured too.
 """
 
 from __future__ import annotations
@@ -21,14 +22,8 @@ from jaxdl import data
 CLAIM = Claim(
     rows=("E11",),
     step="best",
-    english="Beyond the size that just fits the data, larger models do better again.",
-    chinese="模型大到刚好能拟合数据时测试误差最高，再大反而又降下来。",
+    statement="Beyond the size that just fits the data, larger models do better again.",
     deck={"at the peak": None, "beyond it": None},
-    words={
-        "before the peak": "峰值之前",
-        "at the peak": "峰值处",
-        "beyond it": "峰值之后",
-    },
     source="nn/dense.py",
     minutes=1,
 )
@@ -42,11 +37,11 @@ class Config(_run.Config):
     rows: int = 300
     """Training images, N."""
     wrong: float = 0.1
-    """Share of the training labels drawn by lot, which makes the peak plain."""
+    """Share of random training labels, which make the peak higher."""
 
 
 def features(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Random ReLU features, (N, F)."""
+    """Computes random ReLU features, (N, F)."""
     return np.maximum(x @ weights, 0).astype(np.float64) / np.sqrt(weights.shape[1])
 
 
@@ -59,12 +54,13 @@ def run(config: Config) -> dict:
         rng = np.random.default_rng(config.seed + i)
         drawn = rng.permutation(len(digits.train.y))[:rows]
         x, y = digits.train.x[drawn].reshape(rows, -1), digits.train.y[drawn].copy()
-        lot = rng.random(rows) < config.wrong
-        y[lot] = rng.integers(0, 10, lot.sum())
+        wrong = rng.random(rows) < config.wrong
+        y[wrong] = rng.integers(0, 10, wrong.sum())
         key = jax.random.key(config.seed + i)
         for j, width in enumerate(widths):
             weights = np.asarray(jax.random.normal(jax.random.fold_in(key, j), (64, width)))
             seen, unseen = (features(a, weights) for a in (x, digits.test.x.reshape(-1, 64)))
+            # The cutoff drops features that are 0 on all images, up to rounding errors.
             solution, _, rank[i, j], _ = np.linalg.lstsq(seen, np.eye(10)[y], rcond=1e-10)
             answers = unseen @ solution
             error[i, j] = np.mean(answers.argmax(1) != digits.test.y)
@@ -72,15 +68,15 @@ def run(config: Config) -> dict:
             size[i, j] = np.linalg.norm(solution)
     peak = int(error.mean(0).argmax())
     first = int(error.mean(0)[: peak + 1].argmin())
-    found = {
-        "before the peak": _seeds.spread(error[:, first]),
-        "at the peak": _seeds.spread(error[:, peak]),
-        "beyond it": _seeds.spread(error[:, -1]),
+    measured = {
+        "before the peak": _seeds.summarize(error[:, first]),
+        "at the peak": _seeds.summarize(error[:, peak]),
+        "beyond it": _seeds.summarize(error[:, -1]),
     }
-    for name in found:
-        print(f"{name:16s} test error {_seeds.said(found[name])}")
+    for name, spread in measured.items():
+        print(f"{name:16s} test error {_seeds.format_summary(spread)}")
     result = {
-        "measured": found,
+        "measured": measured,
         "shares": list(SHARES),
         "curves": numbers({"test": error, "training": training, "size of the weights": size}),
         "rank": numbers(rank.mean(0) / rows),
@@ -90,9 +86,9 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for a peak between two lower ends, where the features begin to fit every label.
+    """Requires a peak between two lower ends, where the features begin to fit every label.
 
-    The peak must lie within a tenth of as many features as images, at least 0.2 above both ends.
+    The peak must be at 0.9 to 1.1 features per image, at least 0.2 above both ends.
     """
     shares, error, size = (
         np.array(values)
@@ -115,21 +111,26 @@ def judge(result: dict) -> Verdict:
         f"{shares[last]:g}; the features come within 1 % of full rank at {full:g} an "
         "image and not before, because some of them are 0 on every image; the weights are "
         f"{growth:.0f} times as large at the peak as at the end",
-        f"测试误差先为 {error[first]:.3f}（每张图像 {shares[first]:g} 个特征），"
-        f"在 {shares[peak]:g} 处达到峰值 {error[peak]:.3f}，{shares[last]:g} 处降到 "
-        f"{error[last]:.3f}；"
-        f"有些特征在所有图像上都为 0，所以特征矩阵到 {full:g} 处才接近满秩；峰值处权重是最后的 "
-        f"{growth:.0f} 倍",
+        {
+            "before": error[first],
+            "before_share": shares[first],
+            "peak": error[peak],
+            "peak_share": shares[peak],
+            "last": error[last],
+            "last_share": shares[last],
+            "full": full,
+            "growth": growth,
+        },
     )
 
 
 def full_rank(result: dict) -> float:
-    """Returns the fewest features an image with a rank of 99 % of the number of images."""
+    """Returns the fewest features per image with a rank of 99 % of the number of images."""
     return result["shares"][int(np.argmax(np.array(result["rank"]) > 0.99))]
 
 
 def draw(result: dict) -> Any:
-    """The errors and the weights by the number of features."""
+    """Draws the errors and the norm of the weights by the number of features."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for label, values in result["curves"].items():

@@ -1,10 +1,10 @@
-"""Which words decide, by four methods: an LSTM on film reviews, and how far they agree.
+"""Compares four explanations of an LSTM that classifies film reviews.
 
-A bidirectional LSTM judges sentences (see `sentiment`). Each word's part is asked for by layer-wise
-relevance propagation through the loop of the LSTM (Arras et al. 2017), integrated gradients,
-gradient times embedding, and by leaving the word out. The four are compared by rank correlation,
-and by how fast the score falls when words are left out in the order that each gives. Lecture row
-Q13. Without the files, a small grammar of opinions takes their place.
+A bidirectional LSTM classifies sentences (see `sentiment`). Each word's attribution is computed by
+layer-wise relevance propagation through the loop of the LSTM (Arras et al. 2017), by integrated
+gradients, by gradient times embedding, and by removing the word. The four are compared by rank
+correlation, and by the score that remains after the half of the words with the largest attributions
+is removed. Lecture row Q13. Without the files, a small grammar of opinions takes their place.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ class Config(_run.Config):
     features: int = 48
     """Units of each direction."""
     sentences: int = 200
-    """Sentences that are explained, of those judged rightly."""
+    """Correctly classified sentences that are explained."""
 
 
 def network(words: int, features: int) -> jaxdl.Module:
-    """Embedding, a bidirectional LSTM, the mean over time, two scores."""
+    """Builds an embedding, a bidirectional LSTM, the mean over time and two scores."""
     parts = dict(
         embedding=nn.embedding(words, 64),
         values=nn.dropout(0.5),
         reader=nn.bidirectional(nn.lstm(features)),
+        # No bias here, because it would take a share of the relevance.
         scores=nn.dense(2, use_bias=False),
     )
 
@@ -56,7 +57,7 @@ def network(words: int, features: int) -> jaxdl.Module:
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, sentences=4, features=8)
-    folds, source = sentiment.corpus(sentiment.Config(seed=config.seed, smoke=config.smoke))
+    folds, source = sentiment.load_folds(sentiment.Config(seed=config.seed, smoke=config.smoke))
     test, *training = folds
     texts = [data.tokenize(text) for fold in training for text in fold[0]]
     vocabulary = data.Vocabulary(texts, min_count=2)
@@ -80,93 +81,101 @@ def run(config: Config) -> dict:
     fits = np.array([4 <= len(words) <= LENGTH for words in sentences])
     chosen = np.flatnonzero(fits & ((guesses == test[1]) | config.smoke))[: config.sentences]
     rows = data.pad([vocabulary.encode(sentences[i]) for i in chosen], length=LENGTH)
-    found = explain(model, state, rows[0], rows[1], test[1][chosen])
-    agreements = agreement(found, rows[1])
-    areas = {name: area(model, state, rows, test[1][chosen], found[name]) for name in found}
-    for name, value in areas.items():
+    attributions = explain(model, state, rows[0], rows[1], test[1][chosen])
+    agreements = rank_agreement(attributions, rows[1])
+    margins = {
+        name: margin_after_half(model, state, rows, test[1][chosen], values)
+        for name, values in attributions.items()
+    }
+    for name, value in margins.items():
         print(f"{name:22s} margin left after half of the words are gone {value:.3f}")
     for pair, value in agreements.items():
         print(f"{pair:44s} rank correlation {value:.3f}")
-    draw(config, [sentences[i] for i in chosen], test[1][chosen], found)
+    draw(config, [sentences[i] for i in chosen], test[1][chosen], attributions)
     return {
         "source": source,
         "accuracy": float(np.mean(guesses == test[1])),
         "sentences": len(chosen),
         "rank_correlation": agreements,
-        "margin_after_half": areas,
+        "margin_after_half": margins,
     }
 
 
 def explain(model, state, numbers, lengths, labels) -> dict[str, np.ndarray]:
-    """(N, T) parts of each word in the lead of the true answer."""
+    """Computes each word's attribution by every method, (N, T).
+
+    Methods explain the margin: the score of the true class less that of the other.
+    """
     numbers, lengths, labels = (jnp.asarray(a) for a in (numbers, lengths, labels))
 
-    def lead(scores):
+    def margin(scores):
         true = jnp.take_along_axis(scores, labels[:, None], 1)[:, 0]
         return 2 * true - jnp.sum(scores, 1)
 
     def scores(numbers, lengths):
         return model.apply(state.params, state.model_state, numbers, lengths)[0]
 
-    f = lambda numbers: scores(numbers, lengths)  # noqa: E731
-    whole = lead(f(numbers))
-    place = {"target": lead, "layer": "embedding"}
+    def f(numbers):
+        return scores(numbers, lengths)
+
+    whole = margin(f(numbers))
+    options = {"target": margin, "layer": "embedding"}
 
     def without(t):
-        """The sentence without its word t: those after it move up."""
+        """Returns the fall of the margin without word t; the words after it move up."""
         moved = jnp.where(jnp.arange(LENGTH) < t, numbers, jnp.roll(numbers, -1, axis=1))
-        return whole - lead(scores(moved, jnp.maximum(lengths - 1, 1)))
+        return whole - margin(scores(moved, jnp.maximum(lengths - 1, 1)))
 
     removal = jax.jit(lambda: jax.lax.map(without, jnp.arange(LENGTH)).T)()
     by = {
-        "LRP": lambda: interpret.lrp(f, numbers, **place),
+        "LRP": lambda: interpret.lrp(f, numbers, **options),
         "integrated gradients": lambda: interpret.integrated_gradients(
-            f, numbers, steps=30, batch_size=5, **place
+            f, numbers, steps=30, batch_size=5, **options
         ),
-        "gradient x embedding": lambda: interpret.input_x_gradient(f, numbers, **place),
+        "gradient x embedding": lambda: interpret.input_x_gradient(f, numbers, **options),
     }
-    found = {name: np.asarray(jnp.sum(jax.jit(method)(), -1)) for name, method in by.items()}
-    return found | {"removal": np.asarray(removal)}
+    sums = {name: np.asarray(jnp.sum(jax.jit(method)(), -1)) for name, method in by.items()}
+    return sums | {"removal": np.asarray(removal)}
 
 
-def agreement(found: dict[str, np.ndarray], lengths: np.ndarray) -> dict[str, float]:
-    """The mean rank correlation within a sentence, of each two methods."""
+def rank_agreement(attributions: dict[str, np.ndarray], lengths: np.ndarray) -> dict[str, float]:
+    """Returns the mean rank correlation within a sentence, for each two methods."""
 
     def ranks(values):
         return np.argsort(np.argsort(values)).astype(float)
 
     means = {}
-    for first, second in itertools.combinations(found, 2):
+    for first, second in itertools.combinations(attributions, 2):
         each = [
             np.corrcoef(ranks(a[:n]), ranks(b[:n]))[0, 1]
-            for a, b, n in zip(found[first], found[second], lengths, strict=True)
+            for a, b, n in zip(attributions[first], attributions[second], lengths, strict=True)
         ]
         means[f"{first} and {second}"] = float(np.mean(each))
     return means
 
 
-def area(model, state, rows, labels, values) -> float:
-    """The mean lead of the true answer when the better half of the words is left out."""
+def margin_after_half(model, state, rows, labels, values) -> float:
+    """Returns the mean margin without the half of the words with the largest attributions."""
     kept, lengths = [], []
     for numbers, n, value in zip(*rows, values, strict=True):
-        gone = set(np.argsort(-value[:n])[: n // 2].tolist())
-        kept.append(np.array([numbers[i] for i in range(n) if i not in gone]))
+        removed = set(np.argsort(-value[:n])[: n // 2].tolist())
+        kept.append(np.array([numbers[i] for i in range(n) if i not in removed]))
         lengths.append(len(kept[-1]))
     scores = np.asarray(train.predict(model, state, data.pad(kept, length=LENGTH)))
     true = scores[np.arange(len(labels)), labels]
     return float(np.mean(2 * true - scores.sum(1)))
 
 
-def draw(config: Config, sentences, labels, found) -> None:
-    """A few sentences, each word on the colour of its part, by every method."""
+def draw(config: Config, sentences, labels, attributions) -> None:
+    """Draws a few sentences, each word on the colour of its attribution, by every method."""
     pyplot = _figure.pyplot()
     few = [i for i, words in enumerate(sentences) if len(" ".join(words)) < 75][:4]
-    rows = [(i, name) for i in few for name in found]
+    rows = [(i, name) for i in few for name in attributions]
     figure, axis = pyplot.subplots(figsize=(12, 0.36 * len(rows) + 0.5), layout="constrained")
     for line, (i, name) in enumerate(rows):
         words = sentences[i]
-        values = found[name][i][: len(words)]
-        y = -line - 0.6 * (line // len(found))
+        values = attributions[name][i][: len(words)]
+        y = -line - 0.6 * (line // len(attributions))
         answer = ("against", "for")[labels[i]]
         _figure.words(axis, y, f"{answer}, {name}", words, values)
     axis.set(xlim=(-3, 13), ylim=(-len(rows) - 0.6 * len(few), 0.8))

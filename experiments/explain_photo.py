@@ -1,8 +1,8 @@
-"""Every explanation of a photograph classifier side by side, and which finds what it hangs on.
+"""Compares all explanation methods on photograph classifiers, as `explain_digits` does on digits.
 
-A small convolutional network with batch norm learns the 4,000 images of CIFAR-10 that the lossless
-strips hold (3,200 to train), flipped at random; then as `explain_digits`. Without the files,
-made-up images of coloured discs take their place. Lecture rows Q01-Q04, Q14.
+A small convolutional network with batch norm learns 3,200 images of CIFAR-10, flipped at random;
+800 test it. Without the files, made-up images of coloured discs take their place. Lecture rows
+Q01-Q04, Q14.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxdl
-from experiments import _explain, _run
+from experiments import _run, explain_digits
 from jaxdl import data, nn, train
 
 
@@ -29,7 +29,7 @@ class Config(_run.Config):
 
 
 def network() -> jaxdl.Module:
-    """Three stages of convolution, batch norm and pooling, then the mean over the image."""
+    """Builds three stages of convolution, batch norm and pooling, then the mean over the image."""
     stages = [
         layer
         for features in (16, 32, 64)
@@ -41,7 +41,7 @@ def network() -> jaxdl.Module:
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, seeds=1, images=2)
-    photos, source = images(config)
+    photos, source = load_images(config)
     model = network()
     networks, accuracies = [], []
     for seed in range(config.seed, config.seed + config.seeds):
@@ -60,48 +60,47 @@ def run(config: Config) -> dict:
         accuracies.append(measured["accuracy"])
         networks.append((state.params, state.model_state))
     print(f"{source}: accuracy {np.mean(accuracies):.4f} of {config.seeds} networks", flush=True)
-    apply = lambda both, x: model.apply(*both, x)[0]  # noqa: E731
+
+    def apply(trees, x):
+        return model.apply(*trees, x)[0]
+
     background = photos.train.x[:20]
-    kinds = _explain.methods("relu_2", _explain.squares(32, 6), background)
+    kinds = explain_digits.make_methods("relu_2", explain_digits.squares(32, 6), background)
     if config.smoke:
         kinds = {name: kinds[name] for name in ("random", "saliency", "Grad-CAM", "LRP epsilon")}
     x = photos.test.x[: config.images]
-    found = _explain.compare(apply, networks, x, kinds, background.mean(0, keepdims=True))
-    _explain.draw_scores(config, "explain_photo", found)
+    areas = explain_digits.compare(apply, networks, x, kinds, background.mean(0, keepdims=True))
+    explain_digits.draw_areas(config, "explain_photo", areas)
     right = np.flatnonzero(np.argmax(apply(networks[0], x), 1) == photos.test.y[: len(x)])
     chosen = right[:3] if len(right) >= 3 else np.arange(min(2, len(x)))
-    _explain.draw_maps(
+    explain_digits.draw_maps(
         config, "explain_photo", apply, networks[0], x[chosen], kinds, photos.classes
     )
-    return {
-        "source": source,
-        "accuracy": accuracies,
-        "areas": found,
-        "best": {m: _explain.best(found, m) for m in ("insertion", "deletion", "ROAD")},
-    }
+    best = {m: explain_digits.find_best(areas, m) for m in explain_digits.MEASURES}
+    return {"source": source, "accuracy": accuracies, "areas": areas, "best": best}
 
 
-def images(config: Config) -> tuple[data.Dataset, str]:
-    """CIFAR-10's first images, or discs."""
+def load_images(config: Config) -> tuple[data.Dataset, str]:
+    """Returns CIFAR-10's first images, or discs without its files, and the name of the data."""
     try:
-        found, source = data.cifar10_png(), "CIFAR-10, 3,200 images"
+        photos, source = data.cifar10_png(), "CIFAR-10, 3,200 images"
     except ValueError as missing:
         print(f"made-up discs: {missing}")
-        found, source = discs(config.seed), "made-up discs"
+        photos, source = discs(config.seed), "made-up discs"
     if config.smoke:
-        few = [data.Split(split.x[:128], split.y[:128]) for split in (found.train, found.test)]
-        found = found._replace(train=few[0], test=few[1])
-    return found, source
+        few = [data.Split(split.x[:128], split.y[:128]) for split in (photos.train, photos.test)]
+        photos = photos._replace(train=few[0], test=few[1])
+    return photos, source
 
 
 def discs(seed: int, n: int = 400) -> data.Dataset:
-    """A disc somewhere in noise; its colour and size are the class."""
+    """Makes images of a disc at a random place in noise; its colour and size are the class."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 10, n).astype(np.int32)
     place = rng.uniform(8, 24, (n, 2))
     rows, columns = np.mgrid[:32, :32]
-    far = np.hypot(rows - place[:, :1, None], columns - place[:, 1:, None])
-    inside = (far < 3 + (y % 2)[:, None, None] * 3)[..., None]
+    distance = np.hypot(rows - place[:, :1, None], columns - place[:, 1:, None])
+    inside = (distance < 3 + (y % 2)[:, None, None] * 3)[..., None]
     palette = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1]])
     colours = palette[y // 2]
     x = np.where(inside, colours[:, None, None], rng.uniform(0.3, 0.5, (n, 32, 32, 3)))

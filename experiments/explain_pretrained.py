@@ -1,9 +1,10 @@
-"""Two pretrained networks explained: a photograph by six methods, two sentences by their words.
+"""Explains two pretrained networks, of photographs and of sentences.
 
-EfficientNet-Lite0 names what is on a photograph of 224 x 224 pixels, and six methods show which
-pixels decide; insertion, deletion and ROAD judge them on four photographs. MiniLM says how similar
-two sentences are, and integrated gradients, AttnLRP and ablation show which words make them so.
-Without the weights, small networks with random ones take their place, and the numbers mean nothing.
+EfficientNet-Lite0 classifies photographs of 224 x 224 pixels, and six methods show which pixels
+decide; insertion, deletion and ROAD measure them on four photographs. MiniLM computes how similar
+two sentences are, and integrated gradients, AttnLRP and ablation show which words make them
+similar. Without the weights, small networks with random ones take their place, and the numbers mean
+nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _explain, _figure, _pretrained, _run
+from experiments import _figure, _pretrained, _run, explain_digits
 from jaxdl import interpret
 from jaxdl.interpret import plot, text
 
-METHODS: dict[str, _explain.Explain] = {
+METHODS: dict[str, explain_digits.Explain] = {
     "SmoothGrad": lambda f, x, t, key: interpret.smooth_grad(f, x, target=t, key=key, sigma=0.3),
     "integrated gradients": lambda f, x, t, key: interpret.integrated_gradients(
         f, x, target=t, steps=32
@@ -32,7 +33,7 @@ METHODS: dict[str, _explain.Explain] = {
         f, x, target=t, window=(32, 32, 3), stride=(16, 16, 3)
     ),
 }
-"""Explanations of a photograph, as `_explain.compare` takes them."""
+"""Explanations of a photograph, as `explain_digits.compare` takes them."""
 
 WORD_METHODS: dict[str, Callable[..., jax.Array]] = {
     "integrated gradients": lambda f, ids: interpret.integrated_gradients(
@@ -46,17 +47,17 @@ WORD_METHODS: dict[str, Callable[..., jax.Array]] = {
 """`(f, ids) -> (N, T, D)`, explanations by the embeddings of words."""
 
 WHOLE_WORDS = {"ablation"}
-"""Methods that give every feature of a word the part of the whole word."""
+"""Methods that give every feature of a word the attribution of the whole word."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
     photograph: Literal["astronaut", "chelsea", "coffee", "dog"] = "dog"
-    """The photograph that is drawn; all four are judged."""
+    """The photograph that is drawn; all four are measured."""
     sentence: str = "The cat sat on the mat."
-    """What is compared."""
+    """The first of the two sentences that are compared."""
     other: str = "A cat is resting on a rug."
-    """What it is compared with."""
+    """The second of them."""
 
 
 def run(config: Config) -> dict:
@@ -64,7 +65,7 @@ def run(config: Config) -> dict:
 
 
 def explain_photographs(config: Config) -> dict:
-    """Draws the six methods on one photograph, and measures them on all."""
+    """Draws the six methods on one photograph and measures them on all."""
     try:
         if config.smoke:
             raise ValueError("this is a smoke run")
@@ -82,27 +83,27 @@ def explain_photographs(config: Config) -> dict:
     target = probabilities.argmax(1)
     answers = [f"{classes[t]} {p[t]:.2f}" for t, p in zip(target, probabilities, strict=True)]
     print(f"{source}: {', '.join(answers)}", flush=True)
-    areas = _explain.compare(_pretrained.lite0, [params], x, methods, jnp.zeros(()))
+    areas = explain_digits.compare(_pretrained.lite0, [params], x, methods, jnp.zeros(()))
     maps = []
     for explain in methods.values():
-        run = _explain.compiled(_pretrained.lite0, explain)
+        run = explain_digits.compile_method(_pretrained.lite0, explain)
         values = np.asarray(run(params, x, target, jax.random.key(0)))[chosen]
         maps.append(values.sum(-1) if values.ndim == 3 else values)
     label = "share of each map's own 99th percentile"
     options = {"titles": list(methods), "own": True, "label": label}
-    below = np.stack([photographs[chosen]] * len(maps))
+    copies = np.stack([photographs[chosen]] * len(maps))
     for name, figure in (
-        ("photograph", plot.image_grid(below[:1], titles=[answers[chosen]])),
+        ("photograph", plot.image_grid(copies[:1], titles=[answers[chosen]])),
         ("maps", plot.heat_map(np.stack(maps), **options)),
-        ("overlays", plot.overlay(below, np.stack(maps), **options)),
+        ("overlays", plot.overlay(copies, np.stack(maps), **options)),
     ):
         _figure.save(figure, config, "explain_pretrained", name, dpi="figure")
-    best = {measure: _explain.best(areas, measure) for measure in ("insertion", "deletion", "ROAD")}
+    best = {m: explain_digits.find_best(areas, m) for m in explain_digits.MEASURES}
     return {"source": source, "answers": answers, "areas": areas, "best": best}
 
 
 def explain_sentences(config: Config) -> dict:
-    """Writes a page of two sentences, with each word's part in their similarity."""
+    """Writes a page of two sentences, with each word's share of their similarity."""
     try:
         if config.smoke:
             raise ValueError("this is a smoke run")
@@ -119,7 +120,7 @@ def explain_sentences(config: Config) -> dict:
     print(f"similarity {similarity:.3f}")
 
     def similar(ids):
-        """Each sentence's similarity with the other as it is."""
+        """Returns each sentence's similarity with the unchanged other one."""
         return jnp.sum(_pretrained.minilm(params, ids, mask) * embeddings[::-1], axis=1)
 
     parts, page = {}, [f"<h2>similarity {similarity:.3f}</h2>"]

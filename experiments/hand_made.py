@@ -1,9 +1,9 @@
-"""Features made by hand and a linear classifier, against end-to-end learning. Rows A16, A17.
+"""Compares features made by hand with features learned end to end. Lecture rows A16, A17.
 
-Four ways to classify the lectures' digits, from the same training images: a linear classifier on
-the pixels, on histograms of oriented gradients (HOG), and on a bag of visual words (SIFT-like
-descriptors, clustered by k-means); and a small convolutional network that learns its features and
-its classifier together. In the first three each stage is made without regard to the next.
+Four classifiers of MNIST learn from the same training images: a linear one on the pixels, on
+histograms of oriented gradients (HOG), and on a bag of visual words (SIFT-like descriptors,
+clustered by k-means); and a small convolutional network that learns its features and its classifier
+together. In the first three, no stage is adapted to the next.
 """
 
 from __future__ import annotations
@@ -26,15 +26,8 @@ from jaxdl.zoo.classic.oriented_gradients import cell_histograms, hog
 CLAIM = Claim(
     rows=("A16", "A17"),
     step="set",
-    english="Features learned end to end classify better than features made by hand.",
-    chinese="端到端学到的特征比手工设计的特征分类更准。",
+    statement="Features learned end to end classify better than features made by hand.",
     deck={"pixels": None, "bag of words": None, "HOG": None, "end to end": None},
-    words={
-        "pixels": "像素 + 线性分类器",
-        "bag of words": "视觉词袋 + 线性分类器",
-        "HOG": "HOG + 线性分类器",
-        "end to end": "卷积网络端到端",
-    },
     source="zoo/classic/bag_of_words.py",
     minutes=2,
 )
@@ -50,7 +43,7 @@ class Config(_run.Config):
 
 
 def convolutional() -> jaxdl.Module:
-    """Two convolutions with pooling and one dense layer."""
+    """Builds two convolutions with pooling and one dense layer."""
     return jaxdl.serial(
         nn.conv(8, 5),
         jax.nn.relu,
@@ -65,7 +58,7 @@ def convolutional() -> jaxdl.Module:
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     images, labels = (part[: _lecture.FEW] for part in dataset.train)
     test = dataset.test
     linear, optimizer = jaxdl.serial(nn.flatten(), nn.dense(10)), optax.adam(1e-3)
@@ -73,8 +66,8 @@ def run(config: Config) -> dict:
 
     def fit(model: jaxdl.Module, describe: Callable, own: Sequence[int]) -> np.ndarray:
         """Returns the (seeds, epochs) test accuracy."""
-        x, t = by_parts(describe, images), by_parts(describe, test.x)
-        scale = np.sqrt((x**2).mean())  # so that one learning rate suits all features
+        x, t = describe_in_chunks(describe, images), describe_in_chunks(describe, test.x)
+        scale = np.sqrt((x**2).mean())  # so that all features can share one learning rate
         _, history = train.train_many(
             model,
             (x / scale, labels),
@@ -90,7 +83,9 @@ def run(config: Config) -> dict:
         return history["eval_accuracy"]
 
     def bags() -> np.ndarray:
-        return np.concatenate([fit(linear, words(jax.random.key(i), images), [i]) for i in own])
+        return np.concatenate(
+            [fit(linear, describe_by_words(jax.random.key(i), images), [i]) for i in own]
+        )
 
     kinds = {
         "pixels": lambda: fit(linear, lambda x: x, own),
@@ -101,17 +96,17 @@ def run(config: Config) -> dict:
     accuracy, measured = {}, {}
     for name, measure in kinds.items():
         accuracy[name] = measure()
-        measured[name] = _seeds.spread(accuracy[name][:, -1])
-        print(f"{name:12s} test accuracy {_seeds.said(measured[name])}", flush=True)
+        measured[name] = _seeds.summarize(accuracy[name][:, -1])
+        print(f"{name:12s} test accuracy {_seeds.format_summary(measured[name])}", flush=True)
     result = {"measured": measured, "images": len(labels), "accuracy": numbers(accuracy)}
     _figure.save(draw(result), config, "hand_made", "hand_made")
     return result
 
 
-def words(key: jax.Array, x: Any) -> Callable:
-    """Makes a codebook of SIFT-like words; returns what describes images by it.
+def describe_by_words(key: jax.Array, x: Any) -> Callable:
+    """Learns a codebook of SIFT-like words; returns a function from images to their bags.
 
-    A word is of 4 x 4 cells of 2 x 2 pixels and 8 directions; there is one every 4 pixels.
+    A word covers 4 x 4 cells of 2 x 2 pixels with 8 directions; there is one every 4 pixels.
     """
 
     def cells(x: Any) -> jax.Array:
@@ -122,17 +117,17 @@ def words(key: jax.Array, x: Any) -> Callable:
     return lambda x: bag(book, cells(x))
 
 
-def by_parts(describe: Callable, x: np.ndarray) -> np.ndarray:
-    """Describes a thousand images at a time, because the words of all do not fit in memory."""
+def describe_in_chunks(describe: Callable, x: np.ndarray) -> np.ndarray:
+    """Describes images in chunks of 1,000, because the words of all do not fit in memory."""
     describe = jax.jit(describe)
     return np.concatenate([describe(x[i : i + 1000]) for i in range(0, len(x), 1000)])
 
 
 def judge(result: dict) -> Verdict:
-    """Learned features must be ahead of both kinds made by hand, by more than chance.
+    """Requires learned features to be better than both kinds made by hand, for every seed.
 
-    That is: each of its seeds is above every seed of the other. It holds in part if this is so for
-    one of the two kinds.
+    Every seed of the network must be above every seed of the other kind. For one of the two kinds
+    it is a part of the claim.
     """
     accuracy = {name: np.asarray(values)[:, -1] for name, values in result["accuracy"].items()}
     made = ("bag of words", "HOG")
@@ -144,14 +139,19 @@ def judge(result: dict) -> Verdict:
         f"{learned:.3f}, a linear classifier {hogs:.3f} on HOG, {bags:.3f} on a bag of visual "
         f"words and {pixels:.3f} on the pixels; all seeds of the network are above all seeds of "
         f"{sum(ahead)} of the 2 kinds of features made by hand",
-        f"用 {result['images']:,} 张训练图像，卷积网络达到 {learned:.3f}；线性分类器用 HOG 为 "
-        f"{hogs:.3f}，用视觉词袋为 {bags:.3f}，用像素为 {pixels:.3f}；两种手工特征中有 "
-        f"{sum(ahead)} 种在所有种子上都不如网络",
+        {
+            "images": result["images"],
+            "learned": learned,
+            "hogs": hogs,
+            "bags": bags,
+            "pixels": pixels,
+            "ahead": sum(ahead),
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, and the errors of each seed at the end."""
+    """Draws the accuracy by epoch, and the final error of each seed."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["accuracy"], {})

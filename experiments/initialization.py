@@ -1,12 +1,12 @@
-"""What the first weights do to nine layers. Lecture rows D17, D18, D13.
+"""Compares initializations of nine layers. Lecture rows D17, D18, D13.
 
-Nine layers of 100 ReLUs on the embedded digits, from weights that are too small, too large,
-Glorot's, He's, and those of LSUV ("all you need is a good init"). Why: layer by layer the size of
-the signal is multiplied by about the same factor; from small weights nothing arrives at the output,
-and no gradient at the input. The deviation of every layer's output before training is measured.
-Then the older cure, four sigmoid layers begun by restricted Boltzmann machines (Hinton et al.
-2006), on few labels; and what made it unnecessary, ReLUs and a good random start. These begin from
-Glorot's values; from He's, which are larger, the sigmoid layers learn a part of it by themselves.
+Nine layers of 100 ReLUs learn the embedded digits from weights that are too small, too large,
+Glorot's, He's, and those of LSUV ("all you need is a good init"). Each layer multiplies the signal
+by about the same factor, so that small weights leave no signal at the output and no gradient at the
+input. The deviation of every layer's output before training is measured. On few
+labels, four sigmoid layers are then initialized by restricted Boltzmann machines (Hinton et al.
+2006), and compared with random values and with ReLUs. Their random values are Glorot's; He's are
+larger, and sigmoid layers learn a part of the task from them without pretraining.
 """
 
 from __future__ import annotations
@@ -29,19 +29,8 @@ from jaxdl.zoo.classic.rbm import deep_belief_net, initialize_network
 CLAIM = Claim(
     rows=("D17", "D18", "D19", "D13"),
     step="best",
-    english="A good initialization is what a deep network needs to train at all.",
-    chinese="深层网络能否训练，取决于初始值是否合适。",
+    statement="A good initialization is what a deep network needs to train at all.",
     deck={"too small": None, "Glorot": None, "He": None, "LSUV": None, "too large": None},
-    words={
-        "too small": "太小",
-        "Glorot": "Glorot 初始化",
-        "He": "He 初始化",
-        "LSUV": "LSUV",
-        "too large": "太大",
-        "sigmoid, random": "sigmoid，随机初值",
-        "sigmoid, Boltzmann machines": "sigmoid，RBM 预训练",
-        "ReLU, random": "ReLU，随机初值",
-    },
     source="nn/initializers.py",
     minutes=1,
 )
@@ -79,57 +68,58 @@ def run(config: Config) -> dict:
     networks, accuracy, deviations = {}, {}, {}
     for name, kernel in KERNELS.items():
         model, optimizer = network(kernel), optax.sgd(0.01, momentum=0.9)
-        begun = []
+        states = []
         for seed in range(config.seed, config.seed + seeds):
             state = train.init_state(model, optimizer, jax.random.key(seed), digits.train.x[:1])
+            # LSUV rescales orthogonal kernels by the data, which an initializer does not get.
             if name == "LSUV":
                 fitted = nn.lsuv(model, state.params, {}, digits.train.x[:500])
                 state = state.replace(params=fitted)
-            begun.append(state)
-        deviations[name] = signal(model, begun[0].params, digits.train.x[:500])
-        networks[name] = _seeds.trained(
+            states.append(state)
+        deviations[name] = layer_deviations(model, states[0].params, digits.train.x[:500])
+        networks[name] = _seeds.train_networks(
             config,
             model,
             digits.train,
             seeds=seeds,
             epochs=epochs,
-            states=stacked(begun),
+            states=stack_states(states),
             loss="cross_entropy",
             optimizer=optimizer,
             batch_size=50,
             eval_data=digits.test,
             metrics=["accuracy"],
         )
-        # A network that has diverged decides nothing: its accuracy is NaN, and counts as chance.
+        # The accuracy of a network that has diverged is NaN; it counts as chance.
         accuracy[name] = np.nan_to_num(networks[name].history["eval_accuracy"], nan=0.1)
         print(
-            f"{name:10s} test accuracy {_seeds.said(_seeds.spread(accuracy[name][:, -1]))}, "
+            f"{name:10s} test accuracy {np.mean(accuracy[name][:, -1]):.3f}, "
             f"deviation after layer 1 {deviations[name][0]:.2g}, {LAYERS} "
             f"{deviations[name][-1]:.2g}",
             flush=True,
         )
-    few = few_labels(config, seeds)
+    few = train_on_few_labels(config, seeds)
     test = digits.test.x.reshape(-1, 64)
-    of_few = {name: trained.accuracy(test, digits.test.y) for name, trained in few.items()}
-    for name, values in of_few.items():
-        print(f"{name:27s} test accuracy {_seeds.said(_seeds.spread(values))}")
-    last = {name: values[:, -1] for name, values in accuracy.items()} | of_few
+    few_accuracy = {name: trained.accuracy(test, digits.test.y) for name, trained in few.items()}
+    for name, values in few_accuracy.items():
+        print(f"{name:27s} test accuracy {_seeds.format_summary(_seeds.summarize(values))}")
+    last = {name: values[:, -1] for name, values in accuracy.items()} | few_accuracy
     result = {
-        "measured": {name: _seeds.spread(values) for name, values in last.items()},
+        "measured": {name: _seeds.summarize(values) for name, values in last.items()},
         "accuracy": numbers(accuracy),
-        "few": numbers(of_few),
+        "few": numbers(few_accuracy),
         "deviations": numbers(deviations),
-        **_seeds.times(networks | few),
+        **_seeds.summarize_times(networks | few),
     }
     _figure.save(draw(result), config, "initialization", "initialization")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that good values train nine layers and bad ones do not; and of row D19 its own claim.
+    """Requires good values to train nine layers and bad ones not to, and the claim of row D19.
 
-    He's and LSUV's values must reach 0.9, small and large ones at most 0.3. That random values are
-    good enough asks that they come within 0.05 of Boltzmann machines, with sigmoids and with ReLUs.
+    He's and LSUV's values must reach 0.9, small and large ones at most 0.3. Random values are good
+    enough if they come within 0.05 of Boltzmann machines, with sigmoids and with ReLUs.
     """
     mean = {name: spread["mean"] for name, spread in result["measured"].items()}
     good = min(mean["He"], mean["LSUV"]) >= 0.9
@@ -148,15 +138,18 @@ def judge(result: dict) -> Verdict:
         "lectures also say that random values are usually good enough in place of Boltzmann "
         f"machines: with {LABELS} labels four layers of ReLUs reach {relu:.2f} from random values "
         f"and four of sigmoids {sigmoid:.2f}, where the machines reach {machines:.2f}",
-        f"标准差 0.01 的初始值只达到 {mean['too small']:.2f}，标准差 1 达到 "
-        f"{mean['too large']:.2f}，He 初始化 {mean['He']:.3f}，LSUV {mean['LSUV']:.3f}；讲义又说"
-        f"随机初值通常足够好：只有 {LABELS} 个标签时，四层 ReLU 随机初值为 {relu:.2f}，四层 "
-        f"sigmoid 随机初值只有 {sigmoid:.2f}，RBM 预训练则为 {machines:.2f}",
+        {
+            "mean": mean,
+            "labels": LABELS,
+            "relu": relu,
+            "sigmoid": sigmoid,
+            "machines": machines,
+        },
     )
 
 
-def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
-    """Four layers and few labels, from each way to begin. Lecture row D19."""
+def train_on_few_labels(config: Config, seeds: int) -> dict[str, _seeds.Networks]:
+    """Trains four layers on few labels from each initialization. Lecture row D19."""
     digits = data.digits()
     x = jnp.asarray(digits.train.x.reshape(-1, 64))
     widths, own = (64,) * 4, range(config.seed, config.seed + seeds)
@@ -166,30 +159,30 @@ def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
         for seed in own
     ]
     networks = {}
-    # ReLUs, whose gradients arrive whole, want a smaller rate.
+    # ReLUs have larger gradients than sigmoids, and so need a smaller rate.
     for name, activation, rate in (("sigmoid", jax.nn.sigmoid, 0.1), ("ReLU", jax.nn.relu, 0.01)):
         hidden = [
             part for w in widths for part in (nn.dense(w, kernel_init="glorot_uniform"), activation)
         ]
         model, optimizer = jaxdl.serial(*hidden, nn.dense(10)), optax.sgd(rate, momentum=0.9)
 
-        def drawn(model=model, optimizer=optimizer):
+        def init_states(model=model, optimizer=optimizer):
             return [train.init_state(model, optimizer, jax.random.key(s), x[:1]) for s in own]
 
-        begun = {f"{name}, random": drawn()}
+        initial = {f"{name}, random": init_states()}
         if name == "sigmoid":
-            begun["sigmoid, Boltzmann machines"] = [
+            initial["sigmoid, Boltzmann machines"] = [
                 state.replace(params=initialize_network(state.params, layers))
-                for state, layers in zip(drawn(), machines, strict=True)
+                for state, layers in zip(init_states(), machines, strict=True)
             ]
-        for kind, states in begun.items():
-            networks[kind] = _seeds.trained(
+        for kind, states in initial.items():
+            networks[kind] = _seeds.train_networks(
                 config,
                 model,
                 (x[:LABELS], digits.train.y[:LABELS]),
                 seeds=seeds,
                 epochs=1 if config.smoke else 60,
-                states=stacked(states),
+                states=stack_states(states),
                 loss="cross_entropy",
                 optimizer=optimizer,
                 batch_size=20,
@@ -197,19 +190,19 @@ def few_labels(config: Config, seeds: int) -> dict[str, _seeds.Trained]:
     return networks
 
 
-def stacked(states: list[train.TrainState]) -> train.TrainState:
-    """States with a leading axis over them."""
+def stack_states(states: list[train.TrainState]) -> train.TrainState:
+    """Stacks states along a new leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def signal(model: jaxdl.Module, params: Any, x: Any) -> list[float]:
-    """The deviation of every dense layer's output."""
-    found = jaxdl.capture(model, params, {}, x)[1]
-    return [float(found[f"dense_{i}"].std()) for i in range(LAYERS)]
+def layer_deviations(model: jaxdl.Module, params: Any, x: Any) -> list[float]:
+    """Returns the deviation of every dense layer's output."""
+    outputs = jaxdl.capture(model, params, {}, x)[1]
+    return [float(outputs[f"dense_{i}"].std()) for i in range(LAYERS)]
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, and the signal by layer."""
+    """Draws the accuracy by epoch, and the deviation of the outputs by layer."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["accuracy"], {})

@@ -1,8 +1,9 @@
-"""A learning rate can be too small, right, or too large. Lecture row D05.
+"""Sweeps learning rates from too small to too large. Lecture row D05.
 
-On a quadratic with the largest curvature lambda descent converges for rates below 2 / lambda and
-diverges above; at a hundredth beyond either side it is seen to. On a network that reads digits the
-same sweep has the same three parts, and the curvature of its loss at its first values is measured.
+On a quadratic with the largest curvature lambda, gradient descent converges for rates below
+2 / lambda and diverges above; it is run at 0.99 and at 1.01 of that rate. For a network on digits
+the same sweep has the same three parts, and the curvature of its loss at the initial values is
+measured.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ from jaxdl import data, losses, nn
 CLAIM = Claim(
     rows=("D05",),
     step="best",
-    english="Too large a learning rate does not lower the loss, too small a one hardly does.",
-    chinese="学习率太大，损失不降反升；太小，损失几乎不动。",
+    statement="Too large a learning rate does not lower the loss, too small a one hardly does.",
     deck={"too small": None, "right": None, "too large": None},
-    words={"too small": "太小", "right": "正好", "too large": "太大"},
     source="optim.py",
     minutes=2,
 )
@@ -46,7 +45,7 @@ def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
-    many = _seeds.trained(
+    many = _seeds.train_networks(
         config,
         model,
         digits.train,
@@ -62,9 +61,9 @@ def run(config: Config) -> dict:
     threshold = 2 / curvature(model, digits.train)
     best = int(np.median(last, 0).argmin())
     measured = {
-        "too small": _seeds.spread(last[:, 0]),
-        "right": _seeds.spread(last[:, best]),
-        "too large": _seeds.spread(np.minimum(last[:, -1], 1e6)),
+        "too small": _seeds.summarize(last[:, 0]),
+        "right": _seeds.summarize(last[:, best]),
+        "too large": _seeds.summarize(np.minimum(last[:, -1], 1e6)),
     }
     ends = {str(share): quadratic(share) for share in (0.99, 1.01)}
     print(
@@ -75,20 +74,21 @@ def run(config: Config) -> dict:
     result = {
         "measured": measured,
         "rates": list(RATES),
+        # JSON has no infinity.
         "losses": numbers(np.minimum(last, 1e6)),
         "threshold": threshold,
         "quadratic": ends,
-        **_seeds.times({"rates": many}),
+        **_seeds.summarize_times({"rates": many}),
     }
     _figure.save(draw(result), config, "learning_rate", "learning_rate")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that a quadratic turns at 2 / lambda, and that a network's sweep has three parts.
+    """Requires a threshold of 2 / lambda on the quadratic, and three parts of a network's sweep.
 
-    The loss of ten equal shares is ln 10: the smallest rate must end above 0.8 of it, the largest
-    above it, and the best below 0.2.
+    The loss at chance is ln 10: the smallest rate must end above 0.8 of it, the largest above it,
+    and the best below 0.2.
     """
     below, above = (result["quadratic"][share] for share in ("0.99", "1.01"))
     turns = below < 1e-3 and above > 1e3
@@ -102,23 +102,29 @@ def judge(result: dict) -> Verdict:
         f"at {above:.1e}; on the digits a rate of {rates[0]:g} ends at a loss of "
         f"{middle[0]:.2f}, {rates[best]:.2g} at {middle[best]:.3f}, {rates[-1]:g} at "
         f"{middle[-1]:.1f}; 2 / lambda of the untrained network is {result['threshold']:.2g}",
-        f"二次函数上，取 2/λ 的 0.99 倍收敛到 {below:.1e}，1.01 倍发散到 {above:.1e}；"
-        f"数字识别上，学习率 {rates[0]:g} 的损失为 {middle[0]:.2f}，{rates[best]:.2g} 为 "
-        f"{middle[best]:.3f}，{rates[-1]:g} 为 {middle[-1]:.1f}",
+        {
+            "below": below,
+            "above": above,
+            "rates": [rates[i] for i in (0, best, -1)],
+            "losses": [middle[i] for i in (0, best, -1)],
+        },
     )
 
 
 def quadratic(share: float, steps: int = 2000) -> float:
-    """What descent at a share of 2 / lambda makes of the distance from the minimum."""
+    """Returns the distance from the minimum after descent at a share of 2 / lambda, from 1."""
     with jax.enable_x64(True):
         curvatures = jnp.array([1.0, 3.0, 10.0])
-        descend = lambda x: x - share * 2 / 10.0 * curvatures * x  # noqa: E731
+
+        def descend(x):
+            return x - share * 2 / 10.0 * curvatures * x
+
         x = jax.lax.fori_loop(0, steps, lambda _, x: descend(x), jnp.ones(3))
         return float(jnp.abs(x).max())
 
 
 def curvature(model: jaxdl.Module, split: data.Split, rounds: int = 100) -> float:
-    """The largest eigenvalue of the Hessian at the first values, by power iteration."""
+    """Computes the largest eigenvalue of the Hessian at initial values, by power iteration."""
     params, state = jaxdl.init(model, jax.random.key(0), split.x)
     x, y = jnp.asarray(split.x), jnp.asarray(split.y)
     flat, unravel = ravel_pytree(params)
@@ -127,18 +133,17 @@ def curvature(model: jaxdl.Module, split: data.Split, rounds: int = 100) -> floa
         return losses.cross_entropy(model.apply(unravel(flat), state, x)[0], y).mean()
 
     @jax.jit
-    def push(v):
-        v = jax.jvp(jax.grad(loss), (flat,), (v / jnp.linalg.norm(v),))[1]
-        return v
+    def multiply(v):
+        return jax.jvp(jax.grad(loss), (flat,), (v / jnp.linalg.norm(v),))[1]
 
     v = jax.random.normal(jax.random.key(1), flat.shape)
     for _ in range(rounds):
-        v = push(v)
+        v = multiply(v)
     return float(jnp.linalg.norm(v))
 
 
 def draw(result: dict) -> Any:
-    """The last loss by the rate."""
+    """Draws the final loss by the learning rate."""
     plt = _figure.pyplot()
     figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
     values = np.array(result["losses"])

@@ -1,9 +1,9 @@
-"""More neurons make more complex functions: their linear pieces counted. Lecture row X04.
+"""Counts the linear pieces of ReLU networks by their number of neurons. Lecture row X04.
 
 A ReLU network is piecewise linear. Along the line between two test images its pieces are counted
-exactly, in float64, by following the zeros of every unit from layer to layer. With one hidden layer
-of n units there are at most n + 1. Montufar et al. 2014 (arXiv 1402.1869), sec. 2; Hanin and
-Rolnick 2019 (arXiv 1901.09021).
+exactly, in float64, from the zeros of every unit, layer by layer. With one hidden layer of n units
+there are at most n + 1. Montufar et al. 2014 (arXiv 1402.1869), sec. 2; Hanin and Rolnick 2019
+(arXiv 1901.09021).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _figure, _run, _seeds, _shapes, how_large
+from experiments import _figure, _run, _seeds, how_large
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data
 
@@ -25,15 +25,8 @@ KINDS = ("random", "trained")
 CLAIM = Claim(
     rows=("X04",),
     step="set",
-    english="More neurons make more complex non-linear mappings.",
-    chinese="神经元越多，能表示的非线性映射越复杂。",
+    statement="More neurons make more complex non-linear mappings.",
     deck={},
-    words={
-        f"{kind}, {layers} x {width}": f"{chinese}，{layers} 层 × {width} 个神经元"
-        for kind, chinese in zip(KINDS, ("随机", "训练后"), strict=True)
-        for layers in LAYERS
-        for width in (WIDTHS[0], WIDTHS[-1])
-    },
     source="nn/activation.py",
     minutes=1,
 )
@@ -53,12 +46,12 @@ def run(config: Config) -> dict:
     shapes = [(width, layers) for layers in LAYERS for width in WIDTHS]
     lines = choose_lines(digits.test, 2 if config.smoke else config.lines, config.seed)
     networks = how_large.sweep(shapes, seeds, digits.train, 1 if config.smoke else 30)
-    begin = _shapes.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
+    initial = how_large.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
     size = len(LAYERS), len(WIDTHS), len(seeds)
     pieces = {}
-    for kind, params in zip(KINDS, (begin.params, networks.params), strict=True):
+    for kind, params in zip(KINDS, (initial.params, networks.params), strict=True):
         runs = [
-            _shapes.slice_shape(params, i, *shapes[i // len(seeds)])
+            how_large.slice_shape(params, i, *shapes[i // len(seeds)])
             for i in range(len(shapes) * len(seeds))
         ]
         counts = [np.mean([len(knots(run, *line)) - 1 for line in lines]) for run in runs]
@@ -66,7 +59,7 @@ def run(config: Config) -> dict:
     accuracy = networks.accuracy(digits.test.x, digits.test.y).reshape(size)
     result = {
         "measured": {
-            f"{kind}, {layers} x {WIDTHS[j]}": _seeds.spread(pieces[kind][i][j])
+            f"{kind}, {layers} x {WIDTHS[j]}": _seeds.summarize(pieces[kind][i][j])
             for kind in KINDS
             for i, layers in enumerate(LAYERS)
             for j in (0, -1)
@@ -75,10 +68,10 @@ def run(config: Config) -> dict:
         "layers": list(LAYERS),
         "pieces": pieces,
         "accuracy": numbers(accuracy),
-        "example": numbers(example(networks, begin, shapes, len(seeds), lines[0])),
+        "example": numbers(example_slopes(networks, shapes, len(seeds), lines[0])),
     }
     for name, values in result["measured"].items():
-        print(f"{name:16s} pieces {_seeds.said(values)}")
+        print(f"{name:16s} pieces {_seeds.format_summary(values)}")
     _figure.save(draw(result), config, "linear_pieces", "linear_pieces")
     return result
 
@@ -96,14 +89,14 @@ def choose_lines(split: data.Split, count: int, seed: int) -> list[tuple[np.ndar
 
 
 def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Returns where the slope of a ReLU network changes along a line, with both ends: 0, ..., 1.
+    """Returns the places where the slope of a ReLU network changes along a line, from 0 to 1.
 
     Args:
       layers: (kernel, bias) of each dense layer, (D, H) and (H,); ReLU after all but the last.
       start, end: (D,), the ends of the line.
 
     Returns:
-      (pieces + 1,), sorted.
+      (pieces + 1,), sorted, with both ends.
     """
     places = np.array([0.0, 1.0])
     values = np.stack([start, end]).astype(np.float64)
@@ -114,20 +107,22 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
         share = left[interval, unit] / (left[interval, unit] - right[interval, unit])
         crossings = places[interval] + share * np.diff(places)[interval]
         more = np.sort(np.concatenate([places, crossings]))
+        # Places closer than 1e-10 are one crossing, found twice by rounding.
         more = more[np.append(True, np.diff(more) > 1e-10)]
         values = np.stack([np.interp(more, places, column) for column in inputs.T], 1)
         places, values = more, np.maximum(values, 0)
     kernel, bias = layers[-1]
     slopes = np.diff(values @ np.asarray(kernel, np.float64) + bias, axis=0)
     slopes /= np.diff(places)[:, None]
+    # A crossing of a unit without influence on the outputs does not end a piece.
     changes = np.abs(np.diff(slopes, axis=0)).max(1) > 1e-6 * np.abs(slopes).max()
     return places[np.concatenate([[True], changes, [True]])]
 
 
-def example(
-    networks: _seeds.Trained, begin: Any, shapes: list, seeds: int, line: Any
+def example_slopes(
+    networks: _seeds.Networks, shapes: list, seeds: int, line: Any
 ) -> dict[str, np.ndarray]:
-    """Returns the slope of a logit of some trained networks along a line, which jumps at pieces."""
+    """Returns the slope of a logit of some trained networks along a line."""
     steps = np.linspace(0, 1, 201)
     x = jnp.asarray(line[0] + steps[:, None] * (line[1] - line[0]), jnp.float32)
     names = {f"{layers} x {width}": i for i, (width, layers) in enumerate(shapes)}
@@ -144,7 +139,7 @@ def example(
 
 
 def judge(result: dict) -> Verdict:
-    """The mean number of pieces must grow with every width, at both depths, random and trained."""
+    """Requires more pieces on average at every larger width, at both depths, random and trained."""
     pieces = {kind: np.array(values).mean(-1) for kind, values in result["pieces"].items()}
     grows = {kind: bool(np.all(np.diff(means, axis=1) > 0)) for kind, means in pieces.items()}
     first, last = result["widths"][0], result["widths"][-1]
@@ -159,14 +154,17 @@ def judge(result: dict) -> Verdict:
         f"{trained[0, 0]:.1f} linear pieces and of {last} units {trained[0, -1]:.1f}, with three "
         f"layers {trained[1, 0]:.1f} and {trained[1, -1]:.1f}; before training it is "
         f"{random[0, 0]:.1f}, {random[0, -1]:.1f}, {random[1, 0]:.1f} and {random[1, -1]:.1f}",
-        f"两张测试图像之间的线性段数（训练后）：一层 {first} 个神经元 {trained[0, 0]:.1f}，{last} "
-        f"个 {trained[0, -1]:.1f}；三层为 {trained[1, 0]:.1f} 和 {trained[1, -1]:.1f}；训练前为 "
-        f"{random[0, 0]:.1f}、{random[0, -1]:.1f}、{random[1, 0]:.1f}、{random[1, -1]:.1f}",
+        {
+            "first": first,
+            "last": last,
+            "random": random[:, [0, -1]],
+            "trained": trained[:, [0, -1]],
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """Draws the pieces by width, and a logit along one line."""
+    """Draws the number of pieces by width, and the slope of a logit along one line."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for i, layers in enumerate(result["layers"]):

@@ -1,8 +1,8 @@
-"""Long memory: recall, adding and copying over longer and longer sequences, and why Elman fails.
+"""Compares Elman, LSTM and GRU cells on recall, copying and adding over long sequences.
 
-Each cell learns a task from all seeds in one compiled program, which draws its own batches. The
-result includes the norms of backpropagation through time: how much the error at step t depends on
-the state at step k, for each cell before training. Lecture rows J17, J16, D13.
+Each cell learns a task from all seeds in one compiled program, which generates its own batches. The
+result includes the norms of backpropagation through time before training: the sensitivity of the
+error at step t to the state at step k, for each cell. Lecture rows J17, J16, D13.
 """
 
 from __future__ import annotations
@@ -27,18 +27,9 @@ CELLS = ("Elman", "LSTM", "GRU")
 CLAIM = Claim(
     rows=("J17", "J16", "D13"),
     step="set",
-    english="LSTM and GRU remember over long sequences, where a simple recurrent network forgets.",
-    chinese="LSTM 和 GRU 能记住长序列中的信息，简单循环网络会遗忘。",
+    statement="LSTM and GRU remember over long sequences, where a simple recurrent network "
+    "forgets.",
     deck={f"{task}: {cell}": None for task in ("recall", "copying", "adding") for cell in CELLS},
-    words={
-        f"{task}: {cell}": f"{words}：{cell}"
-        for task, words in (
-            ("recall", "回忆，最长序列的准确率"),
-            ("copying", "复制，最长序列的准确率"),
-            ("adding", "加法，最长序列的平方误差"),
-        )
-        for cell in CELLS
-    },
     source="nn/recurrent/lstm.py",
     minutes=20,
 )
@@ -64,10 +55,10 @@ class Config(_run.Config):
 
 
 def cells(features: int, length: int) -> dict[str, Any]:
-    """LSTM and GRU begin with units that forget over 1 to `length` steps.
+    """Builds the cells, with biases that make LSTM and GRU forget over 1 to `length` steps.
 
-    Tallec and Ollivier 2018 (arXiv 1804.11188), eq. 16: where a gate keeps, its bias is the
-    logarithm of a time drawn up to the sequences' length, and minus that where the LSTM lets in.
+    Tallec and Ollivier 2018 (arXiv 1804.11188), eq. 16: the bias of a forget gate is the logarithm
+    of a random time up to the sequences' length, and that of the LSTM's input gate minus this.
     """
 
     def times(key, dtype):
@@ -79,7 +70,7 @@ def cells(features: int, length: int) -> dict[str, Any]:
 
     def gru_biases(key, shape, dtype):
         biases = jnp.zeros(shape, dtype)
-        gates = shape[0] > features  # beside the gates' biases the GRU has one of the state
+        gates = shape[0] > features  # the other bias of the GRU is that of the candidate
         return biases.at[features : 2 * features].set(times(key, dtype)) if gates else biases
 
     return {
@@ -90,22 +81,33 @@ def cells(features: int, length: int) -> dict[str, Any]:
 
 
 def task(name: str, length: int):
-    """`draw(key, n) -> (x, y)`, how many outputs, what the network answers, the loss, the score."""
+    """Returns a task: `draw(key, n) -> (x, y)`, the number of outputs, the loss and the score.
+
+    The loss and the score are functions of the outputs (N, T, outputs) and y.
+    """
     draw = functools.partial(getattr(data.toy.memory_tasks, name), length=length)
     if name == "adding":
-        square = lambda o, y: (o[:, -1, 0] - y) ** 2  # noqa: E731
+
+        def square(o, y):
+            return (o[:, -1, 0] - y) ** 2
+
         return draw, 1, square, square
-    if name == "recall":
-        last = lambda o, y: losses.cross_entropy(o[:, -1], y)  # noqa: E731
-        return draw, 8, last, lambda o, y: jnp.argmax(o[:, -1], -1) == y
-    ends = lambda o, y: losses.cross_entropy(o[:, -5:], y).mean(1)  # noqa: E731
-    return draw, 8, ends, lambda o, y: jnp.all(jnp.argmax(o[:, -5:], -1) == y, axis=1)
+
+    steps = 1 if name == "recall" else 5
+
+    def loss(o, y):
+        return losses.cross_entropy(o[:, -steps:], y.reshape(len(y), steps)).mean(1)
+
+    def score(o, y):
+        return jnp.all(jnp.argmax(o[:, -steps:], -1) == y.reshape(len(y), steps), axis=1)
+
+    return draw, 8, loss, score
 
 
-def learn(
+def train_cell(
     cell, name: str, length: int, updates: int, seeds: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Trains a network a seed in one program.
+    """Trains a network for each seed in one program.
 
     Returns:
       The scores on 500 fresh sequences, (S,), and the losses, (S, updates).
@@ -133,6 +135,7 @@ def learn(
         output, _ = model.apply(state.params, state.model_state, x)
         return jnp.mean(score(output, y).astype(jnp.float32)), values
 
+    # The seeds are a leading axis, which `vmap` maps over in one program.
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     final, values = whole(stacked, 1000 * jnp.asarray(seeds))
     return np.asarray(final), np.asarray(values)
@@ -155,12 +158,13 @@ def run(config: Config) -> dict:
     plan += [("adding", n, config.adding_updates) for n in config.adding]
     seeds = range(config.seed, config.seed + config.seeds)
     scores: dict[str, dict] = {name: {} for name in ("recall", "copying", "adding")}
-    curves, found = {}, {}
+    curves, measured = {}, {}
     for name, length, updates in plan:
         row = {}
         for cell_name, cell in cells(config.features, length).items():
-            row[cell_name], values = learn(cell, name, length, updates, seeds)
-            found[f"{name}: {cell_name}"] = _seeds.spread(row[cell_name])  # of the longest at last
+            row[cell_name], values = train_cell(cell, name, length, updates, seeds)
+            # Lengths increase: the summary of the longest sequences remains.
+            measured[f"{name}: {cell_name}"] = _seeds.summarize(row[cell_name])
             if name == "adding" and length == config.adding[-1]:
                 width = max(1, updates // 100)
                 whole = values[:, : updates - updates % width]
@@ -169,13 +173,13 @@ def run(config: Config) -> dict:
         shown = "  ".join(f"{cell} {score.mean():.4f}" for cell, score in row.items())
         what = "squared error" if name == "adding" else "right"
         print(f"{name:8s} T = {length:3d}  {what:13s}  {shown}", flush=True)
-    norms = felt(config)
+    norms = sensitivities(config)
     reach = {name: float(n[-1, 0] / n[-1, -1]) for name, n in norms.items()}
     for name, ratio in reach.items():
         print(f"{name:6s} |dE_T/ds_1| / |dE_T/ds_T| = {ratio:.3g}")
     scaled = {name: (n / np.diag(n)[:, None])[1::2, 1::2] for name, n in norms.items()}
     result = {
-        "measured": found,
+        "measured": measured,
         "scores": scores,
         "reach_of_the_last_error": reach,
         "updates": config.adding_updates,
@@ -187,22 +191,22 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks LSTM and GRU to solve the longest sequence of every task, and Elman to fail.
+    """Requires LSTM and GRU to solve the longest sequences of every task, and Elman to fail.
 
-    Solved is 0.9 of the answers, and for adding a tenth of the squared error of always answering
-    the mean, 1/6. Every seed counts.
+    A task is solved if every seed has 0.9 of the answers right; adding, if every seed has a tenth
+    of the squared error of always answering the mean, which is 1/6.
     """
     longest = {
         task: max(rows.items(), key=lambda item: int(item[0]))
         for task, rows in result["scores"].items()
     }
 
-    def solved(task: str, cell: str) -> bool:
+    def solves(task: str, cell: str) -> bool:
         values = np.array(longest[task][1][cell])
         return bool(np.all(values < 1 / 60 if task == "adding" else values >= 0.9))
 
     shown = {
-        task: not solved(task, "Elman") and all(solved(task, cell) for cell in CELLS[1:])
+        task: not solves(task, "Elman") and all(solves(task, cell) for cell in CELLS[1:])
         for task in longest
     }
     outcome = "holds" if all(shown.values()) else "holds in part"
@@ -225,26 +229,34 @@ def judge(result: dict) -> Verdict:
         f"squared error {adding}, where always answering the mean has 0.1667; copying over "
         f"{steps['copying']}: right {copying}{', so no cell learns it' if nobody else ''}; before "
         f"training, the last error at the first state is of its size at the last one {reach}",
-        f"{steps['recall']} 步的回忆任务准确率：{recall}；{steps['adding']} 步的加法任务平方误差："
-        f"{adding}（总猜平均值时为 0.1667）；{steps['copying']} 步的复制任务准确率：{copying}"
-        f"{'，三种单元都没有学会' if nobody else ''}；训练之前，末步误差传到首步时剩下：{reach}",
+        {
+            "steps": steps,
+            "recall": recall,
+            "adding": adding,
+            "copying": copying,
+            "nobody": nobody,
+            "reach": reach,
+        },
     )
 
 
-def felt(config: Config, steps: int = 60) -> dict[str, np.ndarray]:
-    """|| dE_t / ds_k || of untrained networks on noise, E_t = |y_t|^2 / 2."""
+def sensitivities(config: Config, steps: int = 60) -> dict[str, np.ndarray]:
+    """Computes || dE_t / ds_k || of untrained networks on noise, E_t = |y_t|^2 / 2."""
     x = jax.random.normal(jax.random.key(config.seed), (steps, 2))
-    found = {}
+    norms = {}
     for name, cell in cells(config.features, steps).items():
         params, _ = jaxdl.init(cell, jax.random.key(config.seed), x[None])
-        loss = lambda y, t: 0.5 * jnp.sum(y**2)  # noqa: E731
-        norms = jax.jit(functools.partial(bptt.sensitivity, cell, loss=loss))
-        found[name] = np.asarray(norms(params, x))
-    return found
+
+        def loss(y, t):
+            return 0.5 * jnp.sum(y**2)
+
+        measure = jax.jit(functools.partial(bptt.sensitivity, cell, loss=loss))
+        norms[name] = np.asarray(measure(params, x))
+    return norms
 
 
 def draw(result: dict) -> Any:
-    """Draws heat maps of the three cells, and the losses of adding over the longest sequences."""
+    """Draws the sensitivities of the cells, and the losses of adding over the longest sequences."""
     pyplot = _figure.pyplot()
     from matplotlib.colors import LogNorm
 

@@ -1,8 +1,9 @@
-"""Squared error ruins a softmax classifier; cross-entropy trains it. Lecture rows T01, C10.
+"""Compares squared error with cross-entropy for a softmax classifier. Lecture rows T01, C10.
 
-The same network from the same initial values, trained by either loss. Why: where a prediction is
-wrong and sure, cross-entropy's slope is 1 and squared error's is 0, so that descent has nothing to
-go by. Both slopes are measured, along a line of ever surer wrong scores and in the networks.
+The same network is trained from the same initial values with either loss. Where a prediction is
+wrong with high confidence, the gradient of cross-entropy is 1 and that of squared error vanishes,
+so that gradient descent makes no progress. Both gradients are measured, along a line of growing
+wrong scores and in the networks.
 """
 
 from __future__ import annotations
@@ -21,13 +22,8 @@ from jaxdl import losses
 CLAIM = Claim(
     rows=("T01", "C10"),
     step="goodness",
-    english="With a softmax output, cross-entropy trains a network that squared error does not.",
-    chinese="输出层为 softmax 时，交叉熵能训练好的网络，用均方误差却训练不动。",
+    statement="With a softmax output, cross-entropy trains a network that squared error does not.",
     deck={"squared error": 0.11, "cross-entropy": 0.84},
-    words={
-        "squared error": "均方误差",
-        "cross-entropy": "交叉熵",
-    },
     source="losses.py",
     minutes=18,
 )
@@ -42,36 +38,40 @@ class Config(_run.Config):
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
     networks = {
-        "squared error": _lecture.trained(config, loss="squared_error", seeds=seeds),
-        "cross-entropy": _lecture.trained(config, loss="cross_entropy", seeds=seeds),
+        "squared error": _lecture.train_networks(config, loss="squared_error", seeds=seeds),
+        "cross-entropy": _lecture.train_networks(config, loss="cross_entropy", seeds=seeds),
     }
-    accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
-    found = {name: _lecture.last(network) for name, network in networks.items()}
+    accuracy = {name: trained.history["eval_accuracy"] for name, trained in networks.items()}
+    measured = {name: _lecture.summarize_accuracy(trained) for name, trained in networks.items()}
     kinds = {"squared error": "squared_error", "cross-entropy": "cross_entropy"}
     few = {
-        name: _lecture.last(_lecture.trained(config, loss=kind, seeds=seeds, rows=_lecture.FEW))
+        name: _lecture.summarize_accuracy(
+            _lecture.train_networks(config, loss=kind, seeds=seeds, rows=_lecture.FEW)
+        )
         for name, kind in kinds.items()
     }
     first = {
         name: float(_lecture.gradient_norms(networks[name], kind, config.smoke).mean(0).sum())
         for name, kind in kinds.items()
     }
-    sure, slopes = surer_and_surer()
+    scores, slopes = slopes_by_score()
+    # Both landscapes share their plane, so that they can be compared.
     ahead = jax.tree.map(lambda a: a[0], networks["cross-entropy"].params)
     landscapes = {
-        name: _lecture.landscape(networks[name], kind, config.smoke, toward=ahead)
+        name: _lecture.loss_landscape(networks[name], kind, config.smoke, toward=ahead)
         for name, kind in kinds.items()
     }
-    for name in found:
-        print(f"{name:14s} test accuracy {_seeds.said(found[name])}, first slope {first[name]:.4f}")
+    for name, spread in measured.items():
+        accuracy_text = _seeds.format_summary(spread)
+        print(f"{name:14s} test accuracy {accuracy_text}, first slope {first[name]:.4f}")
     result = {
-        "measured": found,
+        "measured": measured,
         "few": few,
         "first_gradient": first,
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
         "landscapes": numbers(landscapes, 3),
         "accuracy": numbers(accuracy),
-        "sure": numbers(sure),
+        "sure": numbers(scores),
         "slopes": numbers(slopes),
     }
     _figure.save(draw(result), config, "loss_choice", "loss_choice")
@@ -79,9 +79,9 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Cross-entropy must be far ahead; the lectures' 0.11 asks that squared error learns nothing.
+    """Requires cross-entropy to be ahead, and squared error to learn nothing (the deck's 0.11).
 
-    Of all images and of few: at least 0.1 and 0.4 ahead, and at least 0.8.
+    Cross-entropy must be ahead by 0.1 with all training images and by 0.4 with few, and reach 0.8.
     """
     low, high = (result["measured"][name]["mean"] for name in CLAIM.deck)
     few_low, few_high = (result["few"][name]["mean"] for name in CLAIM.deck)
@@ -95,14 +95,20 @@ def judge(result: dict) -> Verdict:
         f"{'not ' if nothing else ''}more than the lectures' 0.11 and in the last epoch rises by "
         f"{rising:.3f}; with {_lecture.FEW:,} training images it is {few_high:.3f} and "
         f"{few_low:.3f}, so squared error {'trains' if few_low > 0.5 else 'hardly trains'} there",
-        f"交叉熵达到 {high:.3f}，均方误差 {low:.3f}（讲义为 0.11），最后一轮仍上升 {rising:.3f}；"
-        f"只用 {_lecture.FEW:,} 张训练图像时为 {few_high:.3f} 和 {few_low:.3f}，"
-        f"均方误差{'能' if few_low > 0.5 else '几乎不能'}训练",
+        {
+            "high": high,
+            "low": low,
+            "rising": rising,
+            "few": _lecture.FEW,
+            "few_high": few_high,
+            "few_low": few_low,
+            "trains": few_low > 0.5,
+        },
     )
 
 
-def surer_and_surer() -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The size of each loss's slope, as the score of a wrong class of ten grows."""
+def slopes_by_score() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns scores of a wrong class and the norm of each loss's gradient by the scores."""
     sure = np.linspace(0, 15, 61)
     scores = jnp.zeros((len(sure), 10)).at[:, 1].set(jnp.asarray(sure, jnp.float32))
     labels = jnp.zeros(len(sure), jnp.int32)
@@ -118,7 +124,7 @@ def surer_and_surer() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, the slopes of the two losses, and both around the beginning."""
+    """Draws the accuracy by epoch, the gradients of the two losses, and the loss landscapes."""
     plt = _figure.pyplot()
     figure, ((left, right), below) = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     _figure.curves(left, result["accuracy"], CLAIM.deck)
@@ -127,6 +133,6 @@ def draw(result: dict) -> Any:
         right.semilogy(result["sure"], values, label=name)
     right.set(xlabel="score of a wrong class", title="slope of the loss by the scores")
     right.legend(frameon=False)
-    for axis, (name, found) in zip(below, result["landscapes"].items(), strict=True):
-        _lecture.contours(axis, found, f"{name}, as a share of the first")
+    for axis, (name, landscape) in zip(below, result["landscapes"].items(), strict=True):
+        _lecture.draw_contours(axis, landscape, f"{name}, as a share of the first")
     return figure

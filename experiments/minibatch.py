@@ -1,8 +1,8 @@
-"""Twenty epochs of mini-batches are 12,000 updates, of full batches 20. Lecture rows T02, D08.
+"""Compares mini-batches with full batches over twenty epochs. Lecture rows T02, D08.
 
-The same network and the same twenty passes through the data. Why: an update from 100 images costs
-the 600th part of one from 60,000, and points almost the same way: the cosine between the two
-gradients is measured.
+Twenty epochs of mini-batches are 12,000 updates, of full batches 20. The gradient of 100 images
+costs a 600th of that of 60,000 and has almost the same direction: the cosine between the two is
+measured.
 """
 
 from __future__ import annotations
@@ -22,13 +22,8 @@ from jaxdl import losses
 CLAIM = Claim(
     rows=("T02", "D08"),
     step="best",
-    english="In as many passes over the data, mini-batches train a network, full batches do not.",
-    chinese="同样遍历数据二十遍，小批量能训练好网络，全批量不能。",
+    statement="In as many passes over the data, mini-batches train a network, full batches do not.",
     deck={"mini-batch": 0.84, "full batch": 0.12},
-    words={
-        "mini-batch": "小批量",
-        "full batch": "全批量",
-    },
     source="data/batches.py",
     minutes=11,
 )
@@ -42,27 +37,29 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    rows = len(_lecture.images(config.smoke).train.y)
+    rows = len(_lecture.load_images(config.smoke).train.y)
     networks = {
-        "mini-batch": _lecture.trained(config, seeds=seeds),
-        "full batch": _lecture.trained(config, seeds=seeds, batch=rows),
+        "mini-batch": _lecture.train_networks(config, seeds=seeds),
+        "full batch": _lecture.train_networks(config, seeds=seeds, batch=rows),
     }
-    accuracy = {name: found.history["eval_accuracy"] for name, found in networks.items()}
-    measured = {name: _lecture.last(network) for name, network in networks.items()}
+    accuracy = {name: trained.history["eval_accuracy"] for name, trained in networks.items()}
+    measured = {name: _lecture.summarize_accuracy(network) for name, network in networks.items()}
     few = {
-        name: _lecture.last(_lecture.trained(config, seeds=seeds, rows=_lecture.FEW, batch=batch))
+        name: _lecture.summarize_accuracy(
+            _lecture.train_networks(config, seeds=seeds, rows=_lecture.FEW, batch=batch)
+        )
         for name, batch in (("mini-batch", _lecture.BATCH), ("full batch", _lecture.FEW))
     }
-    sizes, cosines = directions(config, networks["mini-batch"])
+    sizes, cosines = gradient_cosines(config, networks["mini-batch"])
     for name in measured:
-        print(f"{name:10s} test accuracy {_seeds.said(measured[name])}")
+        print(f"{name:10s} test accuracy {_seeds.format_summary(measured[name])}")
     at_100 = float(np.mean(cosines[sizes.index(min(100, max(sizes)))]))
     print(f"cosine of the gradient of 100 rows with that of all: {at_100:.3f}")
     result = {
         "measured": measured,
         "few": few,
         "cosine_of_100": at_100,
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
         "accuracy": numbers(accuracy),
         "sizes": sizes,
         "cosines": numbers(cosines),
@@ -72,10 +69,10 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that mini-batches are 0.4 ahead, of all images and of few, and the lectures' numbers.
+    """Requires mini-batches to be ahead by 0.4, with all images and with few.
 
-    These are 0.84, and 0.12 within two deviations over the seeds; and the gradient of 100 rows must
-    have a cosine of at least 0.7 with that of all.
+    In full: the deck's 0.84, and its 0.12 within two deviations over the seeds; and the gradient of
+    100 rows must have a cosine of at least 0.7 with that of all.
     """
     small, full = (result["measured"][name] for name in CLAIM.deck)
     few_small, few_full = (result["few"][name]["mean"] for name in CLAIM.deck)
@@ -88,15 +85,19 @@ def judge(result: dict) -> Verdict:
         f"of {full['deviation']:.3f} over the seeds (the lectures: 0.84 and 0.12) in as many "
         f"epochs; with {_lecture.FEW:,} training images {few_small:.3f} and {few_full:.3f}; the "
         f"gradient of 100 rows has a cosine of {cosine:.2f} with that of all",
-        f"遍数相同，小批量达到 {small['mean']:.3f}，全批量 {full['mean']:.3f}，标准差 "
-        f"{full['deviation']:.3f}（讲义为 0.84 和 0.12）；只用 {_lecture.FEW:,} 张训练图像时为 "
-        f"{few_small:.3f} 和 {few_full:.3f}；100 张图像的梯度与全部数据梯度的夹角余弦为 "
-        f"{cosine:.2f}",
+        {
+            "small": small,
+            "full": full,
+            "few": _lecture.FEW,
+            "few_small": few_small,
+            "few_full": few_full,
+            "cosine": cosine,
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by epoch, and where the gradients of batches point."""
+    """Draws the accuracy by epoch, and the cosines by the size of the batch."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["accuracy"], CLAIM.deck)
@@ -108,9 +109,15 @@ def draw(result: dict) -> Any:
     return figure
 
 
-def directions(config: Config, networks: _seeds.Trained) -> tuple[list[int], list[list[float]]]:
-    """The cosine between a batch's gradient and the whole one, untrained, ten batches a size."""
-    split = _lecture.images(config.smoke).train
+def gradient_cosines(
+    config: Config, networks: _seeds.Networks
+) -> tuple[list[int], list[list[float]]]:
+    """Computes the cosines of batch gradients with the full one, before training.
+
+    Returns:
+      The sizes of the batches, and the cosines of ten batches of each size.
+    """
+    split = _lecture.load_images(config.smoke).train
     params, state = networks.model.init(jax.random.key(config.seed), split.x[:1])
 
     @jax.jit

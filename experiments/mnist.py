@@ -1,9 +1,8 @@
-"""MNIST, the real files: a LeNet-like network and the lectures' 784-500-500-10.
+"""Trains a LeNet-like network and the lectures' 784-500-500-10 on MNIST.
 
-Both are trained by SGD with momentum 0.9, batches of 100, and a learning rate that falls from its
-first value to 0 along a cosine; the images are taken as they are. The test images only measure,
-once, after the last epoch. With `--smoke` and no files at hand, made-up images take
-their place.
+Both are trained by SGD with momentum 0.9, batches of 100, and a learning rate that falls to 0 along
+a cosine, without augmentation. The test images are used once, after the last epoch. With `--smoke`
+and without the files, made-up images take their place.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class Config(_run.Config):
 
 
 def lenet() -> jaxdl.Module:
-    """Two 5x5 convolutions, each with pooling, and two dense layers; after LeCun et al. 1998.
+    """Builds two 5x5 convolutions with pooling and two dense layers, after LeCun et al. 1998.
 
-    Wider than the original, with ReLU and max pooling: 20 and 50 kernels, 500 hidden units.
+    It is wider than the original, with ReLU and max pooling: 20 and 50 kernels, 500 hidden units.
     """
     return jaxdl.serial(
         nn.conv(20, 5, padding="VALID"),
@@ -53,14 +52,14 @@ def lenet() -> jaxdl.Module:
 
 
 def mlp() -> jaxdl.Module:
-    """784-500-500-10 with ReLU, 648,010 parameters. Lecture row A20."""
+    """Builds 784-500-500-10 with ReLU, 648,010 parameters. Lecture row A20."""
     return jaxdl.serial(
         nn.flatten(), nn.dense(500), jax.nn.relu, nn.dense(500), jax.nn.relu, nn.dense(10)
     )
 
 
 class Recipe(NamedTuple):
-    """A model, and the learning rate and the number of epochs of its training."""
+    """A model with its initial learning rate and its number of epochs."""
 
     model: jaxdl.Module
     rate: float
@@ -68,12 +67,12 @@ class Recipe(NamedTuple):
 
 
 def run(config: Config) -> dict:
-    mnist = small() if config.smoke else data.mnist()
+    mnist = load_small() if config.smoke else data.mnist()
     epochs = (1, 1) if config.smoke else (config.lenet_epochs, config.mlp_epochs)
     recipes = {"LeNet": Recipe(lenet(), 0.05, epochs[0]), "MLP": Recipe(mlp(), 0.1, epochs[1])}
     results = {}
     for name, recipe in recipes.items():
-        results[name] = trained(recipe, mnist, config.seed)
+        results[name] = train_and_evaluate(recipe, mnist, config.seed)
         print(
             f"{name}  test accuracy {results[name]['accuracy']:.4f}  after {recipe.epochs} epochs, "
             f"{results[name]['training_seconds']:.0f} s",
@@ -82,9 +81,10 @@ def run(config: Config) -> dict:
     return results
 
 
-def trained(recipe: Recipe, mnist: data.Dataset, seed: int) -> dict:
-    """Trains one network and measures it."""
+def train_and_evaluate(recipe: Recipe, mnist: data.Dataset, seed: int) -> dict:
+    """Trains one network and returns its test accuracy, loss and times."""
     start = time.perf_counter()
+    # Batches are rounded up: the last one of an epoch may be smaller.
     steps = recipe.epochs * -(-len(mnist.train.y) // BATCH)
     schedule = optax.cosine_decay_schedule(recipe.rate, steps)
     state, history = train.fit(
@@ -108,13 +108,13 @@ def trained(recipe: Recipe, mnist: data.Dataset, seed: int) -> dict:
     }
 
 
-def small() -> data.Dataset:
-    """The first few hundred images, or made-up ones; never a download."""
+def load_small() -> data.Dataset:
+    """Returns the first 300 images, or made-up ones without the files; never a download."""
     if "JAXDL_DATA" in os.environ and (pathlib.Path(os.environ["JAXDL_DATA"]) / "mnist").is_dir():
         mnist = data.mnist()
         few = [data.Split(split.x[:300], split.y[:300]) for split in (mnist.train, mnist.test)]
         return mnist._replace(train=few[0], test=few[1])
-    print("made-up images, for there is no folder mnist below JAXDL_DATA")
+    print("using made-up images: there is no folder mnist below JAXDL_DATA")
     random = np.random.default_rng(0)
     x = random.random((300, 28, 28, 1), np.float32)
     split = data.Split(x, random.integers(0, 10, 300, np.int32))

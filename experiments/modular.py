@@ -1,10 +1,10 @@
-"""A scarce combination is learned from parts that are not scarce: modules. Lecture row A15.
+"""Compares one classifier of scarce classes with basic classifiers of parts. Lecture row A15.
 
-The lectures' classes are girls and boys with long and short hair, of which long-haired boys are
-few. Ours are digits in thin and in bold strokes, of which the bold fours are few. One network names
-the twenty classes; two basic classifiers name the digit and the stroke, for each of which there are
-examples enough, and so know the class. Whether the two share their layers is tried too: one trunk
-is half of the work, but what tells strokes apart is then at hand to say that no four is bold.
+The lectures' classes are girls and boys with long and short hair; there are few long-haired boys.
+Ours are digits with thin and with bold strokes; there are few bold fours. One network predicts the
+twenty classes. Two basic classifiers predict the digit and the stroke, which both have enough
+examples, and together the class. They are also tested with shared layers: one trunk is half of the
+work, but its features of strokes can then be used to rule out bold fours.
 """
 
 from __future__ import annotations
@@ -25,14 +25,8 @@ from jaxdl import losses, nn
 CLAIM = Claim(
     rows=("A15",),
     step="set",
-    english="Basic classifiers with examples enough make up a class of which there are few.",
-    chinese="每个基本分类器样本充足，组合起来（模块化）就能认出样本很少的类别。",
+    statement="Basic classifiers with examples enough make up a class of which there are few.",
     deck={"one of twenty": None, "basic classifiers": None, "with a shared trunk": None},
-    words={
-        "one of twenty": "直接分二十类",
-        "basic classifiers": "基本分类器",
-        "with a shared trunk": "共享主干的基本分类器",
-    },
     source="losses.py",
     minutes=4,
 )
@@ -50,16 +44,25 @@ class Config(_run.Config):
     """Epochs."""
 
 
-def bold(x: np.ndarray) -> np.ndarray:
-    """Strokes widened by a cell on every side."""
+def widen_strokes(x: np.ndarray) -> np.ndarray:
+    """Widens the strokes of images by a pixel on every side."""
     return np.asarray(nn.functional.max_pool(jnp.asarray(x), 3, stride=1, padding=1))
 
 
-def pictures(split: Any, rows: int, examples: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Half of the images in bold strokes, labels (digit, bold); few bold fours, or all of them."""
+def make_pictures(split: Any, rows: int, examples: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Makes every other image bold and removes all but a few of the bold fours.
+
+    Args:
+      split: images and labels.
+      rows: the number of images.
+      examples: bold fours that remain; None for all.
+
+    Returns:
+      Images, and labels (N, 2) of digit and stroke, 1 for bold.
+    """
     x, digit = np.array(split.x[:rows]), split.y[:rows]
     stroke = np.arange(len(digit)) % 2
-    x[stroke == 1] = bold(x[stroke == 1])
+    x[stroke == 1] = widen_strokes(x[stroke == 1])
     keep = np.ones(len(digit), bool)
     if examples is not None:
         keep[np.flatnonzero((digit == SCARCE) & (stroke == 1))[examples:]] = False
@@ -75,13 +78,13 @@ def network(outputs: int, channels: int) -> jaxdl.Module:
     )
 
 
-def by_parts(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    """The digit's cross-entropy and the stroke's: ten scores and two."""
+def digit_and_stroke_loss(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """Adds the cross-entropies of the digit, ten scores, and of the stroke, two scores."""
     digit = losses.cross_entropy(scores[:, :10], labels[:, 0])
     return digit + losses.cross_entropy(scores[:, 10:], labels[:, 1])
 
 
-def of_twenty(scores: jax.Array, labels: jax.Array) -> jax.Array:
+def class_loss(scores: jax.Array, labels: jax.Array) -> jax.Array:
     return losses.cross_entropy(scores, labels[:, 0] + 10 * labels[:, 1])
 
 
@@ -89,17 +92,17 @@ def run(config: Config) -> dict:
     seeds, rows, epochs, channels = config.seeds, config.rows, config.epochs, 16
     if config.smoke:
         seeds, rows, epochs, channels = 2, 200, 1, 2
-    dataset = _lecture.images(config.smoke)
-    x, labels = pictures(dataset.test, len(dataset.test.y), None)
+    dataset = _lecture.load_images(config.smoke)
+    x, labels = make_pictures(dataset.test, len(dataset.test.y), None)
     rare = (labels[:, 0] == SCARCE) & (labels[:, 1] == 1)
     whole, parts = network(20, channels), network(12, channels)
     apart = {"digit": (network(10, channels), 0), "stroke": (network(2, channels), 1)}
     many, curves, every = {}, {name: [] for name in CLAIM.deck}, {}
     for examples in EXAMPLES:
-        seen = pictures(dataset.train, rows, examples)
+        seen = make_pictures(dataset.train, rows, examples)
 
-        def trained(model, loss, data=seen):
-            return _seeds.trained(
+        def fit(model, loss, data=seen):
+            return _seeds.train_networks(
                 config,
                 model,
                 data,
@@ -111,8 +114,8 @@ def run(config: Config) -> dict:
             )
 
         many |= {
-            f"one of twenty, {examples}": trained(whole, of_twenty),
-            f"with a shared trunk, {examples}": trained(parts, by_parts),
+            f"one of twenty, {examples}": fit(whole, class_loss),
+            f"with a shared trunk, {examples}": fit(parts, digit_and_stroke_loss),
         }
         scores = many[f"with a shared trunk, {examples}"].predict(x)
         answers = {
@@ -121,8 +124,9 @@ def run(config: Config) -> dict:
         }
         alone = {}
         for name, (model, column) in apart.items():
+            # Each basic classifier learns alone, from its own column of the labels.
             data = seen[0], np.ascontiguousarray(seen[1][:, column])
-            many[f"{name}, {examples}"] = trained(model, "cross_entropy", data)
+            many[f"{name}, {examples}"] = fit(model, "cross_entropy", data)
             alone[name] = many[f"{name}, {examples}"].predict(x).argmax(-1)
         answers["basic classifiers"] = alone["digit"] + 10 * alone["stroke"]
         right = {n: a == labels[:, 0] + 10 * labels[:, 1] for n, a in answers.items()}
@@ -136,22 +140,22 @@ def run(config: Config) -> dict:
         )
     few = EXAMPLES.index(10)
     result = {
-        "measured": {name: _seeds.spread(values[few]) for name, values in curves.items()},
+        "measured": {name: _seeds.summarize(values[few]) for name, values in curves.items()},
         "examples": list(EXAMPLES),
         "curves": numbers(curves),
         "others": every,
         "pictures": numbers(np.concatenate([*x[:8, ..., 0]], 1), 2),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "modular", "modular")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that basic classifiers are 0.1 ahead of one of twenty, however few the examples are.
+    """Requires basic classifiers to be ahead by 0.1 for every number of examples.
 
-    So must those that share their layers, as the lectures draw them, be; other classes may lose
-    0.02 at most.
+    So must those with shared layers, as the lectures draw them; the accuracy of the other classes
+    may fall by 0.02 at most.
     """
     means = {name: np.mean(values, 1) for name, values in result["curves"].items()}
     few = result["examples"].index(10)
@@ -165,14 +169,15 @@ def judge(result: dict) -> Verdict:
         f"{one[few]:.2f} of those in the test, two basic classifiers {basic[few]:.2f}, two that "
         f"share their layers {shared[few]:.2f}; without any, {one[0]:.2f}, {basic[0]:.2f} and "
         f"{shared[0]:.2f}; of all other classes " + ", ".join(f"{of:.2f}" for of in others),
-        f"训练集中只有 10 个粗体 4 时，直接分二十类认出测试中的 {one[few]:.2f}，两个基本分类器 "
-        f"{basic[few]:.2f}，共享主干时 {shared[few]:.2f}；一个也没有时为 {one[0]:.2f}、"
-        f"{basic[0]:.2f} 和 {shared[0]:.2f}",
+        {
+            "some": [values[few] for values in (one, basic, shared)],
+            "none": [values[0] for values in (one, basic, shared)],
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """What is known of the scarce class, by its examples; and what the pictures look like."""
+    """Draws the accuracy on the scarce class by its number of examples, and example images."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(
         2, 1, figsize=(7, 5), layout="constrained", height_ratios=(3, 1)
@@ -182,7 +187,7 @@ def draw(result: dict) -> Any:
         means, deviations = np.mean(values, 1), np.std(values, 1)
         left.errorbar(places, means, deviations, marker="o", capsize=3, label=name)
     left.set(xticks=places, xticklabels=result["examples"], ylim=(-0.02, 1.02))
-    left.set(xlabel="bold fours among the training images", ylabel="of those in the test, known")
+    left.set(xlabel="bold fours among the training images", ylabel="accuracy on bold fours")
     left.legend(frameon=False)
     right.imshow(result["pictures"], cmap="gray_r")
     right.set(xticks=[], yticks=[])

@@ -1,9 +1,9 @@
-"""Noise on the test images halves the accuracy; training never sees it. Lecture rows T05, E02.
+"""Adds noise to the test images alone and measures the accuracy. Lecture rows T05, E02.
 
-Gaussian noise of unit deviation is added to test images in [0, 1], as the lectures' printed sample
-is found to be (row S23). Training data are what they were, so the training accuracy stays: what
-fails is that the test's distribution is another. How the accuracy falls with the noise is measured,
-and how far the noise moves an image beside the distance between two classes.
+Gaussian noise of unit deviation is added to test images in [0, 1], as in the lectures' printed
+sample (row S23). The training data and their accuracy do not change; the test images have another
+distribution than those. Measured: the accuracy by the deviation of the noise, and the distance by
+which noise moves an image, compared with the distance between two classes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,9 @@ from experiments._claim import Claim, Verdict, numbers
 CLAIM = Claim(
     rows=("T05", "E02"),
     step="best",
-    english="Noise on the test images halves the accuracy, though training goes as well as before.",
-    chinese="给测试图像加噪声，准确率减半，而训练毫无变化。",
+    statement="Noise on the test images halves the accuracy, though training goes as well as "
+    "before.",
     deck={"clean test images": 0.97, "noisy test images": 0.50},
-    words={
-        "clean test images": "干净的测试图像",
-        "noisy test images": "加噪声的测试图像",
-        "training images": "训练图像",
-    },
     source="data/augment.py",
     minutes=10,
 )
@@ -43,29 +38,30 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
-    networks = _lecture.trained(config, activation="relu", seeds=seeds)
-    test = _lecture.images(config.smoke).test
+    networks = _lecture.train_networks(config, activation="relu", seeds=seeds)
+    test = _lecture.load_images(config.smoke).test
     noise = jax.random.normal(jax.random.key(config.seed), test.x.shape)
+    # The same noise at every level: differences are due to its size alone.
     falls = [networks.accuracy(test.x + level * noise, test.y) for level in LEVELS]
     measured = {
-        "clean test images": _seeds.spread(falls[0]),
-        "noisy test images": _seeds.spread(falls[LEVELS.index(1.0)]),
-        "training images": _seeds.spread(networks.history["accuracy"][:, -1]),
+        "clean test images": _seeds.summarize(falls[0]),
+        "noisy test images": _seeds.summarize(falls[LEVELS.index(1.0)]),
+        "training images": _seeds.summarize(networks.history["accuracy"][:, -1]),
     }
     for name, spread in measured.items():
-        print(f"{name:18s} accuracy {_seeds.said(spread)}")
+        print(f"{name:18s} accuracy {_seeds.format_summary(spread)}")
     moved = float(jnp.linalg.norm(noise.reshape(len(noise), -1), axis=1).mean())
     means = np.stack([test.x[test.y == label].mean(0).ravel() for label in np.unique(test.y)])
     gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
-    apart = float(gaps[np.triu_indices(len(means), 1)].mean())
+    distance = float(gaps[np.triu_indices(len(means), 1)].mean())
     pair = np.concatenate([test.x[0], np.asarray(test.x[0] + noise[0])], axis=1)[..., 0]
     result = {
         "measured": measured,
         "training": numbers(networks.history["accuracy"]),
         "falls": numbers(dict(zip(LEVELS, falls, strict=True))),
         "moved": moved,
-        "classes_apart": apart,
-        **_seeds.times({"networks": networks}),
+        "classes_apart": distance,
+        **_seeds.summarize_times({"networks": networks}),
         "pair": numbers(pair, 2),
     }
     _figure.save(draw(result), config, "noisy_test", "noisy_test")
@@ -73,7 +69,7 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that noise costs 0.3 of the accuracy, and for half of it that 0.4 to 0.6 are left."""
+    """Requires noise to cost 0.3 of accuracy, and in full to leave 0.4 to 0.6 of it."""
     clean, noisy, seen = (spread["mean"] for spread in result["measured"].values())
     falls = clean - noisy > 0.3 and seen >= clean - 0.02
     halves = 0.4 < noisy / clean < 0.6
@@ -82,13 +78,18 @@ def judge(result: dict) -> Verdict:
         f"{clean:.3f} on clean and {noisy:.3f} on noisy images, {seen:.3f} on the training "
         f"images; the noise moves an image by {result['moved']:.1f}, the means of two digits are "
         f"{result['classes_apart']:.1f} apart",
-        f"干净图像 {clean:.3f}，加噪声后 {noisy:.3f}，训练图像 {seen:.3f}；噪声把图像移动 "
-        f"{result['moved']:.1f}，而两类数字的均值相距 {result['classes_apart']:.1f}",
+        {
+            "clean": clean,
+            "noisy": noisy,
+            "seen": seen,
+            "moved": result["moved"],
+            "apart": result["classes_apart"],
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The accuracy by the noise, and an image with it."""
+    """Draws the accuracy by the deviation of the noise, and an image with noise."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     levels = [float(level) for level in result["falls"]]

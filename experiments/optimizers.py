@@ -1,10 +1,10 @@
-"""Momentum and adaptive rates, in a ravine and on digits. Lecture rows D06, D07.
+"""Compares optimizers in a ravine and on digits. Lecture rows D06, D07.
 
-Each optimizer with the best of a row of learning rates, for a comparison at one rate says nothing.
-The ravine is a quadratic a hundred times steeper across than along: plain descent must step as the
-steep side allows and crawls along the other; at a constant rate RMSprop, whose steps do not shrink
-with the slope, never comes to rest. On the embedded digits all optimizers and rates are trained
-over several seeds, a compiled program an optimizer.
+Each optimizer has the best of several learning rates, because one rate would not suit all of them.
+The ravine is a quadratic with curvatures 1 and 100: the steep direction limits the steps of plain
+gradient descent, which is then slow along the other. At a constant rate RMSprop, whose steps do not
+shrink with the gradient, never converges. On the embedded digits all rates are trained over several
+seeds, with one compiled program for each optimizer.
 """
 
 from __future__ import annotations
@@ -26,16 +26,8 @@ from jaxdl import data, nn, optim
 CLAIM = Claim(
     rows=("D07", "D06"),
     step="best",
-    english="Momentum and adaptive learning rates descend faster than plain gradient descent.",
-    chinese="动量和自适应学习率比普通梯度下降更快。",
+    statement="Momentum and adaptive learning rates descend faster than plain gradient descent.",
     deck={"SGD": None, "momentum": None, "Adagrad": None, "RMSprop": None, "Adam": None},
-    words={
-        "SGD": "梯度下降",
-        "momentum": "动量",
-        "Adagrad": "Adagrad",
-        "RMSprop": "RMSprop",
-        "Adam": "Adam",
-    },
     source="optim.py",
     minutes=1,
 )
@@ -47,7 +39,7 @@ MAKERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "Adam": lambda learning_rate: optax.adam(learning_rate),
 }
 MOST = 5000
-"""Steps down the ravine after which an optimizer is given up."""
+"""The largest number of steps down the ravine."""
 RATES = tuple(float(rate) for rate in 10.0 ** np.arange(-4, 0.51, 0.5))
 
 
@@ -63,9 +55,9 @@ def run(config: Config) -> dict:
     seeds, epochs = (2, 1) if config.smoke else (config.seeds, config.epochs)
     digits = data.digits()
     model = jaxdl.serial(nn.flatten(), nn.dense(64), jax.nn.relu, nn.dense(10))
-    many, losses, found, best = {}, {}, {}, {}
+    many, losses, measured, best = {}, {}, {}, {}
     for name, make in MAKERS.items():
-        trained = many[name] = _seeds.trained(
+        trained = many[name] = _seeds.train_networks(
             config,
             model,
             digits.train,
@@ -79,36 +71,36 @@ def run(config: Config) -> dict:
         values = trained.history["loss"][:, -1].reshape(seeds, len(RATES))
         losses[name] = np.where(np.isfinite(values), np.minimum(values, 1e3), 1e3)
         best[name] = int(np.median(losses[name], 0).argmin())
-        found[name] = _seeds.spread(losses[name][:, best[name]])
-    steps = {name: ravine(make) for name, make in MAKERS.items()}
-    for name, spread in found.items():
+        measured[name] = _seeds.summarize(losses[name][:, best[name]])
+    steps = {name: count_ravine_steps(make) for name, make in MAKERS.items()}
+    for name, spread in measured.items():
         print(
-            f"{name:9s} digits: loss {_seeds.said(spread)} at rate {RATES[best[name]]:.2g}; "
-            f"ravine: {steps[name]} steps"
+            f"{name:9s} digits: loss {_seeds.format_summary(spread)} at rate "
+            f"{RATES[best[name]]:.2g}; ravine: {steps[name]} steps"
         )
     result = {
-        "measured": found,
+        "measured": measured,
         "rates": list(RATES),
         "best": {name: RATES[i] for name, i in best.items()},
         "losses": numbers(losses),
         "ravine": steps,
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "optimizers", "optimizers")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks each optimizer to be ahead of SGD on the digits, and in fewer steps down the ravine.
+    """Requires each optimizer to have a lower loss than SGD on digits, and fewer ravine steps.
 
     On the digits the losses must differ by more than the larger deviation over the seeds.
     """
-    found, steps = result["measured"], result["ravine"]
-    others = [name for name in found if name != "SGD"]
+    measured, steps = result["measured"], result["ravine"]
+    others = [name for name in measured if name != "SGD"]
 
     def ahead(name: str) -> bool:
-        noise = max(found[name]["deviation"], found["SGD"]["deviation"])
-        return found["SGD"]["mean"] - found[name]["mean"] > noise
+        noise = max(measured[name]["deviation"], measured["SGD"]["deviation"])
+        return measured["SGD"]["mean"] - measured[name]["mean"] > noise
 
     digits = {name: ahead(name) for name in others}
     down = {name: steps[name] < steps["SGD"] for name in others}
@@ -118,30 +110,38 @@ def judge(result: dict) -> Verdict:
         outcome = "holds in part"
     else:
         outcome = "does not hold"
-    losses = ", ".join(f"{name} {found[name]['mean']:.3f}" for name in found)
-    english = ", ".join(f"{name} {_steps(steps[name])}" for name in found)
-    chinese = "，".join(f"{CLAIM.words[n]} {_steps(steps[n], '从未停在谷底')}" for n in found)
+    losses = ", ".join(f"{name} {spread['mean']:.3f}" for name, spread in measured.items())
+    ravine = ", ".join(f"{name} {format_steps(steps[name])}" for name in measured)
     behind = [name for name in others if not digits[name]]
     late = [name for name in others if not down[name]]
     return Verdict(
         outcome,
         f"loss on the digits, each at its best rate: {losses}; ahead of SGD by no more than the "
-        f"deviation over the seeds: {', '.join(behind) or 'none'}; steps down a ravine: {english}; "
+        f"deviation over the seeds: {', '.join(behind) or 'none'}; steps down a ravine: {ravine}; "
         f"not faster than SGD there: {', '.join(late) or 'none'}",
-        "各取最佳学习率，数字识别的损失："
-        + "，".join(f"{CLAIM.words[name]} {found[name]['mean']:.3f}" for name in found)
-        + f"；领先不超过种子间标准差的：{'、'.join(behind) or '无'}；下到谷底的步数：{chinese}；"
-        + f"不比梯度下降快的：{'、'.join(late) or '无'}",
+        {
+            "losses": [{"name": name, "loss": spread["mean"]} for name, spread in measured.items()],
+            "behind": [{"name": name} for name in behind],
+            "steps": [
+                {
+                    "name": name,
+                    "never": steps[name] >= MOST,
+                    "steps": f"(> {MOST})" if steps[name] >= MOST else steps[name],
+                }
+                for name in measured
+            ],
+            "late": [{"name": name} for name in late],
+        },
     )
 
 
-def _steps(count: int, never: str = "never at rest") -> str:
-    """Returns the number of steps; at the most that were tried, that there is no such number."""
-    return f"{never} (> {MOST})" if count >= MOST else f"{count}"
+def format_steps(count: int) -> str:
+    """Returns the number of steps, or at `MOST` that the optimizer never came to rest."""
+    return f"never at rest (> {MOST})" if count >= MOST else f"{count}"
 
 
-def ravine(make: Callable[..., optax.GradientTransformation], most: int = MOST) -> int:
-    """The fewest steps, over many rates, from (1, 0.3) until x^2 + 100 y^2 stays below 1e-6."""
+def count_ravine_steps(make: Callable[..., optax.GradientTransformation], most: int = MOST) -> int:
+    """Counts the steps from (1, 0.3) until x^2 + 100 y^2 stays below 1e-6, at the best rate."""
     curvatures = jnp.array([1.0, 100.0])
 
     def steps(rate):
@@ -149,9 +149,11 @@ def ravine(make: Callable[..., optax.GradientTransformation], most: int = MOST) 
 
         def advance(carry, _):
             x, state = carry
+            # optax mixes integers and floats in its updates, which strict promotion would reject.
             with jax.numpy_dtype_promotion("standard"):
                 updates, state = optimizer.update(curvatures * x, state, x)
             x = jnp.asarray(optax.apply_updates(x, updates))
+            # Not (<=) rather than (>), so that NaN counts as not converged.
             return (x, state), ~(jnp.sum(curvatures * x**2) <= 1e-6)
 
         x = jnp.array([1.0, 0.3])
@@ -164,7 +166,7 @@ def ravine(make: Callable[..., optax.GradientTransformation], most: int = MOST) 
 
 
 def draw(result: dict) -> Any:
-    """The last loss by the rate, a line an optimizer; and the steps down the ravine."""
+    """Draws the final loss by the rate for each optimizer, and the steps down the ravine."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for name, values in result["losses"].items():
@@ -174,7 +176,7 @@ def draw(result: dict) -> Any:
     left.set(xlabel="learning rate", ylabel="loss on the digits", ylim=(0.01, 20))
     left.legend(frameon=False, fontsize=8)
     bars = right.barh(list(result["ravine"]), list(result["ravine"].values()))
-    right.bar_label(bars, [_steps(count) for count in result["ravine"].values()], padding=3)
+    right.bar_label(bars, [format_steps(count) for count in result["ravine"].values()], padding=3)
     right.set(xscale="log", xlim=(1, 3e5), xlabel="steps down the ravine, best rate")
     right.invert_yaxis()
     return figure

@@ -1,8 +1,8 @@
-"""Do not always blame overfitting: look at the training error first. Lecture row E01.
+"""Diagnoses networks by their training error, and adds dropout to each. Lecture row E01.
 
-Three networks that do badly on the test images, or do not: one that is too small to learn its own
-training images, one that learns few of them by heart, one that learns many. `train.diagnose` tells
-which is which from the history; and dropout, the cure of one illness, is given to each of them.
+There are three networks: one that is too small to fit its training images, one that memorizes few
+images, and one that learns from many. `train.diagnose` distinguishes them by their accuracies in
+training and test. Dropout, which helps against overfitting alone, is added to each of them.
 """
 
 from __future__ import annotations
@@ -22,25 +22,14 @@ from jaxdl import nn, train
 CLAIM = Claim(
     rows=("E01",),
     step="best",
-    english="A bad result on the test data is not always overfitting: look at the training first.",
-    chinese="测试结果不好不一定是过拟合：先看训练误差。",
+    statement="A bad result on the test data is not always overfitting: look at the training "
+    "first.",
     deck={},
-    words={
-        "too small, in training": "太小的网络，训练",
-        "too small": "太小的网络，测试",
-        "too small, dropout": "太小的网络加 Dropout，测试",
-        "few images, in training": "数据太少，训练",
-        "few images": "数据太少，测试",
-        "few images, dropout": "数据太少加 Dropout，测试",
-        "many images, in training": "数据充足，训练",
-        "many images": "数据充足，测试",
-        "many images, dropout": "数据充足加 Dropout，测试",
-    },
     source="train/diagnose.py",
     minutes=3,
 )
 KINDS = {"too small": (4, 10_000), "few images": (500, 300), "many images": (500, 10_000)}
-"""Hidden units, and training images."""
+"""Hidden units and training images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +41,20 @@ class Config(_run.Config):
 
 
 def network(width: int, dropout: bool) -> jaxdl.Module:
-    thinned = [nn.dropout(0.5)] if dropout else []
-    hidden = [nn.flatten(), nn.dense(width, kernel_init="he_normal"), jax.nn.relu, *thinned]
+    layers = [nn.dropout(0.5)] if dropout else []
+    hidden = [nn.flatten(), nn.dense(width, kernel_init="he_normal"), jax.nn.relu, *layers]
     return jaxdl.serial(*hidden, nn.dense(10))
 
 
 def run(config: Config) -> dict:
     seeds, steps = (2, 20) if config.smoke else (config.seeds, config.steps)
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     many, accuracy, diagnoses = {}, {}, {}
     for kind, (width, rows) in KINDS.items():
         x, y = dataset.train.x[:rows], dataset.train.y[:rows]
         for dropout in (False, True):
             name = f"{kind}, dropout" if dropout else kind
-            many[name] = _seeds.trained(
+            many[name] = _seeds.train_networks(
                 config,
                 network(width, dropout),
                 (x, y),
@@ -73,6 +62,7 @@ def run(config: Config) -> dict:
                 loss="cross_entropy",
                 optimizer=optax.sgd(_lecture.RATE),
                 batch_size=100,
+                # The same number of steps for all sizes of the training set.
                 epochs=max(1, steps * 100 // len(y)),
                 metrics=["accuracy"],
             )
@@ -86,18 +76,18 @@ def run(config: Config) -> dict:
             f"with dropout {accuracy[f'{kind}, dropout'].mean():.3f}"
         )
     result = {
-        "measured": {name: _seeds.spread(values) for name, values in accuracy.items()},
+        "measured": {name: _seeds.summarize(values) for name, values in accuracy.items()},
         "accuracy": numbers(accuracy, 6),
         "diagnoses": {kind: diagnosis.problem for kind, diagnosis in diagnoses.items()},
         "advice": {kind: diagnosis.advice for kind, diagnosis in diagnoses.items()},
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "overfit_or_not", "overfit_or_not")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for three right diagnoses, and that dropout cures overfitting and nothing else.
+    """Requires three right diagnoses, and dropout to help against overfitting alone.
 
     Dropout must change the accuracy by more than the larger deviation over the seeds.
     """
@@ -122,15 +112,17 @@ def judge(result: dict) -> Verdict:
         f"{KINDS['few images'][0]} units and {KINDS['few images'][1]} images has "
         f"{mean['few images']:.3f} and {mean['few images, in training']:.3f}: it overfits, and "
         f"dropout changes it by {gain['few images']:+.3f}",
-        f"{KINDS['too small'][0]} 个隐藏单元：训练 {mean['too small, in training']:.3f}，测试 "
-        f"{mean['too small']:.3f}，不是过拟合，Dropout 使测试变化 {gain['too small']:+.3f}；"
-        f"{KINDS['few images'][1]} 张图像：训练 {mean['few images, in training']:.3f}，测试 "
-        f"{mean['few images']:.3f}，是过拟合，Dropout 使测试变化 {gain['few images']:+.3f}",
+        {
+            "small_units": KINDS["too small"][0],
+            "few_images": KINDS["few images"][1],
+            "mean": mean,
+            "gain": gain,
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The accuracy in training and on the test images, with and without dropout."""
+    """Draws the accuracy in training and on the test images, with and without dropout."""
     plt = _figure.pyplot()
     figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
     parts = {", in training": "training", "": "test", ", dropout": "test, with dropout"}

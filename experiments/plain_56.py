@@ -1,13 +1,13 @@
-"""Plain networks get worse with depth on the images they train on; residual ones do not. Row G05.
+"""Compares plain and residual networks of 20 and 56 layers on CIFAR-10. Lecture row G05.
 
-He et al. 2016 (arXiv 1512.03385, figures 1 and 6): 20 and 56 layers of one width on CIFAR-10, with
-the same parameters with and without the ways around the blocks. It is the training error that
-counts: what cannot be fitted is not overfitted. Shallow networks are among the deep ones, with
-blocks that pass on their input; descent does not find them. The short schedule is for one GPU and
-4,000 images; on two cores take `--epochs 8`, about half an hour a seed. It starts at a fifth of the
-paper's rate for all four: at 0.1 the residual network of 56 layers makes little of so few steps,
-and the paper warms its deepest ones up too. `--long` is the paper's own, for all of CIFAR-10.
-Networks are kept: several processes may train a kind each, with `--only`, before one compares them.
+He et al. 2016 (arXiv 1512.03385, figures 1 and 6): 20 and 56 layers of the same widths on CIFAR-10,
+with the same parameters, with and without shortcuts. The training error is compared: a larger one
+is not overfitting. A deep network can represent a shallow one, with blocks that return their input;
+gradient descent does not find it. The short schedule is for one GPU and 4,000 images; on two cores
+use `--epochs 8`, about half an hour per seed. It starts at a fifth of the paper's rate for all,
+because at 0.1 the residual network of 56 layers learns little in its few steps; the paper warms up
+its deepest ones too. `--long` is the paper's schedule, for all of CIFAR-10. Networks are saved:
+several processes may train one kind each, with `--only`, before one of them compares all.
 """
 
 from __future__ import annotations
@@ -32,15 +32,8 @@ from jaxdl.zoo.vision.resnet import cifar_resnet
 CLAIM = Claim(
     rows=("G05", "T11"),
     step="best",
-    english="A plain network of 56 layers has a larger error than one of 20, in training too.",
-    chinese="56 层的普通网络比 20 层的误差更大，训练误差也一样；残差网络没有这个问题。",
+    statement="A plain network of 56 layers has a larger error than one of 20, in training too.",
     deck={"plain, 20": None, "plain, 56": None, "residual, 20": None, "residual, 56": None},
-    words={
-        "plain, 20": "普通网络，20 层",
-        "plain, 56": "普通网络，56 层",
-        "residual, 20": "残差网络，20 层",
-        "residual, 56": "残差网络，56 层",
-    },
     source="zoo/vision/resnet.py",
     minutes=4,
 )
@@ -54,33 +47,35 @@ class Config(_run.Config):
     epochs: int = 60
     """Epochs of the short schedule."""
     only: Literal["", "plain, 20", "plain, 56", "residual, 20", "residual, 56"] = ""
-    """Train and keep the networks of this kind, and compare nothing."""
+    """Train and save the networks of this kind alone, without a comparison."""
     long: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """The paper's schedule: 64,000 steps of batches of 128 of all of CIFAR-10, cut and mirrored."""
+    """The paper's schedule: 64,000 steps of 128 images of CIFAR-10, cropped and flipped."""
 
 
-def images(config: Config) -> data.Dataset:
-    """CIFAR-10, as much as the form takes, each channel to mean 0 and deviation 1; else digits."""
+def load_images(config: Config) -> data.Dataset:
+    """Returns CIFAR-10, its first 4,000 images, or digits without files; standardized."""
     root = pathlib.Path(os.environ.get("JAXDL_DATA", ""))
     if config.long:
-        found = data.cifar10()
+        dataset = data.cifar10()
     elif (root / "cifar10-png").is_dir():
-        found = data.cifar10_png()
+        dataset = data.cifar10_png()
     else:
-        print("the embedded digits, for there is no folder cifar10-png below JAXDL_DATA")
-        found = data.digits()
-    mean = found.train.x.mean((0, 1, 2))
-    deviation = found.train.x.std((0, 1, 2))
+        print("using the embedded digits: there is no folder cifar10-png below JAXDL_DATA")
+        dataset = data.digits()
+    mean = dataset.train.x.mean((0, 1, 2))
+    deviation = dataset.train.x.std((0, 1, 2))
     few = 64 if config.smoke else None
     parts = [
         data.Split((split.x[:few] - mean) / deviation, split.y[:few])
-        for split in (found.train, found.test)
+        for split in (dataset.train, dataset.test)
     ]
-    return found._replace(train=parts[0], test=parts[1])
+    return dataset._replace(train=parts[0], test=parts[1])
 
 
-def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _seeds.Trained:
-    """The networks of a kind, trained or as they were kept."""
+def train_networks(
+    config: Config, dataset: data.Dataset, depth: int, plain: bool
+) -> _seeds.Networks:
+    """Trains the networks of a kind, or loads those that are saved."""
     if config.smoke:
         depth = {20: 8, 56: 14}[depth]
     model = cifar_resnet(depth, plain=plain)
@@ -89,22 +84,23 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
     seeds, epochs = config.seeds, 164 if config.long else config.epochs
     if config.smoke:
         seeds, epochs = 2, 1
+    # At 0.1 the residual network of 56 layers hardly learns in the short schedule.
     rate = 0.1 if config.long else 0.02
     steps = epochs * (len(split.y) // batch)
     schedule = optax.piecewise_constant_schedule(rate, {steps // 2: 0.1, steps * 3 // 4: 0.1})
     optimizer = optax.chain(
         optax.add_decayed_weights(1e-4), optax.sgd(schedule, momentum=0.9)
-    )  # the same object for all seeds, so that they share a compiled program
+    )  # one object for all seeds, so that they share a compiled program
 
-    def one(seed: int) -> _seeds.Trained:
+    def one(seed: int) -> _seeds.Networks:
         settings = {"seed": seed, "epochs": epochs, "batch": batch, "rate": rate, "drops": 2}
-        return _seeds.kept(config, model, split, settings, lambda: make(seed))
+        return _seeds.load_or_train(config, model, split, settings, lambda: make(seed))
 
-    def make(seed: int) -> _seeds.Trained:
-        began = time.perf_counter()
+    def make(seed: int) -> _seeds.Networks:
+        start = time.perf_counter()
         state, history = train.fit(
             model,
-            train.AugmentedData(split, cut_and_mirrored) if config.long else split,
+            train.AugmentedData(split, crop_and_flip) if config.long else split,
             loss="cross_entropy",
             optimizer=optimizer,
             batch_size=batch,
@@ -113,51 +109,51 @@ def network(config: Config, dataset: data.Dataset, depth: int, plain: bool) -> _
             seed=seed,
             verbose=1,
         )
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         params, model_state, rows = jax.tree.map(
             lambda leaf: np.asarray(leaf)[None],
             (state.params, state.model_state, {k: np.array(v) for k, v in history.items()}),
         )
         rows["seed"] = np.array([seed])
-        return _seeds.Trained(model, params, model_state, rows, seconds, 1.0)
+        return _seeds.Networks(model, params, model_state, rows, seconds, 1.0)
 
-    return _seeds.together([one(seed) for seed in range(config.seed, config.seed + seeds)])
+    return _seeds.concatenate([one(seed) for seed in range(config.seed, config.seed + seeds)])
 
 
-def cut_and_mirrored(key: jax.Array, x: jax.Array) -> jax.Array:
-    """He et al. 2016, section 4.2: four cells of padding, a random cut of 32x32, or its mirror."""
+def crop_and_flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Pads by four pixels, crops 32x32 at random and flips half (He et al. 2016, sec. 4.2)."""
     first, second = jax.random.split(key)
     return augment.flip(first, augment.crop(second, x, 32, 4))
 
 
 def run(config: Config) -> dict | None:
-    dataset = images(config)
+    dataset = load_images(config)
     if config.only:
-        network(config, dataset, *KINDS[config.only])
+        train_networks(config, dataset, *KINDS[config.only])
         return None
-    networks = {name: network(config, dataset, *kind) for name, kind in KINDS.items()}
-    error = {name: 1 - found.history["accuracy"] for name, found in networks.items()}
-    test = {name: 1 - found.history["eval_accuracy"] for name, found in networks.items()}
-    found = {name: _seeds.spread(values[:, -1]) for name, values in error.items()}
-    for name, values in found.items():
+    networks = {name: train_networks(config, dataset, *kind) for name, kind in KINDS.items()}
+    error = {name: 1 - trained.history["accuracy"] for name, trained in networks.items()}
+    test = {name: 1 - trained.history["eval_accuracy"] for name, trained in networks.items()}
+    measured = {name: _seeds.summarize(values[:, -1]) for name, values in error.items()}
+    for name, values in measured.items():
         last = test[name][:, -1].mean()
-        print(f"{name:12s} training error {_seeds.said(values)}, test error {last:.3f}")
+        print(f"{name:12s} training error {_seeds.format_summary(values)}, test error {last:.3f}")
     result = {
-        "measured": found,
+        "measured": measured,
         "training": numbers(error),
         "test": numbers(test),
         "images": len(dataset.train.y),
-        **_seeds.times(networks),
+        **_seeds.summarize_times(networks),
     }
     _figure.save(draw(result), config, "plain_56", "plain_56")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that 56 plain layers are worse than 20 in training and test, and residual ones are not.
+    """Requires 56 plain layers to be worse than 20 in training and test, residual ones not to be.
 
-    Worse is a difference of the last errors of more than twice the pooled deviation over the seeds,
-    and of more than 0.01: all of these networks may come to fit nearly every image.
+    Worse: the final errors differ by more than twice the pooled deviation over the seeds, and by
+    more than 0.01, because all of these networks may fit nearly every image.
     """
     seeds, epochs = np.shape(result["training"]["plain, 56"])
 
@@ -179,15 +175,19 @@ def judge(result: dict) -> Verdict:
         f"{seeds} seeds {deviation[0]:.3f}), the test error {last[0]:.3f} and {last[1]:.3f}; with "
         f"shortcuts the training error is {mean[2]:.3f} and {mean[3]:.3f} (deviation "
         f"{deviation[1]:.3f}), the test error {last[2]:.3f} and {last[3]:.3f}",
-        f"用 {result['images']:,} 张图像训练 {epochs} 轮后，普通网络的训练误差：20 层 "
-        f"{mean[0]:.3f}，56 层 {mean[1]:.3f}（{seeds} 个种子的合并标准差 {deviation[0]:.3f}），"
-        f"测试误差 {last[0]:.3f} 和 {last[1]:.3f}；残差网络的训练误差 {mean[2]:.3f} 和 "
-        f"{mean[3]:.3f}（标准差 {deviation[1]:.3f}），测试误差 {last[2]:.3f} 和 {last[3]:.3f}",
+        {
+            "images": result["images"],
+            "epochs": epochs,
+            "seeds": seeds,
+            "mean": mean,
+            "deviation": deviation,
+            "last": last,
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The training error and the test error by epoch."""
+    """Draws the training error and the test error by epoch."""
     plt = _figure.pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained", sharey=True)
     for axis, part in zip(axes, ("training", "test"), strict=True):

@@ -1,8 +1,8 @@
-"""A CNN learns random labels, and noise, by heart. Lecture rows E10, T13.
+"""Trains a CNN on random labels and on noise. Lecture rows E10, T13.
 
-Zhang et al. 2017 (arXiv 1611.03530): the training error goes to 0 though there is nothing to learn,
-with weight decay and dropout too. On 512 of the embedded digits, with true labels, with labels
-drawn by lot, and with noise for images; what is learned by heart shows on the test images.
+Zhang et al. 2017 (arXiv 1611.03530): the training error reaches 0 though there is nothing to learn,
+with weight decay and dropout too. A CNN learns 512 of the embedded digits, with true labels, with
+random labels, and with noise instead of images; the test accuracy shows what is only memorized.
 """
 
 from __future__ import annotations
@@ -22,15 +22,8 @@ from jaxdl import data, nn
 CLAIM = Claim(
     rows=("E10", "T13"),
     step="best",
-    english="A CNN fits random labels and pure noise to zero training error, regularized or not.",
-    chinese="卷积网络能把随机标签、甚至纯噪声背到训练误差为零，加正则化也一样。",
+    statement="A CNN fits random labels and pure noise to zero training error, regularized or not.",
     deck={"random labels": 1.0, "noise for images": 1.0, "random labels, regularized": 1.0},
-    words={
-        "true labels": "真实标签",
-        "random labels": "随机标签",
-        "noise for images": "噪声图像",
-        "random labels, regularized": "随机标签，加正则化",
-    },
     source="train/fit.py",
     minutes=8,
 )
@@ -66,19 +59,19 @@ def run(config: Config) -> dict:
         rows, epochs, seeds = 64, 2, 2
     digits, rng = data.digits(), np.random.default_rng(config.seed)
     x, y = digits.train.x[:rows], digits.train.y[:rows]
-    lot = rng.integers(0, 10, rows).astype(np.int32)
+    random = rng.integers(0, 10, rows).astype(np.int32)
     noise = rng.normal(0.5, 0.25, x.shape).astype(np.float32)
     kinds = {
         "true labels": (x, y, {}),
-        "random labels": (x, lot, {}),
-        "noise for images": (noise, lot, {}),
-        "random labels, regularized": (x, lot, {"dropout": 0.3}),
+        "random labels": (x, random, {}),
+        "noise for images": (noise, random, {}),
+        "random labels, regularized": (x, random, {"dropout": 0.3}),
     }
     plain, regular = network(), network(0.3)
     many, accuracy = {}, {}
     for name, (inputs, labels, options) in kinds.items():
         regularized = bool(options)
-        many[name] = _seeds.trained(
+        many[name] = _seeds.train_networks(
             config,
             regular if regularized else plain,
             (inputs, labels),
@@ -100,41 +93,47 @@ def run(config: Config) -> dict:
             flush=True,
         )
     result = {
-        "measured": {name: _seeds.spread(parts["training"]) for name, parts in accuracy.items()},
-        "test": {name: _seeds.spread(parts["test"]) for name, parts in accuracy.items()},
+        "measured": {name: _seeds.summarize(parts["training"]) for name, parts in accuracy.items()},
+        "test": {name: _seeds.summarize(parts["test"]) for name, parts in accuracy.items()},
         "accuracy": numbers(accuracy, 6),
         "training": numbers({name: trained.history["accuracy"] for name, trained in many.items()}),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "random_labels", "random_labels")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that every network's training error is 0, and for a part that it is below 0.03.
+    """Requires a training error of 0 in every network, and for a part of the claim below 0.03.
 
-    On the test images random labels must leave it near chance, below 0.2.
+    On the test images random labels must leave the accuracy near chance, below 0.2.
     """
-    lot = [name for name in result["measured"] if name != "true labels"]
-    plain, noise, regularized = (result["measured"][name]["mean"] for name in lot)
+    others = [name for name in result["measured"] if name != "true labels"]
+    plain, noise, regularized = (result["measured"][name]["mean"] for name in others)
     least = min(plain, noise, regularized)
     unseen, true = (result["test"][name]["mean"] for name in ("random labels", "true labels"))
     fits = least > 0.97 and unseen < 0.2
-    each = [value for name in lot for value in result["accuracy"][name]["training"]]
+    each = [value for name in others for value in result["accuracy"][name]["training"]]
     return Verdict(
         "does not hold" if not fits else "holds" if least == 1 else "holds in part",
         f"training accuracy {plain:.4g} with random labels, {noise:.4g} with noise for images, "
         f"{regularized:.4g} with weight decay and dropout, and a training error of 0 in "
         f"{each.count(1)} of {len(each)} networks; on the test images {unseen:.2f}, with true "
         f"labels {true:.2f}",
-        f"训练准确率：随机标签 {plain:.4g}，噪声图像 {noise:.4g}，加正则化 {regularized:.4g}，"
-        f"{len(each)} 个网络中 {each.count(1)} 个训练误差为零；测试准确率只有 "
-        f"{unseen:.2f}，真实标签则为 {true:.2f}",
+        {
+            "plain": plain,
+            "noise": noise,
+            "regularized": regularized,
+            "networks": len(each),
+            "exact": each.count(1),
+            "unseen": unseen,
+            "true": true,
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The training accuracy by epoch, and what it is worth on the test images."""
+    """Draws the training accuracy by epoch, and the test accuracy."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["training"], {})

@@ -1,10 +1,10 @@
-"""Four cures for overfitting: stop early, decay the weights, drop units, turn images. Row E04.
+"""Compares early stopping, weight decay, dropout, rotated images and ensembles. Lecture row E04.
 
-784-500-500-10 with ReLUs, on so few of the digits that it learns them by heart. Dropout's scaled
-network is compared with the mean of many thinned ones, which it stands for; the decay is the
-lectures' own, w <- (1 - lambda) (w - eta g), after the step, with the slide's lambda of 0.01 and
-with 0.0005; and five networks are asked together. Early stopping watches the loss or the accuracy
-on other images, and is judged by both.
+784-500-500-10 with ReLUs memorizes 500 digits. Weight decay is that of the lectures, after the
+step: w <- (1 - lambda) (w - eta g), with the slide's lambda of 0.01 and with 0.0005. Early stopping
+monitors the loss or the accuracy on other images, and is compared by both. An ensemble averages
+five networks. Dropout's scaled network is compared with the mean of many thinned ones, which it
+approximates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from jaxdl.data import augment
 CLAIM = Claim(
     rows=("E04", "E03", "E05", "E06", "E07", "E09", "S22"),
     step="best",
-    english="Early stopping, weight decay, dropout and turned images help against overfitting.",
-    chinese="早停、权重衰减、Dropout 和旋转图像（数据增强）能减轻过拟合。",
+    statement="Early stopping, weight decay, dropout and turned images help against overfitting.",
     deck=dict.fromkeys(
         (
             "nothing",
@@ -40,19 +39,6 @@ CLAIM = Claim(
             "ensemble",
         )
     ),
-    words={
-        "nothing": "不做正则化",
-        "stopped by loss": "按损失早停",
-        "stopped by accuracy": "按准确率早停",
-        "weight decay 0.01": "权重衰减 0.01",
-        "weight decay 0.0005": "权重衰减 0.0005",
-        "dropout": "Dropout",
-        "turned images": "旋转图像",
-        "ensemble": "五个网络的集成",
-        "loss, nothing": "测试损失，不做正则化",
-        "loss, stopped by loss": "测试损失，按损失早停",
-        "loss, stopped by accuracy": "测试损失，按准确率早停",
-    },
     source="optim.py",
     minutes=6,
 )
@@ -66,7 +52,7 @@ class Config(_run.Config):
     seeds: int = 5
     """Networks of each kind, and ensembles."""
     rows: int = 500
-    """Training images, and as many to stop by."""
+    """Training images, and validation images for early stopping."""
     epochs: int = 100
     """Epochs; for early stopping, at most."""
 
@@ -83,7 +69,7 @@ def run(config: Config) -> dict:
     seeds, rows, epochs, width = config.seeds, config.rows, config.epochs, _lecture.WIDTH
     if config.smoke:
         seeds, rows, epochs, width = 2, 100, 2, 16
-    dataset = _lecture.images(config.smoke)
+    dataset = _lecture.load_images(config.smoke)
     seen, other = (
         data.Split(dataset.train.x[part], dataset.train.y[part])
         for part in (slice(0, rows), slice(rows, 2 * rows))
@@ -93,30 +79,30 @@ def run(config: Config) -> dict:
     sgd = optax.sgd(_lecture.RATE)
     options = {"loss": "cross_entropy", "batch_size": 50, "metrics": ["accuracy"]}
 
-    def trained(model=plain, optimizer=sgd, networks=seeds, **more) -> _seeds.Trained:
-        return _seeds.trained(
+    def fit(model=plain, data=seen, optimizer=sgd, networks=seeds) -> _seeds.Networks:
+        return _seeds.train_networks(
             config,
             model,
-            seen,
+            data,
             optimizer=optimizer,
             seeds=networks,
             epochs=epochs,
             eval_data=other,
-            **options | more,
+            **options,
         )
 
     many = {
-        "nothing": trained(networks=seeds * TOGETHER),
+        "nothing": fit(networks=seeds * TOGETHER),
         **{
-            f"weight decay {decay:g}": trained(
+            f"weight decay {decay:g}": fit(
                 optimizer=optax.chain(sgd, optim.decay_after_step(decay))
             )
             for decay in DECAYS
         },
-        "dropout": trained(dropped),
-        "turned images": trained(augment=augment.rotate),
+        "dropout": fit(dropped),
+        "turned images": fit(data=train.AugmentedData(seen, augment.rotate)),
     }
-    accuracy = {name: found.accuracy(test.x, test.y) for name, found in many.items()}
+    accuracy = {name: networks.accuracy(test.x, test.y) for name, networks in many.items()}
     shares = jax.nn.softmax(many["nothing"].predict(test.x))
     together = shares.reshape(seeds, TOGETHER, *shares.shape[1:]).mean(1)
     accuracy["ensemble"] = np.asarray((together.argmax(-1) == test.y).mean(-1))
@@ -128,41 +114,41 @@ def run(config: Config) -> dict:
             for seed in range(config.seed, config.seed + seeds)
         ]
         accuracy[name], losses[name], stops[name] = np.array(rows_of).T
-    found = {name: _seeds.spread(accuracy[name]) for name in CLAIM.deck}
-    found |= {f"loss, {name}": _seeds.spread(values) for name, values in losses.items()}
-    for name, values in found.items():
-        print(f"{name:25s} {_seeds.said(values)}")
-    thinned = against_thinned(dropped, many["dropout"], test, 3 if config.smoke else 100)
+    measured = {name: _seeds.summarize(accuracy[name]) for name in CLAIM.deck}
+    measured |= {f"loss, {name}": _seeds.summarize(values) for name, values in losses.items()}
+    for name, values in measured.items():
+        print(f"{name:25s} {_seeds.format_summary(values)}")
+    thinned = measure_thinning(dropped, many["dropout"], test, 3 if config.smoke else 100)
     print(f"dropout: scaled {thinned['scaled']:.3f}, mean of thinned {thinned['mean']:.3f}")
     result = {
-        "measured": found,
+        "measured": measured,
         "rows": rows,
         "accuracy": numbers(accuracy),
         "losses": numbers(losses),
         "curves": numbers({name: f.history["eval_accuracy"] for name, f in many.items()}),
         "stops": numbers(stops),
         "thinned": thinned,
-        "never_inked": unused_weights(seen, many),
-        **_seeds.times(many),
+        "never_inked": unused_weight_norms(seen, many),
+        **_seeds.summarize_times(many),
     }
     _figure.save(draw(result), config, "regularization", "regularization")
     return result
 
 
 def judge(result: dict) -> Verdict:
-    """Asks every cure to raise the test accuracy by more than two standard errors.
+    """Requires every method to raise the test accuracy by more than two standard errors.
 
-    Early stopping and weight decay were tried in two forms, of which the better one counts.
+    Early stopping and weight decay have two forms; the better one counts.
     """
-    found = result["measured"]
-    nothing = found["nothing"]
+    measured = result["measured"]
+    nothing = measured["nothing"]
     cures = [name for name in CLAIM.deck if name != "nothing"]
 
     def gain(name: str) -> float:
-        return found[name]["mean"] - nothing["mean"]
+        return measured[name]["mean"] - nothing["mean"]
 
     def helps(name: str) -> bool:
-        error = np.hypot(*(s["deviation"] / s["seeds"] ** 0.5 for s in (found[name], nothing)))
+        error = np.hypot(*(s["deviation"] / s["seeds"] ** 0.5 for s in (measured[name], nothing)))
         return gain(name) > 2 * error
 
     forms = [list(STOPS), [f"weight decay {decay:g}" for decay in DECAYS]]
@@ -170,13 +156,9 @@ def judge(result: dict) -> Verdict:
     helped = [any(map(helps, names)) for names in forms]
     outcome = "holds" if all(helped) else "holds in part" if any(helped) else "does not hold"
     thinned, border = result["thinned"], result["never_inked"]
-    loss = {name: found[f"loss, {name}"]["mean"] for name in ("nothing", *STOPS)}
+    loss = {name: measured[f"loss, {name}"]["mean"] for name in ("nothing", *STOPS)}
     text = ", ".join(
         f"{name} {gain(name):+.3f}{'' if helps(name) else ' (no help)'}" for name in cures
-    )
-    chinese = "，".join(
-        f"{CLAIM.words[name]} {gain(name):+.3f}{'' if helps(name) else '（无效）'}"
-        for name in cures
     )
     decay = f"weight decay {DECAYS[0]:g}"
     return Verdict(
@@ -188,25 +170,29 @@ def judge(result: dict) -> Verdict:
         f"{thinned['networks']} thinned ones {thinned['mean']:.3f}, one of them "
         f"{thinned['one']:.3f}; weights of pixels that are never inked shrink to "
         f"{border[decay]:.1e} of their initial norm at a decay of {DECAYS[0]:g}",
-        f"{result['rows']} 张训练图像时测试准确率为 {nothing['mean']:.3f}，"
-        f"各方法的变化：{chinese}；"
-        f"测试损失为 {loss['nothing']:.3f}，按损失早停 {loss['stopped by loss']:.3f}，按准确率早停 "
-        f"{loss['stopped by accuracy']:.3f}；Dropout 的缩放网络 {thinned['scaled']:.3f}，"
-        f"{thinned['networks']} 个子网络的平均 {thinned['mean']:.3f}，单个 {thinned['one']:.3f}；"
-        f"从未着墨的像素的权重在衰减 {DECAYS[0]:g} 时缩到初值的 {border[decay]:.1e}",
+        {
+            "rows": result["rows"],
+            "nothing": nothing["mean"],
+            "cures": [{"name": name, "gain": gain(name), "helps": helps(name)} for name in cures],
+            "loss": loss,
+            "thinned": thinned,
+            "decay": DECAYS[0],
+            "shrunk": border[decay],
+        },
     )
 
 
 def label_losses(shares: Any, labels: np.ndarray) -> np.ndarray:
-    """Returns the mean loss of each of several networks, (S,), from their shares (S, N, C)."""
+    """Returns the mean cross-entropy of S networks, (S,), from their probabilities (S, N, C)."""
     of_label = np.take_along_axis(np.asarray(shares), labels[None, :, None], 2)
+    # A probability may underflow to 0 in float32.
     return -np.log(of_label.clip(1e-30)).mean((1, 2))
 
 
 def stop_early(
     model, seen, other, test, monitor: str, seed: int, epochs: int, options: dict
 ) -> tuple[float, float, int]:
-    """Returns the test accuracy, the test loss and the epochs of a network stopped by `monitor`."""
+    """Trains until `monitor` stops improving; returns test accuracy, test loss and epochs."""
     state, history = train.fit(
         model,
         seen,
@@ -222,10 +208,10 @@ def stop_early(
     return row["accuracy"], row["loss"], len(history["loss"])
 
 
-def against_thinned(
-    model: jaxdl.Module, trained: _seeds.Trained, test: data.Split, networks: int
+def measure_thinning(
+    model: jaxdl.Module, trained: _seeds.Networks, test: data.Split, networks: int
 ) -> dict[str, float]:
-    """The first network scaled, as it answers; thinned ones, each by itself and all together."""
+    """Returns the accuracy of the first network scaled, and thinned: one, and the mean of all."""
     params = jax.tree.map(lambda a: a[0], trained.params)
     x = jnp.asarray(test.x[:2000])
 
@@ -235,7 +221,10 @@ def against_thinned(
 
     keys = jax.random.split(jax.random.key(0), networks)
     shares = np.stack([thin(key) for key in keys])
-    right = lambda p: (p.argmax(-1) == test.y[:2000]).mean(-1)  # noqa: E731
+
+    def right(p):
+        return (p.argmax(-1) == test.y[:2000]).mean(-1)
+
     return {
         "scaled": float(right(trained.predict(x)[0])),
         "mean": float(right(shares.mean(0))),
@@ -244,20 +233,20 @@ def against_thinned(
     }
 
 
-def unused_weights(seen: data.Split, many: dict[str, _seeds.Trained]) -> dict[str, float]:
-    """How large the weights of the pixels without ink in all training images are left."""
+def unused_weight_norms(seen: data.Split, many: dict[str, _seeds.Networks]) -> dict[str, float]:
+    """Returns the final over the initial norm of the weights of pixels that are always empty."""
     empty = ~np.any(seen.x.reshape(len(seen.x), -1), 0)
-    found = {}
+    norms = {}
     for name in ("nothing", *(f"weight decay {decay:g}" for decay in DECAYS)):
         model, seed = many[name].model, int(many[name].history["seed"][0])
         start = jaxdl.init(model, jax.random.key(seed), seen.x[:1])[0]["dense_0"]["kernel"]
         end = many[name].params["dense_0"]["kernel"][0]
-        found[name] = float(jnp.linalg.norm(end[empty]) / jnp.linalg.norm(start[empty]))
-    return found
+        norms[name] = float(jnp.linalg.norm(end[empty]) / jnp.linalg.norm(start[empty]))
+    return norms
 
 
 def draw(result: dict) -> Any:
-    """The accuracy on other images by epoch, and that of each cure on the test images."""
+    """Draws the validation accuracy by epoch, and the test accuracy of each method."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     _figure.curves(left, result["curves"], {})

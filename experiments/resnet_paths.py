@@ -1,11 +1,11 @@
-"""A residual network is many paths of few layers: delete a block and see. Lecture row G06.
+"""Removes blocks of residual networks and measures the gradient by path. Lecture row G06.
 
-Veit et al. 2016 (arXiv 1605.06431): n blocks, around each of which x may go, are 2^n paths. That is
-exact for the gradient, which is the sum of those along all paths; three blocks show it. If so, a
-block less takes half of the paths away and does little harm, where a plain network has one path
-and breaks; several blocks less leave an accuracy that falls step by step; and what is learned comes
-along the short paths. The networks are those of `plain_56`. Blocks that halve the map are never
-removed, since no plain network can do without them.
+Veit et al. 2016 (arXiv 1605.06431): n residual blocks have 2^n paths, through or around each block.
+This is exact for the gradient, the sum of the gradients along all paths, which is checked on three
+blocks. If it explains residual networks, removing a block removes half of the paths and does little
+harm, while a plain network has one path and fails; the accuracy falls gradually with the number of
+removed blocks; and most of the gradient comes along short paths. The networks are those of
+`plain_56`. Blocks that change the shape are never removed, because plain networks need them.
 """
 
 from __future__ import annotations
@@ -30,15 +30,8 @@ from jaxdl.zoo.vision.resnet import cifar_resnet
 CLAIM = Claim(
     rows=("G06",),
     step="set",
-    english="A residual network works like an ensemble of many shallow ones.",
-    chinese="残差网络如同许多浅层网络的集成。",
+    statement="A residual network works like an ensemble of many shallow ones.",
     deck={"residual, one block less": None, "plain, one block less": None},
-    words={
-        "residual, whole": "残差网络，完整",
-        "residual, one block less": "残差网络，去掉一块",
-        "plain, whole": "普通网络，完整",
-        "plain, one block less": "普通网络，去掉一块",
-    },
     source="zoo/vision/resnet.py",
     minutes=13,
 )
@@ -56,11 +49,11 @@ class Config(_run.Config):
     """Epochs of their training."""
 
 
-def lesioned(model: jaxdl.Module) -> Callable[..., jax.Array]:
-    """`f(params, state, x, keep)`: the scores with block i left out where `keep[i]` is 0.
+def without_blocks(model: jaxdl.Module) -> Callable[..., jax.Array]:
+    """Returns `f(params, state, x, keep)`, the scores without the blocks i where `keep[i]` is 0.
 
-    Of a residual block the way around is left. A plain block hands on its input, unless it changes
-    the shape.
+    Of a removed residual block the shortcut remains. A removed plain block returns its input,
+    unless it changes the shape.
     """
 
     def scores(params, state, x, keep):
@@ -86,15 +79,15 @@ def lesioned(model: jaxdl.Module) -> Callable[..., jax.Array]:
 
 
 def along_path(model: jaxdl.Module) -> Callable[..., jax.Array]:
-    """`f(params, state, x, through)`: the scores, whose gradient by x is that of one path.
+    """Returns `f(params, state, x, through)`, the scores with a gradient by x along one path.
 
-    The path goes through block i where `through[i]` is 1, and around it where it is 0.
+    The path leads through block i where `through[i]` is 1, and around it where it is 0.
     """
 
     def scores(params, state, x, through):
         last = {}
 
-        def only(share, value):
+        def scale_gradient(share, value):
             return share * value + (1 - share) * lax.stop_gradient(value)
 
         def tap(path, value):
@@ -102,12 +95,12 @@ def along_path(model: jaxdl.Module) -> Callable[..., jax.Array]:
             if top.startswith("block_"):
                 share = through[int(top[6:])]
                 if rest == "sum/shortcut":
-                    return only(1 - share, value)
+                    return scale_gradient(1 - share, value)
                 if rest == "sum/block":
-                    value = only(share, value)
+                    value = scale_gradient(share, value)
                     around = last["value"]
-                    if around.shape == value.shape:  # the way around has no name of its own
-                        value = value + only(1 - share, around) - around
+                    if around.shape == value.shape:  # this shortcut has no path
+                        value = value + scale_gradient(1 - share, around) - around
                     return value
             if rest == "":
                 last["value"] = value
@@ -118,8 +111,10 @@ def along_path(model: jaxdl.Module) -> Callable[..., jax.Array]:
     return scores
 
 
-def gradients(model: jaxdl.Module, params: Any, state: Any, x: Any, y: Any) -> Callable[..., Any]:
-    """`f(through)`: the gradient of the loss by the images, along a path."""
+def path_gradients(
+    model: jaxdl.Module, params: Any, state: Any, x: Any, y: Any
+) -> Callable[..., Any]:
+    """Returns `f(through)`, the gradient of the loss by the images along a path."""
     scores = along_path(model)
 
     def loss(x, through):
@@ -130,14 +125,14 @@ def gradients(model: jaxdl.Module, params: Any, state: Any, x: Any, y: Any) -> C
 
 
 @jax.default_matmul_precision("highest")  # in TF32, a GPU's default, they differ by 4 %
-def all_paths(x: jax.Array, y: jax.Array) -> float:
-    """Returns the largest difference of a gradient from its sum over the paths of three blocks.
+def check_sum_of_paths(x: jax.Array, y: jax.Array) -> float:
+    """Returns the largest error of the sum over all paths of three blocks.
 
-    It is relative to the gradient's largest value.
+    It is the difference from the gradient, relative to the gradient's largest value.
     """
     model = cifar_resnet(8)
     params, state = jaxdl.init(model, jax.random.key(0), x)
-    along = gradients(model, params, state, x, y)
+    along = path_gradients(model, params, state, x, y)
     paths = [along(jnp.array(path, x.dtype)) for path in itertools.product((0, 1), repeat=3)]
 
     def loss(x):
@@ -156,30 +151,34 @@ def run(config: Config) -> dict:
         seeds=config.seeds,
         epochs=config.epochs,
     )
-    dataset = plain_56.images(before)
+    dataset = plain_56.load_images(before)
     x, y = jnp.asarray(dataset.train.x[:count]), np.asarray(dataset.train.y[:count])
-    sum_of_paths = all_paths(x[:8], jnp.asarray(y[:8]))
+    sum_of_paths = check_sum_of_paths(x[:8], jnp.asarray(y[:8]))
     print(f"gradient less the sum over eight paths: {sum_of_paths:.1e} of its largest value")
     networks = {
-        name: plain_56.network(before, dataset, *kind) for name, kind in plain_56.KINDS.items()
+        name: plain_56.train_networks(before, dataset, *kind)
+        for name, kind in plain_56.KINDS.items()
     }
-    found, error = {}, {}
+    measured, error = {}, {}
     for kind in ("residual", "plain"):
         trained = networks[f"{kind}, 20"]
-        rows = [less_one(trained, i, x, y) for i in range(len(trained))]
+        rows = [errors_without_one(trained, i, x, y) for i in range(len(trained))]
         less = [[error for block, error in row.items() if block != "none"] for row in rows]
-        found[f"{kind}, whole"] = _seeds.spread([row["none"] for row in rows])
-        found[f"{kind}, one block less"] = _seeds.spread([np.mean(row) for row in less])
+        measured[f"{kind}, whole"] = _seeds.summarize([row["none"] for row in rows])
+        measured[f"{kind}, one block less"] = _seeds.summarize([np.mean(row) for row in less])
         error[kind] = {block: float(np.mean([row[block] for row in rows])) for block in rows[0]}
-    for name, spread in found.items():
-        print(f"{name:26s} error {_seeds.said(spread)}")
-    left = {name: less_several(net, x, y, config.seed, draws) for name, net in networks.items()}
+    for name, spread in measured.items():
+        print(f"{name:26s} error {_seeds.format_summary(spread)}")
+    left = {
+        name: accuracy_without_several(net, x, y, config.seed, draws)
+        for name, net in networks.items()
+    }
     for name, row in left.items():
         print(f"{name:12s} accuracy left", np.mean(row["accuracy"], (1, 2)).round(3), flush=True)
     deep = networks["residual, 56"]
-    lengths = by_length(deep, x[:16], jnp.asarray(y[:16]), draws)
+    lengths = gradients_by_length(deep, x[:16], jnp.asarray(y[:16]), draws)
     result = {
-        "measured": found,
+        "measured": measured,
         "error": error,
         "left": left,
         "sum_of_paths": sum_of_paths,
@@ -192,19 +191,22 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks for the sum over paths, for short paths, and for an accuracy that falls step by step.
+    """Requires the sum over paths, short paths, and an accuracy that falls gradually.
 
-    One block less must cost the residual network less than the plain one, by more than the larger
-    deviation over the seeds; and with a quarter of the blocks removed, half of its accuracy above
-    chance must be left, in 20 layers and in 56.
+    Removing one block must cost the residual network less than the plain one, by more than the
+    larger deviation over the seeds. Without a quarter of the blocks, half of its accuracy above
+    chance must remain, in 20 layers and in 56.
     """
-    found = result["measured"]
+    measured = result["measured"]
     harm = {
-        kind: found[f"{kind}, one block less"]["mean"] - found[f"{kind}, whole"]["mean"]
+        kind: measured[f"{kind}, one block less"]["mean"] - measured[f"{kind}, whole"]["mean"]
         for kind in ("residual", "plain")
     }
-    noise = max(spread["deviation"] for spread in found.values())
-    short, blocks = effective(result["lengths"]), len(result["lengths"]["size of the gradient"]) - 1
+    noise = max(spread["deviation"] for spread in measured.values())
+    short, blocks = (
+        mean_length(result["lengths"]),
+        len(result["lengths"]["size of the gradient"]) - 1,
+    )
     paths = result["sum_of_paths"] < 1e-4 and short < blocks / 2
     one = harm["plain"] - harm["residual"] > noise
 
@@ -226,11 +228,6 @@ def judge(result: dict) -> Verdict:
         f"{removed} blocks"
         for name, (removed, whole, left) in parts.items()
     )
-    chinese = "；".join(
-        f"{plain_56.CLAIM.words[name]}去掉 {removed} 块后准确率由 {whole.mean():.3f} 变为 "
-        f"{left.mean():.3f} ± {left.std():.3f}"
-        for name, (removed, whole, left) in parts.items()
-    )
     return Verdict(
         outcome if paths and one else "does not hold",
         f"one block less raises the error of 20 residual layers by {harm['residual']:.3f} on "
@@ -238,9 +235,22 @@ def judge(result: dict) -> Verdict:
         f"gradient is the sum over 2^n paths to {result['sum_of_paths']:.0e}; in 56 layers of "
         f"{blocks} blocks the mean path goes through {blocks / 2:g} blocks, and weighted by its "
         f"gradient through {short:.1f}",
-        f"去掉一块，20 层残差网络的误差平均增加 {harm['residual']:.3f}，普通网络增加 "
-        f"{harm['plain']:.3f}；{chinese}；56 层网络有 {blocks} 块，"
-        f"路径平均经过 {blocks / 2:g} 块，而按梯度加权平均只经过 {short:.1f} 块",
+        {
+            "harm": harm,
+            "parts": [
+                {
+                    "name": name,
+                    "removed": removed,
+                    "whole": whole.mean(),
+                    "left": left.mean(),
+                    "deviation": left.std(),
+                }
+                for name, (removed, whole, left) in parts.items()
+            ],
+            "blocks": blocks,
+            "half": blocks / 2,
+            "short": short,
+        },
     )
 
 
@@ -248,45 +258,50 @@ def count_blocks(model: jaxdl.Module) -> int:
     return sum(child.startswith("block_") for child in model.children)
 
 
-def nth(trained: _seeds.Trained, i: int) -> tuple[Any, Any]:
-    """The parameters and the state of one network."""
+def take_network(trained: _seeds.Networks, i: int) -> tuple[Any, Any]:
+    """Returns the parameters and the state of network i."""
     return jax.tree.map(lambda a: a[i], (trained.params, trained.model_state))
 
 
-def errors(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> Callable[[Any], float]:
-    """`f(keep)`: the share of the images that a network gets wrong without some blocks."""
-    answer, trees = jax.jit(lesioned(trained.model)), nth(trained, i)
+def error_function(
+    trained: _seeds.Networks, i: int, x: jax.Array, y: np.ndarray
+) -> Callable[[Any], float]:
+    """Returns `f(keep)`, the error of network i without some blocks."""
+    answer, trees = jax.jit(without_blocks(trained.model)), take_network(trained, i)
     return lambda keep: float(
         (answer(*trees, x, jnp.asarray(keep, x.dtype)).argmax(-1) != y).mean()
     )
 
 
 def removable(blocks: int) -> list[int]:
-    """Returns the blocks that keep the shape: those of the first stage, and all but each first."""
+    """Returns the blocks that keep the shape: all but the first of the second and third stage."""
     return [block for block in range(blocks) if block == 0 or block % (blocks // 3)]
 
 
-def less_one(trained: _seeds.Trained, i: int, x: jax.Array, y: np.ndarray) -> dict[str, float]:
-    """Returns the error with no block removed, and without each that keeps the shape."""
-    wrong, blocks = errors(trained, i, x, y), count_blocks(trained.model)
+def errors_without_one(
+    trained: _seeds.Networks, i: int, x: jax.Array, y: np.ndarray
+) -> dict[str, float]:
+    """Returns the error of network i with all blocks, and without each removable one."""
+    wrong, blocks = error_function(trained, i, x, y), count_blocks(trained.model)
     keep = 1 - np.eye(blocks)
     return {"none": wrong(np.ones(blocks))} | {str(b): wrong(keep[b]) for b in removable(blocks)}
 
 
-def less_several(
-    trained: _seeds.Trained, x: jax.Array, y: np.ndarray, seed: int, draws: int
+def accuracy_without_several(
+    trained: _seeds.Networks, x: jax.Array, y: np.ndarray, seed: int, draws: int
 ) -> dict[str, list]:
-    """Returns the accuracy left without 0, 1, ... blocks drawn at random, (removed, seeds, draws).
+    """Returns the accuracy without 0, 1, ... random blocks, (removed, seeds, draws).
 
-    Up to 8 numbers of blocks, from none to all of those that keep the shape.
+    There are up to 8 numbers of blocks, from none to all removable ones.
     """
     blocks = count_blocks(trained.model)
     inside = removable(blocks)
     removed = sorted({round(n) for n in np.linspace(0, len(inside), 8)})
     accuracy = np.zeros((len(removed), len(trained), draws))
     for i in range(len(trained)):
-        wrong, rng = errors(trained, i, x, y), np.random.default_rng(seed + i)
+        wrong, rng = error_function(trained, i, x, y), np.random.default_rng(seed + i)
         for j, count in enumerate(removed):
+            # Without or with all blocks there is only one choice.
             for k in range(draws if 0 < count < len(inside) else 1):
                 keep = np.ones(blocks)
                 keep[rng.permutation(inside)[:count]] = 0
@@ -294,29 +309,32 @@ def less_several(
     return {"removed": removed, "accuracy": numbers(accuracy)}
 
 
-def by_length(
-    trained: _seeds.Trained, x: jax.Array, y: jax.Array, draws: int
+def gradients_by_length(
+    trained: _seeds.Networks, x: jax.Array, y: jax.Array, draws: int
 ) -> dict[str, np.ndarray]:
-    """How many paths there are of each length, and how large the gradient along one of them is."""
-    along, blocks = gradients(trained.model, *nth(trained, 0), x, y), count_blocks(trained.model)
+    """Returns the share of the paths of each length, and the mean gradient norm along one."""
+    along, blocks = (
+        path_gradients(trained.model, *take_network(trained, 0), x, y),
+        count_blocks(trained.model),
+    )
     rng = np.random.default_rng(0)
     sizes = np.zeros(blocks + 1)
     for length in range(blocks + 1):
         paths = [rng.permutation(np.arange(blocks) < length) for _ in range(draws)]
-        found = np.stack([along(jnp.asarray(path, x.dtype)) for path in paths])
-        sizes[length] = np.linalg.norm(found.reshape(draws * len(x), -1), axis=1).mean()
+        gradients = np.stack([along(jnp.asarray(path, x.dtype)) for path in paths])
+        sizes[length] = np.linalg.norm(gradients.reshape(draws * len(x), -1), axis=1).mean()
     shares = np.array([math.comb(blocks, length) / 2**blocks for length in range(blocks + 1)])
     return {"share of the paths": shares, "size of the gradient": sizes}
 
 
-def effective(lengths: dict[str, Any]) -> float:
-    """Returns the mean length, each path weighted by the size of its gradient."""
+def mean_length(lengths: dict[str, Any]) -> float:
+    """Returns the mean length of paths, weighted by the norm of their gradients."""
     weights = np.multiply(lengths["share of the paths"], lengths["size of the gradient"])
     return float(weights @ np.arange(len(weights)) / weights.sum())
 
 
 def draw(result: dict) -> Any:
-    """The error without each block, without several, and where the gradient comes from."""
+    """Draws the error without each block, without several, and the gradient by path length."""
     plt = _figure.pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
     for i, kind in enumerate(("residual", "plain")):

@@ -1,12 +1,12 @@
-"""The cliff: why the loss of a recurrent network jumps, and what clipping the gradient does.
+"""Descends the cliff in the loss of a recurrent network with and without gradient clipping.
 
-A network with one unit, h_t = tanh(w h_{t-1} + b), runs for 50 steps from 0.5 and must end at 0.7
-(after Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063, fig. 6). Its loss over (w, b) has a wall,
-where the unit begins to stick to one end. At the wall a step of plain gradient descent can be
-thrown far away; clipping the gradient's norm bounds every step. The two descents in the picture
-begin at a point that was searched for, where this decides how they end. From most points it does
-not: how descents end is counted over a grid of starts just above the wall. The lectures'
-y^1000 = w^999 is printed beside. Lecture rows D14, D16, S21, T15.
+A network with one unit, h_t = tanh(w h_{t-1} + b), runs for 50 steps from 0.5 and should end at 0.7
+(after Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063, fig. 6). Its loss over (w, b) has a wall
+at the border of the region in which the unit saturates. At the wall one step of plain gradient
+descent can be very long; clipping the gradient's norm bounds every step. The two descents of the
+figure start at a point that was selected to end differently. From most points they do not: the ends
+are counted over a grid of starts just above the wall. The lectures' y^1000 = w^999 is printed too.
+Lecture rows D14, D16, S21, T15.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Config(_run.Config):
     updates: int = 100
     """Steps of gradient descent."""
     grid: int = 161
-    """Points of the picture along each side."""
+    """Points of the figure along each side."""
 
 
 CELL = nn.elman(1)
 
 
 def params(w, b):
-    """The unit's parameters; the input's weight is 0, as there is no input."""
+    """Returns the unit's parameters; the input's weight is 0, as there is no input."""
     return {
         "kernel": jnp.zeros((1, 1)),
         "recurrent_kernel": jnp.reshape(w, (1, 1)),
@@ -51,38 +51,38 @@ def params(w, b):
     }
 
 
-def loss(at: jax.Array) -> jax.Array:
-    """(h_50 - 0.7)^2 at (w, b)."""
+def loss(point: jax.Array) -> jax.Array:
+    """Returns (h_50 - 0.7)^2 at (w, b)."""
     silence, start = jnp.zeros((1, STEPS, 1)), jnp.full((1, 1), START)
-    final, _ = nn.unroll(CELL, params(at[0], at[1]), silence, carry=start)
+    final, _ = nn.unroll(CELL, params(point[0], point[1]), silence, carry=start)
     return jnp.sum((final - GOAL) ** 2)
 
 
 def descend(config: Config, begin: jax.Array, clip: float) -> tuple[jax.Array, jax.Array]:
-    """The path of gradient descent (updates + 1, 2), and the gradients' norms before clipping."""
+    """Returns the path of gradient descent (updates + 1, 2), and the norms before clipping."""
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optax.sgd(config.rate))
 
     def update(carry, _):
-        at, state = carry
-        gradient = jax.grad(loss)(at)
+        point, state = carry
+        gradient = jax.grad(loss)(point)
         change, state = optimizer.update(gradient, state)
-        at += change
-        return (at, state), (at, jnp.linalg.norm(gradient))
+        point += change
+        return (point, state), (point, jnp.linalg.norm(gradient))
 
     _, (path, norms) = jax.lax.scan(update, (begin, optimizer.init(begin)), length=config.updates)
     return jnp.concatenate([begin[None], path]), norms
 
 
-def edge(side: int) -> jax.Array:
-    """Starts (n, 2) just above the wall: loss below 0.1 there, above 1 at 0.1 less of b."""
+def starts_above_wall(side: int) -> jax.Array:
+    """Returns points (n, 2) just above the wall: loss below 0.1, and above 1 at b - 0.1."""
     w, b = jnp.meshgrid(jnp.linspace(1.2, 2.4, side), jnp.linspace(-0.8, 0.2, side))
     starts = jnp.stack([w.ravel(), b.ravel()], axis=1)
     here, below = jax.vmap(loss)(starts), jax.vmap(loss)(starts - jnp.array([0.0, 0.1]))
     return starts[(here < 0.1) & (below > 1)]
 
 
-def from_the_edge(config: Config, starts: jax.Array) -> dict[str, dict]:
-    """Where plain and clipped descents from these starts end, and their longest steps."""
+def count_ends(config: Config, starts: jax.Array) -> dict[str, dict]:
+    """Counts the ends and the longest steps of plain and clipped descents from some starts."""
     counts: dict[str, dict] = {}
     for name, clip in (("plain", math.inf), ("clipped", config.clip)):
         descents = jax.jit(jax.vmap(functools.partial(descend, config, clip=clip)))
@@ -91,6 +91,7 @@ def from_the_edge(config: Config, starts: jax.Array) -> dict[str, dict]:
         steps = np.linalg.norm(np.diff(paths, axis=1), axis=-1).max(1)
         counts[name] = {
             "starts": len(starts),
+            # Not (<=) rather than (>), so that NaN counts as a failure.
             "ends_above_1": int(np.sum(~(ends <= 1))),
             "ends_below_0.01": int(np.sum(ends < 0.01)),
             "has_a_step_above_1": int(np.sum(~(steps <= 1))),
@@ -113,7 +114,7 @@ def run(config: Config) -> dict:
     result = {
         "steepest_on_the_grid": float(steepest.max()),
         "median_on_the_grid": float(jnp.median(steepest)),
-        "powers": powers(),
+        "powers": repeated_powers(),
     }
     for name, (path, norms) in paths.items():
         moves = jnp.linalg.norm(jnp.diff(path, axis=0), axis=1)
@@ -127,7 +128,7 @@ def run(config: Config) -> dict:
             f"{name:8s} largest gradient {float(norms.max()):9.3f}  longest step "
             f"{float(moves.max()):8.3f}  loss at the end {result[name]['final_loss']:.4f}"
         )
-    result["from_the_edge"] = from_the_edge(config, edge(side))
+    result["from_the_edge"] = count_ends(config, starts_above_wall(side))
     for name, counts in result["from_the_edge"].items():
         print(f"{name:8s} {counts}")
     for row in result["powers"]:
@@ -136,8 +137,8 @@ def run(config: Config) -> dict:
     return result
 
 
-def powers() -> list[dict]:
-    """The deck's y after 1,000 steps of y <- w y from 1: w^999, and its derivative, exactly."""
+def repeated_powers() -> list[dict]:
+    """Computes the deck's y after 1,000 steps of y <- w y from 1, w^999, and its derivative."""
 
     def power(w):
         return jax.lax.fori_loop(0, 999, lambda _, y: w * y, jnp.ones_like(w))
@@ -151,7 +152,7 @@ def powers() -> list[dict]:
 
 
 def draw(config: Config, w, b, surface, paths) -> None:
-    """The surface as a landscape, and from above with the two descents."""
+    """Draws the loss as a surface, and from above with the two descents."""
     pyplot = _figure.pyplot()
     figure = pyplot.figure(figsize=(10, 4.2), layout="constrained")
     solid = figure.add_subplot(1, 2, 1, projection="3d")

@@ -1,9 +1,9 @@
-"""Sentiment: a sentence to one answer, and which words decided it.
+"""Trains a GRU to classify film reviews and explains its decisions by words.
 
-A bidirectional GRU over word embeddings, learned from nothing, judges sentences of film reviews
+A bidirectional GRU over word embeddings, trained from scratch, classifies sentences of film reviews
 (Pang and Lee 2005). Nine of ten fixed folds train and the tenth tests. Each word's importance is
-then asked for in two ways: how much the score falls when the word is left out, and gradient times
-embedding. Lecture rows K04, Q13. Without the files, a small grammar of opinions takes their place.
+measured in two ways: the fall of the score without the word, and gradient times embedding. Lecture
+rows K04, Q13. Without the files, a small grammar of opinions takes their place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Config(_run.Config):
 
 
 def network(words: int, features: int) -> jaxdl.Module:
-    """Embedding, dropout of words and of values, a bidirectional GRU, the largest over time."""
+    """Builds an embedding, two dropouts, a bidirectional GRU and the maximum over time."""
     parts = dict(
         embedding=nn.embedding(words, 100),
         words=nn.dropout(0.2, shared_axes=(2,)),
@@ -45,13 +45,14 @@ def network(words: int, features: int) -> jaxdl.Module:
         x = call("values", call("words", call("embedding", numbers)))
         y = call("reader", x, lengths)
         real = (jnp.arange(y.shape[1]) < lengths[:, None])[..., None]
+        # The outputs of a GRU are above -1, so that padding is never the maximum.
         return call("scores", call("values", jnp.max(jnp.where(real, y, -1), axis=1)))
 
     return jaxdl.compose("sentiment", parts, forward)
 
 
 def run(config: Config) -> dict:
-    folds, source = corpus(config)
+    folds, source = load_folds(config)
     test = folds[config.fold]
     training = [fold for i, fold in enumerate(folds) if i != config.fold]
     texts = [data.tokenize(text) for fold in training for text in fold[0]]
@@ -88,20 +89,20 @@ def run(config: Config) -> dict:
     }
 
 
-def corpus(config: Config):
-    """Ten folds of sentences and labels, and where they are from."""
+def load_folds(config: Config):
+    """Returns ten folds of sentences and labels, and the name of the data."""
     try:
         folds, name = data.movie_reviews(), "film reviews"
     except ValueError as missing:
         print(f"made-up opinions: {missing}")
-        folds, name = opinions(config.seed), "made-up opinions"
+        folds, name = make_up_folds(config.seed), "made-up opinions"
     if config.smoke:
         folds = [(texts[:30], labels[:30]) for texts, labels in folds]
     return folds, name
 
 
-def opinions(seed: int) -> list[tuple[list[str], np.ndarray]]:
-    """A grammar of opinions, in which "not" turns the word after it."""
+def make_up_folds(seed: int) -> list[tuple[list[str], np.ndarray]]:
+    """Makes ten folds of a grammar of opinions, in which "not" negates the next word."""
     rng = np.random.default_rng(seed)
     things = ("the film", "this story", "her acting", "the music", "the ending")
     words = (("dull", "awful", "poor", "boring"), ("great", "lovely", "fine", "moving"))
@@ -109,30 +110,32 @@ def opinions(seed: int) -> list[tuple[list[str], np.ndarray]]:
     for _ in range(10):
         texts, labels = [], []
         for _ in range(60):
-            label, turned = int(rng.integers(2)), bool(rng.integers(2))
-            word = rng.choice(words[label != turned])
-            texts.append(f"{rng.choice(things)} is {'not ' * turned}{word}")
+            label, negated = int(rng.integers(2)), bool(rng.integers(2))
+            word = rng.choice(words[label != negated])
+            texts.append(f"{rng.choice(things)} is {'not ' * negated}{word}")
             labels.append(label)
         folds.append((texts, np.array(labels, np.int32)))
     return folds
 
 
 def explain(model, state, vocabulary, sentences, labels) -> list[dict]:
-    """Word importances of some sentences of middle length that are judged rightly."""
+    """Computes word importances of some correctly classified sentences of medium length."""
     params = state.params
     table = params["embedding"]["embedding"]
 
     def margin(numbers, lengths, label):
-        """By how much the true class leads."""
+        """Returns the score of the true class less that of the other."""
         scores = model.apply(params, state.model_state, numbers, lengths)[0]
         return scores[:, label] - scores[:, 1 - label]
 
-    def at(embedded, numbers, lengths, label):
-        put = lambda path, value: embedded if path == "embedding" else value  # noqa: E731
-        scores = model.apply(params, state.model_state, numbers, lengths, tap=put)[0]
+    def margin_of_embeddings(embedded, numbers, lengths, label):
+        def replace(path, value):
+            return embedded if path == "embedding" else value
+
+        scores = model.apply(params, state.model_state, numbers, lengths, tap=replace)[0]
         return (scores[:, label] - scores[:, 1 - label])[0]
 
-    slope = jax.jit(jax.grad(at), static_argnums=3)
+    slope = jax.jit(jax.grad(margin_of_embeddings), static_argnums=3)
     margin = jax.jit(margin, static_argnums=2)
     chosen = []
     for words, label in zip(sentences, labels.tolist(), strict=True):
@@ -140,7 +143,8 @@ def explain(model, state, vocabulary, sentences, labels) -> list[dict]:
             continue
         numbers = vocabulary.encode(words)
         rows = [numbers, *(np.delete(numbers, i) for i in range(len(numbers)))]
-        rows += [numbers] * (17 - len(rows))  # one shape for all sentences
+        # One shape for all sentences, so that they share a compiled program.
+        rows += [numbers] * (17 - len(rows))
         padded, lengths = data.pad(rows, length=16)
         scores = np.asarray(margin(padded, lengths, label))
         if scores[0] <= 0:
@@ -163,7 +167,7 @@ def explain(model, state, vocabulary, sentences, labels) -> list[dict]:
 
 
 def draw(config: Config, explained: list[dict]) -> None:
-    """Sentences in coloured words: red speaks for the true answer, blue against it."""
+    """Draws the sentences, each word on the colour of its importance."""
     pyplot = _figure.pyplot()
     rows = 2 * len(explained)
     figure, axis = pyplot.subplots(figsize=(10, 0.45 * rows + 0.5), layout="constrained")

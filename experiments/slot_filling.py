@@ -1,10 +1,10 @@
-"""Slot filling: why a tagger needs memory, and one that reads whole requests.
+"""Trains taggers for slot filling, on travel requests and on SNIPS.
 
-First the lectures' travel requests, from a grammar: a city is the destination after "arrive" and
-the place of departure after "leave", so that a network which sees one word at a time is right half
-of the time, and a recurrent one nearly always. Then, where its files are present, SNIPS: a
-bidirectional LSTM over word and letter-trigram embeddings, learned from nothing, tags the slots and
-names the intent. Lecture rows K01, K09.
+In the lectures' travel requests, from a grammar, a city is the destination after "arrive" and the
+place of departure after "leave": a network with one word as its input is right half of the time, a
+recurrent one nearly always. On SNIPS, if its files are present, a bidirectional LSTM over word and
+letter-trigram embeddings, trained from scratch, predicts the slots and the intent. Lecture rows
+K01, K09.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REQUESTS = ("arrive Taipei on November 2nd", "leave Taipei on November 2nd")
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
     requests: int = 2_000
-    """Travel requests trained on, and tested on."""
+    """Travel requests for training, and for testing."""
     epochs: int = 14
     """Passes over SNIPS."""
     features: int = 128
@@ -39,32 +39,32 @@ class Config(_run.Config):
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, requests=200, epochs=1, features=16)
-    results = {"travel": travel(config)}
+    results = {"travel": train_on_travel(config)}
     try:
         snips = data.snips()
     except ValueError as missing:
         print(f"without SNIPS: {missing}")
     else:
-        results["snips"] = intents_and_slots(config, snips)
+        results["snips"] = train_on_snips(config, snips)
     return results
 
 
-def travel(config: Config) -> dict:
-    """Accuracy on the cities, of which only the word before tells the slot."""
+def train_on_travel(config: Config) -> dict:
+    """Measures the accuracy on cities, whose slots only the word before determines."""
     keys = jax.random.split(jax.random.key(config.seed), 2)
     training, test = (data.toy.travel.requests(key, config.requests) for key in keys)
     vocabulary = data.Vocabulary([words for words, _ in training])
-    arrays = [tagged(rows, vocabulary) for rows in (training, test)]
+    arrays = [encode_requests(rows, vocabulary) for rows in (training, test)]
     cells: dict[str, Any] = {"feed-forward": None, "Elman": nn.elman(32), "LSTM": nn.lstm(32)}
     shown, _ = data.pad([vocabulary.encode(text.split()) for text in REQUESTS], length=24)
-    found, shares = {}, {}
+    results, shares = {}, {}
     for name, cell in cells.items():
         hidden = nn.serial(nn.dense(32), jnp.tanh) if cell is None else cell
         model = jaxdl.serial(nn.embedding(len(vocabulary), 16), hidden, nn.dense(4))
         state, _ = train.fit(
             model,
             arrays[0],
-            loss=per_request,
+            loss=request_loss,
             optimizer=optax.adam(0.01),
             batch_size=50,
             epochs=2 if config.smoke else 8,
@@ -76,21 +76,21 @@ def travel(config: Config) -> dict:
         words, slots = arrays[1]
         guesses = np.argmax(train.predict(model, state, words), axis=-1)
         city = (slots == 1) | (slots == 2)
-        found[name] = {
+        results[name] = {
             "city_accuracy": float(np.mean(guesses[city] == slots[city])),
             "accuracy": float(np.mean(guesses[slots >= 0] == slots[slots >= 0])),
         }
         shares[name] = jax.nn.softmax(train.predict(model, state, shown))
         print(
-            f"travel requests, {name:12s} right on {found[name]['city_accuracy']:.4f} of cities",
+            f"travel requests, {name:12s} right on {results[name]['city_accuracy']:.4f} of cities",
             flush=True,
         )
     draw_requests(config, shares)
-    return found
+    return results
 
 
 def draw_requests(config: Config, shares: dict[str, jax.Array]) -> None:
-    """Each word's probabilities of the slots, by network and request. Lecture row K09."""
+    """Draws each word's slot probabilities, by network and request. Lecture row K09."""
     pyplot = _figure.pyplot()
     figure, axes = pyplot.subplots(2, len(shares), figsize=(10, 4.2), layout="constrained")
     for column, (name, share) in zip(axes.T, shares.items(), strict=True):
@@ -104,21 +104,24 @@ def draw_requests(config: Config, shares: dict[str, jax.Array]) -> None:
     _figure.save(figure, config, "slot_filling", "requests")
 
 
-def tagged(rows, vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """Words and slots; the padding's slot is -1."""
+def encode_requests(rows, vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """Returns words and slots as numbers, (N, 24) each; the padding's slot is -1."""
     words, _ = data.pad([vocabulary.encode(words) for words, _ in rows], length=24)
     slots, _ = data.pad([np.array(slots, np.int32) for _, slots in rows], length=24, value=-1)
     return words, slots
 
 
-def per_request(logits: jax.Array, slots: jax.Array) -> jax.Array:
-    """Mean cross-entropy a word, padding apart."""
+def request_loss(logits: jax.Array, slots: jax.Array) -> jax.Array:
+    """Returns the mean cross-entropy of a request's words, without padding."""
     values = losses.cross_entropy(logits, jnp.maximum(slots, 0))
     return jnp.mean(values, axis=1, where=slots >= 0)
 
 
-def reader(words: int, slots: int, intents: int, features: int) -> jaxdl.Module:
-    """Word and trigram embeddings, two bidirectional LSTMs; scores of every slot and the intent."""
+def tagger(words: int, slots: int, intents: int, features: int) -> jaxdl.Module:
+    """Builds word and trigram embeddings and two bidirectional LSTMs, with two outputs.
+
+    The outputs are the scores of each word's slot and of the intent.
+    """
     parts = dict(
         words=nn.embedding(words, 100),
         trigrams=nn.embedding(HASHED, 50),
@@ -139,19 +142,20 @@ def reader(words: int, slots: int, intents: int, features: int) -> jaxdl.Module:
         x = call("dropout", jnp.concatenate([call("words", words), letters], axis=-1))
         y = call("dropout", call("reader", x, lengths))
         step = (jnp.arange(y.shape[1]) < lengths[:, None])[..., None]
+        # -1 for padding: the outputs of an LSTM are above it, unless dropout scales them.
         most = jnp.max(jnp.where(step, y, -1), axis=1)
         return call("slots", y), call("intents", most)
 
     return jaxdl.compose("tagger", parts, forward)
 
 
-def joint(output, target) -> jax.Array:
+def tagger_loss(output, target) -> jax.Array:
     slots, intents = output
-    return per_request(slots, target[0]) + 0.5 * losses.cross_entropy(intents, target[1])
+    return request_loss(slots, target[0]) + 0.5 * losses.cross_entropy(intents, target[1])
 
 
-def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict:
-    """SNIPS: F1 of whole slots by the CoNLL rules, and accuracy of intents, on the test part."""
+def train_on_snips(config: Config, snips: dict[str, data.Utterances]) -> dict:
+    """Trains on SNIPS; measures the F1 of whole slots by the CoNLL rules, and the intents."""
     if config.smoke:
         few = {part: [rows[:200] for rows in snips[part]] for part in snips}
         snips = {part: data.Utterances(*rows) for part, rows in few.items()}  # pyright: ignore
@@ -160,14 +164,14 @@ def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict
     slot_names = sorted({slot for row in training.slots for slot in row})
     intent_names = sorted(set(training.intents))
     longest = max(len(row) for part in snips.values() for row in part.words)
-    x, y = arrays(training, vocabulary, slot_names, intent_names, longest)
-    model = reader(len(vocabulary), len(slot_names), len(intent_names), config.features)
+    x, y = encode_utterances(training, vocabulary, slot_names, intent_names, longest)
+    model = tagger(len(vocabulary), len(slot_names), len(intent_names), config.features)
     start = time.perf_counter()
     steps = config.epochs * -(-len(training.words) // 32)
     state, _ = train.fit(
         model,
         (x, y),
-        loss=joint,
+        loss=tagger_loss,
         optimizer=optax.chain(
             optax.clip_by_global_norm(5.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps))
         ),
@@ -180,7 +184,7 @@ def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict
     seconds = time.perf_counter() - start
     measured = {}
     for part in ("valid", "test"):
-        x, y = arrays(snips[part], vocabulary, slot_names, intent_names, longest)
+        x, y = encode_utterances(snips[part], vocabulary, slot_names, intent_names, longest)
         slots, intents = train.predict(model, state, x)
         guesses = [
             [slot_names[i] for i in row[: len(words)]]
@@ -198,13 +202,14 @@ def intents_and_slots(config: Config, snips: dict[str, data.Utterances]) -> dict
     }
 
 
-def arrays(part: data.Utterances, vocabulary, slot_names, intent_names, longest):
-    """`((words, trigrams, lengths), (slots, intents))`."""
+def encode_utterances(part: data.Utterances, vocabulary, slot_names, intent_names, longest):
+    """Returns the arrays `((words, trigrams, lengths), (slots, intents))`."""
     words, lengths = data.pad([vocabulary.encode(row) for row in part.words], length=longest)
     trigrams = np.zeros((*words.shape, TRIGRAMS), np.int32)
     for i, row in enumerate(part.words):
         for j, word in enumerate(row):
             numbers = data.letter_trigrams(word, boundaries=True)[:TRIGRAMS]
+            # Row 0 of the embedding is padding.
             trigrams[i, j, : len(numbers)] = 1 + numbers % (HASHED - 1)
     number = {name: i for i, name in enumerate(slot_names)}
     rows = [np.array([number.get(slot, -1) for slot in row], np.int32) for row in part.slots]
@@ -214,7 +219,7 @@ def arrays(part: data.Utterances, vocabulary, slot_names, intent_names, longest)
 
 
 def draw_slots(config: Config, score: metrics.SpanScore) -> None:
-    """F1 of the most frequent slots."""
+    """Draws the F1 of the most frequent slots."""
     rows = sorted(score.by_kind.items(), key=lambda item: -item[1].support)[:20]
     pyplot = _figure.pyplot()
     figure, axis = pyplot.subplots(figsize=(6, 5), layout="constrained")

@@ -1,7 +1,7 @@
-"""A smaller training loss does not make a network more robust. Lecture row X05.
+"""Compares training losses with robustness, by attacks and noise. Lecture row X05.
 
-The lectures say: the smaller the difference that the loss gives, the more robust the model. Two
-counterexamples on the embedded digits: the longer a network trains, the smaller its loss and,
+The lectures: the smaller the difference that the loss gives, the more robust the model. There are
+two counterexamples on the embedded digits. The longer a network trains, the smaller its loss and,
 after the first epochs, its accuracy under attack; and weight decay gives a larger loss and a more
 robust network. The attack is projected gradient ascent (Madry et al. 2018, arXiv 1706.06083).
 """
@@ -24,20 +24,8 @@ from jaxdl import attack, data, losses, nn, train
 CLAIM = Claim(
     rows=("X05",),
     step="goodness",
-    english="The smaller the difference the loss gives, the more robust the model.",
-    chinese="损失函数给出的差异越小，模型越鲁棒。",
+    statement="The smaller the difference the loss gives, the more robust the model.",
     deck={},
-    words={
-        "loss, early": "训练损失，早期",
-        "loss, end": "训练损失，结束时",
-        "loss, weight decay": "训练损失，权重衰减",
-        "under attack, early": "受攻击时准确率，早期",
-        "under attack, end": "受攻击时准确率，结束时",
-        "under attack, weight decay": "受攻击时准确率，权重衰减",
-        "with noise, early": "加噪声时准确率，早期",
-        "with noise, end": "加噪声时准确率，结束时",
-        "with noise, weight decay": "加噪声时准确率，权重衰减",
-    },
     source="losses.py",
     minutes=1,
 )
@@ -68,12 +56,12 @@ def run(config: Config) -> dict:
     early = epochs.index(EARLY) if EARLY in epochs else 0
     places = {"early": (early, 0), "end": (-1, 0), "weight decay": (-1, 1)}
     measured = {
-        f"{measure}, {name}": _seeds.spread(values[measure][place])
+        f"{measure}, {name}": _seeds.summarize(values[measure][place])
         for measure in ("loss", "under attack", "with noise")
         for name, place in places.items()
     }
     for name, spread in measured.items():
-        print(f"{name:28s} {_seeds.said(spread)}")
+        print(f"{name:28s} {_seeds.format_summary(spread)}")
     result = {
         "measured": measured,
         "epochs": list(epochs),
@@ -87,7 +75,7 @@ def run(config: Config) -> dict:
 def trace(
     model: jaxdl.Module, dataset: data.Dataset, seeds: Any, epochs: Any, steps: int
 ) -> dict[str, np.ndarray]:
-    """Trains with and without weight decay and measures at some epochs.
+    """Trains with and without weight decay, and measures after some epochs.
 
     Returns:
       (epochs, decays, seeds) arrays: the training loss and the test accuracies of `MEASURES`.
@@ -100,7 +88,7 @@ def trace(
             dataset.train,
             seeds=seeds,
             loss="cross_entropy",
-            optimizer=decayed_sgd,
+            optimizer=sgd_with_decay,
             hyper={"decay": DECAYS},
             batch_size=32,
             epochs=epoch - done,
@@ -113,13 +101,14 @@ def trace(
     return dict(zip(MEASURES, values.transpose(3, 0, 2, 1), strict=True))
 
 
-def decayed_sgd(decay: Any) -> optax.GradientTransformation:
+def sgd_with_decay(decay: Any) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(decay), optax.sgd(0.1))
 
 
 def make_measure(model: jaxdl.Module, dataset: data.Dataset, steps: int) -> Any:
     """Builds `params -> (4,)`: the training loss and three test accuracies, as `MEASURES`."""
     test = dataset.test
+    # All networks are measured with the same noise.
     noise = np.random.default_rng(0).normal(0, DEVIATION, test.x.shape).astype(np.float32)
 
     @jax.jit
@@ -135,10 +124,10 @@ def make_measure(model: jaxdl.Module, dataset: data.Dataset, steps: int) -> Any:
 
 
 def judge(result: dict) -> Verdict:
-    """The claim fails where the loss is smaller and the accuracy under attack smaller too.
+    """Looks for networks with a smaller loss and a smaller accuracy under attack.
 
-    Both counterexamples are asked for: the end of training against the tenth epoch, and no decay
-    against weight decay, each with half the loss at most and 0.03 less accuracy in every seed.
+    There are two counterexamples: the end of training against the tenth epoch, and no decay against
+    weight decay. Each needs at most half of the loss and 0.03 less accuracy for every seed.
     """
     loss, attacked, noisy = (
         np.array(result["by_epoch"][name]) for name in ("loss", "under attack", "with noise")
@@ -161,10 +150,10 @@ def judge(result: dict) -> Verdict:
         f"{a_end:.3f}; weight decay ends at a loss of {l_decay:.3f} and "
         f"{a_decay:.3f} under attack; with noise the accuracy is {n_early:.3f}, {n_end:.3f} and "
         f"{n_decay:.3f}",
-        f"第 {result['epochs'][early]} 轮到第 {last} 轮，训练损失由 {l_early:.3f} 降到 "
-        f"{l_end:.4f}，受攻击时的准确率却由 {a_early:.3f} 降到 {a_end:.3f}；加权重衰减后损失为 "
-        f"{l_decay:.3f}，受攻击时准确率为 {a_decay:.3f}；加噪声时三者为 "
-        f"{n_early:.3f}、{n_end:.3f}、{n_decay:.3f}",
+        {
+            "epochs": (result["epochs"][early], last),
+            **dict(zip(("loss", "attacked", "noisy"), means, strict=True)),
+        },
     )
 
 

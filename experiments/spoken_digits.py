@@ -1,10 +1,10 @@
-"""Strings of spoken digits by CTC: no one says where a digit begins, the network finds out.
+"""Trains a GRU by CTC to recognize strings of spoken digits without alignments.
 
-Single recordings are joined to strings of one to five digits with silences between; a
+Single recordings are concatenated to strings of one to five digits, with silences between. A
 bidirectional GRU over log-mel features is trained by connectionist temporal classification on
-recordings 5 and later, and measured on strings of recordings 0 to 4, by the same speakers, by the
-digit error rate: edits needed over digits spoken. Lecture rows K05, K06. Without the recordings,
-tones take the digits' place.
+recordings 5 and later. The digit error rate, edits over spoken digits, is measured on strings of
+recordings 0 to 4 of the same speakers. Lecture rows K05, K06. Without the recordings, tones take
+the digits' place.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ BLANK, STACKED = 10, 3
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
     strings: int = 4_000
-    """Strings trained on."""
+    """Training strings."""
     epochs: int = 12
-    """Passes over them."""
+    """Epochs."""
     features: int = 96
     """Units of each direction of each layer."""
 
 
 def network(features: int) -> jaxdl.Module:
-    """Two bidirectional layers over the frames, and scores of ten digits and the blank."""
+    """Builds two bidirectional layers over the frames, and scores of ten digits and the blank."""
     parts = dict(
         reader=nn.stacked_rnn(
             nn.bidirectional(nn.gru(features)), nn.bidirectional(nn.gru(features)), dropout=0.3
@@ -57,14 +57,15 @@ def loss(output, target):
 def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, strings=64, epochs=1, features=16)
-    recordings, source = corpus()
+    recordings, source = load_recordings()
     keys = jax.random.split(jax.random.key(config.seed), 2)
     drawn = data.digit_strings(keys[0], recordings["train"], config.strings, augment=True)
+    # Recordings 0 to 4 of each digit and speaker are not among the training recordings.
     tested = data.digit_strings(keys[1], recordings["test"], max(16, config.strings // 10))
-    rows = [frames(sound) for sound in drawn[0]]
+    rows = [stack_frames(sound) for sound in drawn[0]]
     mean, std = (f(np.concatenate(rows), axis=0) for f in (np.mean, np.std))
-    x, y = arrays(rows, drawn[1], mean, std)
-    test_x, _ = arrays([frames(sound) for sound in tested[0]], tested[1], mean, std)
+    x, y = encode(rows, drawn[1], mean, std)
+    test_x, _ = encode([stack_frames(sound) for sound in tested[0]], tested[1], mean, std)
     model = network(config.features)
     start = time.perf_counter()
     steps = config.epochs * (len(rows) // 32)
@@ -87,8 +88,8 @@ def run(config: Config) -> dict:
     greedy = decode.ctc_greedy(logits, lengths, blank=BLANK)
     beam = decode.ctc_beam(logits, lengths, width=8, blank=BLANK)
     rates = {
-        "greedy": error_rate(greedy.tokens, greedy.lengths, tested[1]),
-        "beam of 8": error_rate(beam.tokens[:, 0], beam.lengths[:, 0], tested[1]),
+        "greedy": count_errors(greedy.tokens, greedy.lengths, tested[1]),
+        "beam of 8": count_errors(beam.tokens[:, 0], beam.lengths[:, 0], tested[1]),
     }
     for name, (errors, spoken) in rates.items():
         print(f"{name:9s} digit error rate {errors / spoken:.4f}  ({errors} of {spoken} digits)")
@@ -103,28 +104,28 @@ def run(config: Config) -> dict:
     }
 
 
-def frames(sound: np.ndarray) -> np.ndarray:
-    """Log-mel features, three frames of 10 ms in each."""
+def stack_frames(sound: np.ndarray) -> np.ndarray:
+    """Computes log-mel features, with three frames of 10 ms in each row."""
     mel = data.log_mel(sound, 8000, bands=26)
     mel = mel[: len(mel) - len(mel) % STACKED]
     return mel.reshape(-1, STACKED * mel.shape[1])
 
 
-def arrays(rows, digits, mean, std):
+def encode(rows, digits, mean, std):
     x, lengths = data.pad([(row - mean) / std for row in rows])
     labels, counts = data.pad(digits, length=5)
     return (x.astype(np.float32), lengths), (labels, counts)
 
 
-def error_rate(tokens, lengths, truth) -> tuple[int, int]:
-    """Edits needed and digits spoken."""
+def count_errors(tokens, lengths, truth) -> tuple[int, int]:
+    """Returns the number of edits and the number of spoken digits."""
     pairs = zip(np.asarray(tokens), np.asarray(lengths), truth, strict=True)
     edits = sum(edit_distance(row[:length].tolist(), true.tolist()) for row, length, true in pairs)
     return edits, sum(map(len, truth))
 
 
 def edit_distance(a: list, b: list) -> int:
-    """Insertions, deletions and substitutions that turn one into the other (Levenshtein 1966)."""
+    """Counts the insertions, deletions and substitutions from a to b (Levenshtein 1966)."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         before, row[0] = row[0], i
@@ -133,19 +134,19 @@ def edit_distance(a: list, b: list) -> int:
     return row[-1]
 
 
-def corpus():
-    """The recordings, or tones instead of them, and what they are."""
+def load_recordings():
+    """Returns the recordings, or tones without their files, and the name of the data."""
     try:
         return data.spoken_digits(), "free spoken digits"
     except ValueError as missing:
         print(f"tones instead of speech: {missing}")
     rng = np.random.default_rng(0)
-    at = np.arange(2400) / 8000
+    seconds = np.arange(2400) / 8000
     made = {}
     for part in ("train", "test"):
         digits = np.repeat(np.arange(10), 5).astype(np.int32)
         sounds = [
-            0.3 * np.sin(2 * np.pi * (300 + 150 * digit) * rng.uniform(0.98, 1.02) * at)
+            0.3 * np.sin(2 * np.pi * (300 + 150 * digit) * rng.uniform(0.98, 1.02) * seconds)
             for digit in digits
         ]
         names = ["tone"] * len(digits)
@@ -154,7 +155,7 @@ def corpus():
 
 
 def draw(config, x, logits, truth, mean, std) -> None:
-    """A string's spectrogram, and below it what the network says at each frame."""
+    """Draws a string's spectrogram and the network's probabilities at each frame."""
     pyplot = _figure.pyplot()
     row = int(np.argmax([len(digits) for digits in truth]))
     length = int(x[1][row])

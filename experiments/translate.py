@@ -1,8 +1,8 @@
-"""Numbers and dates from English to Chinese: what a decoder looks at while it writes.
+"""Translates numbers and dates from English to Chinese with and without attention.
 
 An encoder-decoder of GRUs is trained with additive attention, with dot-product attention, and
-without any, on English phrases and their Chinese; it is measured by whole targets that are exactly
-right, on numbers and dates that it has never seen. Lecture rows K07, L01.
+without attention, on English phrases and their Chinese translations. It is measured by exact
+matches on numbers and dates that are not in the training set. Lecture rows K07, L01.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PINYIN = dict(
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
     pairs: int = 20_000
-    """Phrases trained on."""
+    """Training phrases."""
     epochs: int = 8
-    """Passes over them."""
+    """Epochs."""
     features: int = 128
     """Width of the networks."""
 
@@ -43,12 +43,13 @@ def run(config: Config) -> dict:
     if config.smoke:
         config = dataclasses.replace(config, pairs=256, epochs=1, features=16)
     training = data.toy.numerals.pairs(jax.random.key(config.seed), config.pairs)
+    # Numbers and dates of the test are excluded from training by `held_out`.
     test = data.toy.numerals.pairs(
         jax.random.key(config.seed + 1), config.pairs // 10, held_out=True
     )
     source = data.Vocabulary([words for words, _ in training])
     target = data.Vocabulary([[START, STOP, *"".join(text for _, text in training)]])
-    arrays = encoded(training, source, target)
+    arrays = encode(training, source, target)
     results, models = {}, {}
     for name in ("additive", "dot", None):
         start = time.perf_counter()
@@ -60,14 +61,14 @@ def run(config: Config) -> dict:
         state, history = train.fit(
             model,
             arrays,
-            loss=per_target,
+            loss=target_loss,
             optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
             batch_size=128,
             epochs=config.epochs,
             metrics=(),
             seed=config.seed,
         )
-        matches = exact(model, state.params, test, source, target)
+        matches = match_exactly(model, state.params, test, source, target)
         label = name or "none"
         results[label] = {
             "exact_match": float(np.mean(matches)),
@@ -86,49 +87,52 @@ def run(config: Config) -> dict:
     return results
 
 
-def encoded(pairs, source, target, longest: int = 16):
-    """`((source, lengths, before), after)`: the target moved by one, and as it is."""
+def encode(pairs, source, target, longest: int = 16):
+    """Returns arrays `((source, lengths, before), after)`; `before` is `after` delayed by one."""
     words, lengths = data.pad([source.encode(words) for words, _ in pairs], length=longest)
     after, _ = data.pad([target.encode([*text, STOP]) for _, text in pairs], length=longest)
     before = np.concatenate([np.full((len(pairs), 1), target.encode([START])), after[:, :-1]], 1)
     return (words, lengths, before.astype(np.int32)), after
 
 
-def per_target(logits: jax.Array, after: jax.Array) -> jax.Array:
-    """Cross-entropy a character, padding apart."""
+def target_loss(logits: jax.Array, after: jax.Array) -> jax.Array:
+    """Returns the mean cross-entropy of a target's characters, without padding."""
     real = after > 0
     return jnp.mean(losses.cross_entropy(logits, after), axis=1, where=real)
 
 
-def exact(model: EncoderDecoder, params, pairs, source, target) -> np.ndarray:
-    """Whether the greedy translation is the target, for each pair."""
-    (words, lengths, _), _ = encoded(pairs, source, target)
+def match_exactly(model: EncoderDecoder, params, pairs, source, target) -> np.ndarray:
+    """Translates greedily and compares with the targets, (N,) of bool."""
+    (words, lengths, _), _ = encode(pairs, source, target)
     first, stop = (int(target.encode([symbol])[0]) for symbol in (START, STOP))
 
     @jax.jit
     def translate(words, lengths):
         carry = model.initial_carry(params, words, lengths)
         begin = jnp.full(len(words), first, jnp.int32)
-        step = lambda carry, tokens: model.step(params, carry, tokens)  # noqa: E731
+
+        def step(carry, tokens):
+            return model.step(params, carry, tokens)
+
         return decode.greedy(step, carry, begin, length=16, stop=stop)
 
-    found = translate(jnp.asarray(words), jnp.asarray(lengths))
+    decoded = translate(jnp.asarray(words), jnp.asarray(lengths))
     texts = [
         "".join(target.decode(row[:length]))
-        for row, length in zip(np.asarray(found.tokens), np.asarray(found.lengths), strict=True)
+        for row, length in zip(np.asarray(decoded.tokens), np.asarray(decoded.lengths), strict=True)
     ]
-    return np.array([text == wanted for text, (_, wanted) in zip(texts, pairs, strict=True)])
+    return np.array([text == true for text, (_, true) in zip(texts, pairs, strict=True)])
 
 
 def draw(config, model: EncoderDecoder, params, pairs, source, target) -> None:
-    """The attention weights of some phrases: a row for each character written."""
+    """Draws the attention weights of some phrases, a row for each output character."""
     pyplot = _figure.pyplot()
     names = labels()
     figure, axes = pyplot.subplots(
         1, len(pairs), figsize=(5.2 * len(pairs), 4.6), layout="constrained"
     )
     for axis, (words, text) in zip(axes, pairs, strict=True):
-        (numbers, lengths, before), _ = encoded([(words, text)], source, target)
+        (numbers, lengths, before), _ = encode([(words, text)], source, target)
         carry = model.initial_carry(params, jnp.asarray(numbers), jnp.asarray(lengths))
         rows = []
         for token in before[0, : len(text)]:
@@ -144,7 +148,10 @@ def draw(config, model: EncoderDecoder, params, pairs, source, target) -> None:
 
 
 def labels() -> Mapping[str, str]:
-    """Nothing where a font has Chinese characters, which is then used; else their sounds."""
+    """Returns the names of characters in the figure: pinyin, or none with a Chinese font.
+
+    Such a font is selected if matplotlib has one.
+    """
     from matplotlib import font_manager, rcParams
 
     known = {font.name for font in font_manager.fontManager.ttflist}

@@ -1,8 +1,9 @@
-"""One hidden layer, wide enough, comes as near to a function as one likes. Lecture row A13.
+"""Approximates functions with one hidden layer of increasing width. Lecture row A13.
 
-Cybenko 1989, Hornik 1991: on a bounded set, for any continuous function. The theorem says that such
-weights exist, not that descent finds them; the largest error is measured for widths from 4 to 64 on
-a wave and on a bump in the plane, trained to rest.
+Cybenko 1989, Hornik 1991: one wide hidden layer can approximate any continuous function on a
+bounded set as closely as needed. Such weights exist, but gradient descent may not find them. The
+largest error is measured for widths from 4 to 64 on a wave and on a bump in the plane, after
+training to convergence.
 """
 
 from __future__ import annotations
@@ -22,16 +23,8 @@ from jaxdl import nn
 CLAIM = Claim(
     rows=("A13",),
     step="set",
-    english="With enough hidden units, one hidden layer can approximate any continuous function.",
-    chinese="只要神经元足够多，一层隐藏层就能逼近任何连续函数。",
+    statement="With enough hidden units, one hidden layer can approximate any continuous function.",
     deck={"width 4": None, "width 64": None},
-    words={
-        "width 4": "4 个神经元",
-        "width 8": "8 个神经元",
-        "width 16": "16 个神经元",
-        "width 32": "32 个神经元",
-        "width 64": "64 个神经元",
-    },
     source="nn/dense.py",
     minutes=4,
 )
@@ -60,7 +53,7 @@ def run(config: Config) -> dict:
     for name, (x, y) in targets().items():
         for width in WIDTHS:
             model = jaxdl.serial(nn.dense(width), jax.nn.tanh, nn.dense(1))
-            many[f"{name}, {width}"] = trained = _seeds.trained(
+            many[f"{name}, {width}"] = trained = _seeds.train_networks(
                 config,
                 model,
                 (x, y),
@@ -71,15 +64,15 @@ def run(config: Config) -> dict:
                 epochs=steps,
             )
             outputs = trained.predict(x)
+            # The theorem is about the largest error, not the mean.
             errors[name, width] = np.abs(outputs - y).max((1, 2))
             fits[name, width] = outputs
         print(name, {w: round(float(errors[name, w].mean()), 4) for w in WIDTHS}, flush=True)
     wave = "sin(3 pi x)"
-    found = {f"width {w}": _seeds.spread(errors[wave, w]) for w in WIDTHS}
     result = {
-        "measured": found,
+        "measured": {f"width {w}": _seeds.summarize(errors[wave, w]) for w in WIDTHS},
         "widths": list(WIDTHS),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
         "errors": numbers({n: [errors[n, w] for w in WIDTHS] for n in targets()}),
         "fits": numbers({w: fits[wave, w][0, ::2, 0] for w in (4, 8, 64)}),
     }
@@ -88,10 +81,10 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks the largest error to fall by 5 from 4 units to 64, and from each width to the next.
+    """Requires the largest error to fall by a factor of 5, and in full with every width.
 
-    The second is what the theorem promises for the best weights; descent may miss it. It is judged
-    by the means over the seeds.
+    The theorem promises the second for the best weights, but gradient descent may miss them. The
+    means over the seeds are compared.
     """
     every = {name: np.mean(errors, 1) for name, errors in result["errors"].items()}
     falls = all(values[-1] < 0.2 * values[0] for values in every.values())
@@ -108,14 +101,17 @@ def judge(result: dict) -> Verdict:
         f"with {widths} units the largest error is {text['wave']} on a wave and {text['bump']} on "
         f"a bump in the plane; on the wave it is least with {least}; from 16 units on, descent "
         f"brings the bump only from {bump[2]:.3f} to {bump[-1]:.3f}",
-        f"神经元数为 {widths} 时，正弦波的最大误差为 {text['wave']}，平面上的凸起为 "
-        f"{text['bump']}；正弦波在 {least} 个神经元时误差最小；16 个以上时，凸起的误差只从 "
-        f"{bump[2]:.3f} 降到 {bump[-1]:.3f}",
+        {
+            "widths": widths,
+            "text": text,
+            "least": least,
+            "bump": bump,
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The largest error by width, and three fits of the wave."""
+    """Draws the largest error by width, and three fits of the wave."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for name, errors in result["errors"].items():

@@ -1,7 +1,7 @@
-"""One layer cannot compute XOR; two can. Lecture rows A08, A09.
+"""Trains networks with and without a hidden layer on XOR. Lecture rows A08, A09.
 
-Why: a unit's decision is a line, and no line parts the corners of XOR. Hidden units bend it: the
-picture shows what a network with four of them answers over the plane.
+A single unit's decision boundary is a line, and no line separates the classes of XOR. Hidden units
+bend it: the figure shows the output of a network with four of them over the plane.
 """
 
 from __future__ import annotations
@@ -22,13 +22,8 @@ from jaxdl import nn
 CLAIM = Claim(
     rows=("A08", "A09"),
     step="set",
-    english="A network without a hidden layer cannot compute XOR; with one it can.",
-    chinese="没有隐藏层的网络算不出异或；加一层隐藏层就可以。",
+    statement="A network without a hidden layer cannot compute XOR; with one it can.",
     deck={"no hidden layer": None, "hidden layer": None},
-    words={
-        "no hidden layer": "没有隐藏层",
-        "hidden layer": "一层隐藏层",
-    },
     source="nn/dense.py",
     minutes=0.5,
 )
@@ -52,7 +47,8 @@ def run(config: Config) -> dict:
     }
     many = {}
     for name, model in models.items():
-        many[name] = _seeds.trained(
+        # One batch of all four corners, so that the gradient has no sampling noise.
+        many[name] = _seeds.train_networks(
             config,
             model,
             (CORNERS, XOR),
@@ -66,20 +62,20 @@ def run(config: Config) -> dict:
         )
     histories = {name: trained.history for name, trained in many.items()}
     accuracy = {name: history["eval_accuracy"][:, -1] for name, history in histories.items()}
-    losses = {name: _seeds.spread(h["eval_loss"][:, -1]) for name, h in histories.items()}
+    losses = {name: _seeds.summarize(h["eval_loss"][:, -1]) for name, h in histories.items()}
     for name, values in accuracy.items():
-        right = _seeds.said(_seeds.spread(values))
+        right = _seeds.format_summary(_seeds.summarize(values))
         print(f"{name:16s} accuracy {right}, loss {losses[name]['mean']:.2e}")
     params = jax.tree.map(lambda a: a[0], many["hidden layer"].params)
     grid = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 1.5, 40)]), -1).astype(np.float32)
     logits, _ = models["hidden layer"].apply(params, {}, jnp.asarray(grid.reshape(-1, 2)))
     every = max(1, steps // 100)
     result = {
-        "measured": {name: _seeds.spread(values) for name, values in accuracy.items()},
+        "measured": {name: _seeds.summarize(values) for name, values in accuracy.items()},
         "accuracy": numbers(accuracy),
         "losses": losses,
         "curves": numbers({n: h["eval_loss"][:, ::every] for n, h in histories.items()}),
-        **_seeds.times(many),
+        **_seeds.summarize_times(many),
         "answers": numbers(jax.nn.softmax(logits)[:, 1].reshape(40, 40), 3),
     }
     _figure.save(draw(result), config, "xor", "xor")
@@ -87,9 +83,9 @@ def run(config: Config) -> dict:
 
 
 def judge(result: dict) -> Verdict:
-    """Asks that no network without a hidden layer knows four corners, and all with one do.
+    """Requires four right corners of all networks with a hidden layer, of none without.
 
-    Where some with a hidden layer are stuck, a part of the claim holds: that one can.
+    If only some with a hidden layer succeed, a part of the claim is true: it is possible.
     """
     one, two = (np.array(result["accuracy"][name]) for name in CLAIM.deck)
     possible = one.max() <= 0.75 and two.max() == 1
@@ -99,13 +95,17 @@ def judge(result: dict) -> Verdict:
         f"without a hidden layer {one.mean():.2f} of the corners on average and {one.max():.2f} at "
         f"best, with one all of them in {int((two == 1).sum())} of {len(two)} networks; loss "
         f"{low:.3f} and {high:.1e}",
-        f"没有隐藏层平均答对 {one.mean():.2f}，最好 {one.max():.2f}；有隐藏层的 {len(two)} 个网络"
-        f"中 {int((two == 1).sum())} 个全部答对",
+        {
+            "mean": one.mean(),
+            "best": one.max(),
+            "networks": len(two),
+            "solved": int((two == 1).sum()),
+        },
     )
 
 
 def draw(result: dict) -> Any:
-    """The loss of every network, and what one of them answers over the plane."""
+    """Draws the loss of every network, and the output of one over the plane."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     for i, (name, curves) in enumerate(result["curves"].items()):
@@ -118,5 +118,5 @@ def draw(result: dict) -> Any:
     look = {"origin": "lower", "extent": extent, "cmap": "RdBu_r", "vmin": 0, "vmax": 1}
     right.imshow(result["answers"], **look)
     right.scatter(*CORNERS.T, c=XOR, cmap="RdBu_r", edgecolors="k", s=80)
-    right.set(title="what a network with a hidden layer answers")
+    right.set(title="output of a network with a hidden layer")
     return figure

@@ -13,9 +13,9 @@ import math
 import numpy as np
 import pytest
 
-from experiments import _run, _tried, deep_or_fat
+from experiments import _claim, _run, deep_or_fat
 
-CLAIMS = dict(_tried.modules())
+CLAIMS = dict(_claim.modules())
 RESULTS = _run.HERE / "results"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import _lecture, hand_made
+from experiments import _claim, _lecture, hand_made
 from jaxdl import data
 
 
@@ -27,8 +27,8 @@ def test_the_verdict_needs_every_seed_above_every_seed(bag, hog, outcome, ahead)
     result = metrics(pixels=[0.9, 0.9], bag_of_words=bag, HOG=hog, end_to_end=[0.97, 0.98])
     verdict = hand_made.judge(result)
     assert verdict.outcome == outcome
-    assert f"of {ahead} of the 2 kinds" in verdict.english
-    for text in (verdict.english, verdict.chinese):
+    assert f"of {ahead} of the 2 kinds" in verdict.reason
+    for text in (verdict.reason, _claim.load_chinese("hand_made").reason(verdict)):
         assert f"{np.mean(bag):.3f}" in text and f"{np.mean(hog):.3f}" in text
         assert not text.endswith((".", "。"))
     assert hand_made.draw(result).axes
@@ -42,7 +42,7 @@ def test_with_few_images_features_are_in_the_same_order(data_root, monkeypatch, 
         data.Split(s.x[:n], s.y[:n]) for s, n in ((mnist.train, 3000), (mnist.test, 2000))
     )
     few = mnist._replace(train=train, test=test)
-    monkeypatch.setattr(_lecture, "images", lambda smoke: few)
+    monkeypatch.setattr(_lecture, "load_images", lambda smoke: few)
     result = hand_made.run(hand_made.Config(seeds=2, epochs=6, results=tmp_path))
     last = {name: np.array(values)[:, -1] for name, values in result["accuracy"].items()}
     assert last["bag of words"].min() > last["pixels"].max() + 0.02

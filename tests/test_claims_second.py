@@ -10,7 +10,6 @@ import optax
 import pytest
 
 from experiments import (
-    _shapes,
     attention_in_image,
     epoch_seconds,
     how_large,
@@ -61,10 +60,10 @@ def numpy_logits(layers, x):
 @pytest.fixture(scope="module")
 def shapes():
     """Networks of three shapes in one model, untrained, with biases that are not zero."""
-    model = _shapes.network(8, 2, classes=3)
+    model = how_large.network(8, 2, classes=3)
     sizes = [(3, 1), (5, 2), (8, 2)]
     x = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-    states = _shapes.init_shapes(model, sizes, [0], x)
+    states = how_large.init_shapes(model, sizes, [0], x)
     rng = np.random.default_rng(1)
     params = {
         name: layer | {"bias": jnp.asarray(rng.normal(size=layer["bias"].shape), jnp.float32)}
@@ -91,7 +90,7 @@ def test_a_masked_network_is_the_network_of_its_own_shape_trained_too(shapes):
     logits = jax.jit(jax.vmap(lambda p, s: model.apply(p, s, x)[0]))
     before, after = (np.asarray(logits(s.params, s.model_state)) for s in (states, trained))
     for i, (width, layers) in enumerate(sizes):
-        parts = _shapes.slice_shape(states.params, i, width, layers)
+        parts = how_large.slice_shape(states.params, i, width, layers)
         shape = [4, *[width] * layers, 3]
         assert [kernel.shape for kernel, _ in parts] == list(zip(shape, shape[1:], strict=False))
         np.testing.assert_allclose(before[i], numpy_logits(parts, x), atol=1e-5)
@@ -117,7 +116,9 @@ def numpy_descend(layers, x, y, rate):
 @pytest.mark.row("X08")
 def test_the_initial_kernels_of_a_shape_have_its_own_deviation(shapes):
     _, sizes, _, states = shapes
-    kernels = [_shapes.slice_shape(states.params, i, *size)[-1][0] for i, size in enumerate(sizes)]
+    kernels = [
+        how_large.slice_shape(states.params, i, *size)[-1][0] for i, size in enumerate(sizes)
+    ]
     for (width, _), kernel in zip(sizes, kernels, strict=True):
         # From one seed: the largest network's kernel, for a sum over fewer inputs.
         np.testing.assert_allclose(kernel, kernels[-1][:width] * (8 / width) ** 0.5, rtol=1e-5)
@@ -129,7 +130,7 @@ def test_pieces_of_relu_networks_are_where_the_slope_jumps(shapes):
     start, end = x[0].astype(np.float64), x[1].astype(np.float64)
     counts = []
     for i, (width, layers) in enumerate(sizes):
-        parts = _shapes.slice_shape(states.params, i, width, layers)
+        parts = how_large.slice_shape(states.params, i, width, layers)
         places = linear_pieces.knots(parts, start, end)
         counts.append(len(places) - 1)
         if layers == 1:
@@ -290,7 +291,7 @@ def test_rerun_wider_networks_read_better_and_have_more_pieces():
     counts = [
         np.mean([len(linear_pieces.knots(parts, *line)) for line in lines])
         for i, width in enumerate((4, 4, 32, 32))
-        for parts in [_shapes.slice_shape(networks.params, i, width, 1)]
+        for parts in [how_large.slice_shape(networks.params, i, width, 1)]
     ]
     assert min(counts[2:]) > max(counts[:2])
 

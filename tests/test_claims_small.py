@@ -53,7 +53,7 @@ def lectures(small, folder):
     config = _run.Config(results=folder)
 
     def train(epochs=60, batch=20, **kind):
-        return _lecture.trained(config, seeds=2, epochs=epochs, batch=batch, **kind)
+        return _lecture.train_networks(config, seeds=2, epochs=epochs, batch=batch, **kind)
 
     return train
 
@@ -185,7 +185,7 @@ def test_more_hidden_units_approximate_better(tmp_path):
     largest = {}
     for width in (4, 64):
         model = jaxdl.serial(nn.dense(width), jax.nn.tanh, nn.dense(1))
-        networks = _seeds.trained(
+        networks = _seeds.train_networks(
             _run.Config(smoke=True),
             model,
             (x, y),
@@ -202,13 +202,13 @@ def test_more_hidden_units_approximate_better(tmp_path):
 @pytest.mark.row("A14")
 def test_few_deep_units_fold_what_a_fat_layer_cannot(tmp_path):
     x = np.linspace(0, 1, 513, dtype=np.float32)[:, None]
-    deep = deep_or_fat.perceptrons((2,) * deep_or_fat.FOLDS)
+    deep = deep_or_fat.perceptron((2,) * deep_or_fat.FOLDS)
     teeth = np.abs((x * 2 ** (deep_or_fat.FOLDS - 1) + 0.5) % 1 - 0.5) * 2
-    outputs, _ = deep.apply(deep_or_fat.constructed(), {}, x)
+    outputs, _ = deep.apply(deep_or_fat.construct_tents(), {}, x)
     np.testing.assert_allclose(outputs, teeth, atol=1e-4)
-    fat = _seeds.trained(
+    fat = _seeds.train_networks(
         _run.Config(smoke=True),
-        deep_or_fat.perceptrons((10,)),
+        deep_or_fat.perceptron((10,)),
         (x, teeth),
         seeds=2,
         loss="squared_error",
@@ -229,7 +229,7 @@ def test_the_test_error_falls_beyond_its_peak(tmp_path):
 @pytest.mark.row("E09")
 def test_an_ensemble_is_ahead_of_its_networks(tmp_path):
     digits = data.digits()
-    networks = _seeds.trained(
+    networks = _seeds.train_networks(
         _run.Config(smoke=True),
         regularization.network(64),
         (digits.train.x[:200], digits.train.y[:200]),

@@ -189,7 +189,7 @@ def test_marks_are_read_from_the_source(tmp_path):
     (tmp_path / "nn" / "test_some.py").write_text(MARKED)
     whole = 'import pytest\npytestmark = pytest.mark.row("A05")\ndef test_this(): pass\n'
     (tmp_path / "test_whole.py").write_text(whole)
-    assert coverage.marked(tmp_path) == {
+    assert coverage.find_marks(tmp_path) == {
         "A01": ["nn/test_some.py::test_passes"],
         "A02": ["nn/test_some.py::test_passes", "nn/test_some.py::TestGroup::test_fails"],
         "A03": ["nn/test_some.py::test_skips"],
@@ -202,7 +202,7 @@ def test_only_rows_whose_tests_pass_count_when_they_are_run(tmp_path):
     (tmp_path / "test_some.py").write_text(MARKED)
     code = (
         "import pathlib, experiments.coverage as c; "
-        f"print(sorted(c.passing(pathlib.Path({str(tmp_path)!r}))))"
+        f"print(sorted(c.run_tests(pathlib.Path({str(tmp_path)!r}))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['A01', 'B01']"
@@ -236,12 +236,30 @@ def test_a_remark_needs_its_section_and_with_a_test_is_code(tmp_path, monkeypatc
     assert states["X12"] == "not yet"
 
 
+USES = """
+import pytest
+import jaxdl
+from jaxdl import nn
+def helper(): return nn.dense(1), helper()
+@pytest.mark.row("A01")
+def test_layer(): assert jaxdl.losses.cross_entropy and helper()
+@pytest.mark.row("A02")
+def test_nothing(): assert len
+"""
+
+
+def test_functions_of_a_row_are_those_that_its_tests_use(tmp_path):
+    (tmp_path / "test_some.py").write_text(USES)
+    functions = ["jaxdl/losses.py: cross_entropy", "jaxdl/nn/dense.py: dense"]
+    assert coverage.find_functions(tmp_path) == {"A01": functions}
+
+
 def test_docstrings_name_rows(tmp_path):
     (tmp_path / "some.py").write_text(
         '"""A file. Lecture rows A01-A03, B07."""\ndef f():\n    """Lecture row C05 and D11."""\n'
         'CLAIM = Claim(rows=("C05", "E03"), english="")\n'
     )
-    assert coverage.named(tmp_path) == {
+    assert coverage.find_references(tmp_path) == {
         "A01": ["some.py"],
         "A02": ["some.py"],
         "A03": ["some.py"],

@@ -1,8 +1,10 @@
 """The lectures' claims: every experiment runs, and no number of the report is typed by hand."""
 
 import dataclasses
+import json
 import pathlib
 import re
+import string
 
 import jax
 import numpy as np
@@ -14,64 +16,98 @@ from experiments import (
     _lecture,
     _run,
     _seeds,
-    _tried,
     backprop_by_hand,
     coverage,
     report,
     resnet_paths,
 )
-from experiments._claims_page import as_page
 from jaxdl.nn.recurrent import bptt
 from jaxdl.zoo.vision.resnet import cifar_resnet
 
-CLAIMS = dict(_tried.modules())
+CLAIMS = dict(_claim.modules())
+
+
+def load(name):
+    return json.loads((_run.RESULTS / f"{name}.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim_is_complete(name):
     claim = CLAIMS[name].CLAIM
     assert set(claim.rows) <= set(coverage.rows())
-    assert claim.step in _tried.STEPS and claim.minutes > 0
+    assert claim.step in _claim.STEPS and claim.minutes > 0
     assert (_run.HERE.parent / "jaxdl" / claim.source).is_file()
-    assert re.search(r"[\u4e00-\u9fff]", claim.chinese) and claim.english.isascii()
-    assert set(claim.deck) <= set(claim.words)
+    assert claim.statement.isascii()
+
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def test_every_claim_has_its_chinese_text_and_nothing_else_is_translated():
+    texts = _claim.chinese_texts()
+    assert set(texts) == {*CLAIMS, "page", "outcomes"}
+    assert set(texts["page"]) == {*report.PAGE, "language"}
+    assert set(texts["outcomes"]) == {*_claim.OUTCOMES, "not yet run"}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_chinese_reason_is_filled_from_the_values_of_the_verdict(name):
+    chinese = _claim.load_chinese(name)
+    assert CHINESE.search(chinese.claim) and set(CLAIMS[name].CLAIM.deck) <= set(chinese.words)
+    verdict = CLAIMS[name].judge(load(name)["metrics"])
+    fields = [field for _, field, _, _ in string.Formatter().parse(chinese.template) if field]
+    assert fields and {re.split(r"[.\[]", field)[0] for field in fields} <= set(verdict.values)
+    assert CHINESE.search(chinese.reason(verdict)) and "{" not in chinese.reason(verdict)
+
+
+def test_missing_chinese_text_is_an_error(monkeypatch):
+    verdict = _claim.Verdict("holds", "a reason", {"all": True, "names": [], "n": 1})
+    parts = {"names": {"each": "{name}", "join": "", "empty": "-"}}
+    chinese = _claim.Chinese("xor", "", {}, "{n} {all} {names}", parts)
+    with pytest.raises(ValueError, match=r"chinese\.toml: the verdict of 'xor' needs 'all'"):
+        chinese.reason(verdict)
+    parts |= {"all": {"yes": "y", "no": "n"}}
+    assert chinese._replace(parts=parts).reason(verdict) == "1 y -"
+    monkeypatch.setattr(_claim, "chinese_texts", lambda: {"xor": {"claim": ""}})
+    with pytest.raises(ValueError, match=r"the table \[xor\] lacks verdict, words\. Translate"):
+        _claim.load_chinese("xor")
 
 
 def committed():
-    return [tried for tried in _tried.claims() if tried.result]
+    return [one for one in _claim.claims() if one.result]
 
 
 def test_the_table_is_the_regenerated_one():
-    assert report.README.read_text("utf-8") == report.as_markdown(_tried.claims())
+    assert report.README.read_text("utf-8") == report.as_markdown(_claim.claims())
 
 
 def test_every_number_of_the_table_is_a_result_or_the_decks():
     """With other results the table has other numbers, and none of the old ones."""
-    text = report.as_markdown(_tried.claims())
+    text = report.as_markdown(_claim.claims())
 
     def altered(spread):
         return spread | {"mean": spread["mean"] * 3 + 7, "deviation": 0.123}
 
     changed = []
-    for tried in _tried.claims():
-        if tried.result:
-            metrics = tried.metrics | {
-                "measured": {name: altered(s) for name, s in tried.metrics["measured"].items()},
+    for one in _claim.claims():
+        if one.result:
+            metrics = one.metrics | {
+                "measured": {name: altered(s) for name, s in one.metrics["measured"].items()},
                 "seconds": {},
                 "speedup": {},
             }
-            tried = tried._replace(result=tried.result | {"metrics": metrics, "seconds": 60.0})
-        changed.append(tried)
+            one = one._replace(result=one.result | {"metrics": metrics, "seconds": 60.0})
+        changed.append(one)
     means = lambda text: set(re.findall(r"[\d.e-]+(?= ±)", text))
     assert means(text) and not means(text) & means(report.as_markdown(changed))
 
 
 def test_the_page_is_in_two_languages_and_fetches_nothing():
-    page = as_page(_tried.claims())
+    page = report.as_page(_claim.claims())
     assert page.count('class="en"') == page.count('class="zh"')
     assert not re.search(r'(src|href)="https?:', page) and "<script" not in page
-    for tried in committed():
-        assert tried.claim.chinese in page and page.count("data:image/png") == len(committed())
+    for one in committed():
+        assert one.chinese.claim in page and page.count("data:image/png") == len(committed())
 
 
 def test_networks_are_trained_once_for_all_experiments(tmp_path, monkeypatch, capsys):
@@ -82,16 +118,16 @@ def test_networks_are_trained_once_for_all_experiments(tmp_path, monkeypatch, ca
         seed: int = 0
 
     config = Config(tmp_path)
-    first = _lecture.trained(config, seeds=2)
+    first = _lecture.train_networks(config, seeds=2)
     monkeypatch.setattr(_seeds.train, "train_many", None)  # not again
-    again = _lecture.trained(config, seeds=2)
+    again = _lecture.train_networks(config, seeds=2)
     np.testing.assert_array_equal(again.history["loss"], first.history["loss"])
     np.testing.assert_array_equal(
         again.params["dense_0"]["kernel"], first.params["dense_0"]["kernel"]
     )
     assert len(again) == 2 and again.seconds == first.seconds
     with pytest.raises(TypeError):
-        _lecture.trained(config, seeds=3)
+        _lecture.train_networks(config, seeds=3)
 
 
 def test_the_lectures_network_and_its_loss():
@@ -107,7 +143,7 @@ def test_the_lectures_network_and_its_loss():
 
 
 def test_spread_and_numbers():
-    assert _seeds.spread([1.0, 3.0]) == {"mean": 2.0, "deviation": 2**0.5, "seeds": 2}
+    assert _seeds.summarize([1.0, 3.0]) == {"mean": 2.0, "deviation": 2**0.5, "seeds": 2}
     assert _claim.numbers({"a": np.array([[1.23456, 0.000123456]])}) == {"a": [[1.235, 0.0001235]]}
 
 
@@ -116,12 +152,12 @@ def test_by_hand_is_what_autodiff_and_the_lectures_rule_finds():
     value = backprop_by_hand.forward(backprop_by_hand.WEIGHTS)
     _, by_hand = backprop_by_hand.backward(backprop_by_hand.WEIGHTS, value)
     for other, near in (
-        (backprop_by_hand.automatic(backprop_by_hand.WEIGHTS), 1e-14),
-        (backprop_by_hand.differences(backprop_by_hand.WEIGHTS), 1e-9),
+        (backprop_by_hand.autodiff(backprop_by_hand.WEIGHTS), 1e-14),
+        (backprop_by_hand.finite_differences(backprop_by_hand.WEIGHTS), 1e-9),
     ):
         assert by_hand == pytest.approx(other, abs=near)
     assert value["E"] == pytest.approx(0.2097097937078311, abs=1e-15)
-    slide = backprop_by_hand.as_the_slide(value, by_hand)
+    slide = backprop_by_hand.apply_slide_rule(value, by_hand)
     assert slide[1] == pytest.approx(0.014583332266596982, abs=1e-15)
     assert [i for i in slide if slide[i] * by_hand[i] < 0] == [1, 3]
 
@@ -129,7 +165,7 @@ def test_by_hand_is_what_autodiff_and_the_lectures_rule_finds():
 @pytest.mark.row("G06")
 def test_a_gradient_is_the_sum_over_all_paths():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    assert resnet_paths.all_paths(x, jax.numpy.array([1, 2])) < 1e-5
+    assert resnet_paths.check_sum_of_paths(x, jax.numpy.array([1, 2])) < 1e-5
 
 
 @pytest.mark.row("G05", "T11")
@@ -156,7 +192,7 @@ def test_a_block_left_out_is_the_network_without_it():
     for plain in (False, True):
         model = cifar_resnet(8, plain=plain)
         params, state = jaxdl.init(model, jax.random.key(1), x)
-        scores = resnet_paths.lesioned(model)
+        scores = resnet_paths.without_blocks(model)
         whole = scores(params, state, x, jax.numpy.ones(3))
         np.testing.assert_allclose(whole, model.apply(params, state, x)[0], rtol=1e-5, atol=1e-6)
         parts = {name: child for name, child in model.children.items() if name != "block_0"}
@@ -174,10 +210,10 @@ def test_a_landscape_is_the_loss_around_the_beginning(tmp_path):
         smoke: bool = True
         seed: int = 0
 
-    found = _lecture.trained(Config(tmp_path), seeds=2)
-    steps, surface = _lecture.landscape(found, "cross_entropy", True).values()
+    found = _lecture.train_networks(Config(tmp_path), seeds=2)
+    steps, surface = _lecture.loss_landscape(found, "cross_entropy", True).values()
     np.testing.assert_allclose(steps, [-0.5, 0.5, 1.5])
-    start, loss = _lecture.beginning(found, "cross_entropy", True, rows=500)
+    start, loss = _lecture.initial_params_and_loss(found, "cross_entropy", True, rows=500)
     begin, end = start(0), jax.tree.map(lambda a: a[0], found.params)
     ahead = jax.tree.map(np.subtract, end, begin)
     line = bptt.loss_surface(loss, begin, (ahead, ahead), ([1.5], [0.0]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import _run, worked_examples
-from experiments._line import Line
+from experiments.worked_examples import Line
 
 WRONG = {
     ("S04-S06", "by w1, w3, w2, w4"),
@@ -155,7 +155,7 @@ def test_all_but_the_known_misprints_are_as_printed(result):
 
 
 def test_a_misprint_is_shown_as_one():
-    assert "NOT as printed  (why)" in worked_examples.shown(Line("sum", 3, 4, "why"))
+    assert "NOT as printed  (why)" in worked_examples.format_line(Line("sum", 3, 4, "why"))
 
 
 @pytest.mark.parametrize(

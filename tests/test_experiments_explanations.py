@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _explain, clever_hans, explain_lstm, explain_photo
+from experiments import clever_hans, explain_digits, explain_lstm, explain_photo
 from jaxdl import data, interpret, nn, serial
 from tests.nn.filled import filled
 
 
 def test_squares_share_an_image_evenly():
-    mask = _explain.squares(8, 4)
+    mask = explain_digits.squares(8, 4)
     assert mask.shape == (8, 8, 1) and np.bincount(mask.ravel()).tolist() == [4] * 16
     assert mask[0, 2, 0] == 1 and mask[2, 0, 0] == 4
 
@@ -23,7 +23,7 @@ def test_squares_share_an_image_evenly():
 def test_agreement_within_sentences():
     values = np.array([[1.0, 2, 3, 0], [5.0, 4, 0, 0]])
     found = {"a": values, "b": values * 2, "c": -values}
-    agreed = explain_lstm.agreement(found, np.array([3, 2]))
+    agreed = explain_lstm.rank_agreement(found, np.array([3, 2]))
     assert agreed == {"a and b": 1, "a and c": pytest.approx(-1), "b and c": pytest.approx(-1)}
 
 
@@ -32,7 +32,7 @@ def test_the_best_by_each_measure():
         "a": {"insertion": [0.9, 0.7], "ROAD": [0.3]},
         "b": {"insertion": [0.1], "ROAD": [0.2]},
     }
-    assert [_explain.best(areas, m) for m in ("insertion", "ROAD")] == ["a", "b"]
+    assert [explain_digits.find_best(areas, m) for m in ("insertion", "ROAD")] == ["a", "b"]
 
 
 def test_discs_of_five_colours_and_two_sizes():
@@ -52,12 +52,12 @@ def test_explanations_reveal_a_mark_that_accuracy_hides():
     params, state = filled(model, x[:2], scale=0.1)
     apply = lambda params: lambda x: model.apply(params, state, x)[0]
     measures, falls = {}, {}
-    for name, images in (("marked", np.where(own, clever_hans.marked(x), x)), ("clean", x)):
+    for name, images in (("marked", np.where(own, clever_hans.add_mark(x), x)), ("clean", x)):
         with jax.numpy_dtype_promotion("standard"):  # optax's adam mixes its counter with floats
             trained = clever_hans.descend(apply, params, (images, y), config, 0, 0.0)
         f = jax.jit(apply(trained))
         measures[name] = clever_hans.measure(f, digits.test, config.digit)
-        shown = clever_hans.marked(digits.test.x[digits.test.y == config.digit])
+        shown = clever_hans.add_mark(digits.test.x[digits.test.y == config.digit])
         of_dense = lambda i, p=trained: jax.device_get(p[f"dense_{i}"])
         hidden = shown.reshape(-1, 64) @ of_dense(0)["kernel"] + of_dense(0)["bias"] > 0
         slope = np.abs((hidden * of_dense(1)["kernel"][:, config.digit]) @ of_dense(0)["kernel"].T)

@@ -44,7 +44,7 @@ def test_edit_distance_is_a_distance(a, b):
 def test_digit_error_rate_by_hand():
     tokens, lengths = np.array([[1, 2, 3], [4, 0, 0]]), np.array([3, 1])
     truth = [np.array([1, 3]), np.array([4, 4])]
-    assert spoken_digits.error_rate(tokens, lengths, truth) == (2, 4)
+    assert spoken_digits.count_errors(tokens, lengths, truth) == (2, 4)
 
 
 def test_windows_go_on_from_one_to_the_next():
@@ -82,11 +82,11 @@ def test_a_character_model_remembers_what_it_read():
     state = train.init_state(model, optimizer, jax.random.key(0), x[0])
     fresh = state.model_state
     step = train.make_train_step(model, "cross_entropy", optimizer)
-    epoch = jax.jit(functools.partial(char_lm.passed, step))
+    epoch = jax.jit(functools.partial(char_lm.run_epoch, step))
     for _ in range(3):
         state, _ = epoch(state.replace(model_state=fresh), x, y)
     x, y = map(np.asarray, windows_of_echoes(seed=1))
-    nats = float(jax.jit(functools.partial(char_lm.measured, model))(state.params, fresh, x, y))
+    nats = float(jax.jit(functools.partial(char_lm.evaluate, model))(state.params, fresh, x, y))
     assert nats == pytest.approx(np.log(2) / 3, rel=0.05)
 
     params = jax.tree.map(np.float64, state.params)
@@ -99,7 +99,7 @@ def test_a_character_model_remembers_what_it_read():
     assert nats == pytest.approx(np.mean(np.log(np.exp(scores).sum(-1)) - right), rel=1e-4)
 
     config = char_lm.Config(smoke=True)
-    text = char_lm.sampled(config, model, state.params, VOCABULARY, 0.5)
+    text = char_lm.sample(config, model, state.params, VOCABULARY, 0.5)
     assert text[2::3] == "\n" * 10 and text[3::3] == text[1:-2:3] and {*text} == {*"ab\n"}
 
 
@@ -115,7 +115,7 @@ def test_the_loss_of_an_elman_character_model_jumps_unless_gradients_are_clipped
     def losses(state, clip, x, y):
         step = train.make_train_step(model, "cross_entropy", descent(clip))
         metrics = jax.lax.scan(step, state, (x, y))[1]["loss"]
-        return metrics.sum / metrics.weight
+        return metrics.total / metrics.count
 
     for seed in range(3):
         x, y = windows_of_echoes(seed)
@@ -136,7 +136,7 @@ def test_the_cliff_and_what_clipping_does():
     moves = lambda path: np.linalg.norm(np.diff(path, axis=0), axis=1)
     assert moves(plain).max() > 1 > config.rate * config.clip * 1.01 >= moves(clipped).max()
     assert rough_surface.loss(plain[-1]) > 1 > 1e-3 > rough_surface.loss(clipped[-1])
-    assert [row["y"] for row in rough_surface.powers()] == pytest.approx(
+    assert [row["y"] for row in rough_surface.repeated_powers()] == pytest.approx(
         [1.0, 20751.63924536005946974364, 4.360732e-5, 0.0], rel=1e-6
     )
 
@@ -145,7 +145,7 @@ def test_the_cliff_and_what_clipping_does():
 @pytest.mark.row("K01")
 def test_one_word_alone_cannot_be_tagged_and_a_sequence_can():
     config = slot_filling.Config(requests=400)
-    found = slot_filling.travel(config)
+    found = slot_filling.train_on_travel(config)
     assert abs(found["feed-forward"]["city_accuracy"] - 0.5) < 0.15
     assert found["LSTM"]["city_accuracy"] > 0.95 < found["Elman"]["city_accuracy"]
 
@@ -158,9 +158,9 @@ def test_made_up_data_take_the_place_of_missing_files(monkeypatch, tmp_path, cap
     monkeypatch.setenv("JAXDL_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(pooch, "retrieve", no_network)
-    recordings, name = spoken_digits.corpus()
+    recordings, name = spoken_digits.load_recordings()
     assert name == "tones" and len(recordings["train"].sounds) == 50
-    folds, name = sentiment.corpus(sentiment.Config())
+    folds, name = sentiment.load_folds(sentiment.Config())
     assert name == "made-up opinions" and len(folds) == 10
     for texts, labels in folds:
         for text, label in zip(texts, labels, strict=True):
@@ -249,20 +249,20 @@ def test_targets_are_moved_by_one_and_padding_costs_nothing():
     source = data.Vocabulary([words for words, _ in pairs])
     symbols = [translate.START, translate.STOP, *"".join(text for _, text in pairs)]
     target = data.Vocabulary([symbols])
-    (words, lengths, before), after = translate.encoded(pairs, source, target)
+    (words, lengths, before), after = translate.encode(pairs, source, target)
     for i, (phrase, text) in enumerate(pairs):
         assert source.decode(words[i, : lengths[i]]) == phrase
         assert target.decode(after[i]) == [*text, translate.STOP]
         assert target.decode(before[i, : len(text) + 1]) == [translate.START, *text]
     logits = jax.nn.one_hot(after, len(target)) * 50
-    assert float(translate.per_target(logits, jnp.asarray(after)).max()) < 1e-6
+    assert float(translate.target_loss(logits, jnp.asarray(after)).max()) < 1e-6
 
 
 @pytest.mark.slow
 @pytest.mark.row("J17")
 def test_a_symbol_is_recalled_after_400_steps_by_an_lstm_and_not_by_an_elman_network():
     right = {
-        name: long_memory.learn(cell, "recall", 400, 600, [0])[0][0]
+        name: long_memory.train_cell(cell, "recall", 400, 600, [0])[0][0]
         for name, cell in long_memory.cells(32, 400).items()
         if name != "GRU"
     }
@@ -270,7 +270,7 @@ def test_a_symbol_is_recalled_after_400_steps_by_an_lstm_and_not_by_an_elman_net
 
 
 def test_long_memory_learns_a_short_task_and_measures_it():
-    (right,), (losses,) = long_memory.learn(nn.gru(16), "recall", 5, 150, [0])
+    (right,), (losses,) = long_memory.train_cell(nn.gru(16), "recall", 5, 150, [0])
     assert right > 0.95 and losses[-1] < 0.3 * losses[0]
 
 

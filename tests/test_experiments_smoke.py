@@ -5,9 +5,9 @@ import json
 import jax
 import pytest
 
-from experiments import _run, _tried
+from experiments import _claim, _run
 
-CLAIMS = dict(_tried.modules())
+CLAIMS = dict(_claim.modules())
 RECORD_NOTHING = {"docs", "report"}
 ELSEWHERE = {"coverage", "digits", "mnist"}
 """`test_experiments.py` runs these, and reads more of what they write."""
@@ -23,14 +23,15 @@ def test_it_runs_and_records_its_numbers(name, tmp_path, capsys):
     path = tmp_path / name / "result.json"
     assert path.exists() == (name not in RECORD_NOTHING)
     if name in CLAIMS:
-        check_claim(CLAIMS[name], json.loads(path.read_text())["metrics"])
+        check_claim(name, json.loads(path.read_text())["metrics"])
 
 
-def check_claim(module, metrics):
+def check_claim(name, metrics):
     """Checks that a claim's result has its numbers, a verdict in two languages, and a figure."""
-    claim, verdict = module.CLAIM, module.judge(metrics)
-    assert set(claim.deck) <= set(metrics["measured"]) <= set(claim.words)
-    assert verdict.outcome in _tried.OUTCOMES
-    for text in (verdict.english, verdict.chinese):
+    module, chinese = CLAIMS[name], _claim.load_chinese(name)
+    verdict = module.judge(metrics)
+    assert set(module.CLAIM.deck) <= set(metrics["measured"]) <= set(chinese.words)
+    assert verdict.outcome in _claim.OUTCOMES
+    for text in (verdict.reason, chinese.reason(verdict)):
         assert text and not text.endswith((".", "。"))
     assert module.draw(metrics).axes

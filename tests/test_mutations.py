@@ -28,4 +28,4 @@ def test_names_are_unique_and_likely_tests_exist():
 
 
 def test_each_row_that_code_covers_has_a_fault():
-    assert set(row_faults.faults()) == set(coverage.marked(coverage.TESTS))
+    assert set(row_faults.faults()) == set(coverage.find_marks(coverage.TESTS))

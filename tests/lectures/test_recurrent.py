@@ -162,9 +162,9 @@ def test_a_thousand_steps_of_one_weight(w, y, slope):
 def test_clipping_bounds_each_step_from_the_edge_of_the_cliff():
     """Plain descent is thrown over the wall at once from some starts, and not from most."""
     config = rough_surface.Config(updates=20)
-    starts = rough_surface.edge(41)
+    starts = rough_surface.starts_above_wall(41)
     assert (jax.vmap(rough_surface.loss)(starts) < 0.1).all()
-    counts = rough_surface.from_the_edge(config, starts)
+    counts = rough_surface.count_ends(config, starts)
     assert counts["plain"]["starts"] == counts["clipped"]["starts"] == len(starts) > 50
     assert 0 < counts["plain"]["has_a_step_above_1"] < len(starts) / 2
     assert counts["clipped"]["has_a_step_above_1"] == 0
