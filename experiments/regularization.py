@@ -79,7 +79,7 @@ def run(config: Config) -> dict:
     sgd = optax.sgd(_lecture.RATE)
     options = {"loss": "cross_entropy", "batch_size": 50, "metrics": ["accuracy"]}
 
-    def fit(model=plain, data=seen, optimizer=sgd, networks=seeds) -> _seeds.Networks:
+    def fit(model=plain, data: Any = seen, optimizer=sgd, networks=seeds) -> _seeds.Networks:
         return _seeds.train_networks(
             config,
             model,
