@@ -25,7 +25,7 @@ CLAIM = Claim(
     statement="A bad result on the test data is not always overfitting: look at the training "
     "first.",
     deck={},
-    source="train/diagnose.py",
+    source="train/lr_finder.py",
     minutes=3,
 )
 KINDS = {"too small": (4, 10_000), "few images": (500, 300), "many images": (500, 10_000)}

@@ -215,7 +215,7 @@ def test_a_mark_of_no_row_is_an_error(tmp_path, monkeypatch):
 def test_remarks_count_by_their_section_and_only_they():
     found = coverage.remarks()
     assert set(found) == coverage.REMARKS <= set(coverage.rows())
-    assert found["G15"] == ["docs/remarks.md: Depth beside buildings"]
+    assert found["G15"] == ["docs/remarks.md: Depth compared with buildings"]
 
 
 def test_a_remark_needs_its_section_and_with_a_test_is_code(tmp_path, monkeypatch, capsys):

@@ -98,7 +98,7 @@ def test_every_number_of_the_table_is_a_result_or_the_decks():
             }
             one = one._replace(result=one.result | {"metrics": metrics, "seconds": 60.0})
         changed.append(one)
-    means = lambda text: set(re.findall(r"[\d.e-]+(?= ±)", text))
+    means = lambda text: set(re.findall(r"(?<=\| )[\d.e-]+(?= ±)", text))
     assert means(text) and not means(text) & means(report.as_markdown(changed))
 
 

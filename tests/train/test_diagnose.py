@@ -32,5 +32,5 @@ def test_the_advice_is_of_the_problem():
 
 
 def test_a_history_without_accuracies():
-    with pytest.raises(ValueError, match="holds loss; expected 'accuracy'"):
+    with pytest.raises(ValueError, match="has loss; expected 'accuracy'"):
         train.diagnose({"loss": [1.0]})

@@ -155,7 +155,7 @@ def test_a_predictor_is_a_plain_function():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="x is empty"):
+    with pytest.raises(ValueError, match="x has 0 rows"):
         train.predict(MODEL, state(), X[:0])
     with pytest.raises(ValueError, match="predict: batch_size is 0"):
         train.predict(MODEL, state(), X, batch_size=0)

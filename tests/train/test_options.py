@@ -299,7 +299,7 @@ def test_names_of_metrics():
         fit((X, Y), metrics=[always, lambda o, t: o[:, 0]])
     with pytest.raises(ValueError, match="named 'eval_loss', which the history uses"):
         fit((X, Y), metrics={"eval_loss": always})
-    with pytest.raises(ValueError, match=r"expected it called: metrics.r2\(\)"):
+    with pytest.raises(ValueError, match=r"factory r2; expected its result: metrics.r2\(\)"):
         fit((X, Y), metrics=[metrics.r2])
     with pytest.raises(ValueError, match="two sets have a metric 'a_b_loss'"):
         evaluation = train.Evaluation({"a": HALF, "a_b": HALF})

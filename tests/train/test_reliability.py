@@ -13,17 +13,17 @@ def all_went_well(found):
 
 @pytest.mark.slow
 def test_sigterm_at_twenty_random_steps():
-    all_went_well(_reliability.stopped_and_resumed(20, seed=1))
+    all_went_well(_reliability.stop_and_resume(20, seed=1))
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_ctrl_c_at_random_steps(times):
-    all_went_well(_reliability.stopped_and_resumed(times, seed=2, number=signal.SIGINT))
+    all_went_well(_reliability.stop_and_resume(times, seed=2, number=signal.SIGINT))
 
 
 @pytest.mark.slow
 def test_five_hundred_damaged_files():
-    all_went_well(_reliability.damaged(500, seed=1))
+    all_went_well(_reliability.damage_checkpoints(500, seed=1))
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_sigkill_at_random_moments_of_saving():
 
 @pytest.mark.slow
 def test_eight_processes_fetch_one_file():
-    all_went_well(_reliability.fetched(8))
+    all_went_well(_reliability.fetch_concurrently(8))
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ DATA = {
     "not a pair": (X, r"data is ndarray; expected \(x, y\)"),
     "four parts": ((X, Y, Y, Y), "data is 4 parts; expected"),
     "weights below 0": ((X, Y, -np.ones(50)), r"weights are in -1 .. -1"),
-    "weights of letters": ((X, Y, np.full(50, "a")), "weight holds strings"),
+    "weights of letters": ((X, Y, np.full(50, "a")), "weight has strings"),
     "empty": ((X[:0], Y[:0]), "data has 0 rows.*filtered"),
     "lengths": ((X, Y[:-1]), "arrays of 50, 49 rows"),
     "a number": ((X, np.float32(1)), "has a single number"),
