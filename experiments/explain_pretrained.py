@@ -90,7 +90,7 @@ def explain_photographs(config: Config) -> dict:
         values = np.asarray(run(params, x, target, jax.random.key(0)))[chosen]
         maps.append(values.sum(-1) if values.ndim == 3 else values)
     label = "share of each map's own 99th percentile"
-    options = {"titles": list(methods), "own": True, "label": label}
+    options = {"titles": list(methods), "scale_each": True, "label": label}
     copies = np.stack([photographs[chosen]] * len(maps))
     for name, figure in (
         ("photograph", plot.image_grid(copies[:1], titles=[answers[chosen]])),

@@ -37,7 +37,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         patch.delenv("JAXDL_DATA", raising=False)
         patch.setattr(_lecture, "WIDTH", 64)
-        patch.setattr(_seeds, "speedup", lambda *args, **options: 1.0)
+        patch.setattr(_seeds, "measure_speedup", lambda *args, **options: 1.0)
         yield
 
 

@@ -76,6 +76,14 @@ def convolution(
     if isinstance(padding, str) and padding.upper() == "CIRCULAR":
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="wrap")
         pads = ((0, 0),) * n
+    # The derivative of a convolution crops where more than k - 1 zeros are added. XLA:CPU crops the
+    # wrong cells of float32 arrays up to JAX 0.11, so the excess is added before.
+    excess = tuple(
+        tuple(max(0, p - k + 1) for p in pair) for pair, k in zip(pads, window, strict=True)
+    )
+    if any(map(any, excess)):
+        x = jnp.pad(x, ((0, 0), *excess, (0, 0)))
+        pads = tuple((lo - a, hi - b) for (lo, hi), (a, b) in zip(pads, excess, strict=True))
     if flip:
         kernel = jnp.flip(kernel, tuple(range(n)))
     applies = groups == 1 and all(s == 1 for s in (*stride, *dilation))

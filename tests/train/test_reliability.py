@@ -47,7 +47,7 @@ def test_eight_processes_fetch_one_file():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", ["devices", "moved", "one_of_two_killed"])
+@pytest.mark.parametrize("measure", ["devices", "move_between_devices", "kill_one_of_two"])
 def test_one_device_eight_and_two_processes(measure):
     found = getattr(_reliability, measure)()
     assert found.good <= found.of
