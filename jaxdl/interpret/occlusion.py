@@ -43,9 +43,8 @@ def ablation(
         like x.
       mask: integers that broadcast to an example's shape, with the same number for all values of a
         feature: segments of an image, or words of (T, D) by `arange(T)[:, None]`. With a batch
-          axis,
-        each example has its own mask, as from `superpixels`. For a tree, a tree of masks; the same
-        number in two arrays is one feature. None, also in a tree, makes every value a feature.
+        axis, each example has its own mask, as from `superpixels`. For a tree, a tree of masks; the
+        same number in two arrays is one feature. None, also in a tree, makes every value a feature.
       layer: as for `saliency`. Features, mask and baseline then refer to the layer's value.
       batch_size: features removed side by side; None for the largest number within `memory_budget`.
 
