@@ -223,14 +223,14 @@ MUTATIONS = (
     ),
     Mutation(
         "train: means divide by all examples, masked ones too",
-        "jaxdl/metrics.py",
+        "jaxdl/metrics/examples.py",
         'reduce(ones, weight, "sum"))',
         "jnp.sum(ones))",
         "test_metrics.py train/test_evaluate.py",
     ),
     Mutation(
         "train: the confusion matrix is transposed",
-        "jaxdl/metrics.py",
+        "jaxdl/metrics/examples.py",
         "matrix.at[true, decision]",
         "matrix.at[decision, true]",
         "test_metrics.py",

@@ -59,7 +59,9 @@ def test_the_code_runs(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "relevance.png").stat().st_size > 0
     assert np.isfinite(names["relevance"]).all()
     assert "total" in capsys.readouterr().out
-    assert names["history"]["eval_accuracy"][-1] > 0.95
+    accuracy = names["history"]["eval_accuracy"][-1]
+    low, high = map(float, re.findall(r"# (0\.\d+) to (0\.\d+) with seeds", TEXT)[0])
+    assert 0.95 < low - 0.003 < accuracy < high + 0.003  # one image of 359 is 0.003
 
 
 def test_every_linked_file_exists():

@@ -11,10 +11,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from jaxdl.jaxpr.equations import ClosedJaxpr, stored_jaxprs
 from jaxdl.jaxpr.primitives import readers
-
-ClosedJaxpr = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
-KINDS = (core.Jaxpr, ClosedJaxpr)
 
 
 def select_platform(program: ClosedJaxpr, platform: str | None) -> ClosedJaxpr:
@@ -29,27 +27,15 @@ def select_platform(program: ClosedJaxpr, platform: str | None) -> ClosedJaxpr:
       The program without these conditionals; the same object if it has none. A conditional without
       a branch for the platform remains.
     """
-    return _rewrite(program, platform) if _depends(program, platform) else program
+    return _rewrite(program, platform)
 
 
 def _rewrite(inner: Any, platform: str | None) -> Any:
-    """Rewrites a jaxpr of either kind; other parameters of an equation are unchanged."""
-    if not isinstance(inner, KINDS) or not _depends(inner, platform):
-        return inner
+    """Rewrites a jaxpr, closed or not; returns the same object if nothing changes."""
     jaxpr = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
-    equations = []
-    for equation in jaxpr.eqns:
-        branch = _branch(equation, platform)
-        if branch is not None:
-            equation = _call(equation, _rewrite(branch, platform))
-        else:
-            params = jax.tree.map(
-                lambda leaf: _rewrite(leaf, platform),
-                equation.params,
-                is_leaf=lambda leaf: isinstance(leaf, KINDS),
-            )
-            equation = equation.replace(params=params)
-        equations.append(equation)
+    equations = [_rewrite_equation(equation, platform) for equation in jaxpr.eqns]
+    if all(new is old for new, old in zip(equations, jaxpr.eqns, strict=True)):
+        return inner
     used = {id(v) for equation in equations for v in equation.invars}
     used |= {id(v) for v in jaxpr.outvars}
     # The index of the platform has no further use, and readers have no rule for it.
@@ -62,15 +48,19 @@ def _rewrite(inner: Any, platform: str | None) -> Any:
     return ClosedJaxpr(jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else jaxpr
 
 
-def _depends(inner: core.Jaxpr | ClosedJaxpr, platform: str | None) -> bool:
-    jaxpr = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
-    for equation in jaxpr.eqns:
-        if _branch(equation, platform) is not None:
-            return True
-        parts = jax.tree.leaves(equation.params, is_leaf=lambda leaf: isinstance(leaf, KINDS))
-        if any(isinstance(part, KINDS) and _depends(part, platform) for part in parts):
-            return True
-    return False
+def _rewrite_equation(equation: Any, platform: str | None) -> Any:
+    branch = _branch(equation, platform)
+    if branch is not None:
+        return _call(equation, _rewrite(branch, platform))
+    new = {id(inner): _rewrite(inner, platform) for inner in stored_jaxprs(equation.params)}
+    if all(key == id(inner) for key, inner in new.items()):
+        return equation
+    params = jax.tree.map(
+        lambda leaf: new.get(id(leaf), leaf),
+        equation.params,
+        is_leaf=lambda leaf: id(leaf) in new,
+    )
+    return equation.replace(params=params)
 
 
 def _branch(equation: Any, platform: str | None) -> ClosedJaxpr | None:

@@ -10,12 +10,12 @@ import jax
 
 from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
-from jaxdl.metrics import Metrics, NamedMetrics, name_metrics
+from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics
 from jaxdl.nn.recurrent.stacked import reset_carry
 from jaxdl.train import validation
 from jaxdl.train.batches import BatchSource, make_batch_source
 from jaxdl.train.epoch import MetricAccumulator, compile_eval
-from jaxdl.train.options import Execution, explain_moved
+from jaxdl.train.options import Execution, explain_grouped
 from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
@@ -77,7 +77,7 @@ class Evaluation:
         return state.replace(params=params)
 
 
-@explain_moved
+@explain_grouped
 def evaluate(
     model: Module,
     state: TrainState,

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
-from jaxdl.metrics import Metrics, NamedMetrics, name_metrics, resolve_metrics
+from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics, resolve_metrics
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train import sharding, validation
 from jaxdl.train.batches import Batches, BatchSource, make_batch_source
@@ -25,7 +25,7 @@ from jaxdl.train.checkpoint import Checkpointer
 from jaxdl.train.epoch import CompiledSteps, compile_loop, compile_single, slow_when_looped
 from jaxdl.train.evaluate import Evaluation, compile_evaluation, run_evaluation
 from jaxdl.train.logging import Logger, open_loggers
-from jaxdl.train.options import STOP_ON, AugmentedData, Execution, Steps, explain_moved
+from jaxdl.train.options import STOP_ON, AugmentedData, Execution, Steps, explain_grouped
 from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.run import History, Progress, RunConfig, catch_signals, check_finite, train
 from jaxdl.train.sharding import Sharding
@@ -35,7 +35,7 @@ from jaxdl.train.step import Augment, inputs, make_train_step
 __all__ = ["fit"]
 
 
-@explain_moved
+@explain_grouped
 def fit(
     model: Module,
     data: Any,

@@ -117,29 +117,28 @@ class AugmentedData:
         return (data.data, data.augment) if isinstance(data, AugmentedData) else (data, None)
 
 
-MOVED = {
+GROUPED = {
     **{
         field.name: f"execution=train.Execution({field.name}=...)"
         for field in dataclasses.fields(Execution)
     },
     "augment": "train.AugmentedData(data, augment) as data",
-    "guard": "skip_nonfinite=",
     "logger": "callbacks=[logger]",
     "resume": "checkpoint=train.Checkpointer(directory, resume=...)",
     "steps": "epochs=train.Steps(...)",
 }
-"""Options that belong to another argument, and how to pass them."""
+"""Options that are part of another argument, and how to pass them."""
 
 
-def explain_moved(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function name the right argument when it is called with one of `MOVED`."""
+def explain_grouped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function name the right argument when it is called with one of `GROUPED`."""
     parameters = inspect.signature(function).parameters
 
     @functools.wraps(function)
     def call(*args, **options):
         for name in options:
-            if name not in parameters and name in MOVED:
-                raise TypeError(f"{function.__name__} has no {name}=; pass {MOVED[name]}.")
+            if name not in parameters and name in GROUPED:
+                raise TypeError(f"{function.__name__} has no {name}=; pass {GROUPED[name]}.")
         return function(*args, **options)
 
     return call

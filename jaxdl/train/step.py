@@ -22,14 +22,8 @@ from jaxdl.core import Module, Tree, check_model
 from jaxdl.jaxpr.equations import Literal
 from jaxdl.jaxpr.tracing import make_jaxpr
 from jaxdl.losses import match_weight
-from jaxdl.metrics import (
-    Average,
-    DatasetMetric,
-    Metrics,
-    mean,
-    name_metrics,
-    resolve_metrics,
-)
+from jaxdl.metrics import Average, DatasetMetric, mean
+from jaxdl.metrics.names import Metrics, name_metrics, resolve_metrics
 from jaxdl.nn.recurrent.stacked import carries
 from jaxdl.train.precision import DTYPES, cast_back, cast_down
 from jaxdl.train.state import TrainState

@@ -20,7 +20,7 @@ from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, Tree, check_model, init
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
-from jaxdl.metrics import Metrics, NamedMetrics, name_metrics
+from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics
 from jaxdl.train import validation
 from jaxdl.train.batches import Batches, epoch_batches
 from jaxdl.train.callbacks import open_reporter
@@ -28,7 +28,7 @@ from jaxdl.train.checkpoint import Checkpointer
 from jaxdl.train.epoch import EpochBatches, MetricAccumulator, eval_loop, run_loop, slow_when_looped
 from jaxdl.train.evaluate import Evaluation
 from jaxdl.train.logging import Logger, open_loggers
-from jaxdl.train.options import AugmentedData, Execution, explain_moved
+from jaxdl.train.options import AugmentedData, Execution, explain_grouped
 from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
@@ -59,7 +59,7 @@ def grid(**values: Sequence[float]) -> dict[str, list[float]]:
     return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
 
 
-@explain_moved
+@explain_grouped
 def train_many(
     model: Module,
     data: Any,

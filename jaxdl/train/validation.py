@@ -24,7 +24,7 @@ from jaxdl._check import require_ints
 from jaxdl.core import Module, describe_result
 from jaxdl.data import convert
 from jaxdl.jaxpr import equations, evaluation, tracing
-from jaxdl.metrics import CLASS_METRICS, NamedMetrics
+from jaxdl.metrics.names import CLASS_METRICS, NamedMetrics
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train.checkpoint_format import format_array, list_differences

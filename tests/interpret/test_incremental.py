@@ -124,6 +124,7 @@ LAYERS = {
     "repeated": lambda x: jnp.broadcast_to(x[:, :, :, None], (*x.shape[:3], 2, 3)).mean(3),
     "sums on the way": lambda x: jnp.cumsum(x, 1),
     "a loop": scanned,
+    # Weighted, because a standardized x sums to 0 up to rounding, which has no sign.
     "a condition": lambda x: lax.cond((x @ array(9, 3)).sum() > 0, jnp.sin, jnp.cos, x),
     "largest channel": lambda x: jnp.where(jnp.argmax(x, -1)[..., None] == 1, x, -x),
 }

@@ -103,7 +103,7 @@ def test_options(make, words):
         make()
 
 
-def test_a_moved_option_names_its_new_place():
+def test_a_grouped_option_names_its_argument():
     with pytest.raises(TypeError, match=r"fit has no steps=; pass epochs=train.Steps\(...\)"):
         fit(steps=3)
     with pytest.raises(TypeError, match=r"evaluate has no check=; pass execution=train.Exec"):

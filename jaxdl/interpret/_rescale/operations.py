@@ -6,7 +6,6 @@ does not apply to the active operands.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from jaxdl.interpret._rescale import slopes
 from jaxdl.interpret._rescale.rewrites import REWRITES
 from jaxdl.interpret.lrp import backward
 from jaxdl.interpret.lrp.backward import Step, pullback
-from jaxdl.interpret.lrp.layers import Structure
+from jaxdl.interpret.lrp.layers import OperationSite, Structure
 from jaxdl.jaxpr.graph import JaxprGraph, Operation, Value, read
 from jaxdl.jaxpr.primitives.kinds import (
     ADDITIONS,
@@ -30,22 +29,8 @@ from jaxdl.jaxpr.primitives.kinds import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """An operation and the analysis of its graph."""
-
-    operation: Operation
-    structure: Structure
-
-    @property
-    def live(self) -> list[bool]:
-        """For each operand, whether it is active."""
-        return self.structure.live_operands(self.operation)
-
-    @property
-    def operands(self) -> list[int]:
-        """The indices of the active operands."""
-        return [i for i, on in enumerate(self.live) if on]
+class Site(OperationSite):
+    """An operation, and steps from its inputs in both runs."""
 
     def step(self, back: Callable[..., Any], operands: Sequence[int] | None = None) -> Step:
         """Returns the step of `back(inputs, multipliers)`, where inputs has both runs."""

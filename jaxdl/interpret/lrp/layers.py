@@ -7,6 +7,7 @@ activations; `Structure` recovers these from the dataflow alone.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -348,3 +349,21 @@ class Structure:
             return True
         low, high = self.bounds.of(atom)
         return bool(np.all(low >= 0) and np.all(high <= 1 + 1e-6))
+
+
+@dataclasses.dataclass(frozen=True)
+class OperationSite:
+    """An operation and the analysis of its graph."""
+
+    operation: Operation
+    structure: Structure
+
+    @property
+    def live(self) -> list[bool]:
+        """For each operand, whether it is active."""
+        return self.structure.live_operands(self.operation)
+
+    @property
+    def operands(self) -> list[int]:
+        """The indices of the active operands."""
+        return [i for i, on in enumerate(self.live) if on]

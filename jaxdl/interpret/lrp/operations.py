@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdl.interpret.lrp import backward, rules
 from jaxdl.interpret.lrp.backward import Step, pullback, unbroadcast
-from jaxdl.interpret.lrp.layers import Structure
+from jaxdl.interpret.lrp.layers import OperationSite
 from jaxdl.interpret.lrp.softmax import Exponentials
 from jaxdl.jaxpr.graph import Operation, read
 from jaxdl.jaxpr.primitives import readers
@@ -52,30 +52,17 @@ def register_rule(
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
+class Site(OperationSite):
     """An operation, its active operands and the options of `lrp`.
 
     Attributes:
-      operation, structure: the operation and the analysis of its graph.
       plan: the planner of loop bodies and branches.
       gating, eps: as for `lrp`.
     """
 
-    operation: Operation
-    structure: Structure
     plan: backward.Planner
     gating: str
     eps: float
-
-    @property
-    def live(self) -> list[bool]:
-        """For each operand, whether it is active."""
-        return self.structure.live_operands(self.operation)
-
-    @property
-    def operands(self) -> list[int]:
-        """The indices of the active operands."""
-        return [i for i, on in enumerate(self.live) if on]
 
     def step(self, back: Callable[..., Any]) -> Step:
         """Returns the step of `back(inputs, outputs, relevances)`."""

@@ -1,12 +1,12 @@
-"""Metrics per example and per data set, and averages that add up exactly over batches."""
+"""Metrics of a whole data set, such as the area under a curve."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,219 +15,23 @@ import numpy as np
 from jaxdl._check import require_ints
 from jaxdl._optional import extra
 from jaxdl._precision import widen
-from jaxdl._spans import SpanScore, span_f1, spans
-from jaxdl.core import suggest
 from jaxdl.losses import (
-    absolute_error,
     check_array,
     match_labels,
     match_weight,
-    reduce,
     squared_error,
 )
-from jaxdl.losses import task as task_of
+from jaxdl.metrics.examples import (
+    Average,
+    accuracy,
+    as_float,
+    binary_accuracy,
+    mask_unknown,
+    read_classes,
+)
 
-__all__ = [
-    "BINARY_METRICS",
-    "METRICS",
-    "Average",
-    "Collection",
-    "DatasetMetric",
-    "SpanScore",
-    "accuracy",
-    "auc",
-    "average_precision",
-    "binary_accuracy",
-    "binary_brier",
-    "brier",
-    "confusion",
-    "ece",
-    "f1",
-    "mean",
-    "merge",
-    "metric",
-    "precision",
-    "r2",
-    "recall",
-    "rmse",
-    "span_f1",
-    "spans",
-    "top_k",
-]
-
-Metric = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(output, target) -> (N, ...)`, a value for each example."""
-Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
-"""Metrics as `fit` takes them: names and functions, in a sequence or a dict by name."""
-NamedMetrics = tuple[tuple[str, str | Callable], ...]
-"""Metrics with their names in the history; hashable, so that it can be the key of a cache."""
 Task = Literal["multiclass", "binary"]
 """Scores (..., C) of exclusive classes, or (..., L) of independent labels that are 0 or 1."""
-
-
-def accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns 1 where argmax_k s_k is the class, else 0; ties go to the first class.
-
-    Args:
-      output: (..., C) scores s or probabilities of at least two classes.
-      target: (...) integer classes, or (..., C) one-hot rows or probabilities.
-
-    Returns:
-      (...) float32 in {0, 1}; NaN for a class out of range or scores that are NaN.
-
-    Raises:
-      ValueError: the shape of `target` does not fit, or there is one class.
-    """
-    classes = _classes("accuracy", output, target)
-    return _mask_unknown(jnp.argmax(output, axis=-1) == classes, classes, output)
-
-
-def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns 1 where the sign of the logit matches the label, else 0.
-
-    Args:
-      output: (N, ..., L) logits of independent labels, or (N,); for probabilities p use
-        `binary_accuracy(p - 0.5, target)`.
-      target: 0 or 1, bools or probabilities in the shape of the logits; the last axis may be
-        missing where L is 1.
-
-    Returns:
-      float32 in {0, 1}, in the shape of the logits; NaN for a logit that is NaN.
-
-    Raises:
-      ValueError: the shapes differ.
-    """
-    target = match_labels("binary_accuracy", output, target)
-    right = (output > 0) == (_as_float(target) > 0.5)
-    return jnp.where(jnp.isnan(output), jnp.nan, right.astype(jnp.float32))
-
-
-def top_k(k: int) -> Metric:
-    """Returns a metric that is 1 where the class is among the k highest scores, else 0.
-
-    Args:
-      k: from 1, which is `accuracy`, to the number of classes.
-
-    Returns:
-      A metric like `accuracy`.
-
-    Raises:
-      ValueError: k is no positive integer; in the metric, there are fewer than k classes.
-    """
-    require_ints("top_k", 1, k=k)
-
-    def metric(output, target):
-        if k > output.shape[-1]:
-            raise ValueError(
-                f"top_k: k is {k} for {output.shape[-1]} classes; expected at most that number."
-            )
-        _, best = jax.lax.top_k(output, k)
-        classes = _classes("top_k", output, target)
-        return _mask_unknown(jnp.any(best == classes[..., None], axis=-1), classes, output)
-
-    metric.__name__ = f"top{k}"
-    return metric
-
-
-def brier(output: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns the Brier score, sum_k (p_k - y_k)^2 with p the softmax of the scores.
-
-    Brier 1950 (doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2). For two classes it is halved,
-    which equals the score of one logit, (p - y)^2.
-
-    Args:
-      output, target: as for `accuracy`.
-
-    Returns:
-      (...) float32 in [0, 2], or in [0, 1] for two classes.
-
-    Raises:
-      ValueError: as for `accuracy`.
-    """
-    classes = _classes("brier", output, target)
-    if target.shape != output.shape:
-        target = jax.nn.one_hot(classes, output.shape[-1])
-    squares = jnp.sum((jax.nn.softmax(widen(output)) - target) ** 2, axis=-1)
-    return _mask_unknown(squares / (2 if output.shape[-1] == 2 else 1), classes, output)
-
-
-def binary_brier(output: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns the Brier score of labels, (p - y)^2 with p the sigmoid of the logit.
-
-    Args:
-      output, target: as for `binary_accuracy`.
-
-    Returns:
-      float32 in [0, 1], in the shape of the logits.
-
-    Raises:
-      ValueError: the shapes differ.
-    """
-    target = match_labels("brier", output, target)
-    return (jax.nn.sigmoid(widen(output)) - _as_float(target)) ** 2
-
-
-def confusion(
-    output: jax.Array, target: jax.Array, classes: int, *, where: jax.Array | None = None
-) -> jax.Array:
-    """Returns the confusion matrix: M[i, j] examples of class i were classified as j.
-
-    The matrices of batches add up to the matrix of the data; trace(M) / sum(M) is the accuracy.
-
-    Args:
-      output: (N, C) scores, or (N,) integer decisions.
-      target: (N,) integer classes, or (N, C) one-hot rows.
-      classes: C.
-      where: (N,) bools, true at the examples to count.
-
-    Returns:
-      (C, C) int32. Examples with a class or a decision outside 0 .. C - 1 are not counted.
-
-    Raises:
-      ValueError: the shapes do not fit.
-    """
-    scored = jnp.issubdtype(output.dtype, jnp.floating)
-    if output.shape[1:] != ((classes,) if scored else ()):
-        raise ValueError(
-            f"confusion: output is {output.dtype}{list(output.shape)} for {classes} classes; "
-            f"expected scores (N, {classes}) or integer decisions (N,)."
-        )
-    decision = jnp.argmax(output, axis=-1) if scored else output
-    true = target
-    if target.shape != decision.shape or not jnp.issubdtype(target.dtype, jnp.integer):
-        true = _classes("confusion", jax.nn.one_hot(decision, classes), target)
-    count = jnp.ones_like(decision, bool) if where is None else where
-    count &= (true >= 0) & (decision >= 0)  # a negative index would count from the end
-    matrix = jnp.zeros((classes, classes), jnp.int32)
-    return matrix.at[true, decision].add(count.astype(jnp.int32), mode="drop")
-
-
-class Average(NamedTuple):
-    """A weighted mean as a sum and a count, which add up over batches to the exact mean.
-
-    Attributes:
-      total: sum_n w_n v_n.
-      count: sum_n w_n; without weights, the number of values.
-    """
-
-    total: jax.Array
-    count: jax.Array
-
-    @property
-    def value(self) -> jax.Array:
-        """total / count; NaN where the count is 0."""
-        return self.total / self.count
-
-
-def mean(values: jax.Array, weight: jax.Array | None = None) -> Average:
-    """Returns the `Average` of one batch.
-
-    Args:
-      values: (N, ...) of a metric or a loss.
-      weight: as for `losses.reduce`.
-    """
-    ones = jnp.ones_like(values)
-    return Average(reduce(values, weight, "sum"), reduce(ones, weight, "sum"))
 
 
 @functools.partial(
@@ -464,18 +268,6 @@ def r2() -> DatasetMetric:
     return DatasetMetric(compute, read, "r2")
 
 
-def _mask_unknown(values: jax.Array, classes: jax.Array, output: jax.Array) -> jax.Array:
-    """Casts values to float32, with NaN where the class is out of range or a score is NaN."""
-    known = (classes >= 0) & (classes < output.shape[-1]) & ~jnp.isnan(output).any(axis=-1)
-    return jnp.where(known, values.astype(jnp.float32), jnp.nan)
-
-
-def _as_float(target: jax.Array) -> jax.Array:
-    return (
-        widen(target) if jnp.issubdtype(target.dtype, jnp.floating) else target.astype(jnp.float32)
-    )
-
-
 def _task(what: str, task: str) -> str:
     if task not in ("multiclass", "binary"):
         raise ValueError(f"{what}: task is {task!r}; expected 'multiclass' or 'binary'.")
@@ -489,10 +281,10 @@ def _select(task: str, read: Callable[[jax.Array], jax.Array]) -> Callable:
     def select(output, target):
         check_array("metric", output)
         if task == "binary":
-            target = _as_float(match_labels("metric", output, target))
+            target = as_float(match_labels("metric", output, target))
             return jnp.where(jnp.isnan(output), jnp.nan, target), output
-        labels = _classes("metric", output, target)
-        return _mask_unknown(labels, labels, output), read(output)  # NaN makes the metric NaN
+        labels = read_classes("metric", output, target)
+        return mask_unknown(labels, labels, output), read(output)  # NaN makes the metric NaN
 
     return select
 
@@ -583,163 +375,3 @@ def _decision_metric(name: str, task: str, average: str) -> DatasetMetric:
     if task == "binary":
         return DatasetMetric(compute, lambda o, y: (select(o, y)[0], o > 0), short)
     return DatasetMetric(compute, select, short)
-
-
-METRICS: dict[str, Metric | DatasetMetric] = {
-    "accuracy": accuracy,
-    "auc": auc(),
-    "average_precision": average_precision(),
-    "binary_accuracy": binary_accuracy,
-    "brier": brier,
-    "ece": ece(),
-    "f1": f1(),
-    "mae": absolute_error,
-    "mse": squared_error,
-    "precision": precision(),
-    "r2": r2(),
-    "recall": recall(),
-    "rmse": rmse(),
-    "top3": top_k(3),
-    "top5": top_k(5),
-}
-"""Metrics by name, for exclusive classes where the task makes a difference."""
-
-BINARY_METRICS: dict[str, Metric | DatasetMetric] = {
-    "accuracy": binary_accuracy,
-    "auc": auc("binary"),
-    "average_precision": average_precision("binary"),
-    "brier": binary_brier,
-    "ece": ece("binary"),
-    "f1": f1("binary"),
-    "precision": precision("binary"),
-    "recall": recall("binary"),
-}
-"""Metrics by name for logits of labels 0 and 1, where these differ from `METRICS`."""
-
-
-def metric(spec: str | Metric | DatasetMetric, task: str | None = None) -> Metric | DatasetMetric:
-    """Returns a metric by its name; functions and `DatasetMetric`s are returned unchanged.
-
-    Args:
-      spec: a name in `METRICS`, a function `(output, target) -> (N, ...)` or a `DatasetMetric`.
-      task: "binary" looks the name up in `BINARY_METRICS` first.
-
-    Raises:
-      ValueError: the name is unknown, or `spec` is neither a name nor a function.
-    """
-    if callable(spec):
-        return spec
-    known: Mapping[str, Any] = METRICS | (BINARY_METRICS if task == "binary" else {})
-    if not isinstance(spec, str) or spec not in known:
-        raise ValueError(f"no metric {spec!r}; {suggest(str(spec), METRICS, 'metrics')}")
-    return known[spec]
-
-
-def _classes(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns integer classes, from integers or from rows over the classes."""
-    check_array(what, output)
-    if output.shape[-1] == 1:
-        raise ValueError(
-            f"{what}: the output has shape {output.shape}, one class; expected at least two. For a "
-            "logit of labels 0 and 1 use loss='binary_cross_entropy' or metrics.binary_accuracy."
-        )
-    if target.shape == output.shape:
-        return jnp.argmax(target, axis=-1)
-    if target.shape == output.shape[:-1] and jnp.issubdtype(target.dtype, jnp.integer):
-        return target
-    raise ValueError(
-        f"{what}: target is {target.dtype}{list(target.shape)} for an output of shape "
-        f"{output.shape}; expected integer classes {output.shape[:-1]} or rows {output.shape}."
-    )
-
-
-RESERVED = ("loss", "seconds", "compile_seconds", "skipped")
-FACTORIES = (
-    auc,
-    average_precision,
-    ece,
-    f1,
-    precision,
-    r2,
-    recall,
-    rmse,
-    top_k,
-)
-CLASS_METRICS = (*BINARY_METRICS, "top3", "top5")
-
-
-def name_metrics(metrics: Metrics | None) -> NamedMetrics | None:
-    """Returns metrics with their names, or None where `resolve_metrics` chooses them.
-
-    Raises:
-      ValueError: a metric is unknown, or has the name of the loss.
-    """
-    if metrics is None:
-        return None
-    if isinstance(metrics, str) or callable(metrics):
-        raise ValueError(
-            f"metrics is {metrics!r}; expected a sequence or a dict: write metrics=[{metrics!r}]."
-        )
-    if not isinstance(metrics, Mapping):
-        # A sequence is named by its functions, as in Keras.
-        names = [_name(value) for value in metrics]
-        # The second would overwrite the first in the history.
-        double = next((name for name in names if names.count(name) > 1), None)
-        if double is not None:
-            raise ValueError(
-                f"metrics has {names.count(double)} named {double!r}; expected a name for each: "
-                f"write a dict, metrics={{'a': ..., 'b': ...}}."
-            )
-        metrics = dict(zip(names, metrics, strict=True))
-    for name, value in metrics.items():
-        if name in RESERVED or name.startswith("eval_"):
-            raise ValueError(f"metrics has one named {name!r}, which the history uses; rename it.")
-        if value in FACTORIES:
-            raise ValueError(
-                f"metrics contains the factory {name}; expected its result: metrics.{name}()."
-            )
-        metric(value)
-    return tuple(metrics.items())
-
-
-def resolve_metrics(
-    named: NamedMetrics | None, loss: Callable | None, output: Any, y: Any
-) -> tuple[tuple[str, Callable], ...]:
-    """Returns the functions of the metrics for the task of the loss, with their names.
-
-    None chooses the accuracy for a classification loss, and for integer labels of several classes
-    with an unknown loss; it chooses nothing for a regression.
-    """
-    task = task_of(loss)
-    shape = getattr(output, "shape", None)
-    single = shape is not None and (len(shape) == 1 or shape[-1] == 1)
-    if named is None:
-        classes = hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.integer)
-        # An unknown loss with integer targets of one axis less than the output is a classification.
-        classes = classes and shape is not None and not single and y.shape == shape[:-1]
-        chosen = task in ("multiclass", "binary") or (task is None and classes)
-        named = (("accuracy", "accuracy"),) if chosen else ()
-    for _, value in named:
-        if task == "regression" and single and value in CLASS_METRICS:
-            raise ValueError(
-                f"metric {value!r} is for classification, and the loss for regression; expected a "
-                "metric such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."
-            )
-        if task == "binary" and value in ("top3", "top5"):
-            raise ValueError(
-                f"metric {value!r} is for exclusive classes, and the loss for independent labels; "
-                "expected a metric such as 'accuracy', 'f1' or 'auc'."
-            )
-    if task is None and single:
-        task = "binary"
-    return tuple((name, metric(value, task)) for name, value in named)
-
-
-def _name(value: str | Callable) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, DatasetMetric) and value.name:
-        return value.name
-    while isinstance(value, functools.partial | DatasetMetric):
-        value = value.func if isinstance(value, functools.partial) else value.compute
-    return getattr(value, "__name__", type(value).__name__).strip("<>")

@@ -1,0 +1,55 @@
+"""Metrics per example and per data set, and averages that add up exactly over batches."""
+
+from jaxdl.metrics.dataset import (
+    Collection,
+    DatasetMetric,
+    auc,
+    average_precision,
+    ece,
+    f1,
+    merge,
+    precision,
+    r2,
+    recall,
+    rmse,
+)
+from jaxdl.metrics.examples import (
+    Average,
+    accuracy,
+    binary_accuracy,
+    binary_brier,
+    brier,
+    confusion,
+    mean,
+    top_k,
+)
+from jaxdl.metrics.names import BINARY_METRICS, METRICS, metric
+from jaxdl.metrics.spans import SpanScore, span_f1, spans
+
+__all__ = [
+    "BINARY_METRICS",
+    "METRICS",
+    "Average",
+    "Collection",
+    "DatasetMetric",
+    "SpanScore",
+    "accuracy",
+    "auc",
+    "average_precision",
+    "binary_accuracy",
+    "binary_brier",
+    "brier",
+    "confusion",
+    "ece",
+    "f1",
+    "mean",
+    "merge",
+    "metric",
+    "precision",
+    "r2",
+    "recall",
+    "rmse",
+    "span_f1",
+    "spans",
+    "top_k",
+]
