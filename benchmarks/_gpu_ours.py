@@ -201,7 +201,7 @@ def resnet_step(
     block: str, depths: Any, batch: int, side: int, dtype: str, seconds: float
 ) -> dict[str, Any]:
     """Takes one step of `make_train_step` with momentum."""
-    model = zoo.resnet(BLOCKS[block], depths, classes=CLASSES)
+    model = zoo.resnet(BLOCKS[block], depths, num_classes=CLASSES)
     optimizer = optax.sgd(0.01, momentum=0.9)
     precision = "bfloat16" if dtype == "bf16" else "float32"
     step = train.make_train_step(model, "cross_entropy", optimizer, precision=precision)
@@ -228,7 +228,7 @@ def explain(
     seconds: float,
 ) -> dict[str, Any]:
     """Explains a batch, with fixed batch statistics and weights."""
-    model = zoo.resnet(BLOCKS[block], depths, classes=CLASSES)
+    model = zoo.resnet(BLOCKS[block], depths, num_classes=CLASSES)
     x, target = map(jnp.asarray, common.images(batch, side, side, 3, classes=CLASSES))
     params, state = common.weights(jax.eval_shape(model.init, jax.random.key(0), x))
     smooth = interpret.average_over_noise(interpret.saliency, sigma=0.1, samples=points)

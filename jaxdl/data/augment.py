@@ -160,14 +160,14 @@ def mixup(
     y: jax.Array,
     weight: jax.Array | None = None,
     *,
-    classes: int | None = None,
+    num_classes: int | None = None,
     alpha: float = 0.2,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Mixes examples: l x + (1 - l) x' and l y + (1 - l) y' with l from Beta(alpha, alpha).
 
     Zhang et al. 2018 (arXiv 1710.09412), algorithm 1: one l for the batch, and a permutation of it
     as partners. With weights, targets are mixed in the proportion l w : (1 - l) w', so that an
-    example of weight 0 contributes no target. Pass `functools.partial(mixup, classes=10)` as
+    example of weight 0 contributes no target. Pass `functools.partial(mixup, num_classes=10)` as
     `fit(augment=)`.
 
     Args:
@@ -175,19 +175,20 @@ def mixup(
       x: (N, ...) floating-point.
       y: (N, ...) targets as rows of probabilities or numbers, or integer classes (N,).
       weight: (N,), or None.
-      classes: number of classes, for integer y.
+      num_classes: number of classes, for integer y.
       alpha: > 0; small values mix little.
 
     Returns:
-      Mixed x, y and weight; integer classes become rows (N, classes).
+      Mixed x, y and weight; integer classes become rows (N, num_classes).
 
     Raises:
-      ValueError: x is not floating-point; y is integer and `classes` is None; `weight` is not (N,).
+      ValueError: x is not floating-point; y is integer and `num_classes` is None; `weight`
+        is not (N,).
     """
     _check.floating("mixup", x)
     share, partner = _mix("mixup", key, len(x), alpha)
     mixed = share.astype(x.dtype) * x + (1 - share).astype(x.dtype) * x[partner]
-    return mixed, *_mix_targets("mixup", y, weight, classes, share, partner)
+    return mixed, *_mix_targets("mixup", y, weight, num_classes, share, partner)
 
 
 def cutmix(
@@ -196,7 +197,7 @@ def cutmix(
     y: jax.Array,
     weight: jax.Array | None = None,
     *,
-    classes: int | None = None,
+    num_classes: int | None = None,
     alpha: float = 1.0,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Pastes a box of another image into each image, and mixes the targets by area.
@@ -209,11 +210,11 @@ def cutmix(
       images: (N, H, W, C).
       y: as for `mixup`.
       weight: as for `mixup`.
-      classes: as for `mixup`.
+      num_classes: as for `mixup`.
       alpha: as for `mixup`.
 
     Returns:
-      Mixed images, y and weight; integer classes become rows (N, classes).
+      Mixed images, y and weight; integer classes become rows (N, num_classes).
 
     Raises:
       ValueError: see `mixup`.
@@ -230,7 +231,7 @@ def cutmix(
     # The real area, not l: the box is rounded to pixels and cut at the edges.
     share = 1 - jnp.mean(box, dtype=jnp.float32)
     mixed = jnp.where(box, images[partner], images)
-    return mixed, *_mix_targets("cutmix", y, weight, classes, share, partner)
+    return mixed, *_mix_targets("cutmix", y, weight, num_classes, share, partner)
 
 
 def both(augment: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable:
@@ -270,12 +271,12 @@ def _mix_targets(
     what: str,
     y: jax.Array,
     weight: jax.Array | None,
-    classes: int | None,
+    num_classes: int | None,
     share: jax.Array,
     partner: jax.Array,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Mixes targets and weights with those of the partners, in the proportion of the share."""
-    y = _as_rows(what, y, classes)
+    y = _as_rows(what, y, num_classes)
     if weight is None:
         own, other, total = share, 1 - share, None
     else:
@@ -292,15 +293,15 @@ def _mix_targets(
     return own.astype(y.dtype) * y + other.astype(y.dtype) * y[partner], total
 
 
-def _as_rows(what: str, y: jax.Array, classes: int | None) -> jax.Array:
+def _as_rows(what: str, y: jax.Array, num_classes: int | None) -> jax.Array:
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y
-    if classes is None:
+    if num_classes is None:
         raise ValueError(
-            f"{what}: y is {y.dtype}{list(y.shape)} and classes None; expected the number of "
-            f"classes, functools.partial({what}, classes=10), or targets as rows."
+            f"{what}: y is {y.dtype}{list(y.shape)} and num_classes None; expected the number of "
+            f"classes, functools.partial({what}, num_classes=10), or targets as rows."
         )
-    return jax.nn.one_hot(y, classes)
+    return jax.nn.one_hot(y, num_classes)
 
 
 def _check_images(what: str, images: jax.Array) -> None:

@@ -138,7 +138,7 @@ def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
     images = jnp.stack([jnp.full((8, 6, 1), i) for i in range(10)]).astype(jnp.float32)
     labels = jnp.arange(10) % 3
     for mix in (data.augment.mixup, data.augment.cutmix):
-        x, y, _ = jax.jit(functools.partial(mix, classes=10, alpha=1.0))(
+        x, y, _ = jax.jit(functools.partial(mix, num_classes=10, alpha=1.0))(
             jax.random.key(3), images, jnp.arange(10)
         )
         np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
@@ -150,7 +150,7 @@ def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
         with pytest.raises(ValueError, match="expected the number of classes"):
             mix(jax.random.key(0), images, labels)
     with pytest.raises(ValueError, match="alpha is 0"):
-        data.augment.mixup(jax.random.key(0), images, labels, classes=3, alpha=0)
+        data.augment.mixup(jax.random.key(0), images, labels, num_classes=3, alpha=0)
 
 
 def test_mixing_leaves_out_what_has_no_weight():
@@ -158,8 +158,8 @@ def test_mixing_leaves_out_what_has_no_weight():
     weight = jnp.arange(10.0) % 2
     labels = jnp.where(weight == 0, 0, 1)
     x = jnp.arange(10.0)[:, None]
-    _, y, mixed = data.augment.mixup(jax.random.key(1), x, labels, weight, classes=2, alpha=1.0)
-    _, plain, _ = data.augment.mixup(jax.random.key(1), x, labels, classes=2, alpha=1.0)
+    _, y, mixed = data.augment.mixup(jax.random.key(1), x, labels, weight, num_classes=2, alpha=1.0)
+    _, plain, _ = data.augment.mixup(jax.random.key(1), x, labels, num_classes=2, alpha=1.0)
     np.testing.assert_allclose(y[mixed > 0], np.tile([0, 1], (int((mixed > 0).sum()), 1)))
     np.testing.assert_allclose(mixed, plain[:, 1], rtol=1e-6)
     net = lambda augment: fit(train.AugmentedData((X, Y, np.ones((50, 1, 1))), augment))

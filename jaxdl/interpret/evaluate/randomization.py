@@ -69,7 +69,7 @@ def random_label(
     *,
     key: jax.Array,
     target: _target.Target,
-    classes: int,
+    num_classes: int,
     **options,
 ) -> jax.Array:
     """Compares the explanation of the target with that of another, random class.
@@ -81,7 +81,7 @@ def random_label(
       f, x: as for `saliency`; f returns scores (N, K).
       key: a PRNG key, which draws another class for each example.
       target: an int, ints (N,) or "argmax".
-      classes: K, 2 or more.
+      num_classes: K, 2 or more.
       **options: passed to the method.
 
     Returns:
@@ -91,7 +91,7 @@ def random_label(
       ValueError: there are fewer than 2 classes; or the target is None or a function.
     """
     name = "random_label"
-    (classes,) = require_ints(name, 2, classes=classes)
+    (num_classes,) = require_ints(name, 2, num_classes=num_classes)
     if target is None or callable(target):
         raise ValueError(
             f"{name}: target is {target!r}; expected an int, ints (N,) or 'argmax', so that "
@@ -100,7 +100,7 @@ def random_label(
     n = _input.count_examples(name, x)
     _target.verify(name, f, x, target)
     label = jnp.broadcast_to(jnp.asarray(_target.resolve_argmax(name, f, x, target)), (n,))
-    other = (label + jax.random.randint(key, (n,), 1, classes)) % classes
+    other = (label + jax.random.randint(key, (n,), 1, num_classes)) % num_classes
     # Adding 1 to K - 1 modulo K never gives the label itself.
     first, second = (method(f, x, target=t, **options) for t in (label, other))
     return agreement(first, second)

@@ -39,18 +39,18 @@ def local_response_normalization(
     return x * (k + alpha * squares) ** -beta
 
 
-def alexnet(*, classes: int = 1000) -> Module:
+def alexnet(*, num_classes: int = 1000) -> Module:
     """Builds AlexNet: five convolutions and three dense layers, 60,965,224 parameters.
 
     The paper rounds to 60 million parameters and 650,000 units (659,272 here). A forward pass takes
     724,406,816 multiplications.
 
     Args:
-      classes: the number of classes.
+      num_classes: the number of classes.
 
     Returns:
-      A `Module` from (N, 227, 227, 3) to logits (N, classes). The paper gives 224 pixels, which the
-      first convolution (11x11, stride 4, no padding) does not divide evenly.
+      A `Module` from (N, 227, 227, 3) to logits (N, num_classes). The paper gives 224
+      pixels, which the first convolution (11x11, stride 4, no padding) does not divide evenly.
     """
     pool = max_pool(3, stride=2)
     return serial(
@@ -76,5 +76,5 @@ def alexnet(*, classes: int = 1000) -> Module:
         dropout(0.5),
         dense(4096),
         jax.nn.relu,
-        dense(classes),
+        dense(num_classes),
     )

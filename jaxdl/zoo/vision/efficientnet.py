@@ -104,17 +104,17 @@ def round_channels(channels: float) -> int:
     return near + 8 if near < 0.9 * channels else near
 
 
-def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
+def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
     """Builds EfficientNet: 5,288,548 parameters for B0, 66,347,960 for B7.
 
     Stochastic depth, which the paper uses in training, is not part of the model.
 
     Args:
       size: "b0" to "b7".
-      classes: the number of classes.
+      num_classes: the number of classes.
 
     Returns:
-      A `Module` from (N, H, W, 3) to logits (N, classes); see `image_size` for H and W.
+      A `Module` from (N, H, W, 3) to logits (N, num_classes); see `image_size` for H and W.
 
     Raises:
       ValueError: there is no such size.
@@ -134,7 +134,7 @@ def efficientnet(size: str = "b0", *, classes: int = 1000) -> Module:
             layers.append(block)
             channels = round_channels(features * width)
     layers += [*conv_norm(4 * channels, 1), jax.nn.silu]
-    return serial(*layers, global_avg_pool(), dropout(rate), dense(classes))
+    return serial(*layers, global_avg_pool(), dropout(rate), dense(num_classes))
 
 
 def image_size(size: str = "b0") -> int:

@@ -67,14 +67,14 @@ def inception(
     return compose("inception", branches, forward)
 
 
-def googlenet(*, classes: int = 1000) -> Module:
+def googlenet(*, num_classes: int = 1000) -> Module:
     """Builds GoogLeNet: 22 layers with weights, 6,998,552 parameters, no auxiliary heads.
 
     Args:
-      classes: the number of classes.
+      num_classes: the number of classes.
 
     Returns:
-      A `Module` from (N, 224, 224, 3) to logits (N, classes).
+      A `Module` from (N, 224, 224, 3) to logits (N, num_classes).
     """
     pool = max_pool(3, stride=2, padding=1)
     stages: list[Any] = [
@@ -89,10 +89,10 @@ def googlenet(*, classes: int = 1000) -> Module:
     for name, channels in TABLE.items():
         stages += [pool] if name in ("4a", "5a") else []
         stages += [inception(*channels)]
-    return serial(*stages, global_avg_pool(), dropout(0.4), dense(classes))
+    return serial(*stages, global_avg_pool(), dropout(0.4), dense(num_classes))
 
 
-def googlenet_with_heads(*, classes: int = 1000) -> Module:
+def googlenet_with_heads(*, num_classes: int = 1000) -> Module:
     """Builds GoogLeNet with auxiliary heads on modules 4a and 4d: 13,378,280 parameters.
 
     The heads are used in training only: the paper adds 0.3 times their losses to the loss of the
@@ -100,12 +100,12 @@ def googlenet_with_heads(*, classes: int = 1000) -> Module:
     `googlenet`.
 
     Args:
-      classes: the number of classes.
+      num_classes: the number of classes.
 
     Returns:
-      A `Module` from (N, 224, 224, 3) to logits `(main, head_4a, head_4d)`, each (N, classes).
+      A `Module` from (N, 224, 224, 3) to logits `(main, head_4a, head_4d)`, each (N, num_classes).
     """
-    main = googlenet(classes=classes)
+    main = googlenet(num_classes=num_classes)
     modules = {f"inception_{i}": f"head_{name}" for i, name in enumerate(TABLE)}
     heads = {
         name: serial(
@@ -115,7 +115,7 @@ def googlenet_with_heads(*, classes: int = 1000) -> Module:
             dense(1024),
             jax.nn.relu,
             dropout(0.7),
-            dense(classes),
+            dense(num_classes),
         )
         for name in ("head_4a", "head_4d")
     }

@@ -136,16 +136,16 @@ def blocks(block: Block, depths: Sequence[int], features: int, project_first: bo
     return children
 
 
-def resnet(block: Block, depths: Sequence[int], *, classes: int = 1000) -> Module:
+def resnet(block: Block, depths: Sequence[int], *, num_classes: int = 1000) -> Module:
     """Builds a ResNet for ImageNet (table 1 of the paper).
 
     Args:
       block: `basic_block` or `bottleneck`.
       depths: the number of blocks in each of the four stages.
-      classes: the number of classes.
+      num_classes: the number of classes.
 
     Returns:
-      A `Module` from (N, H, W, C) to logits (N, classes).
+      A `Module` from (N, H, W, C) to logits (N, num_classes).
     """
     return serial(
         **conv_norm(64, 7, 2),
@@ -153,20 +153,20 @@ def resnet(block: Block, depths: Sequence[int], *, classes: int = 1000) -> Modul
         pool=max_pool(3, stride=2, padding=1),
         **blocks(block, depths, 64, project_first=block is bottleneck),
         mean=global_avg_pool(),
-        logits=dense(classes),
+        logits=dense(num_classes),
     )
 
 
-def cifar_resnet(depth: int, *, classes: int = 10, plain: bool = False) -> Module:
+def cifar_resnet(depth: int, *, num_classes: int = 10, plain: bool = False) -> Module:
     """Builds a ResNet of 6n + 2 layers for 32x32 images (section 4.2 of the paper).
 
     Args:
       depth: layers with weights, 6n + 2: 20, 32, 44, 56, 110, ...
-      classes: the number of classes.
+      num_classes: the number of classes.
       plain: leave out the shortcuts; the parameters are the same.
 
     Returns:
-      A `Module` from (N, H, W, C) to logits (N, classes).
+      A `Module` from (N, H, W, C) to logits (N, num_classes).
 
     Raises:
       ValueError: the depth is not 6n + 2.
@@ -181,30 +181,30 @@ def cifar_resnet(depth: int, *, classes: int = 10, plain: bool = False) -> Modul
         relu=jax.nn.relu,
         **blocks(plain_block if plain else padded_block, (n, n, n), 16, project_first=False),
         mean=global_avg_pool(),
-        logits=dense(classes),
+        logits=dense(num_classes),
     )
 
 
-def resnet18(*, classes: int = 1000) -> Module:
+def resnet18(*, num_classes: int = 1000) -> Module:
     """Builds `resnet` with 2, 2, 2 and 2 basic blocks: 11,689,512 parameters."""
-    return resnet(basic_block, (2, 2, 2, 2), classes=classes)
+    return resnet(basic_block, (2, 2, 2, 2), num_classes=num_classes)
 
 
-def resnet34(*, classes: int = 1000) -> Module:
+def resnet34(*, num_classes: int = 1000) -> Module:
     """Builds `resnet` with 3, 4, 6 and 3 basic blocks: 21,797,672 parameters."""
-    return resnet(basic_block, (3, 4, 6, 3), classes=classes)
+    return resnet(basic_block, (3, 4, 6, 3), num_classes=num_classes)
 
 
-def resnet50(*, classes: int = 1000) -> Module:
+def resnet50(*, num_classes: int = 1000) -> Module:
     """Builds `resnet` with 3, 4, 6 and 3 bottlenecks: 25,557,032 parameters."""
-    return resnet(bottleneck, (3, 4, 6, 3), classes=classes)
+    return resnet(bottleneck, (3, 4, 6, 3), num_classes=num_classes)
 
 
-def resnet101(*, classes: int = 1000) -> Module:
+def resnet101(*, num_classes: int = 1000) -> Module:
     """Builds `resnet` with 3, 4, 23 and 3 bottlenecks: 44,549,160 parameters."""
-    return resnet(bottleneck, (3, 4, 23, 3), classes=classes)
+    return resnet(bottleneck, (3, 4, 23, 3), num_classes=num_classes)
 
 
-def resnet152(*, classes: int = 1000) -> Module:
+def resnet152(*, num_classes: int = 1000) -> Module:
     """Builds `resnet` with 3, 8, 36 and 3 bottlenecks: 60,192,808 parameters."""
-    return resnet(bottleneck, (3, 8, 36, 3), classes=classes)
+    return resnet(bottleneck, (3, 8, 36, 3), num_classes=num_classes)

@@ -20,17 +20,17 @@ __all__ = ["vgg", "vgg11", "vgg13", "vgg16", "vgg19"]
 CHANNELS = (64, 128, 256, 512, 512)
 
 
-def vgg(depths: Sequence[int], *, classes: int = 1000, norm: bool = False) -> Module:
+def vgg(depths: Sequence[int], *, num_classes: int = 1000, norm: bool = False) -> Module:
     """Builds VGG: five stages of convolutions and a max pooling, then three dense layers.
 
     Args:
       depths: the number of convolutions in each stage.
-      classes: the number of classes.
+      num_classes: the number of classes.
       norm: batch normalization after every convolution, as in torchvision's `vgg16_bn`; the paper
         predates it.
 
     Returns:
-      A `Module` from (N, 224, 224, 3) to logits (N, classes).
+      A `Module` from (N, 224, 224, 3) to logits (N, num_classes).
     """
     layers: list[Any] = []
     for channels, count in zip(CHANNELS, depths, strict=True):
@@ -42,24 +42,24 @@ def vgg(depths: Sequence[int], *, classes: int = 1000, norm: bool = False) -> Mo
     layers += [flatten()]
     for _ in range(2):
         layers += [dense(4096), jax.nn.relu, dropout(0.5)]
-    return serial(*layers, dense(classes))
+    return serial(*layers, dense(num_classes))
 
 
-def vgg11(*, classes: int = 1000, norm: bool = False) -> Module:
+def vgg11(*, num_classes: int = 1000, norm: bool = False) -> Module:
     """Builds `vgg` with 8 convolutions: 132,863,336 parameters without normalization."""
-    return vgg((1, 1, 2, 2, 2), classes=classes, norm=norm)
+    return vgg((1, 1, 2, 2, 2), num_classes=num_classes, norm=norm)
 
 
-def vgg13(*, classes: int = 1000, norm: bool = False) -> Module:
+def vgg13(*, num_classes: int = 1000, norm: bool = False) -> Module:
     """Builds `vgg` with 10 convolutions: 133,047,848 parameters without normalization."""
-    return vgg((2, 2, 2, 2, 2), classes=classes, norm=norm)
+    return vgg((2, 2, 2, 2, 2), num_classes=num_classes, norm=norm)
 
 
-def vgg16(*, classes: int = 1000, norm: bool = False) -> Module:
+def vgg16(*, num_classes: int = 1000, norm: bool = False) -> Module:
     """Builds `vgg` with 13 convolutions: 138,357,544 parameters without normalization."""
-    return vgg((2, 2, 3, 3, 3), classes=classes, norm=norm)
+    return vgg((2, 2, 3, 3, 3), num_classes=num_classes, norm=norm)
 
 
-def vgg19(*, classes: int = 1000, norm: bool = False) -> Module:
+def vgg19(*, num_classes: int = 1000, norm: bool = False) -> Module:
     """Builds `vgg` with 16 convolutions: 143,667,240 parameters without normalization."""
-    return vgg((2, 2, 4, 4, 4), classes=classes, norm=norm)
+    return vgg((2, 2, 4, 4, 4), num_classes=num_classes, norm=norm)

@@ -180,7 +180,7 @@ def test_random_networks_have_other_explanations_unless_the_method_ignores_them(
 def test_another_label_has_another_explanation():
     f = lambda x: jnp.stack([x[:, 0] * x[:, 1], x[:, 2] * x[:, 3]], 1)
     x = array(0, 5, 4).astype(np.float32)
-    options = {"target": 0, "classes": 2}
+    options = {"target": 0, "num_classes": 2}
     of = lambda key: evaluate.random_label(interpret.saliency, f, x, key=key, **options)
     actual = np.asarray(jax.jit(of)(new_key()))
     assert np.all(actual < 0.5)
@@ -188,8 +188,8 @@ def test_another_label_has_another_explanation():
     np.testing.assert_allclose(
         evaluate.random_label(blind, f, x, key=new_key(), **options), 1, rtol=1e-6
     )
-    with pytest.raises(ValueError, match="classes is 1"):
-        evaluate.random_label(blind, f, x, key=new_key(), target=0, classes=1)
+    with pytest.raises(ValueError, match="num_classes is 1"):
+        evaluate.random_label(blind, f, x, key=new_key(), target=0, num_classes=1)
 
 
 def test_unused_features_and_shifted_inputs():

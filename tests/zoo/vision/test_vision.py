@@ -380,17 +380,17 @@ def filled(model, params, state):
 
 GOLDEN = {
     "alexnet": (
-        lambda: alexnet(classes=10),
+        lambda: alexnet(num_classes=10),
         67,
         ([-1.05760135754, -0.342637429309, 1.33390951184], 2.37317480786, 2.9808268799),
     ),
     "vgg11": (
-        lambda: vgg11(classes=10),
+        lambda: vgg11(num_classes=10),
         32,
         ([0.0443093208184, 0.391421615209, 1.09366052518], 2.57398313015, 2.57204704991),
     ),
     "googlenet": (
-        lambda: googlenet_with_heads(classes=10),
+        lambda: googlenet_with_heads(num_classes=10),
         80,
         ([-1.3870185214, 0.633640211852, -0.676048025187], -2.63292591727, 2.88998757877),
         ([0.451391607509, 0.336328688458, 0.85754272816], 9.10789601292, 4.97419648911),
