@@ -165,7 +165,14 @@ def fit(
         sharding.validate_batch_size(f"fit: {name}", part.batch_size, mesh)
         if execution.check:
             part.check = validation.validate_batch(
-                model, abstract.params, abstract.model_state, part.sample, loss, name, named
+                model,
+                abstract.params,
+                abstract.model_state,
+                part.sample,
+                loss,
+                name,
+                named,
+                augment if part is feed else None,
             )
     state = sharding.place_state(make, state, placement, abstract)
 

@@ -82,7 +82,7 @@ def make_train_step(
         )
     loss_fn, optimizer = losses.loss(loss), optim.optimizer(optimizer)
     named = name_metrics(metrics)
-    augment = None if augment is None else _normalize_augment(augment)
+    augment = None if augment is None else normalize_augment(augment)
 
     def step(state, batch):
         x, y, weight = _parts(batch)
@@ -209,21 +209,9 @@ def _parts(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight
 
 
-def _normalize_augment(augment: Augment) -> Augment:
+def normalize_augment(augment: Augment) -> Augment:
     """Converts an augmentation of any signature to `(key, x, y, weight) -> (x, y, weight)`."""
-    try:
-        parameters = inspect.signature(augment).parameters.values()
-    except (TypeError, ValueError):  # a built-in function
-        parameters = ()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [p for p in parameters if p.kind in kinds]
-    required = sum(p.default is p.empty for p in positional)
-    if required == 1 and len(positional) == 1:
-        raise ValueError(
-            f"augment is {augment!r}, a function of one value; expected (key, x) -> x, "
-            "(key, x, y) -> (x, y) or (key, x, y, weight) -> (x, y, weight)."
-        )
-    count = 4 if len(positional) > 3 and positional[3].name == "weight" else max(2, required)
+    count = count_arguments(augment)
 
     def apply(key, x, y, weight):
         if count == 2:
@@ -243,6 +231,23 @@ def _normalize_augment(augment: Augment) -> Augment:
         return (*result, weight)[:3]
 
     return apply
+
+
+def count_arguments(augment: Augment) -> int:
+    """Returns the number of arguments of an augmentation: 2, or 3 and 4 if it changes targets."""
+    try:
+        parameters = inspect.signature(augment).parameters.values()
+    except (TypeError, ValueError):  # a built-in function
+        parameters = ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p for p in parameters if p.kind in kinds]
+    required = sum(p.default is p.empty for p in positional)
+    if required == 1 and len(positional) == 1:
+        raise ValueError(
+            f"augment is {augment!r}, a function of one value; expected (key, x) -> x, "
+            "(key, x, y) -> (x, y) or (key, x, y, weight) -> (x, y, weight)."
+        )
+    return 4 if len(positional) > 3 and positional[3].name == "weight" else max(2, required)
 
 
 def _measure(

@@ -174,7 +174,10 @@ def train_many(
         validation.validate_stateless("train_many", state)
         for name, part in sets.items():
             validation.count_rows(part, name)
-            validation.validate_batch(model, params, state, part, losses.loss(loss), name)
+            change = augment if name == "data" else None
+            validation.validate_batch(
+                model, params, state, part, losses.loss(loss), name, augment=change
+            )
 
     loss, named = losses.loss(loss), name_metrics(metrics)
     columns = {name: np.array([run[name] for run in run_settings]) for name in run_settings[0]}

@@ -28,7 +28,7 @@ from jaxdl.metrics.names import CLASS_METRICS, NamedMetrics
 from jaxdl.nn.embedding import record_lookups
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
 from jaxdl.train.checkpoint_format import format_array, list_differences
-from jaxdl.train.step import inputs
+from jaxdl.train.step import Augment, count_arguments, inputs, normalize_augment
 
 
 def validate_positive(who: str, **values: Any) -> None:
@@ -231,8 +231,13 @@ def validate_batch(
     loss: str | Callable | None,
     name: str,
     measures: NamedMetrics | None = (),
+    augment: Augment | None = None,
 ) -> Callable[[tuple[Any, ...], str], None]:
     """Raises unless model and loss accept the data, and all values are in range.
+
+    Args:
+      augment: the augmentation; the loss is checked with the targets that it returns, such as the
+        rows of probabilities of mixup.
 
     Returns:
       `check(data, name)`, which validates the values of a later batch. It traces nothing if the
@@ -265,10 +270,14 @@ def validate_batch(
 
     check_labels(y, weight, name)
     if loss is not None:
+        target = jax.tree.map(spec, y)
+        if augment is not None and count_arguments(augment) > 2:
+            specs = jax.tree.map(spec, (x, y, weight))
+            _, target, _ = jax.eval_shape(normalize_augment(augment), jax.random.key(0), *specs)
         try:
-            jax.eval_shape(losses.loss(loss), predicted, jax.tree.map(spec, y))
+            jax.eval_shape(losses.loss(loss), predicted, target)
         except (AttributeError, TypeError, ValueError) as error:
-            shapes = f"the output {show(predicted)} with y {show(y)}"
+            shapes = f"the output {show(predicted)} with y {show(target)}"
             fix = _suggest_labels(y, predicted) if task == "multiclass" else ""
             raise ValueError(f"{name}: the loss does not take {shapes}: {error}{fix}") from error
 

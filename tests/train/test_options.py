@@ -134,6 +134,16 @@ def test_augmentation_of_inputs_and_targets():
         fit(train.AugmentedData((X, Y), lambda key, x, y: x))
 
 
+def test_the_loss_is_checked_with_the_targets_of_the_augmentation():
+    """A loss of rows of probabilities, with labels that the augmentation converts to rows."""
+    rows = lambda key, x, y: (x, jax.nn.one_hot(y, 3))
+    options = {"loss": optax.losses.softmax_cross_entropy}
+    state, _ = fit(train.AugmentedData((X, Y), rows), **options)
+    chex.assert_trees_all_close(state.params, fit((X, Y))[0].params, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"does not take the output .* with y float32\[\d+, 4\]"):
+        fit(train.AugmentedData((X, Y), lambda key, x, y: (x, jax.nn.one_hot(y, 4))), **options)
+
+
 def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
     images = jnp.stack([jnp.full((8, 6, 1), i) for i in range(10)]).astype(jnp.float32)
     labels = jnp.arange(10) % 3
@@ -164,7 +174,7 @@ def test_mixing_leaves_out_what_has_no_weight():
     np.testing.assert_allclose(mixed, plain[:, 1], rtol=1e-6)
     net = lambda augment: fit(train.AugmentedData((X, Y, np.ones((50, 1, 1))), augment))
     with pytest.raises(
-        ValueError, match=r"changes x and y, and the weights are float32\[16, 1, 1\]"
+        ValueError, match=r"changes x and y, and the weights are float32\[50, 1, 1\]"
     ):
         net(lambda key, x, y: (x, y))
     with pytest.raises(ValueError, match="a function of one value"):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxdl._check import require_ints
 from jaxdl.combine import residual, serial
 from jaxdl.core import Module
 from jaxdl.nn import batch_norm, conv, dense, global_avg_pool, max_pool
@@ -157,29 +158,33 @@ def resnet(block: Block, depths: Sequence[int], *, num_classes: int = 1000) -> M
     )
 
 
-def cifar_resnet(depth: int, *, num_classes: int = 10, plain: bool = False) -> Module:
+def cifar_resnet(
+    depth: int, *, num_classes: int = 10, plain: bool = False, width: int = 16
+) -> Module:
     """Builds a ResNet of 6n + 2 layers for 32x32 images (section 4.2 of the paper).
 
     Args:
       depth: layers with weights, 6n + 2: 20, 32, 44, 56, 110, ...
       num_classes: the number of classes.
       plain: leave out the shortcuts; the parameters are the same.
+      width: channels of the first of the three stages; the others have two and four times as many.
 
     Returns:
       A `Module` from (N, H, W, C) to logits (N, num_classes).
 
     Raises:
-      ValueError: the depth is not 6n + 2.
+      ValueError: the depth is not 6n + 2, or the width is below 1.
     """
+    (width,) = require_ints("cifar_resnet", 1, width=width)
     n, rest = divmod(depth - 2, 6)
     if rest or n < 1:
         raise ValueError(
             f"cifar_resnet: depth is {depth}; expected 6n + 2: 8, 14, 20, 32, 44, 56, 110, ..."
         )
     return serial(
-        **conv_norm(16, 3),
+        **conv_norm(width, 3),
         relu=jax.nn.relu,
-        **blocks(plain_block if plain else padded_block, (n, n, n), 16, project_first=False),
+        **blocks(plain_block if plain else padded_block, (n, n, n), width, project_first=False),
         mean=global_avg_pool(),
         logits=dense(num_classes),
     )
