@@ -47,7 +47,9 @@ def by_hand_models(count: int) -> dict[str, float]:
 
         @jax.jit
         def step(params, opt_state, x, y):
-            objective = lambda p: losses.cross_entropy(model.apply(p, {}, x)[0], y).mean()  # noqa: E731
+            def objective(params):
+                return losses.cross_entropy(model.apply(params, {}, x)[0], y).mean()
+
             updates, opt_state = optimizer.update(jax.grad(objective)(params), opt_state)
             return optax.apply_updates(params, updates), opt_state
 
@@ -112,7 +114,7 @@ def own_loop(rows: int, keep: bool = False):
     return run
 
 
-def fitted(rows: int, keep: bool = False):
+def fit_epoch(rows: int, keep: bool = False):
     """Returns a call that trains an epoch more by `fit`."""
     if keep:
         train.keep_memory()

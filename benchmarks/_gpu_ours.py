@@ -73,7 +73,10 @@ def recurrent(kind: str, shape: Any, implementation: str, seconds: float) -> dic
 def _small(shapes: Any) -> Any:
     """Draws small random parameters of a recurrent layer, with which no gate saturates."""
     rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype)  # noqa: E731
+
+    def draw(leaf):
+        return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype)
+
     return jax.tree.map(draw, shapes)
 
 
@@ -214,7 +217,9 @@ def resnet_step(
         key=jax.random.key(0),
         step=jnp.zeros((), jnp.int32),
     )
-    return common.carried(lambda state, *batch: step(state, batch), state, x, y, seconds=seconds)
+    return common.measure_step(
+        lambda state, *batch: step(state, batch), state, x, y, seconds=seconds
+    )
 
 
 def explain(
@@ -252,5 +257,7 @@ def explain(
     def run(params, state, x):
         return calls[method](lambda x: model.apply(params, state, x)[0], x)
 
-    note = lambda a: "" if np.isfinite(np.asarray(a)).all() else "NOT FINITE"  # noqa: E731
+    def note(a):
+        return "" if np.isfinite(np.asarray(a)).all() else "NOT FINITE"
+
     return common.pure(run, params, state, x, seconds=seconds, note=note)

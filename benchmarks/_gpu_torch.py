@@ -42,7 +42,7 @@ def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
     """Returns the function that measures each kind of work."""
     from benchmarks import _gpu_torch_explain
 
-    wrap = compiled if library == "torch.compile" else lambda model: model
+    wrap = compile_model if library == "torch.compile" else lambda model: model
     return {
         "matmul": matmul,
         "recurrent": recurrent,
@@ -53,7 +53,7 @@ def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
     }
 
 
-def compiled(model: nn.Module) -> Any:
+def compile_model(model: nn.Module) -> Any:
     """Compiles a model with fixed shapes."""
     # Without it, shapes that differ from those of an earlier model are compiled as dynamic ones.
     torch.compiler.reset()

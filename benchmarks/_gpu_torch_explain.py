@@ -56,7 +56,9 @@ def explain(
 
     @torch.no_grad()
     def occlusion() -> torch.Tensor:
-        score = lambda x: net(x).gather(1, target.repeat(len(x) // batch)[:, None])  # noqa: E731
+        def score(x: torch.Tensor) -> torch.Tensor:
+            return net(x).gather(1, target.repeat(len(x) // batch)[:, None])
+
         whole, stride = score(x)[:, 0], window // 2
         firsts = range(0, side - window + stride, stride)
         corners = [(top, left) for top in firsts for left in firsts]

@@ -273,8 +273,8 @@ MUTATIONS = (
     Mutation(
         "train: a resumed epoch forgets the losses before",
         "jaxdl/train/run.py",
-        'MetricAccumulator(record["totals"], _read_collected',
-        "MetricAccumulator({}, _read_collected",
+        'MetricAccumulator(record["totals"], _read_arrays',
+        "MetricAccumulator({}, _read_arrays",
         "train/test_resume_within_epoch.py train/test_checkpoint.py",
     ),
     Mutation(

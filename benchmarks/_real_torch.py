@@ -342,12 +342,12 @@ def build(name: str) -> tuple[nn.Module, torch.Tensor]:
     """Returns a network with its weights, and its input."""
     net = NETWORKS[name]().eval().requires_grad_(False)
     if name == "lite0":
-        tensors = {key: torch.tensor(value) for key, value in weights.pretrained(name).items()}
+        tensors = {key: torch.tensor(value) for key, value in weights.load_pretrained(name).items()}
         net.load_state_dict(tensors, strict=False)  # `num_batches_tracked` is not in the file
     else:
         _fill(net, weights.source(name))
     if name in ("gpt2", "minilm"):
-        return net, torch.tensor(weights.embedded(name))
+        return net, torch.tensor(weights.embeddings(name))
     return net, torch.tensor(weights.images(name).transpose(0, 3, 1, 2).copy())
 
 

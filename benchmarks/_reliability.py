@@ -104,7 +104,10 @@ def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> 
     fit = functools.partial(
         train.fit, _worker.network(), train.AugmentedData((x, y), bomb), **options
     )
-    callbacks = lambda: [train.EarlyStopping(patience=3)]  # noqa: E731
+
+    def callbacks():
+        return [train.EarlyStopping(patience=3)]
+
     whole = outcome(*fit(callbacks=callbacks()))
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     for _ in range(times):
@@ -122,10 +125,10 @@ def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> 
                 code = left.code
             bomb.set(-1)
             saved = [path.name for path in train.Checkpointer(made).paths()]
-            found = outcome(*fit(checkpoint=made, callbacks=callbacks()))
+            resumed = outcome(*fit(checkpoint=made, callbacks=callbacks()))
         now = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
         expected = 143 if number == signal.SIGTERM else 0
-        differs = [name for name in whole if found.get(name) != whole[name]]
+        differs = [name for name in whole if resumed.get(name) != whole[name]]
         if code == expected and saved and not differs and now == before:
             good += 1
         else:
@@ -310,7 +313,7 @@ def overhead(rounds: int) -> Outcome:
     dx, dy = jax.device_put((x, y))
     take = jax.jit(lambda rows: (dx[rows], dy[rows]))
 
-    def bare():
+    def run_loop():
         state = train.init_state(model, optimizer, jax.random.key(0), x[:batch])
         began = time.perf_counter()
         for first in range(0, steps, 14):
@@ -320,7 +323,7 @@ def overhead(rounds: int) -> Outcome:
         jax.block_until_ready(state)
         return time.perf_counter() - began
 
-    def fitted():
+    def run_fit():
         with folder() as made:
             began = time.perf_counter()
             train.fit(
@@ -337,9 +340,9 @@ def overhead(rounds: int) -> Outcome:
             )
             return time.perf_counter() - began
 
-    for warm in (bare, fitted):
+    for warm in (run_loop, run_fit):
         warm()
-    ratios = sorted(fitted() / bare() for _ in range(rounds))
+    ratios = sorted(run_fit() / run_loop() for _ in range(rounds))
     return Outcome(ratios[rounds // 2] - 1, 0.02)
 
 
@@ -361,8 +364,8 @@ def fetch_concurrently(processes: int) -> Outcome:
         for worker in workers:
             try:
                 path, size = json.loads(finish(worker).splitlines()[-1])
-                found = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-                good += size == len(content) and found == digest
+                fetched = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+                good += size == len(content) and fetched == digest
             except RuntimeError as error:
                 wrong.append(str(error)[-500:])
         server.shutdown()

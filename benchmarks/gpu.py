@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
         for work in left[library]:
             table.add(library, work, {"note": "skipped: out of time"})
     table.print_ratios()
-    return int(table.failed)
+    return int(table.has_failures)
 
 
 class Table:
@@ -126,7 +126,7 @@ class Table:
         self._write()
 
     @property
-    def failed(self) -> bool:
+    def has_failures(self) -> bool:
         """Returns whether a work or a check failed; missing time or libraries do not count."""
         return any(row["note"].lower().startswith(("fail", "not finite")) for row in self.rows)
 

@@ -45,8 +45,8 @@ def loop(config) -> Iterator[Row]:
     calls = {
         "ours": Call(f"{MODULE}:own_loop", arguments),
         "memory kept": Call(f"{MODULE}:own_loop", arguments | {"keep": True}),
-        "fit": Call(f"{MODULE}:fitted", arguments),
-        "fit, memory kept": Call(f"{MODULE}:fitted", arguments | {"keep": True}),
+        "fit": Call(f"{MODULE}:fit_epoch", arguments),
+        "fit, memory kept": Call(f"{MODULE}:fit_epoch", arguments | {"keep": True}),
     }
     measurement = measure(calls, config.few_rounds, config.turn)
     yield measurement.row("epoch of a CNN, own loop", "fit", 1.1)

@@ -71,9 +71,9 @@ def scan(config) -> Iterator[Row]:
     n = 2 if config.smoke else 10
     arguments = {"shape": (64, 28, 1), "steps": n}
     calls = {
-        "ours": Call("benchmarks._jaxdl:scanned", arguments),
-        "the same steps alone": Call("benchmarks._jaxdl:repeated", arguments),
-        "Flax Linen, scanned": Call("benchmarks._nnx:scanned", arguments),
+        "ours": Call("benchmarks._jaxdl:scan_steps", arguments),
+        "the same steps alone": Call("benchmarks._jaxdl:repeat_steps", arguments),
+        "Flax Linen, scanned": Call("benchmarks._nnx:scan_steps", arguments),
     }
     measurement = measure(calls, config.rounds, config.turn)
     work = f"{n} LeNet-like steps in one scan"

@@ -39,7 +39,7 @@ def run(config: Config) -> None:
             print(part())
         return
     for page in {page for page, _ in PARTS}:
-        (DOCS / page).write_text(regenerated(page), "utf-8")
+        (DOCS / page).write_text(regenerate(page), "utf-8")
     methods = config.results / "explain_photo" / "methods.png"
     if methods.is_file():
         shutil.copy(methods, DOCS / "_static" / "methods.png")
@@ -47,7 +47,7 @@ def run(config: Config) -> None:
         draw_photographs(DOCS / "_static" / "photographs.jpg")
 
 
-def regenerated(page: str) -> str:
+def regenerate(page: str) -> str:
     """Returns the text of a page of docs/ with its generated parts replaced."""
     text = (DOCS / page).read_text("utf-8")
     for (name, part), write in PARTS.items():
@@ -267,7 +267,7 @@ def counts() -> str:
     lines = ["| check | measured | required |", "|---|---|---|"]
     for row in read_benchmark("reliability")["rows"]:
         missed = "" if row["well"] else " (missed)"
-        lines.append(f"| {row['what']} | {row['found']}{missed} | {row['reach']} |")
+        lines.append(f"| {row['what']} | {row['result']}{missed} | {row['reach']} |")
     return "\n".join(lines) + "\n"
 
 

@@ -122,7 +122,7 @@ def _decode(step, carry, start, length, stop, choose) -> Decoded:
     start, zeros = _check_start(step, carry, start, length, stop)
     n = start.shape[0]
 
-    def unfinished(state):
+    def has_open_rows(state):
         t, _, _, _, done, _ = state
         return (t < length) & ~jnp.all(done)
 
@@ -138,7 +138,7 @@ def _decode(step, carry, start, length, stop, choose) -> Decoded:
     # A while loop instead of a scan, because it ends when all rows are done.
     blank = jnp.full((n, length), stop, jnp.int32)
     state = (0, carry, start, blank, jnp.zeros(n, bool), zeros)
-    _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
+    _, _, _, tokens, _, scores = lax.while_loop(has_open_rows, advance, state)
     return Decoded(tokens, _lengths(tokens, stop), scores)
 
 
@@ -183,7 +183,7 @@ def beam(
     n = start.shape[0]
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
 
-    def unfinished(state):
+    def has_open_rows(state):
         t, _, _, _, done, _ = state
         return (t < length) & ~jnp.all(done)
 
@@ -209,7 +209,7 @@ def beam(
     # All prefixes are equal at first: only one may be extended, or the beam would have duplicates.
     scores = jnp.where(jnp.arange(width) == 0, zeros[:, None], -jnp.inf)
     state = (0, several, last, tokens, jnp.zeros((n, width), bool), scores)
-    _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
+    _, _, _, tokens, _, scores = lax.while_loop(has_open_rows, advance, state)
     lengths = _lengths(tokens, stop)
     symbols = jnp.minimum(lengths + 1, length).astype(scores.dtype)
     order = jnp.argsort(-scores / symbols**alpha, axis=1)

@@ -185,7 +185,7 @@ class RowSource(BatchSource):
     @functools.cached_property
     def _resident(self) -> Any:
         """All rows, on the device."""
-        return sharding.put(self._data, sharding.replicated(self.mesh))
+        return sharding.put(self._data, sharding.replicated_sharding(self.mesh))
 
     def require_continued_rows(self, name):
         if self.seed is not None:

@@ -182,7 +182,7 @@ def _target(leaf: Any) -> Any:
     sharding = getattr(leaf, "sharding", None)
     plain = jax.eval_shape(as_numbers, leaf)
     if sharding is None or len(sharding.device_set) == 1:
-        return _unallocated(plain.shape, plain.dtype)
+        return _make_placeholder(plain.shape, plain.dtype)
     # The uint32 data of a key have one more axis than the key, so its sharding does not fit.
     if is_key(leaf):
         sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
@@ -197,10 +197,10 @@ def _parse_array(text: str) -> Any:
     match = _ARRAY.fullmatch(text)
     if match is None:
         raise CheckpointCorrupt(f"record.json describes an array as {text[:80]!r}.")
-    return _unallocated(tuple(int(n) for n in match[2].split(",") if n), jnp.dtype(match[1]))
+    return _make_placeholder(tuple(int(n) for n in match[2].split(",") if n), jnp.dtype(match[1]))
 
 
-def _unallocated(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def _make_placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Returns a host array that allocates one number, however large a file claims it to be."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 

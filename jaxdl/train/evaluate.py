@@ -15,7 +15,7 @@ from jaxdl.nn.recurrent.stacked import reset_carry
 from jaxdl.train import validation
 from jaxdl.train.batches import BatchSource, make_batch_source
 from jaxdl.train.epoch import MetricAccumulator, compile_eval
-from jaxdl.train.options import Execution, explain_grouped
+from jaxdl.train.options import Execution, explain_grouped_options
 from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
@@ -77,7 +77,7 @@ class Evaluation:
         return state.replace(params=params)
 
 
-@explain_grouped
+@explain_grouped_options
 def evaluate(
     model: Module,
     state: TrainState,

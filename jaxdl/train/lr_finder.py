@@ -15,7 +15,7 @@ from jaxdl.core import Module, check_model
 from jaxdl.train import validation
 from jaxdl.train.batches import epoch_batches
 from jaxdl.train.epoch import EpochBatches, run_loop
-from jaxdl.train.options import Execution, explain_grouped
+from jaxdl.train.options import Execution, explain_grouped_options
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
@@ -38,7 +38,7 @@ class RangeTest(NamedTuple):
     suggestion: float
 
 
-@explain_grouped
+@explain_grouped_options
 def lr_find(
     model: Module,
     data: Any,

@@ -158,7 +158,9 @@ def _in_batches(
         n, fetch = x.rows, lambda rows: convert.as_arrays(x.fetch(rows)[0], "x")
     else:
         # Slicing on the device would compile once for each number of rows.
-        x = jax.tree.map(lambda a: a if _is_placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
+        x = jax.tree.map(
+            lambda a: a if _has_placement(a) else np.asarray(a), convert.as_arrays(x, "x")
+        )
         n, fetch = validation.count_rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
     size = min(batch_size, power_of_two(n))
     model_state = reset_carry(state.model_state, size)
@@ -179,7 +181,7 @@ def _in_batches(
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
 
 
-def _is_placed(a: Any) -> bool:
+def _has_placement(a: Any) -> bool:
     """Returns whether an array is traced, or was placed on its devices by the caller."""
     return isinstance(a, Tracer) or (isinstance(a, jax.Array) and a.committed)
 

@@ -99,7 +99,7 @@ class Progress:
             step,
             record["began"],
             history={name: list(values) for name, values in record["history"].items()},
-            metrics=MetricAccumulator(record["totals"], _read_collected(saved.extra)),
+            metrics=MetricAccumulator(record["totals"], _read_arrays(saved.extra)),
             seconds=dict(record["seconds"]),
             stop_reason=record["stopped"],
             saved_step=step,
@@ -277,7 +277,7 @@ def _save(config: RunConfig, progress: Progress) -> None:
     }
     extra: dict[str, Any] = {str(i): c.state_dict() for i, c in enumerate(config.callbacks)}
     extra["totals"] = {
-        name: dict(enumerate(arrays)) for name, arrays in progress.metrics.collected.items()
+        name: dict(enumerate(arrays)) for name, arrays in progress.metrics.arrays.items()
     }
     config.checkpoints.save(progress.state, record, extra)
     progress.saved_step = progress.step
@@ -326,7 +326,7 @@ def _time(
     return values | {"eval_seconds": time.perf_counter() - start}
 
 
-def _read_collected(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _read_arrays(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Returns the arrays of metrics of whole data sets, from the paths of a checkpoint."""
     arrays: dict[str, dict[int, Any]] = {}
     for path, leaf in extra.items():

@@ -25,10 +25,10 @@ from jaxdl.train import validation
 from jaxdl.train.batches import Batches, epoch_batches
 from jaxdl.train.callbacks import open_reporter
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import EpochBatches, MetricAccumulator, eval_loop, run_loop, slow_when_looped
+from jaxdl.train.epoch import EpochBatches, MetricAccumulator, eval_loop, is_slow_in_loop, run_loop
 from jaxdl.train.evaluate import Evaluation
 from jaxdl.train.logging import Logger, open_loggers
-from jaxdl.train.options import AugmentedData, Execution, explain_grouped
+from jaxdl.train.options import AugmentedData, Execution, explain_grouped_options
 from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
@@ -59,7 +59,7 @@ def grid(**values: Sequence[float]) -> dict[str, list[float]]:
     return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
 
 
-@explain_grouped
+@explain_grouped_options
 def train_many(
     model: Module,
     data: Any,
@@ -429,7 +429,7 @@ def _compile_runs(
             return train_in_loop
         state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
         rows = EpochBatches(data, order, mask)
-        slow = slow_when_looped(functools.partial(step, setting), state, rows)
+        slow = is_slow_in_loop(functools.partial(step, setting), state, rows)
         return train_step_by_step if slow else train_in_loop
 
     return {"init": init, "train_program": train_program, "evaluate": evaluate}

@@ -353,8 +353,8 @@ def _validate_classes(classes: int, y: Any, name: str) -> None:
         raise ValueError(
             f"{name} has labels from {low} to {high}, and the model has {classes} outputs; "
             f"expected labels in 0 .. {classes - 1}. Number the classes from 0, ignore a label by "
-            f"data.weighted(x, y, ignore_index={low if low < 0 else high}), or give the model more "
-            "outputs; check=False skips this check."
+            f"data.add_weights(x, y, ignore_index={low if low < 0 else high}), or give the model "
+            "more outputs; check=False skips this check."
         )
 
 
@@ -464,7 +464,7 @@ def _validate_finite(leaf: Any, name: str) -> None:
     first = tuple(int(i) for i in bad[0])
     raise ValueError(
         f"{name} has {len(bad)} values that are NaN or infinite, the first at {first}; expected "
-        "finite numbers. Drop or fill in these rows; data.weighted(x, y, ignore_index=np.nan) "
+        "finite numbers. Drop or fill in these rows; data.add_weights(x, y, ignore_index=np.nan) "
         "ignores missing targets."
     )
 
