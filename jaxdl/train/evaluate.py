@@ -12,7 +12,7 @@ from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
 from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics
 from jaxdl.nn.recurrent.stacked import reset_carry
-from jaxdl.train import validation
+from jaxdl.train import data_validation, validation
 from jaxdl.train.batches import BatchSource, make_batch_source
 from jaxdl.train.epoch import MetricAccumulator, compile_eval
 from jaxdl.train.options import Execution, explain_grouped_options
@@ -122,7 +122,7 @@ def evaluate(
     named = name_metrics(metrics)
     loss = None if loss is None else losses.loss(loss)
     if execution.check:
-        feed.check = validation.validate_batch(
+        feed.check = data_validation.validate_batch(
             model, state.params, state.model_state, feed.sample, loss, "data", named
         )
     values = run_evaluation(compile_evaluation(model, loss, named), state, feed)

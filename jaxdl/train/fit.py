@@ -18,7 +18,7 @@ from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
 from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics, resolve_metrics
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
-from jaxdl.train import sharding, validation
+from jaxdl.train import data_validation, sharding, validation
 from jaxdl.train.batches import Batches, BatchSource, make_batch_source
 from jaxdl.train.callbacks import Callback, open_reporter
 from jaxdl.train.checkpoint import Checkpointer
@@ -164,7 +164,7 @@ def fit(
             part.require_continued_rows(f"fit: {name}")
         sharding.validate_batch_size(f"fit: {name}", part.batch_size, mesh)
         if execution.check:
-            part.check = validation.validate_batch(
+            part.check = data_validation.validate_batch(
                 model, abstract.params, abstract.model_state, part.sample, loss, name, named
             )
     state = sharding.place_state(make, state, placement, abstract)

@@ -17,7 +17,7 @@ from jaxdl.core import Module, check_model
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
 from jaxdl.nn.recurrent.stacked import carries, reset_carry, with_carries
-from jaxdl.train import validation
+from jaxdl.train import data_validation, validation
 from jaxdl.train.batches import power_of_two
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs
@@ -175,7 +175,7 @@ def _in_batches(
         except (AttributeError, TypeError, ValueError) as error:
             whole = batch if isinstance(x, RandomAccessSource) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
-        validation.validate_ids_again(model, params, one_state, batch, who)
+        data_validation.validate_ids_again(model, params, one_state, batch, who)
         outputs.append(output)
         model_state = with_carries(model_state, carried)
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
