@@ -66,6 +66,7 @@ class Vocabulary:
                 raise ValueError(
                     f"Vocabulary: the texts contain {symbol!r}; rename padding= and unknown=."
                 )
+        # Ties in alphabetical order: the ids must not depend on the order of the texts.
         known = sorted(
             (s for s, n in counts.items() if n >= min_count), key=lambda s: (-counts[s], s)
         )
@@ -277,6 +278,8 @@ def bucket_by_length(
         for b, bound in enumerate(bounds):
             rows = order[bucket[order] == b]
             groups += [(rows[i : i + batch_size], bound) for i in range(0, len(rows), batch_size)]
+        # Batches of all lengths are mixed: in order of length, the last steps would see long rows
+        # only.
         turns = permutation(len(groups), seed=seed, epoch=epoch)
         return (select(*groups[i]) for i in turns[first:])
 

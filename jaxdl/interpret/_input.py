@@ -143,6 +143,7 @@ def as_examples(caller: str, x: Any, argument: str, value: Any) -> tuple[Any, in
         )
         if is_floating(leaf)
     ]
+    # One M for all arrays, and 0 for an array that does not fit.
     counts = {
         (*np.shape(part), 0)[0]
         if isinstance(part, jax.Array | np.ndarray)

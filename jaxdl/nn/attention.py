@@ -108,6 +108,7 @@ def _mask_padding(
     if lengths is None:
         return keys, None
     real = jnp.arange(keys.shape[1], dtype=lengths.dtype) < lengths[:, None]
+    # The keys are values too: a weight of 0 times NaN in the padding would be NaN.
     return jnp.where(real[..., None], keys, 0), real[:, None]
 
 

@@ -145,6 +145,7 @@ def _read_record(folder: pathlib.Path) -> dict[str, Any]:
         )
         ok = ok and all(isinstance(value, int | float) for value in content["numbers"].values())
         ok = ok and all(isinstance(p, str) and isinstance(d, str) for p, d in content["arrays"])
+    # Deeply nested JSON raises RecursionError.
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointCorrupt(f"{folder.name}: record.json cannot be read: {error!r}.") from error
     if not ok:
@@ -224,6 +225,7 @@ def verify(folder: pathlib.Path) -> str | None:
     """
     try:
         with open(folder / MANIFEST, "rb") as file:
+            # One byte more than allowed shows that the file is too large, without reading the rest.
             content = read_up_to(file, MANIFEST_LIMIT + 1)
         entries = json.loads(content)["files"]
         if len(content) > MANIFEST_LIMIT or content != _format_manifest(entries):
@@ -254,6 +256,7 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     for top, _, names in os.walk(folder):
         for name in names:
             path = pathlib.Path(top) / name
+            # A link in a folder from elsewhere could name any file of this machine.
             if path.is_file() and not path.is_symlink():
                 files[path.relative_to(folder).as_posix()] = path
     return {name: files[name] for name in sorted(files) if name not in (MANIFEST, TEMPORARY)}

@@ -87,6 +87,7 @@ def validate_batch(
     def check_labels(y, weight, name):
         if labels is not None:
             if weight is not None and weight.shape == y.shape[: weight.ndim]:
+                # Labels of weight 0, such as -100, may be out of range.
                 y = np.asarray(y)[np.asarray(weight) != 0]
             labels(y, f"{name}: y")
 
@@ -198,6 +199,7 @@ def validate_ids(model: Module, params: Any, model_state: Any, x: Any, name: str
     def apply(x, params, model_state):
         with record_lookups() as lookups:
             output = apply_model(model, None, params, model_state, x)
+        # By identity: a layer that reads a leaf of x gets the same tracer.
         same = [[i for i, a in enumerate(jax.tree.leaves(x)) if a is ids] for ids, _ in lookups]
         sizes[:] = [(i[0] if i else None, size) for i, (_, size) in zip(same, lookups, strict=True)]
         return output, [ids for (ids, _), i in zip(lookups, same, strict=True) if not i]
@@ -210,6 +212,7 @@ def validate_ids(model: Module, params: Any, model_state: Any, x: Any, name: str
     if any(i is None for i, _ in read):
         with contextlib.suppress(jax.errors.UnexpectedTracerError):  # a lookup inside a loop
             program = tracing.make_jaxpr(lambda *a: apply(*a)[1], *args)[0]
+    # Later batches of this kind are then checked without tracing the model again.
     _lookups(model)[_kind(x)] = read, program
     _validate_known_ids(x, read, program, name)
     return output

@@ -132,6 +132,8 @@ def run_loop(
     # eval_shape of the batch too: traced here, its gathers would stay in the program unused.
     log = _empty_log(jax.eval_shape(step, state, jax.eval_shape(rows.batch, first))[1], rows)
     carry = first, jnp.asarray(True), state, log
+    # A while loop, because `count` is an argument, so that one program serves calls of any length,
+    # and `stop_on` can end the call early.
     i, _, state, log = jax.lax.while_loop(lambda c: (c[0] < first + count) & c[1], body, carry)
     state, (log, taken) = _constrain(placement, state, (log, i - first))
     return state, log, taken
@@ -182,6 +184,7 @@ def compile_single(
             log.append(metrics)
             if stop_on == "skipped" and metrics[stop_on].total > 0:
                 break
+        # One transfer for all steps: reading the metrics after each would wait for the device.
         return state, lambda: jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log))
 
     return CompiledSteps(run, looped=False)

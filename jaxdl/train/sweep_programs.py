@@ -72,6 +72,7 @@ def compile_runs(
         lambda state, setting, rows, i: step(setting, state, rows.batch(i)), donate_argnums=0
     )
 
+    # For steps that are slow in a compiled loop, see `is_slow_in_loop`.
     def train_step_by_step(states, settings, data, orders, mask, count):
         ends, logs = [], []
         for run in range(orders.shape[0] if count else 1):
