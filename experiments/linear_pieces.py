@@ -99,6 +99,7 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
       (pieces + 1,), sorted, with both ends.
     """
     places = np.array([0.0, 1.0])
+    # In double precision: rounding must not separate or merge crossings.
     values = np.stack([start, end]).astype(np.float64)
     for kernel, bias in layers[:-1]:
         inputs = values @ np.asarray(kernel, np.float64) + bias

@@ -40,6 +40,7 @@ def run(config: Config) -> dict:
     rows = len(_lecture.load_images(config.smoke).train.y)
     networks = {
         "mini-batch": _lecture.train_networks(config, seeds=seeds),
+        # The same rate for both: the claim is about equal passes over the data, not about tuning.
         "full batch": _lecture.train_networks(config, seeds=seeds, batch=rows),
     }
     accuracy = {name: trained.history["eval_accuracy"] for name, trained in networks.items()}

@@ -96,6 +96,7 @@ def run(config: Config) -> dict:
         )
         accuracy[name] = [
             [
+                # The same choices for every rate: the networks differ by their training alone.
                 float(accuracy_without(tree, choose_units(share, choices, i), x, y).mean())
                 for i, tree in enumerate(_seeds.split(states.params, seeds))
             ]

@@ -81,6 +81,7 @@ def run(config: Config) -> dict:
         return train.train_many(
             model,
             (train_split.x[rows], train_split.y[rows]),
+            # One run a call, because every seed has other rows.
             seeds=[seed],
             loss="cross_entropy",
             optimizer=optax.sgd(0.1),

@@ -320,6 +320,7 @@ def gradients_by_length(
     rng = np.random.default_rng(0)
     sizes = np.zeros(blocks + 1)
     for length in range(blocks + 1):
+        # There are up to 2^27 paths: a sample of each length, weighted by the number of paths.
         paths = [rng.permutation(np.arange(blocks) < length) for _ in range(draws)]
         gradients = np.stack([along(jnp.asarray(path, x.dtype)) for path in paths])
         sizes[length] = np.linalg.norm(gradients.reshape(draws * len(x), -1), axis=1).mean()

@@ -107,6 +107,7 @@ def draw_requests(config: Config, shares: dict[str, jax.Array]) -> None:
 def encode_requests(rows, vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """Returns words and slots as numbers, (N, 24) each; the padding's slot is -1."""
     words, _ = data.pad([vocabulary.encode(words) for words, _ in rows], length=24)
+    # -1 and not 0, which is the slot "other".
     slots, _ = data.pad([np.array(slots, np.int32) for _, slots in rows], length=24, value=-1)
     return words, slots
 

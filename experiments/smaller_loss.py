@@ -91,6 +91,7 @@ def trace(
             optimizer=sgd_with_decay,
             hyper={"decay": DECAYS},
             batch_size=32,
+            # Continued and not trained again: the points of a curve are the same networks.
             epochs=epoch - done,
             states=states,
             verbose=0,
