@@ -67,6 +67,7 @@ def _time_runs(one, count: int) -> dict[str, float]:
     for _ in range(count):
         one(x, y)
     seconds = time.perf_counter() - start
+    # Programs and models form cycles, which only the collector frees.
     gc.collect()
     return {"s": seconds, "MB": resident_megabytes()}
 
@@ -79,6 +80,7 @@ def prediction_compilations(count: int) -> int:
     compiled = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        # XLA's compilations alone: tracing and lowering have other events.
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 

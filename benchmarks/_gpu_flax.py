@@ -33,6 +33,7 @@ def recurrent(kind: str, shape: Any, seconds: float) -> dict[str, Any]:
     """Computes the gradient of mean(y^2) with respect to a layer's parameters."""
     cell = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[kind](shape[3])
     layer, x = linen.RNN(cell), jnp.asarray(common.images(*shape[:3])[0])
+    # Shapes only: compiling the initializers would take a part of the few minutes.
     params = common.weights(jax.eval_shape(layer.init, jax.random.key(0), x))
     apply: Any = layer.apply
 

@@ -115,6 +115,7 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
         return {"y": y, "carry": last, "gradient": grads}
 
     errors: dict[str, float] = {}
+    # TF32's error of about 3e-4 would exceed the tolerance.
     with jax.default_matmul_precision("highest"):
         run = jax.jit(results, static_argnums=(0, 1))
         for what, reverse, lengths in (("full", False, None), ("ragged, reversed", True, ragged)):
@@ -125,6 +126,8 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
             for (path, expected), (_, result) in zip(*leaves, strict=True):
                 gap = np.max(np.abs(np.asarray(result - expected))) / np.max(np.abs(expected))
                 errors[f"{jax.tree_util.keystr(path)}, {what}"] = float(
+                    # NaN compares as less than the tolerance in no order, so it becomes the largest
+                    # error.
                     np.nan_to_num(gap, nan=np.inf)
                 )
     return errors
@@ -159,6 +162,7 @@ def epoch(network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]
         verbose=0,
     )
     return {
+        # In the first epoch `fit` still finds out how many steps fill a call.
         "ms": statistics.median(history["seconds"][1:]) * 1e3,
         "compile_s": sum(history["compile_seconds"]),
         "peak_mb": common.peak_mb(before),
@@ -191,6 +195,7 @@ def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
     began = time.perf_counter()
     call()
     first = time.perf_counter() - began
+    # Nothing to wait for: `train_many` returns losses that are on the host.
     ms = median_ms(call, lambda loss: loss, seconds)
     return {
         "ms": ms,

@@ -94,6 +94,7 @@ def prepare(network: str) -> Callable[[str], Any]:
 
 def _baseline(f, params, x, layer, target) -> np.ndarray:
     """Returns the scores at the baseline of zeros."""
+    # A baseline of zeros for the words, while the positions' embeddings remain.
     if layer is not None:
         words = "embeddings.word_embeddings.weight"
         params = params | {words: jnp.zeros_like(params[words])}

@@ -24,6 +24,7 @@ def models(config) -> Iterator[Row]:
     count = 3 if config.smoke else 100
     sides: dict[str, list[dict[str, float]]] = {"ours": [], "by_hand": []}
     for i in range(1 if config.smoke else 2):
+        # Every second time in the other order, as in `_measure.measure`.
         for name in list(sides)[:: -1 if i % 2 else 1]:
             sides[name].append(evaluate(Call(f"{MODULE}:{name}_models", {"count": count})))
     for unit, what in {"s": "seconds", "MB": "resident memory"}.items():

@@ -115,6 +115,8 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> Row:
     ours, theirs = (a.reshape(len(a), -1).astype(np.float64) for a in (ours, theirs))
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return {"difference": None, "correlation": None}
+    # Relative to the largest value: most attributions are near 0, where relative errors mean
+    # nothing.
     largest = np.abs(theirs).max(1)
     difference = np.abs(ours - theirs).max(1) / np.where(largest > 0, largest, 1)
     products = [(a - a.mean()) / max(float(a.std()), 1e-300) for a in (*ours, *theirs)]

@@ -56,6 +56,7 @@ def rows(config) -> Iterator[Row]:
         ),
     }
     for what, measure in measured.items():
+        # Minutes each: a smoke run leaves them out.
         if config.only in what and not small:
             result = measure()
             yield row(

@@ -43,6 +43,7 @@ def epoch(config) -> Iterator[Row]:
         yield measurement.row(work, peer, targets[peer])
     times = measurement.seconds
     best = min(products.keys() & times.keys(), key=lambda name: statistics.median(times[name]))
+    # Of the same rounds as ours, so that the load of the machine is the same.
     peak = [_matmul.flops(size) / seconds for seconds in times[best]]
     # 2 FLOPs a weight and row forward, 4 backward; the first layer's input needs no gradient.
     flops = 6 * n * (784 * 500 + 500 * 500 + 500 * 10) - 2 * n * 784 * 500
@@ -103,6 +104,7 @@ def start(config) -> Iterator[Row]:
     first, second, alone, both = [], [], [], []
     for _ in range(config.few_rounds):
         with tempfile.TemporaryDirectory() as cache:
+            # The same cache folder twice: the second start should find what the first compiled.
             for seconds in (first, second):
                 call = Call("benchmarks._start:first_fit", {"cache": cache})
                 seconds.append(1e3 * evaluate(call))

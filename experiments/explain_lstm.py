@@ -78,6 +78,7 @@ def run(config: Config) -> dict:
     )
     guesses = np.argmax(train.predict(model, state, test_x), 1)
     print(f"{source}: accuracy {np.mean(guesses == test[1]):.4f} of {len(test[1])} sentences")
+    # In shorter sentences a rank correlation means little.
     fits = np.array([4 <= len(words) <= LENGTH for words in sentences])
     chosen = np.flatnonzero(fits & ((guesses == test[1]) | config.smoke))[: config.sentences]
     rows = data.pad([vocabulary.encode(sentences[i]) for i in chosen], length=LENGTH)

@@ -156,6 +156,7 @@ def train_on_few_labels(config: Config, seeds: int) -> dict[str, _seeds.Networks
     widths, own = (64,) * 4, range(config.seed, config.seed + seeds)
     pretraining = 1 if config.smoke else 40
     machines = [
+        # Pretraining needs no labels, and takes all images.
         deep_belief_net(jax.random.key(seed), x, widths, epochs=pretraining, batch_size=20)
         for seed in own
     ]

@@ -58,6 +58,7 @@ def run(config: Config) -> dict:
     )
     last = many.history["loss"][:, -1].reshape(seeds, len(RATES))
     last = np.where(np.isfinite(last), last, np.inf)
+    # Gradient descent on a quadratic of curvature lambda diverges above 2 / lambda.
     threshold = 2 / curvature(model, digits.train)
     best = int(np.median(last, 0).argmin())
     measured = {

@@ -45,6 +45,7 @@ def run(config: Config) -> dict:
     digits = data.digits()
     shapes = [(width, layers) for layers in LAYERS for width in WIDTHS]
     lines = choose_lines(digits.test, 2 if config.smoke else config.lines, config.seed)
+    # All shapes as one program, and with masks that do not change the pieces.
     networks = how_large.sweep(shapes, seeds, digits.train, 1 if config.smoke else 30)
     initial = how_large.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
     size = len(LAYERS), len(WIDTHS), len(seeds)

@@ -107,6 +107,7 @@ def run(config: Config) -> dict:
             for angle in ANGLES
         ]
         wrong = [share.argmax(-1) != test.y for share in shares]
+        # Of the network that has seen all images: the angle alone is new to it.
         turned.append([1 - mask.mean() for mask in wrong])
         sure.append([share.max(-1)[mask].mean() for share, mask in zip(shares, wrong, strict=True)])
     tail, full, turned = np.array(tail), np.array(full), np.array(turned)

@@ -93,6 +93,7 @@ def along_path(model: jaxdl.Module) -> Callable[..., jax.Array]:
         def tap(path, value):
             top, _, rest = path.partition("/")
             if top.startswith("block_"):
+                # "block_12" to 12.
                 share = through[int(top[6:])]
                 if rest == "sum/shortcut":
                     return scale_gradient(1 - share, value)

@@ -209,6 +209,8 @@ def encode_utterances(part: data.Utterances, vocabulary, slot_names, intent_name
     trigrams = np.zeros((*words.shape, TRIGRAMS), np.int32)
     for i, row in enumerate(part.words):
         for j, word in enumerate(row):
+            # Trigrams give words that are not in the vocabulary a representation (Huang et al.
+            # 2013).
             numbers = data.letter_trigrams(word, boundaries=True)[:TRIGRAMS]
             # Row 0 of the embedding is padding.
             trigrams[i, j, : len(numbers)] = 1 + numbers % (HASHED - 1)

@@ -134,6 +134,7 @@ def judge(result: dict) -> Verdict:
         np.array(result["by_epoch"][name]) for name in ("loss", "under attack", "with noise")
     )
     early = result["epochs"].index(EARLY) if EARLY in result["epochs"] else 0
+    # As (epoch, decay): the tenth epoch, and the end with weight decay.
     pairs = [(early, 0), (-1, 1)]
     against = [
         bool(np.all(loss[-1, 0] < loss[other] / 2))

@@ -63,6 +63,7 @@ def additive_scores(
       (..., Q, K), in float32 at least.
     """
     hidden = jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :] + bias)
+    # Summed in float32: the softmax amplifies the rounding of large scores.
     return jnp.matmul(hidden, weights, preferred_element_type=widen(weights).dtype)
 
 

@@ -147,6 +147,7 @@ def compile_evaluation(
 def run_evaluation(run: Callable, state: TrainState, feed: BatchSource) -> dict[str, float]:
     """Evaluates all batches of a feed and returns the metrics."""
     metrics, step = MetricAccumulator(), 0
+    # The first rows of the evaluation data continue no training batch.
     state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
     while step < feed.steps:
         rows, _, count = feed.get(step, feed.steps)

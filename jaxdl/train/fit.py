@@ -219,6 +219,8 @@ def fit(
         start = int(state.step)
         progress = Progress(state, start, start) if saved is None else Progress.restore(saved)
         count = epochs.count if isinstance(epochs, Steps) else epochs * feed.steps
+        # From the first step of the whole run, so that a resumed one ends where it would have
+        # ended.
         last = progress.start + count
         if progress.step > last:
             raise ValueError(

@@ -219,6 +219,7 @@ def train_many(
         running = make_states() if running is None else running
         report = stack.enter_context(open_reporter(verbose, epochs))
         report.show_message(f"{len(run_settings)} runs; the lines show their means")
+        # One copy for all runs and epochs.
         data, train = jax.device_put(data), None
         before = np.asarray(running.step) // steps - done  # epochs of each run before this call
         for epoch in range(done, epochs):
@@ -246,6 +247,7 @@ def train_many(
             for log_epoch in loggers:
                 log_epoch((epoch + 1) * steps, row, means)
             if checkpoints is not None:
+                # The entries that every checkpoint of a run has, see `validate_setup`.
                 record = {"began": 0, "totals": {}, "seconds": {}}
                 record |= {"setup": setup, "history": history}
                 checkpoints.save(_with_epochs(running, epoch + 1), record, {"steps": running.step})
