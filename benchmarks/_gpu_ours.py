@@ -126,8 +126,7 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
             for (path, expected), (_, result) in zip(*leaves, strict=True):
                 gap = np.max(np.abs(np.asarray(result - expected))) / np.max(np.abs(expected))
                 errors[f"{jax.tree_util.keystr(path)}, {what}"] = float(
-                    # NaN compares as less than the tolerance in no order, so it becomes the largest
-                    # error.
+                    # A NaN must fail the check, and `max` could lose it.
                     np.nan_to_num(gap, nan=np.inf)
                 )
     return errors

@@ -102,9 +102,9 @@ def _forward(model: Module) -> Callable[..., Any]:
 
 @_cache.per_model
 def _forward_many(model: Module) -> Callable[..., Any]:
+    # One run after another: side by side, the memory would grow with the number of runs.
     return _cache.Compiled(
         lambda params, model_state, x: jax.lax.map(
-            # One run after another: side by side, the memory would grow with the number of runs.
             lambda run: _apply(model, run[0], run[1], x),
             (params, model_state),
         )
