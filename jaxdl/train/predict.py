@@ -105,8 +105,7 @@ def _forward_many(model: Module) -> Callable[..., Any]:
     # One run after another: side by side, the memory would grow with the number of runs.
     return _cache.Compiled(
         lambda params, model_state, x: jax.lax.map(
-            lambda run: _apply(model, run[0], run[1], x),
-            (params, model_state),
+            lambda run: _apply(model, run[0], run[1], x), (params, model_state)
         )
     )
 
