@@ -16,6 +16,7 @@ from typing import Any
 def main() -> None:
     atheris: Any = importlib.import_module("atheris")
     reader_name, *options = sys.argv[1:]
+    # Our readers alone: coverage of JAX and NumPy would guide the fuzzer into them.
     with atheris.instrument_imports(include=["jaxdl.data", "jaxdl.interop", "jaxdl.train"]):
         _malformed = importlib.import_module("benchmarks._malformed")
     folder = pathlib.Path(tempfile.mkdtemp())

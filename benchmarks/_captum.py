@@ -20,11 +20,13 @@ def _network(size: str) -> torch.nn.Module:
     layers: list[Any] = []
     for i, n in enumerate(features):
         conv = torch.nn.Conv2d(depth, n, 3, padding=1)
+        # From HWIO to torch's OIHW.
         kernel = weights[f"conv_{i}"]["kernel"].transpose(3, 2, 0, 1)
         _assign(conv, kernel, weights[f"conv_{i}"]["bias"])
         layers += [conv, torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
         depth, side = n, side // 2
     dense = torch.nn.Linear(side * side * depth, 10)
+    # The flattened features are in another order in torch: channels come first.
     kernel = weights["dense_0"]["kernel"].reshape(side, side, depth, 10)
     _assign(dense, kernel.transpose(3, 2, 0, 1).reshape(10, -1), weights["dense_0"]["bias"])
     return torch.nn.Sequential(*layers, torch.nn.Flatten(), dense).eval()

@@ -14,8 +14,13 @@ from benchmarks._jax_peers import epoch_of, objective, step_of
 def _network(kind, channels):
     keys = iter(jax.random.split(jax.random.key(0), 8))
     relu, pool = eqx.nn.Lambda(jax.nn.relu), eqx.nn.MaxPool2d(2, 2)
-    conv = lambda i, o, pad: eqx.nn.Conv2d(i, o, 3, padding=pad, key=next(keys))  # noqa: E731
-    linear = lambda i, o: eqx.nn.Linear(i, o, key=next(keys))  # noqa: E731
+
+    def conv(i, o, pad):
+        return eqx.nn.Conv2d(i, o, 3, padding=pad, key=next(keys))
+
+    def linear(i, o):
+        return eqx.nn.Linear(i, o, key=next(keys))
+
     if kind == "mlp":
         sigmoid = eqx.nn.Lambda(jax.nn.sigmoid)
         layers = [linear(784, 500), sigmoid, linear(500, 500), sigmoid, linear(500, 10)]
@@ -34,7 +39,10 @@ def _training(kind, channels, rate):
     @eqx.filter_jit
     def step(carry, x, y):
         model, opt_state = carry
-        loss = lambda model: objective(kind, jax.vmap(model)(x), y)  # noqa: E731
+
+        def loss(model):
+            return objective(kind, jax.vmap(model)(x), y)
+
         value, grads = eqx.filter_value_and_grad(loss)(model)
         updates, opt_state = optimizer.update(grads, opt_state, model)
         return (eqx.apply_updates(model, updates), opt_state), value

@@ -47,7 +47,9 @@ def by_hand_models(count: int) -> dict[str, float]:
 
         @jax.jit
         def step(params, opt_state, x, y):
-            objective = lambda p: losses.cross_entropy(model.apply(p, {}, x)[0], y).mean()  # noqa: E731
+            def objective(params):
+                return losses.cross_entropy(model.apply(params, {}, x)[0], y).mean()
+
             updates, opt_state = optimizer.update(jax.grad(objective)(params), opt_state)
             return optax.apply_updates(params, updates), opt_state
 
@@ -65,6 +67,7 @@ def _time_runs(one, count: int) -> dict[str, float]:
     for _ in range(count):
         one(x, y)
     seconds = time.perf_counter() - start
+    # Programs and models form cycles, which only the collector frees.
     gc.collect()
     return {"s": seconds, "MB": resident_megabytes()}
 
@@ -77,6 +80,7 @@ def prediction_compilations(count: int) -> int:
     compiled = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        # XLA's compilations alone: tracing and lowering have other events.
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 
@@ -112,7 +116,7 @@ def own_loop(rows: int, keep: bool = False):
     return run
 
 
-def fitted(rows: int, keep: bool = False):
+def fit_epoch(rows: int, keep: bool = False):
     """Returns a call that trains an epoch more by `fit`."""
     if keep:
         train.keep_memory()

@@ -81,6 +81,7 @@ def random_networks(how: str, models: int):
     compiled ("compiled loop").
     """
     apply, params, x = _build("28x28", 4)
+    # Any class: the time does not depend on it, and the network is not trained.
     target, model, key = jnp.arange(len(x)) % 10, _network("28x28"), jax.random.key(1)
 
     def explain(params):

@@ -33,9 +33,13 @@ def recurrent(kind: str, shape: Any, seconds: float) -> dict[str, Any]:
     """Computes the gradient of mean(y^2) with respect to a layer's parameters."""
     cell = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[kind](shape[3])
     layer, x = linen.RNN(cell), jnp.asarray(common.images(*shape[:3])[0])
+    # Shapes only: compiling the initializers would take a part of the few minutes.
     params = common.weights(jax.eval_shape(layer.init, jax.random.key(0), x))
     apply: Any = layer.apply
-    loss = lambda params, x: jnp.mean(jnp.square(apply(params, x)))  # noqa: E731
+
+    def loss(params, x):
+        return jnp.mean(jnp.square(apply(params, x)))
+
     return common.pure(jax.grad(loss), params, x, seconds=seconds)
 
 
@@ -157,4 +161,4 @@ def resnet_step(
     model = ResNet(block, tuple(depths), jnp.bfloat16 if dtype == "bf16" else jnp.float32)
     x, y = common.images(batch, side, side, 3, classes=CLASSES)
     step, state = training(model, x, optax.sgd(0.01, momentum=0.9))
-    return common.carried(step, state, x, y, seconds=seconds)
+    return common.measure_step(step, state, x, y, seconds=seconds)

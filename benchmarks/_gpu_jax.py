@@ -65,11 +65,16 @@ def pure(
 ) -> dict[str, Any]:
     """Compiles f once and measures a call of it; `note(result)` is a remark for the table."""
     compiled, spent = _compile(jax.jit(f), *args)
-    call = lambda: compiled(*args)  # noqa: E731
+
+    def call():
+        return compiled(*args)
+
     return _row(call, compiled, spent, seconds) | {"note": note(call())}
 
 
-def carried(step: Callable[..., Any], state: Any, *batch: Any, seconds: float) -> dict[str, Any]:
+def measure_step(
+    step: Callable[..., Any], state: Any, *batch: Any, seconds: float
+) -> dict[str, Any]:
     """Compiles `step(state, *batch) -> (state, loss)` once and measures one step of many."""
     state, batch = jax.device_put((state, batch))
     compiled, spent = _compile(jax.jit(step, donate_argnums=0), state, *batch)

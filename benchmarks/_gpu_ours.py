@@ -73,7 +73,10 @@ def recurrent(kind: str, shape: Any, implementation: str, seconds: float) -> dic
 def _small(shapes: Any) -> Any:
     """Draws small random parameters of a recurrent layer, with which no gate saturates."""
     rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype)  # noqa: E731
+
+    def draw(leaf):
+        return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype)
+
     return jax.tree.map(draw, shapes)
 
 
@@ -112,6 +115,7 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
         return {"y": y, "carry": last, "gradient": grads}
 
     errors: dict[str, float] = {}
+    # TF32's error of about 3e-4 would exceed the tolerance.
     with jax.default_matmul_precision("highest"):
         run = jax.jit(results, static_argnums=(0, 1))
         for what, reverse, lengths in (("full", False, None), ("ragged, reversed", True, ragged)):
@@ -122,6 +126,7 @@ def cudnn_errors(shape: Any) -> dict[str, float]:
             for (path, expected), (_, result) in zip(*leaves, strict=True):
                 gap = np.max(np.abs(np.asarray(result - expected))) / np.max(np.abs(expected))
                 errors[f"{jax.tree_util.keystr(path)}, {what}"] = float(
+                    # A NaN must fail the check, and `max` could lose it.
                     np.nan_to_num(gap, nan=np.inf)
                 )
     return errors
@@ -156,6 +161,7 @@ def epoch(network: str, rows: int, batch: int, seconds: float) -> dict[str, Any]
         verbose=0,
     )
     return {
+        # In the first epoch `fit` still finds out how many steps fill a call.
         "ms": statistics.median(history["seconds"][1:]) * 1e3,
         "compile_s": sum(history["compile_seconds"]),
         "peak_mb": common.peak_mb(before),
@@ -188,6 +194,7 @@ def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
     began = time.perf_counter()
     call()
     first = time.perf_counter() - began
+    # Nothing to wait for: `train_many` returns losses that are on the host.
     ms = median_ms(call, lambda loss: loss, seconds)
     return {
         "ms": ms,
@@ -214,7 +221,9 @@ def resnet_step(
         key=jax.random.key(0),
         step=jnp.zeros((), jnp.int32),
     )
-    return common.carried(lambda state, *batch: step(state, batch), state, x, y, seconds=seconds)
+    return common.measure_step(
+        lambda state, *batch: step(state, batch), state, x, y, seconds=seconds
+    )
 
 
 def explain(
@@ -252,5 +261,7 @@ def explain(
     def run(params, state, x):
         return calls[method](lambda x: model.apply(params, state, x)[0], x)
 
-    note = lambda a: "" if np.isfinite(np.asarray(a)).all() else "NOT FINITE"  # noqa: E731
+    def note(a):
+        return "" if np.isfinite(np.asarray(a)).all() else "NOT FINITE"
+
     return common.pure(run, params, state, x, seconds=seconds, note=note)

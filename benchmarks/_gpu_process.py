@@ -75,6 +75,7 @@ def measure(
                         for work in left:
                             record(work, {"note": f"failed: no process within {START:.0f} s"})
                         return []
+                    # Only the work that was running: the next process begins with the one after it.
                     record(left.pop(0), {"note": f"stopped after {limit:.0f} s"})
                     break
                 if message is None:
@@ -84,6 +85,7 @@ def measure(
                     fields = {"note": note, "trace": "\n".join(words[-60:])}
                     for work in left if not started else left[:1]:
                         record(work, fields)
+                    # A process that dies before its first work would die again before the others.
                     left = left[1:] if started else []
                     break
                 if "missing" in message:
@@ -119,6 +121,7 @@ class _Child:
             start_new_session=True,
             text=True,
         )
+        # A thread reads, because `readline` has no time limit and a hung process writes nothing.
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.thread = threading.Thread(target=self._pass_on, daemon=True)
         self.thread.start()

@@ -28,6 +28,7 @@ def median_ms(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: floa
     began = time.perf_counter()
     wait(call())
     once = time.perf_counter() - began
+    # Seven rounds give a median that ignores three slow ones.
     rounds = max(1, min(7, int(seconds / once)))
     repeat = max(1, int(seconds / rounds / once))
     taken = []

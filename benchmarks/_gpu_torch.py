@@ -42,7 +42,7 @@ def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
     """Returns the function that measures each kind of work."""
     from benchmarks import _gpu_torch_explain
 
-    wrap = compiled if library == "torch.compile" else lambda model: model
+    wrap = compile_model if library == "torch.compile" else lambda model: model
     return {
         "matmul": matmul,
         "recurrent": recurrent,
@@ -53,7 +53,7 @@ def kinds(library: str) -> dict[str, Callable[..., dict[str, Any]]]:
     }
 
 
-def compiled(model: nn.Module) -> Any:
+def compile_model(model: nn.Module) -> Any:
     """Compiles a model with fixed shapes."""
     # Without it, shapes that differ from those of an earlier model are compiled as dynamic ones.
     torch.compiler.reset()
@@ -103,6 +103,7 @@ def matmul(n: int, dtype: str, seconds: float) -> dict[str, Any]:
     """Multiplies two square matrices of random numbers."""
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     left, right = (tensor(part).to(kind) for part in factors(n))
+    # For this product alone: the peak of plain float32 is measured without TF32.
     torch.backends.cuda.matmul.allow_tf32 = dtype != "f32"
     try:
         few = (left @ right)[:16].float().cpu().numpy()
@@ -142,6 +143,7 @@ def epoch_of(model: Any, x: torch.Tensor, y: torch.Tensor, batch: int) -> Callab
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
 
     def epoch(steps: int = len(x) // batch) -> None:
+        # On the device, so that an epoch copies nothing from the host.
         order = torch.randperm(len(x), device=DEVICE)
         for i in range(steps):
             rows = order[i * batch : (i + 1) * batch]
@@ -173,6 +175,7 @@ def seeds(rows: int, batch: int, seeds: int, seconds: float) -> dict[str, Any]:
     """Trains several networks for an epoch, one after the other."""
     x, y = random(rows, 1, *IMAGES[:2]), labels(rows, 10)
     runs = [epoch_of(build_network("mlp"), x, y, batch) for _ in range(seeds)]
+    # One step of one network: the kernels are the same for all seeds.
     spent = first(lambda: runs[0](1))
     ms = _time_call(lambda: [run() for run in runs]) * 1e3
     note = "one after the other, measured once"
@@ -218,6 +221,7 @@ def resnet(block: str, depths: Any) -> nn.Module:
             channels = made.out
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)]
     net: Any = nn.Sequential(*layers)
+    # The tensor cores' convolutions read channels last; in the default layout cuDNN transposes.
     return net.to(DEVICE, memory_format=torch.channels_last)
 
 

@@ -25,6 +25,7 @@ def explain(
     seconds: float,
 ) -> dict[str, Any]:
     """Explains a batch, with fixed batch statistics and weights."""
+    # Without gradients of the weights, which an explanation does not need.
     net = resnet(block, depths).eval().requires_grad_(False)
     x, target = images(batch, side), labels(batch, CLASSES)
 
@@ -35,6 +36,7 @@ def explain(
 
     def gradients(several: list[torch.Tensor]) -> torch.Tensor:
         """Returns the gradients at several batches, (batches, N, C, H, W), in one backward pass."""
+        # `cat` loses the memory format, and convolutions would transpose every batch.
         joined = torch.cat(several).contiguous(memory_format=torch.channels_last)
         return gradient(joined).unflatten(0, (len(several), batch))
 
@@ -54,9 +56,12 @@ def explain(
             total += gradients([x + 0.1 * torch.randn_like(x) for _ in copies]).abs().sum(0)
         return total / points
 
+    # Scores alone: autograd would keep every activation of every window.
     @torch.no_grad()
     def occlusion() -> torch.Tensor:
-        score = lambda x: net(x).gather(1, target.repeat(len(x) // batch)[:, None])  # noqa: E731
+        def score(x: torch.Tensor) -> torch.Tensor:
+            return net(x).gather(1, target.repeat(len(x) // batch)[:, None])
+
         whole, stride = score(x)[:, 0], window // 2
         firsts = range(0, side - window + stride, stride)
         corners = [(top, left) for top in firsts for left in firsts]

@@ -96,6 +96,8 @@ def _training(smoke: bool) -> list[Work]:
     def resnet(name: str, dtype: str) -> Work:
         block, counts = depths[name]
         size = {"block": block, "depths": counts, "batch": batch, "side": side, "dtype": dtype}
+        # A training step is about three forward passes: the gradient by weights and by activations
+        # is two.
         flops = 3 * batch * resnet_flops(block, counts, side)
         title = f"{name} step, {'f32' if dtype == 'tf32' else dtype}"
         return Work(title, "resnet_step", size, LIBRARIES, "", flops, dtype)
@@ -123,6 +125,7 @@ def _explanations(smoke: bool) -> list[Work]:
     batch, side, points, window = (2, 32, 4, 8) if smoke else (16, 224, 50, 32)
     size = {"block": block, "depths": depths, "batch": batch, "side": side}
     size |= {"points": points, "window": window}
+    # Without the gradient by weights: a forward pass and one backward pass of the same size.
     gradient = 2 * batch * resnet_flops(block, depths, side)
     both = ("ours", "torch")
     methods: dict[str, tuple[str, tuple[str, ...], float | None]] = {

@@ -70,13 +70,13 @@ def step(kind, shape):
     return run
 
 
-def repeated(shape, steps):
+def repeat_steps(shape, steps):
     """Returns a call of `steps` training steps of the LeNet-like network in a Python loop."""
     one = step("lenet", shape)
     return lambda: [one() for _ in range(steps)]
 
 
-def scanned(shape, steps):
+def scan_steps(shape, steps):
     """Returns a call of `steps` training steps of the LeNet-like network in one compiled loop."""
     x, y = _inputs.images(*shape)
     model, optimizer = network("lenet", x.shape[-1]), optax.sgd(0.01)

@@ -23,7 +23,10 @@ def _network(kind, channels, shape):
         parts += [layers.Flatten(), layers.Dense(128, "relu"), layers.Dense(10)]
     model = keras.Sequential([layers.Input(shape), *parts])
     if kind == "stack":
-        loss = lambda _, output: keras.ops.mean(output**2)  # noqa: E731
+
+        def loss(_, output):
+            return keras.ops.mean(output**2)
+
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1 if kind == "mlp" else 0.01), loss)

@@ -57,6 +57,7 @@ class Tally(NamedTuple):
 def fuzz(cases: int, seed: int = 0, only: str = "") -> dict[str, Tally]:
     """Feeds changed files to every reader."""
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
+        # Ten images a file instead of 10,000, so that a thousand cases take seconds.
         stack.enter_context(unittest.mock.patch.object(cifar, "RECORDS", 10))
         readers = {k: r for k, r in all_readers(pathlib.Path(made)).items() if only in k}
         return {
@@ -66,6 +67,7 @@ def fuzz(cases: int, seed: int = 0, only: str = "") -> dict[str, Tally]:
 
 
 def tally(reader: Reader, folder: pathlib.Path, cases: int, seed: int) -> Tally:
+    # By the reader's name, so that a case can be repeated without the other readers.
     rng = random.Random(f"{seed} {reader.name}")
     path = folder / reader.name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +91,7 @@ def tally(reader: Reader, folder: pathlib.Path, cases: int, seed: int) -> Tally:
             wrong.append(f"case {case}: {type(error).__name__}: {str(error)[:200]}")
             outcome = error
         seconds = time.perf_counter() - began
+        # Less the file itself, which every reader reads into memory.
         peak = (tracemalloc.get_traced_memory()[1] - len(content)) / 2**20
         tracemalloc.stop()
         slowest = max(slowest, seconds)

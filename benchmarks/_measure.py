@@ -52,6 +52,8 @@ class Worker:
         command = [sys.executable, "-m", "benchmarks._timer", call.function, arguments, warm]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self._warm = call.warm
+        # A file and not a pipe: a worker whose pipe is full would block, and nobody reads it before
+        # the end.
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             command,
@@ -132,6 +134,7 @@ class Load:
         # user, nice, system, idle, iowait, irq, softirq, steal
         ticks = [int(number) for number in line.split()[1:9]]
         hertz = os.sysconf("SC_CLK_TCK")
+        # Waiting for a disk is idle time: another process can use the core.
         return (sum(ticks) - ticks[3] - ticks[4]) / hertz, sum(ticks) / hertz
 
     def add_turn(self, turn: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -219,6 +222,7 @@ def row(
     goal = "" if target is None else f"{target:.2f}"
     shown, notes = "-", [note] if note else []
     if ours and theirs:
+        # Ratios within a round: both sides of a round met the same load of the machine.
         ratios = quartiles([a / b for a, b in zip(ours, theirs, strict=True)])
         result |= {"ratio": ratios[1], "ratio_quartiles": ratios[::2], "load": load}
         result |= {f"ours_{unit}": quartiles(ours), f"peer_{unit}": quartiles(theirs)}

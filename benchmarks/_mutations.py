@@ -273,8 +273,8 @@ MUTATIONS = (
     Mutation(
         "train: a resumed epoch forgets the losses before",
         "jaxdl/train/run.py",
-        'MetricAccumulator(record["totals"], _read_collected',
-        "MetricAccumulator({}, _read_collected",
+        'MetricAccumulator(record["totals"], _read_arrays',
+        "MetricAccumulator({}, _read_arrays",
         "train/test_resume_within_epoch.py train/test_checkpoint.py",
     ),
     Mutation(
@@ -300,14 +300,14 @@ MUTATIONS = (
     ),
     Mutation(
         "train: initial scales multiply biases and norms too",
-        "jaxdl/train/sweep.py",
+        "jaxdl/train/sweep_programs.py",
         'if path[-1].key == "kernel" else leaf',
         "if path[-1].key else leaf",
         "train/test_initial_scale.py train/test_many.py",
     ),
     Mutation(
         "train: initial scales are squared",
-        "jaxdl/train/sweep.py",
+        "jaxdl/train/sweep_programs.py",
         "return leaf * scale.astype(leaf.dtype)",
         "return leaf * scale.astype(leaf.dtype) ** 2",
         "train/test_initial_scale.py train/test_many.py",

@@ -15,7 +15,10 @@ from benchmarks._jax_peers import epoch_of, objective, step_of
 
 def _network(kind, channels):
     rngs, relu = nnx.Rngs(0), jax.nn.relu
-    pool = lambda x: linen.max_pool(x, (2, 2), (2, 2))  # noqa: E731
+
+    def pool(x):
+        return linen.max_pool(x, (2, 2), (2, 2))
+
     if kind == "mlp":
         first, second = nnx.Linear(784, 500, rngs=rngs), nnx.Linear(500, 500, rngs=rngs)
         layers = [first, jax.nn.sigmoid, second, jax.nn.sigmoid, nnx.Linear(500, 10, rngs=rngs)]
@@ -66,7 +69,7 @@ class LeNet(linen.Module):
         return linen.Dense(10)(x)
 
 
-def scanned(shape, steps):
+def scan_steps(shape, steps):
     """Returns a call of `steps` training steps of the Linen network in one compiled loop."""
     x, y = map(jnp.asarray, _inputs.images(*shape))
     model, optimizer = LeNet(), optax.sgd(0.01)

@@ -182,7 +182,7 @@ NETWORKS = {
 
 def build(name: str) -> tuple[Any, Any, jax.Array]:
     """Returns a network as a function of weights and input, its weights, and its input."""
-    x = jnp.asarray(weights.embedded(name) if name == "gpt2" else weights.images(name))
+    x = jnp.asarray(weights.embeddings(name) if name == "gpt2" else weights.images(name))
     model: Any = NETWORKS[name]()
 
     def draw(path, leaf):

@@ -51,7 +51,10 @@ def methods(network: str, target: Any, at: str | None) -> dict[str, Callable[...
     options = {"target": target, "layer": at}
     size = window(network)
     layer = LAYERS.get(network, "")
-    relevance = lambda composite: lambda f, x: interpret.lrp(f, x, composite=composite, **options)  # noqa: E731
+
+    def relevance(composite):
+        return lambda f, x: interpret.lrp(f, x, composite=composite, **options)
+
     return {
         "saliency": lambda f, x: interpret.saliency(f, x, **options),
         "integrated_gradients": lambda f, x: interpret.integrated_gradients(
@@ -91,6 +94,7 @@ def prepare(network: str) -> Callable[[str], Any]:
 
 def _baseline(f, params, x, layer, target) -> np.ndarray:
     """Returns the scores at the baseline of zeros."""
+    # A baseline of zeros for the words, while the positions' embeddings remain.
     if layer is not None:
         words = "embeddings.word_embeddings.weight"
         params = params | {words: jnp.zeros_like(params[words])}

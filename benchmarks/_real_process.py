@@ -68,7 +68,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def started(sides: list[str], network: str) -> Iterator[dict[str, Process]]:
+def start_processes(sides: list[str], network: str) -> Iterator[dict[str, Process]]:
     """Starts a process for each side, one after the other, and ends them."""
     processes: dict[str, Process] = {}
     try:

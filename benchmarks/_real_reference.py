@@ -43,9 +43,9 @@ def gelu(x, approximate: bool, how: How):
 
 def attention(x, mask, params: Params, how: How):
     """Multi-head attention; kernels are (width, heads, features), as in Flax."""
-    halved = _halved if how == "attn_lrp" else lambda x: x
+    halve = _halve_gradient if how == "attn_lrp" else lambda x: x
     query, key, value = (
-        halved(jnp.einsum("ntc,chd->nhtd", x, params[name]["kernel"]) + bias[:, None])
+        halve(jnp.einsum("ntc,chd->nhtd", x, params[name]["kernel"]) + bias[:, None])
         for name in ("query", "key", "value")
         for bias in (params[name]["bias"],)
     )
@@ -54,7 +54,7 @@ def attention(x, mask, params: Params, how: How):
     probabilities = jax.nn.softmax(scores if mask is None else jnp.where(mask, scores, -1e9))
     if how == "cp_lrp":
         probabilities = stop_gradient(probabilities)
-    mixed = jnp.einsum("nhts,nhsd->nthd", halved(probabilities), value)
+    mixed = jnp.einsum("nhts,nhsd->nthd", halve(probabilities), value)
     return jnp.einsum("nthd,hdc->ntc", mixed, params["out"]["kernel"]) + params["out"]["bias"]
 
 
@@ -62,8 +62,13 @@ def transformer(x, params: Params, mask, depth: int, eps: float, approximate: bo
     """Runs blocks with layer norm first, or with `last` after the residual sums."""
     for i in range(depth):
         block = params[f"block_{i}"]
-        dense = lambda x, name, block=block: x @ block[name]["kernel"] + block[name]["bias"]  # noqa: E731
-        norm = lambda x, name, block=block: layer_norm(x, block[name], eps, how)  # noqa: E731
+
+        def dense(x, name, block=block):
+            return x @ block[name]["kernel"] + block[name]["bias"]
+
+        def norm(x, name, block=block):
+            return layer_norm(x, block[name], eps, how)
+
         y = attention(x if last else norm(x, "norm_1"), mask, block["attention"], how)
         x = norm(x + y, "norm_1") if last else x + y
         y = gelu(dense(x if last else norm(x, "norm_2"), "fc_1"), approximate, how)
@@ -111,7 +116,7 @@ def build(network: str) -> tuple[Any, Any, jax.Array]:
 
         _, variables, x = _real_flax.build(network)
         return NETWORKS[network], variables["params"], x
-    return minilm, minilm_params(), jnp.asarray(weights.embedded(network))
+    return minilm, minilm_params(), jnp.asarray(weights.embeddings(network))
 
 
 def minilm_params() -> dict[str, Any]:
@@ -144,7 +149,7 @@ def relevance(f, params, x, target, how: How) -> tuple[jax.Array, jax.Array]:
     return x * gradient, scores
 
 
-def _halved(x):
+def _halve_gradient(x):
     """Returns x, with half of its gradient."""
     return x / 2 + stop_gradient(x / 2)
 

@@ -34,6 +34,7 @@ class Bottleneck(nn.Module):
         self.unit_2, self.relu_2 = unit(width, width, 3, stride), nn.ReLU()
         self.unit_3 = unit(width, 4 * width, 1, conv="last")
         self.shortcut = unit(n_in, 4 * width, 1, stride) if n_in != 4 * width else nn.Identity()
+        # Zennit needs the addition as a module, to give each summand its share.
         self.add, self.relu_3 = Sum(), nn.ReLU()
 
     def forward(self, x):
@@ -242,6 +243,7 @@ class Attention(nn.Module):
         )
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         if mask is not None:
+            # The smallest number and not -inf, whose product with a gradient of 0 would be NaN.
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         return self.out((self.softmax(scores) @ value).transpose(1, 2).flatten(2))
 
@@ -342,12 +344,12 @@ def build(name: str) -> tuple[nn.Module, torch.Tensor]:
     """Returns a network with its weights, and its input."""
     net = NETWORKS[name]().eval().requires_grad_(False)
     if name == "lite0":
-        tensors = {key: torch.tensor(value) for key, value in weights.pretrained(name).items()}
+        tensors = {key: torch.tensor(value) for key, value in weights.load_pretrained(name).items()}
         net.load_state_dict(tensors, strict=False)  # `num_batches_tracked` is not in the file
     else:
         _fill(net, weights.source(name))
     if name in ("gpt2", "minilm"):
-        return net, torch.tensor(weights.embedded(name))
+        return net, torch.tensor(weights.embeddings(name))
     return net, torch.tensor(weights.images(name).transpose(0, 3, 1, 2).copy())
 
 
@@ -371,6 +373,7 @@ def _weight(layer: nn.Module, path: str, key: str, shape: tuple[int, ...], sourc
         return source(full, shape)
     if isinstance(layer, nn.ConvTranspose2d):
         kernel = source(f"{path}/kernel", (*shape[2:], *shape[:2]))
+        # torch's transposed convolution is the adjoint, whose window is mirrored against Flax's.
         return kernel[::-1, ::-1].transpose(2, 3, 0, 1).copy()
     if isinstance(layer, nn.Conv2d):
         kernel = source(f"{path}/kernel", (*shape[2:], *shape[1::-1]))

@@ -56,7 +56,7 @@ def folder(network: str) -> pathlib.Path:
 
 def minilm() -> dict[str, np.ndarray]:
     """Returns MiniLM's weights after the embedding, by paths in the layout of `draw`."""
-    weights, arrays = pretrained("minilm"), {}
+    weights, arrays = load_pretrained("minilm"), {}
     names = {"attention.self.query": "attention/query", "attention.self.key": "attention/key"}
     names |= {"attention.self.value": "attention/value", "attention.output.dense": "attention/out"}
     names |= {"attention.output.LayerNorm": "norm_1", "intermediate.dense": "fc_1"}
@@ -73,7 +73,7 @@ def minilm() -> dict[str, np.ndarray]:
 
 def minilm_constants(length: int) -> np.ndarray:
     """Returns what MiniLM adds to word embeddings: positions and the first segment, (T, 384)."""
-    params = pretrained("minilm")
+    params = load_pretrained("minilm")
     positions = params["embeddings.position_embeddings.weight"][:length]
     return positions + params["embeddings.token_type_embeddings.weight"][0]
 
@@ -86,7 +86,7 @@ def source(network: str) -> Callable[[str, tuple[int, ...]], np.ndarray]:
     return lambda path, shape: weights[path].reshape(shape)
 
 
-def pretrained(network: str) -> dict[str, np.ndarray]:
+def load_pretrained(network: str) -> dict[str, np.ndarray]:
     """Reads the weights of a pretrained network, with torch's names and layouts, in float32."""
     from safetensors.numpy import load_file
 
@@ -113,10 +113,10 @@ def images(network: str) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((1, side, side, 3), np.float32)
 
 
-def embedded(network: str) -> np.ndarray:
+def embeddings(network: str) -> np.ndarray:
     """Returns the word embeddings (N, T, C) of a language model's input."""
     if network == "minilm":
-        table = pretrained("minilm")["embeddings.word_embeddings.weight"]
+        table = load_pretrained("minilm")["embeddings.word_embeddings.weight"]
         return table[reference("minilm")["ids"]]
     ids = np.random.default_rng(0).integers(0, WORDS, (1, TOKENS))
     return draw("embed/embedding", (WORDS, 768))[ids]

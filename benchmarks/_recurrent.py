@@ -44,6 +44,8 @@ def products(kind: str, shape: Shape) -> Program:
             return (h @ recurrent)[:, :units], h
 
         def backward(da, _):
+            # The size of the gates' gradient, so that each step's product has the size of the real
+            # one.
             return jnp.tile(da @ recurrent.T, columns // units), da
 
         zeros = jnp.zeros((rows, columns))
@@ -111,6 +113,7 @@ def pytorch(kind: str, shape: Shape):
     """`torch.nn.LSTM` and `GRU`, eager, a thread for each core: a call runs the pass once."""
     import torch
 
+    # A thread for each CPU, as XLA has.
     torch.set_num_threads(os.cpu_count() or 1)
     layer = getattr(torch.nn, kind.upper())(shape[2], shape[3], batch_first=True)
     x = torch.tensor(_input(shape))
@@ -165,6 +168,7 @@ def keras(kind: str, shape: Shape) -> Program:
 
     layer = getattr(keras.layers, kind.upper())(shape[3], return_sequences=True)
     x = jnp.asarray(_input(shape))
+    # Built outside of `jit`, so that its variables are inputs and not constants.
     layer.build(x.shape)
     values = [variable.value for variable in layer.trainable_variables]
     others = [variable.value for variable in layer.non_trainable_variables]
@@ -211,6 +215,7 @@ def compilation(library: str, kind: str, shape: list[int]):
     function, inputs = PROGRAMS[library](kind, tuple(shape))
 
     def run():
+        # Otherwise the second call would find its trace and its program.
         jax.clear_caches()
         jax.jit(function).lower(*inputs).compile()
 

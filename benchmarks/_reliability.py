@@ -104,10 +104,14 @@ def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> 
     fit = functools.partial(
         train.fit, _worker.network(), train.AugmentedData((x, y), bomb), **options
     )
-    callbacks = lambda: [train.EarlyStopping(patience=3)]  # noqa: E731
+
+    def callbacks():
+        return [train.EarlyStopping(patience=3)]
+
     whole = outcome(*fit(callbacks=callbacks()))
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     for _ in range(times):
+        # Calls of several steps too, in whose middle the signal arrives.
         step, pace = rng.randrange(1, last), rng.choice([1, 1, 3])
         with folder() as made:
             bomb.set(step, number)
@@ -122,10 +126,11 @@ def stop_and_resume(times: int, seed: int = 0, number: int = signal.SIGTERM) -> 
                 code = left.code
             bomb.set(-1)
             saved = [path.name for path in train.Checkpointer(made).paths()]
-            found = outcome(*fit(checkpoint=made, callbacks=callbacks()))
+            resumed = outcome(*fit(checkpoint=made, callbacks=callbacks()))
+        # A run must restore the handlers of the process.
         now = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
         expected = 143 if number == signal.SIGTERM else 0
-        differs = [name for name in whole if found.get(name) != whole[name]]
+        differs = [name for name in whole if resumed.get(name) != whole[name]]
         if code == expected and saved and not differs and now == before:
             good += 1
         else:
@@ -147,11 +152,13 @@ def killed_while_saving(cycles: int, seed: int = 0) -> Outcome:
                 wrong.append(f"cycle {cycle}: {line} {worker.stderr.read()[-500:]}")
                 break
             resumed = int(line.split()[1])
+            # A random moment, so that the kills meet every phase of a save.
             time.sleep(rng.uniform(0, 0.4))
             worker.send_signal(signal.SIGKILL)
             steps = [
                 int(line.split()[1])
                 for line in worker.stdout.read().splitlines(True)
+                # The last line may be cut off by the kill.
                 if line.startswith("committed") and line.endswith("\n")
             ]
             worker.wait()
@@ -163,6 +170,7 @@ def killed_while_saving(cycles: int, seed: int = 0) -> Outcome:
                 good += 1
             committed = max([committed, resumed, *steps])
         with warnings.catch_warnings():
+            # A warning would mean that a damaged checkpoint had its final name.
             warnings.simplefilter("error")
             saved = train.Checkpointer(made).restore(_small())
         if saved is None or int(saved.state.step) < committed:
@@ -190,6 +198,7 @@ def damage_checkpoints(times: int, seed: int = 0) -> Outcome:
             for step in (1, 2):
                 checkpoints.save(state.replace(step=np.int32(step)), {"history": {"loss": [1.0]}})
         newest = checkpoints.paths()[-1]
+        # Each file in turn, and not by size: a small record matters as much as the arrays.
         files = sorted(path for path in newest.rglob("*") if path.is_file())
         for i in range(times):
             path = files[i % len(files)]
@@ -289,6 +298,7 @@ def soak(steps: int) -> tuple[Outcome, Outcome]:
     """Returns the relative growth of resident memory after the first tenth, and of live arrays."""
     with folder() as made:
         seen = json.loads(finish(start("soak", made, steps), 1200).splitlines()[-1])
+    # The first tenth compiles and fills caches, which is growth that ends.
     early = next(row for row in seen if row[0] >= steps // 10)
     arrays = [row[2] for row in seen[2:]]
     return Outcome(seen[-1][1] / early[1] - 1, 0.05), Outcome(max(arrays) - min(arrays), 0)
@@ -310,7 +320,7 @@ def overhead(rounds: int) -> Outcome:
     dx, dy = jax.device_put((x, y))
     take = jax.jit(lambda rows: (dx[rows], dy[rows]))
 
-    def bare():
+    def run_loop():
         state = train.init_state(model, optimizer, jax.random.key(0), x[:batch])
         began = time.perf_counter()
         for first in range(0, steps, 14):
@@ -320,7 +330,7 @@ def overhead(rounds: int) -> Outcome:
         jax.block_until_ready(state)
         return time.perf_counter() - began
 
-    def fitted():
+    def run_fit():
         with folder() as made:
             began = time.perf_counter()
             train.fit(
@@ -337,9 +347,10 @@ def overhead(rounds: int) -> Outcome:
             )
             return time.perf_counter() - began
 
-    for warm in (bare, fitted):
+    # Compiled before the first timed round.
+    for warm in (run_loop, run_fit):
         warm()
-    ratios = sorted(fitted() / bare() for _ in range(rounds))
+    ratios = sorted(run_fit() / run_loop() for _ in range(rounds))
     return Outcome(ratios[rounds // 2] - 1, 0.02)
 
 
@@ -356,13 +367,14 @@ def fetch_concurrently(processes: int) -> Outcome:
         url = f"http://localhost:{server.server_port}/file.bin"
         digest = hashlib.sha256(content).hexdigest()
         environment = {"XDG_CACHE_HOME": str(made / "cache"), "JAXDL_DATA": str(made / "none")}
+        # All at the same moment, after the slowest has imported its modules.
         moment = time.time() + 3 + processes
         workers = [start("fetch", url, digest, moment, env=environment) for _ in range(processes)]
         for worker in workers:
             try:
                 path, size = json.loads(finish(worker).splitlines()[-1])
-                found = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-                good += size == len(content) and found == digest
+                fetched = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+                good += size == len(content) and fetched == digest
             except RuntimeError as error:
                 wrong.append(str(error)[-500:])
         server.shutdown()

@@ -47,6 +47,7 @@ def compiled_once(n: int, epochs: int):
 
     def run():
         jax.clear_caches()
+        # One model and one optimizer for all seeds, so that `fit` compiles once.
         model, optimizer = _model(), optax.sgd(0.1)
         for seed in range(n):
             train.fit(model, split, seed=seed, optimizer=optimizer, **options)

@@ -49,11 +49,13 @@ def serve(function: str, arguments: dict[str, Any], warm: bool, replies: TextIO)
         if not callable(built):
             return reply(value=built)
         last = 0.0
+        # Twice: the first call compiles, and the second shows how long a warm one takes.
         for _ in range(2 if warm else 0):
             last = time_turn(built, 0, warm=False)["seconds"]
         reply(ready=True)
         for line in sys.stdin:
             at_least = json.loads(line)["at_least"]
+            # A call longer than a whole turn needs no warm-up, which would double the time.
             turn = time_turn(built, at_least, warm=warm and last < at_least)
             last = turn["seconds"]
             reply(**turn)

@@ -42,6 +42,7 @@ def epoch(n):
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
     def run():
+        # Shuffled by index: a DataLoader would add the time of its Python loop over rows.
         order = torch.randperm(len(x))
         for i in range(0, len(x), 100):
             rows = order[i : i + 100]

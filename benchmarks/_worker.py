@@ -44,6 +44,7 @@ def join(devices: str, process: str, port: str) -> None:
 
     jax.config.update("jax_num_cpu_devices", int(devices))
     if process != "-":
+        # Without it, JAX's CPU devices of several processes cannot exchange arrays.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         train.sharding.init(f"localhost:{port}", 2, int(process), heartbeat_timeout_seconds=10)
 
@@ -69,6 +70,7 @@ def fit(directory: str, steps: str, out: str, devices: str, process: str, port: 
         execution=train.Execution(steps_per_call=1),
         verbose=2,
     )
+    # Both processes have the whole result; only one may write the file.
     if jax.process_index() == 0:
         arrays: Any = encode_paths(plain((state.params, state.model_state, state.opt_state)))
         np.savez(out, loss=history["loss"], eval_loss=history["eval_loss"], **arrays)
@@ -98,6 +100,7 @@ def save(directory: str) -> None:
             params = {name: np.full_like(leaf, step) for name, leaf in state.params.items()}
             checkpoints.save(state.replace(params=params, step=np.int32(step)))
             checkpoints.wait()
+            # Flushed at once: the killer must see every step that is on the disk.
             print("committed", step, flush=True)
 
 

@@ -68,6 +68,7 @@ def main(arguments: list[str]) -> int:
     table = Table(_machine(options), file)
     end = time.monotonic() + options.seconds - ENDING
     left = {who: [work for work in chosen if who in work.libraries] for who in LIBRARIES}
+    # The second time, works that had no time get what other libraries left over.
     for again in (False, True):
         for library in LIBRARIES:
             share = end - time.monotonic() if again else SHARES[library] * options.seconds
@@ -86,7 +87,7 @@ def main(arguments: list[str]) -> int:
         for work in left[library]:
             table.add(library, work, {"note": "skipped: out of time"})
     table.print_ratios()
-    return int(table.failed)
+    return int(table.has_failures)
 
 
 class Table:
@@ -126,7 +127,7 @@ class Table:
         self._write()
 
     @property
-    def failed(self) -> bool:
+    def has_failures(self) -> bool:
         """Returns whether a work or a check failed; missing time or libraries do not count."""
         return any(row["note"].lower().startswith(("fail", "not finite")) for row in self.rows)
 
@@ -181,6 +182,8 @@ class Table:
     def _write(self) -> None:
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            # Renamed when complete: a run that is killed while it writes must not damage the
+            # earlier rows.
             part = self.file.with_suffix(".part")
             part.write_text(json.dumps(self.table(), indent=2) + "\n", "utf-8")
             part.replace(self.file)

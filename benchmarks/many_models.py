@@ -24,6 +24,7 @@ def models(config) -> Iterator[Row]:
     count = 3 if config.smoke else 100
     sides: dict[str, list[dict[str, float]]] = {"ours": [], "by_hand": []}
     for i in range(1 if config.smoke else 2):
+        # Every second time in the other order, as in `_measure.measure`.
         for name in list(sides)[:: -1 if i % 2 else 1]:
             sides[name].append(evaluate(Call(f"{MODULE}:{name}_models", {"count": count})))
     for unit, what in {"s": "seconds", "MB": "resident memory"}.items():
@@ -45,8 +46,8 @@ def loop(config) -> Iterator[Row]:
     calls = {
         "ours": Call(f"{MODULE}:own_loop", arguments),
         "memory kept": Call(f"{MODULE}:own_loop", arguments | {"keep": True}),
-        "fit": Call(f"{MODULE}:fitted", arguments),
-        "fit, memory kept": Call(f"{MODULE}:fitted", arguments | {"keep": True}),
+        "fit": Call(f"{MODULE}:fit_epoch", arguments),
+        "fit, memory kept": Call(f"{MODULE}:fit_epoch", arguments | {"keep": True}),
     }
     measurement = measure(calls, config.few_rounds, config.turn)
     yield measurement.row("epoch of a CNN, own loop", "fit", 1.1)

@@ -67,7 +67,7 @@ def baseline(tests: list[str], marks: str = "not slow") -> dict[str, Any]:
       RuntimeError: one fails there too, so that its failure does not show a mutation.
     """
     with tempfile.TemporaryDirectory() as folder:
-        copy_tracked(pathlib.Path(folder))
+        copy_repository(pathlib.Path(folder))
         failed, seconds = first_failure(pathlib.Path(folder), ["-m", marks, *dict.fromkeys(tests)])
     if failed is not None:
         raise RuntimeError(f"{failed} fails without a mutation too: fix it and measure again.")
@@ -78,7 +78,7 @@ def measure(mutation: Mutation, whole: bool) -> dict[str, Any]:
     """Runs the tests on a copy with one mutation."""
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        copy_tracked(root)
+        copy_repository(root)
         mutation.apply(root)
         failed, seconds = first_failure(root, mutation.likely)
         if failed is None and whole:
@@ -94,12 +94,12 @@ def _row(name: str, file: str | None, failed: str | None, seconds: float) -> dic
     return {"mutation": name, "file": file, "noticed_by": failed, "seconds": round(seconds, 1)}
 
 
-def copy_tracked(folder: pathlib.Path) -> None:
+def copy_repository(folder: pathlib.Path) -> None:
     """Copies all files of the repository to a folder, with their changes."""
-    copy(folder, _tracked())
+    copy(folder, _list_tracked_files())
 
 
-def _tracked() -> list[str]:
+def _list_tracked_files() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     names = listed.stdout.decode().split("\0")
     return [name for name in names if name and (ROOT / name).is_file()]

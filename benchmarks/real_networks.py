@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _measure, _real_methods, _real_weights
-from benchmarks._real_process import Process, started
+from benchmarks._real_process import Process, start_processes
 
 Row = dict[str, Any]
 ENOUGH = 20.0
@@ -43,7 +43,7 @@ def measure(network: str, config, folder: pathlib.Path) -> list[Row]:
     # Captum and Zennit share torch's network and so a process.
     sides = {name: "Captum" if name == "Zennit" else name for name in peers.values() if name}
     rows = []
-    with started(["ours", *dict.fromkeys(sides.values())], network) as processes:
+    with start_processes(["ours", *dict.fromkeys(sides.values())], network) as processes:
         for method, peer in peers.items():
             both = {"ours": processes["ours"]}
             if peer:
@@ -87,7 +87,10 @@ def _seconds(processes: dict[str, Process], config) -> tuple[dict[str, list[floa
             break
         for side in list(processes)[:: -1 if i % 2 else 1]:
             time.sleep(0.2)  # lets the threads of the other process stop spinning
-            turn = lambda side=side: processes[side].ask(at_least=config.turn / 2)  # noqa: E731
+
+            def turn(side=side):
+                return processes[side].ask(at_least=config.turn / 2)
+
             seconds[side].append(load.add_turn(turn)["seconds"])
     return seconds, load.share
 
@@ -112,6 +115,8 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> Row:
     ours, theirs = (a.reshape(len(a), -1).astype(np.float64) for a in (ours, theirs))
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return {"difference": None, "correlation": None}
+    # Relative to the largest value: most attributions are near 0, where relative errors mean
+    # nothing.
     largest = np.abs(theirs).max(1)
     difference = np.abs(ours - theirs).max(1) / np.where(largest > 0, largest, 1)
     products = [(a - a.mean()) / max(float(a.std()), 1e-300) for a in (*ours, *theirs)]

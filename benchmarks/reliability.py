@@ -56,6 +56,7 @@ def rows(config) -> Iterator[Row]:
         ),
     }
     for what, measure in measured.items():
+        # Minutes each: a smoke run leaves them out.
         if config.only in what and not small:
             result = measure()
             yield row(
@@ -69,10 +70,10 @@ def rows(config) -> Iterator[Row]:
         what = f"{steps:,} steps: change of the number of live arrays"
         yield row(what, str(arrays.good), str(arrays.of), arrays.good == arrays.of)
     if config.only in "malformed":
-        yield from malformed(20 if small else 1000)
+        yield from fuzz_readers(20 if small else 1000)
 
 
-def malformed(cases: int) -> Iterator[Row]:
+def fuzz_readers(cases: int) -> Iterator[Row]:
     for kind, result in _malformed.fuzz(cases).items():
         shown = (
             f"{result.cases - len(result.wrong):,} of {result.cases:,}: "
@@ -91,4 +92,4 @@ def counts(what: str, result: Outcome) -> Row:
 def row(what: str, result: str, reach: str, well: bool) -> Row:
     """Prints a row and returns it."""
     print(f"{what:72s} {result:40s} {reach}{'' if well else '   MISSED'}", flush=True)
-    return {"what": what, "found": result, "reach": reach, "well": well}
+    return {"what": what, "result": result, "reach": reach, "well": well}

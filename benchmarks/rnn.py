@@ -107,6 +107,7 @@ def memory(config) -> Iterator[Row]:
                     megabytes[name] = evaluate(call) / 1e6
                 except NotInstalled:
                     continue
+            # One number a library: memory is planned by the compiler and does not vary.
             peers = megabytes.keys() - {"ours"}
             work = f"{_describe(kind, shape)}, temporary memory"
             if peers:

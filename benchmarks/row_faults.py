@@ -65,7 +65,7 @@ def measure(row: str, fault: Mutation, tests: list[str]) -> dict[str, Any]:
     """Runs the tests of a row on a copy with its fault: the fast ones, then the slow ones."""
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        mutations.copy_tracked(root)
+        mutations.copy_repository(root)
         fault.apply(root)
         names = [f"tests/{test}" for test in tests]
         failed, seconds = mutations.first_failure(root, names)

@@ -43,6 +43,7 @@ def epoch(config) -> Iterator[Row]:
         yield measurement.row(work, peer, targets[peer])
     times = measurement.seconds
     best = min(products.keys() & times.keys(), key=lambda name: statistics.median(times[name]))
+    # Of the same rounds as ours, so that the load of the machine is the same.
     peak = [_matmul.flops(size) / seconds for seconds in times[best]]
     # 2 FLOPs a weight and row forward, 4 backward; the first layer's input needs no gradient.
     flops = 6 * n * (784 * 500 + 500 * 500 + 500 * 10) - 2 * n * 784 * 500
@@ -71,9 +72,9 @@ def scan(config) -> Iterator[Row]:
     n = 2 if config.smoke else 10
     arguments = {"shape": (64, 28, 1), "steps": n}
     calls = {
-        "ours": Call("benchmarks._jaxdl:scanned", arguments),
-        "the same steps alone": Call("benchmarks._jaxdl:repeated", arguments),
-        "Flax Linen, scanned": Call("benchmarks._nnx:scanned", arguments),
+        "ours": Call("benchmarks._jaxdl:scan_steps", arguments),
+        "the same steps alone": Call("benchmarks._jaxdl:repeat_steps", arguments),
+        "Flax Linen, scanned": Call("benchmarks._nnx:scan_steps", arguments),
     }
     measurement = measure(calls, config.rounds, config.turn)
     work = f"{n} LeNet-like steps in one scan"
@@ -103,6 +104,7 @@ def start(config) -> Iterator[Row]:
     first, second, alone, both = [], [], [], []
     for _ in range(config.few_rounds):
         with tempfile.TemporaryDirectory() as cache:
+            # The same cache folder twice: the second start should find what the first compiled.
             for seconds in (first, second):
                 call = Call("benchmarks._start:first_fit", {"cache": cache})
                 seconds.append(1e3 * evaluate(call))

@@ -36,6 +36,7 @@ class Section(NamedTuple):
 def save_png(figure: Any, path: Any) -> bytes:
     """Writes a figure to a PNG file and returns the file's content."""
     buffer = io.BytesIO()
+    # Once into memory, for the file and for the page.
     figure.savefig(buffer, format="png")
     path.write_bytes(buffer.getvalue())
     return buffer.getvalue()
@@ -266,6 +267,7 @@ def mistakes(results, findings, draw: Draw) -> Section:
 def filters(findings, draw: Draw) -> Section:
     """Returns the section with the weights of the first layers."""
     weights = findings["MLP"].filters
+    # All 128 would be too small to read on a phone.
     largest = np.argsort(-np.linalg.norm(weights, axis=(1, 2)))[:40]
     pictures = [
         draw(
@@ -298,6 +300,7 @@ def filters(findings, draw: Draw) -> Section:
 def reasons(digits, findings, draw: Draw) -> Section:
     """Returns the section with the saliency of right decisions."""
     images, labels = digits.test.x[..., 0], digits.test.y
+    # The same images for both networks, so that their maps can be compared.
     both = np.logical_and.reduce([one.correct for one in findings.values()])
     rows = [np.flatnonzero(both & (labels == k))[0] for k in np.unique(labels[both])]
     pictures = [
@@ -382,6 +385,7 @@ def describe_selection(wrong: int) -> str:
 
 def scale(one: Any) -> float:
     """Returns the end of a network's saliency scale, which one pixel in a thousand exceeds."""
+    # Not the maximum: one pixel would make all other maps pale.
     return float(np.quantile(one.saliency, 0.999))
 
 

@@ -167,6 +167,7 @@ def loss_landscape(
     end = jax.tree.map(lambda a: a[0], networks.params) if toward is None else toward
     to_end = jax.tree.map(jnp.subtract, end, params)
     leaves, treedef = jax.tree.flatten(to_end)
+    # A fixed key, so that the direction does not differ from run to run.
     keys = jax.random.split(jax.random.key(0), len(leaves))
     noise = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     # Kernels differ in scale: without their own norm, one direction would move only the largest.
@@ -182,6 +183,7 @@ def loss_landscape(
         def row(a):
             return bptt.loss_surface(mean_loss, params, (to_end, random), (a[None], steps))[0]
 
+        # Row by row, because all points at once are the forward passes of 289 networks.
         return jax.lax.map(row, steps) / mean_loss(params)
 
     return {"steps": np.asarray(steps), "surface": np.asarray(rows(steps))}
@@ -191,6 +193,7 @@ def draw_contours(axis: Any, landscape: dict[str, Any], title: str) -> None:
     """Draws a loss landscape as filled contours, with the same colours for every network."""
     steps, surface = (np.asarray(landscape[name]) for name in ("steps", "surface"))
     levels = np.linspace(0, 2, 21)
+    # Clipped at twice the initial loss, which is beyond the scale of the colours.
     axis.contourf(steps, steps, np.minimum(surface.T, 2), levels, cmap="viridis")
     axis.contour(steps, steps, surface.T, levels[::2], colors="w", linewidths=0.5)
     axis.plot([0], [0], "o", color="w", markeredgecolor="k", label="start")

@@ -98,6 +98,7 @@ def lite0(params: Params, images: jax.Array) -> jax.Array:
         )
 
     def norm(x, name):
+        # TensorFlow's epsilon, with which the network was trained; PyTorch's default is 1e-5.
         scale = params[f"{name}.weight"] / jnp.sqrt(params[f"{name}.running_var"] + 1e-3)
         return (x - params[f"{name}.running_mean"]) * scale + params[f"{name}.bias"]
 
@@ -146,6 +147,7 @@ def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
     def norm(x, name):
         centred = x - jnp.mean(x, -1, keepdims=True)
         variance = jnp.mean(centred**2, -1, keepdims=True)
+        # BERT's epsilon, smaller than that of most layer norms.
         scaled = centred / jnp.sqrt(variance + 1e-12)
         return scaled * params[f"{name}.weight"] + params[f"{name}.bias"]
 
@@ -208,6 +210,7 @@ def tokenize(
         while start < len(word):
             prefix = "##" if start else ""
             ends = range(len(word), start, -1)
+            # WordPiece is greedy: the longest known piece comes first.
             end = next((e for e in ends if prefix + word[start:e] in numbers), None)
             if end is None:
                 return ["[UNK]"]

@@ -105,6 +105,7 @@ def record(name: str, config: Config, metrics: dict[str, Any], seconds: float) -
         require_clean(entry)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "result.json"
+    # NaN is no JSON, and a result with one should fail here and not in a reader.
     path.write_text(json.dumps(entry, indent=2, allow_nan=False) + "\n", "utf-8")
     return path
 

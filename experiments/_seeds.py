@@ -157,6 +157,8 @@ def load_or_train(
     safetensors.save_weights(weights, networks.params, networks.model_state)
     history = {name: np.asarray(values).tolist() for name, values in networks.history.items()}
     entry = {"settings": key, "history": history, "seconds": networks.seconds}
+    # Written after the weights: a run that is stopped between the two leaves no record, and trains
+    # again.
     record.write_text(json.dumps(entry | {"speedup": networks.speedup}), "utf-8")
     return networks
 

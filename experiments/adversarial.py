@@ -44,6 +44,7 @@ def run(config: Config) -> dict:
     networks = _lecture.train_networks(config, activation="relu", seeds=seeds)
     test = _lecture.load_images(config.smoke).test
     x, y = jax.numpy.asarray(test.x[:count]), test.y[:count]
+    # Forty steps, as Madry et al. 2018 take on MNIST.
     steps = 3 if config.smoke else 40
 
     @jax.jit

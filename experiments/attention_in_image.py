@@ -95,6 +95,7 @@ def run(config: Config) -> dict:
         best, attributions, slopes = pictures(params, jax.random.key(seed))
         ideal = np.asarray(best)[labels]
         whole = probability(params, x)
+        # The control: removing any ten pixels costs some probability.
         noise = np.random.default_rng(seed).random(x.shape)
         ranks = {
             "activation maximization": ideal,

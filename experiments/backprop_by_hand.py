@@ -83,6 +83,7 @@ def autodiff(w: dict[int, float]) -> dict[int, float]:
         outputs = jax.nn.sigmoid(hidden @ jnp.array([[v[5], v[6]], [v[7], v[8]]]))
         return losses.half_squared_error(outputs[None], jnp.array([Y]))[0]
 
+    # The forward pass by hand is in Python's floats, which are double precision.
     with jax.enable_x64(True):
         gradients = jax.grad(error)({i: jnp.float64(value) for i, value in w.items()})
         return {i: float(g) for i, g in gradients.items()}
@@ -94,6 +95,7 @@ def finite_differences(w: dict[int, float], step: float = 1e-6) -> dict[int, flo
     def error(i, change):
         return forward(w | {i: w[i] + change})["E"]
 
+    # Central differences: their error is of the order of the square of the step.
     return {i: (error(i, step) - error(i, -step)) / (2 * step) for i in w}
 
 

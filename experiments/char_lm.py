@@ -70,7 +70,10 @@ def run(config: Config) -> dict:
     model = network(len(vocabulary), config.features)
     total = config.epochs * len(training[0])
     optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(config.rate, total))
+        # The loss of a recurrent network has steep cliffs (Pascanu et al. 2013), see
+        # `rough_surface`.
+        optax.clip_by_global_norm(1.0),
+        optax.adam(optax.cosine_decay_schedule(config.rate, total)),
     )
     state = train.init_state(model, optimizer, jax.random.key(config.seed), training[0][0])
     size = tree.count(state.params)
@@ -82,6 +85,7 @@ def run(config: Config) -> dict:
     losses, validated = [], []
     for i in range(config.epochs):
         # Every epoch starts with empty recurrent states: the streams begin again.
+        # A copy, because the compiled epoch consumes its state.
         state, loss = epoch(state.replace(model_state=jax.tree.map(jnp.array, fresh)), *training)
         losses.append(float(loss))
         validated.append(float(measure(state.params, fresh, *validation)))

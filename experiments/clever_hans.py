@@ -74,6 +74,7 @@ def run(config: Config) -> dict:
             return lambda x: model.apply(params, state, x)[0]
 
         biased = descend(apply, params, training, config, seed, strength=0.0)
+        # Another key: with that of the first training the batches would repeat in the same order.
         corrected = descend(apply, biased, training, config, seed + 100, strength=config.strength)
         for name, trained in (("before", biased), ("after", corrected)):
             rows[name].append(measure(apply(trained), digits.test, config.digit))
@@ -126,6 +127,7 @@ def measure(f, test, digit: int) -> dict[str, float]:
         return float(np.mean(np.argmax(f(x), 1) == y))
 
     own = test.y == digit
+    # Test images made like the training images hide the fault: their accuracy stays high.
     like_training = np.where(own[:, None, None, None], add_mark(test.x), test.x)
     x = jnp.asarray(add_mark(test.x[own]))
     mask = jnp.broadcast_to(MARK, x.shape)

@@ -151,6 +151,7 @@ def _locate(imports: dict[str, Any], name: str) -> set[str]:
         value = getattr(value, part, None)
     if not inspect.isfunction(value) and not inspect.isclass(value):
         return set()
+    # A decorated function is in the module of its decorator otherwise.
     value = inspect.unwrap(value)
     if not OURS.match(value.__module__):
         return set()

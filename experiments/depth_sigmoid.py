@@ -34,6 +34,7 @@ class Config(_run.Config):
 
 
 def run(config: Config) -> dict:
+    # Fewer seeds of nine layers, which take longer to train.
     shallow, deep = (2, 2) if config.smoke else (config.seeds, config.deep_seeds)
     kinds: dict[str, dict[str, Any]] = {
         "9 layers, sigmoid": {"layers": 9, "seeds": deep},

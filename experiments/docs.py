@@ -39,7 +39,7 @@ def run(config: Config) -> None:
             print(part())
         return
     for page in {page for page, _ in PARTS}:
-        (DOCS / page).write_text(regenerated(page), "utf-8")
+        (DOCS / page).write_text(regenerate(page), "utf-8")
     methods = config.results / "explain_photo" / "methods.png"
     if methods.is_file():
         shutil.copy(methods, DOCS / "_static" / "methods.png")
@@ -47,12 +47,13 @@ def run(config: Config) -> None:
         draw_photographs(DOCS / "_static" / "photographs.jpg")
 
 
-def regenerated(page: str) -> str:
+def regenerate(page: str) -> str:
     """Returns the text of a page of docs/ with its generated parts replaced."""
     text = (DOCS / page).read_text("utf-8")
     for (name, part), write in PARTS.items():
         if name == page:
             start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
+            # Exactly two parts: a page that has a mark twice, or not at all, raises here.
             before, rest = text.split(start)
             text = before + start + write() + end + rest.split(end)[1]
     return text
@@ -246,6 +247,7 @@ def ratio_table(name: str, title: str, peers: Sequence[str]) -> str:
         # "(32, 100, 128, 256), memory kept" is the same work with another setting.
         variant = "), " in row["work"] or "memory" in row["work"]
         if row["peer"] in peers and row["ratio"] is not None and not variant:
+            # Two decimals, because the third differs from run to run.
             ratio = "< 0.01" if row["ratio"] < 0.01 else f"{row['ratio']:.2f}"
             cells.setdefault(row["work"], {})[row["peer"]] = ratio
     versions = record["versions"]
@@ -267,7 +269,7 @@ def counts() -> str:
     lines = ["| check | measured | required |", "|---|---|---|"]
     for row in read_benchmark("reliability")["rows"]:
         missed = "" if row["well"] else " (missed)"
-        lines.append(f"| {row['what']} | {row['found']}{missed} | {row['reach']} |")
+        lines.append(f"| {row['what']} | {row['result']}{missed} | {row['reach']} |")
     return "\n".join(lines) + "\n"
 
 
@@ -336,6 +338,7 @@ def draw_photographs(path: pathlib.Path) -> None:
 
     probabilities = np.asarray(jax.nn.softmax(jax.jit(scores)(x)))
     titles = [f"{classes[p.argmax()]}, {p.max():.2f}" for p in probabilities]
+    # The bounds of the pixels after scaling, which the z^B rule needs.
     composite = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
     relevance = interpret.lrp(scores, x, target="argmax", composite=composite)
     figure = interpret.plot.overlay(

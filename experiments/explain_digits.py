@@ -78,6 +78,7 @@ def run(config: Config) -> dict:
 
     side = digits.test.x.shape[1]
     background = digits.train.x[:20]
+    # The activation of the last convolution: class activation maps need features with positions.
     kinds = make_methods("relu_1", squares(side, 4 if side < 20 else 7), background)
     if config.smoke:
         kinds = {name: kinds[name] for name in ("random", "saliency", "Grad-CAM", "LRP epsilon")}
@@ -119,6 +120,8 @@ def make_methods(layer: str, patches: np.ndarray, background: Any) -> dict[str, 
       background: (M, H, W, C) images for expected gradients; their mean is the baseline.
     """
     i = interpret
+    # The mean image is the baseline: in photographs, black is a colour and not the absence of
+    # features.
     mean = jnp.mean(background, axis=0, keepdims=True)
     smooth_grad = i.average_over_noise(i.saliency, sigma=0.1, samples=25)
     patch = {"mask": patches, "baseline": mean, "batch_size": 16}
@@ -183,6 +186,7 @@ def compile_measures(apply: Callable):
         def f(x):
             return jax.nn.softmax(apply(params, x))
 
+        # Summed and not averaged over channels: a pixel's relevance is the sum of its channels'.
         maps = attributions if attributions.ndim == 3 else jnp.sum(attributions, -1)
         options = {"target": target, "baseline": baseline, "steps": 20, "batch_size": 2}
         return {

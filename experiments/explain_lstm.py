@@ -78,6 +78,7 @@ def run(config: Config) -> dict:
     )
     guesses = np.argmax(train.predict(model, state, test_x), 1)
     print(f"{source}: accuracy {np.mean(guesses == test[1]):.4f} of {len(test[1])} sentences")
+    # In shorter sentences a rank correlation means little.
     fits = np.array([4 <= len(words) <= LENGTH for words in sentences])
     chosen = np.flatnonzero(fits & ((guesses == test[1]) | config.smoke))[: config.sentences]
     rows = data.pad([vocabulary.encode(sentences[i]) for i in chosen], length=LENGTH)
@@ -110,6 +111,7 @@ def explain(model, state, numbers, lengths, labels) -> dict[str, np.ndarray]:
 
     def margin(scores):
         true = jnp.take_along_axis(scores, labels[:, None], 1)[:, 0]
+        # Of two classes, 2 s_true - (s_true + s_other) is the margin.
         return 2 * true - jnp.sum(scores, 1)
 
     def scores(numbers, lengths):
@@ -124,6 +126,7 @@ def explain(model, state, numbers, lengths, labels) -> dict[str, np.ndarray]:
     def without(t):
         """Returns the fall of the margin without word t; the words after it move up."""
         moved = jnp.where(jnp.arange(LENGTH) < t, numbers, jnp.roll(numbers, -1, axis=1))
+        # At least one word, because the network divides by the length.
         return whole - margin(scores(moved, jnp.maximum(lengths - 1, 1)))
 
     removal = jax.jit(lambda: jax.lax.map(without, jnp.arange(LENGTH)).T)()
@@ -147,6 +150,7 @@ def rank_agreement(attributions: dict[str, np.ndarray], lengths: np.ndarray) -> 
     means = {}
     for first, second in itertools.combinations(attributions, 2):
         each = [
+            # Without the padding, on which all methods agree.
             np.corrcoef(ranks(a[:n]), ranks(b[:n]))[0, 1]
             for a, b, n in zip(attributions[first], attributions[second], lengths, strict=True)
         ]

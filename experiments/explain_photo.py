@@ -35,6 +35,7 @@ def network() -> jaxdl.Module:
         for features in (16, 32, 64)
         for layer in (nn.conv(features, 3), nn.batch_norm(), jax.nn.relu, nn.max_pool(2))
     ]
+    # Without the last pooling, so that class activation maps have 8 x 8 positions.
     return jaxdl.serial(*stages[:-1], nn.global_avg_pool(), nn.dense(10))
 
 

@@ -77,6 +77,7 @@ def explain_photographs(config: Config) -> dict:
         params, source = _pretrained.random_lite0(config.seed), "made-up network"
         photographs, classes = made_up_images(config.seed), [str(i) for i in range(10)]
     chosen = min(_pretrained.PHOTOGRAPHS.index(config.photograph), len(photographs) - 1)
+    # The scale with which EfficientNet-Lite was trained: pixels in [-1, 1].
     x = (photographs.astype(np.float32) - 127) / 128
     methods = dict(list(METHODS.items())[-2:]) if config.smoke else METHODS
     probabilities = np.asarray(jax.nn.softmax(jax.jit(_pretrained.lite0)(params, x)))
@@ -121,12 +122,14 @@ def explain_sentences(config: Config) -> dict:
 
     def similar(ids):
         """Returns each sentence's similarity with the unchanged other one."""
+        # The other sentence's embedding is fixed: the score is explained by one sentence at a time.
         return jnp.sum(_pretrained.minilm(params, ids, mask) * embeddings[::-1], axis=1)
 
     parts, page = {}, [f"<h2>similarity {similarity:.3f}</h2>"]
     for name, explain in WORD_METHODS.items():
         values = np.asarray(jnp.sum(jax.jit(explain, static_argnums=0)(similar, ids), -1))
         if name in WHOLE_WORDS:
+            # Each of a word's D values has the whole attribution: their sum would count it D times.
             values = values / embeddings.shape[1]
         page.append(f"<h3>{name}</h3>")
         for row, value in zip(rows, values, strict=True):

@@ -173,6 +173,7 @@ def sweep(shapes: Any, seeds: Any, split: data.Split, epochs: int) -> _seeds.Net
     states, history = train.train_many(
         model,
         split,
+        # The same seeds for every shape: runs of one seed have the same order of the data.
         seeds=[seed for _ in shapes for seed in seeds],
         states=init_shapes(model, shapes, seeds, split.x[:32]),
         loss="cross_entropy",

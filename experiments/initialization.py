@@ -37,6 +37,7 @@ CLAIM = Claim(
 LAYERS, WIDTH = 9, 100
 LABELS = 200
 KERNELS: dict[str, Any] = {
+    # A layer of W ReLUs scales the signal by s sqrt(W / 2): here by 0.07, and by 7 for s = 1.
     "too small": jax.nn.initializers.normal(0.01),
     "Glorot": "glorot_normal",
     "He": "he_normal",
@@ -155,6 +156,7 @@ def train_on_few_labels(config: Config, seeds: int) -> dict[str, _seeds.Networks
     widths, own = (64,) * 4, range(config.seed, config.seed + seeds)
     pretraining = 1 if config.smoke else 40
     machines = [
+        # Pretraining needs no labels, and takes all images.
         deep_belief_net(jax.random.key(seed), x, widths, epochs=pretraining, batch_size=20)
         for seed in own
     ]

@@ -58,6 +58,7 @@ def run(config: Config) -> dict:
     )
     last = many.history["loss"][:, -1].reshape(seeds, len(RATES))
     last = np.where(np.isfinite(last), last, np.inf)
+    # Gradient descent on a quadratic of curvature lambda diverges above 2 / lambda.
     threshold = 2 / curvature(model, digits.train)
     best = int(np.median(last, 0).argmin())
     measured = {
@@ -95,6 +96,7 @@ def judge(result: dict) -> Verdict:
     middle, rates = np.median(result["losses"], 0), result["rates"]
     best, chance = int(middle.argmin()), np.log(10)
     parts = middle[best] < 0.2 and middle[0] > 0.8 * chance and middle[-1] > chance
+    # At an end of the sweep it would not be clear that the rate is the best.
     parts &= 0 < best < len(rates) - 1
     return Verdict(
         "holds" if turns and parts else "holds in part" if turns or parts else "does not hold",

@@ -45,6 +45,7 @@ def run(config: Config) -> dict:
     digits = data.digits()
     shapes = [(width, layers) for layers in LAYERS for width in WIDTHS]
     lines = choose_lines(digits.test, 2 if config.smoke else config.lines, config.seed)
+    # All shapes as one program, and with masks that do not change the pieces.
     networks = how_large.sweep(shapes, seeds, digits.train, 1 if config.smoke else 30)
     initial = how_large.init_shapes(networks.model, shapes, seeds, digits.train.x[:32])
     size = len(LAYERS), len(WIDTHS), len(seeds)
@@ -99,6 +100,7 @@ def knots(layers: Sequence[Any], start: np.ndarray, end: np.ndarray) -> np.ndarr
       (pieces + 1,), sorted, with both ends.
     """
     places = np.array([0.0, 1.0])
+    # In double precision: rounding must not separate or merge crossings.
     values = np.stack([start, end]).astype(np.float64)
     for kernel, bias in layers[:-1]:
         inputs = values @ np.asarray(kernel, np.float64) + bias

@@ -115,6 +115,7 @@ def train_cell(
     draw, outputs, loss, score = task(name, length)
     model = jaxdl.serial(cell, nn.dense(outputs))
     optimizer = optax.chain(
+        # Long sequences have steep cliffs in their loss, see `rough_surface`.
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(5e-3 if name != "adding" else 3e-3, updates)),
     )
@@ -126,6 +127,7 @@ def train_cell(
     @jax.vmap
     def whole(state, seed):
         def update(state, i):
+            # A fresh batch in every step, so that nothing can be memorized.
             batch = draw(jax.random.fold_in(jax.random.key(seed + 1), i), n=BATCH)
             state, metrics = step(state, batch)
             return state, metrics["loss"].total / metrics["loss"].count

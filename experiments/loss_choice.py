@@ -38,6 +38,7 @@ class Config(_run.Config):
 def run(config: Config) -> dict:
     seeds = 2 if config.smoke else config.seeds
     networks = {
+        # The same seeds for both losses: equal initial values and the same order of the data.
         "squared error": _lecture.train_networks(config, loss="squared_error", seeds=seeds),
         "cross-entropy": _lecture.train_networks(config, loss="cross_entropy", seeds=seeds),
     }

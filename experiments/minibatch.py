@@ -40,6 +40,7 @@ def run(config: Config) -> dict:
     rows = len(_lecture.load_images(config.smoke).train.y)
     networks = {
         "mini-batch": _lecture.train_networks(config, seeds=seeds),
+        # The same rate for both: the claim is about equal passes over the data, not about tuning.
         "full batch": _lecture.train_networks(config, seeds=seeds, batch=rows),
     }
     accuracy = {name: trained.history["eval_accuracy"] for name, trained in networks.items()}
@@ -53,6 +54,7 @@ def run(config: Config) -> dict:
     sizes, cosines = gradient_cosines(config, networks["mini-batch"])
     for name in measured:
         print(f"{name:10s} test accuracy {_seeds.format_summary(measured[name])}")
+    # The batch size of the lectures.
     at_100 = float(np.mean(cosines[sizes.index(min(100, max(sizes)))]))
     print(f"cosine of the gradient of 100 rows with that of all: {at_100:.3f}")
     result = {

@@ -57,6 +57,7 @@ def network(rate: float) -> jaxdl.Module:
 def choose_units(share: float, count: int, seed: int) -> np.ndarray:
     """Returns random masks with exactly that share of zeros, (count, LAYERS, WIDTH)."""
     rng = np.random.default_rng(seed)
+    # An exact number of units, so that the share does not vary between the choices.
     rows = np.tile(np.arange(WIDTH) >= round(share * WIDTH), (count, LAYERS, 1))
     return rng.permuted(rows, axis=-1).astype(np.float32)
 
@@ -96,6 +97,7 @@ def run(config: Config) -> dict:
         )
         accuracy[name] = [
             [
+                # The same choices for every rate: the networks differ by their training alone.
                 float(accuracy_without(tree, choose_units(share, choices, i), x, y).mean())
                 for i, tree in enumerate(_seeds.split(states.params, seeds))
             ]

@@ -61,6 +61,7 @@ def make_pictures(split: Any, rows: int, examples: int | None) -> tuple[np.ndarr
       Images, and labels (N, 2) of digit and stroke, 1 for bold.
     """
     x, digit = np.array(split.x[:rows]), split.y[:rows]
+    # Every other image, so that digit and stroke are independent.
     stroke = np.arange(len(digit)) % 2
     x[stroke == 1] = widen_strokes(x[stroke == 1])
     keep = np.ones(len(digit), bool)

@@ -52,6 +52,7 @@ def run(config: Config) -> dict:
         print(f"{name:18s} accuracy {_seeds.format_summary(spread)}")
     moved = float(jnp.linalg.norm(noise.reshape(len(noise), -1), axis=1).mean())
     means = np.stack([test.x[test.y == label].mean(0).ravel() for label in np.unique(test.y)])
+    # The distance between class means shows how large the noise is in the space of images.
     gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
     distance = float(gaps[np.triu_indices(len(means), 1)].mean())
     pair = np.concatenate([test.x[0], np.asarray(test.x[0] + noise[0])], axis=1)[..., 0]

@@ -69,6 +69,7 @@ def run(config: Config) -> dict:
             epochs=epochs,
         )
         values = trained.history["loss"][:, -1].reshape(seeds, len(RATES))
+        # A diverged run counts as a loss of 1,000, a number that JSON and the figure can have.
         losses[name] = np.where(np.isfinite(values), np.minimum(values, 1e3), 1e3)
         best[name] = int(np.median(losses[name], 0).argmin())
         measured[name] = _seeds.summarize(losses[name][:, best[name]])
@@ -161,6 +162,7 @@ def count_ravine_steps(make: Callable[..., optax.GradientTransformation], most: 
         last = jnp.max(jnp.where(above, jnp.arange(1, most + 1), 0))
         return last + 1
 
+    # A finer grid than on the digits, which costs little: all rates run in one `vmap`.
     rates = jnp.asarray(10.0 ** np.arange(-4, 1.01, 0.1), jnp.float32)
     return min(most, int(jax.jit(jax.vmap(steps))(rates).min()))
 

@@ -80,6 +80,7 @@ def train_networks(
         depth = {20: 8, 56: 14}[depth]
     model = cifar_resnet(depth, plain=plain)
     split = dataset.train
+    # The paper's 128, or 64 for more steps in the short schedule.
     batch = 128 if config.long else min(64, len(split.y))
     seeds, epochs = config.seeds, 164 if config.long else config.epochs
     if config.smoke:
@@ -87,6 +88,7 @@ def train_networks(
     # At 0.1 the residual network of 56 layers hardly learns in the short schedule.
     rate = 0.1 if config.long else 0.02
     steps = epochs * (len(split.y) // batch)
+    # He et al. 2016, sec. 4.2: divided by ten after 32,000 and 48,000 of 64,000 steps.
     schedule = optax.piecewise_constant_schedule(rate, {steps // 2: 0.1, steps * 3 // 4: 0.1})
     optimizer = optax.chain(
         optax.add_decayed_weights(1e-4), optax.sgd(schedule, momentum=0.9)

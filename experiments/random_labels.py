@@ -64,6 +64,7 @@ def run(config: Config) -> dict:
     kinds = {
         "true labels": (x, y, {}),
         "random labels": (x, random, {}),
+        # The same labels for images and noise: the two differ by the inputs alone.
         "noise for images": (noise, random, {}),
         "random labels, regularized": (x, random, {"dropout": 0.3}),
     }

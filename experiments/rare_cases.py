@@ -81,6 +81,7 @@ def run(config: Config) -> dict:
         return train.train_many(
             model,
             (train_split.x[rows], train_split.y[rows]),
+            # One run a call, because every seed has other rows.
             seeds=[seed],
             loss="cross_entropy",
             optimizer=optax.sgd(0.1),
@@ -106,6 +107,7 @@ def run(config: Config) -> dict:
             for angle in ANGLES
         ]
         wrong = [share.argmax(-1) != test.y for share in shares]
+        # Of the network that has seen all images: the angle alone is new to it.
         turned.append([1 - mask.mean() for mask in wrong])
         sure.append([share.max(-1)[mask].mean() for share, mask in zip(shares, wrong, strict=True)])
     tail, full, turned = np.array(tail), np.array(full), np.array(turned)

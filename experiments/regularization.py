@@ -72,6 +72,7 @@ def run(config: Config) -> dict:
     dataset = _lecture.load_images(config.smoke)
     seen, other = (
         data.Split(dataset.train.x[part], dataset.train.y[part])
+        # Early stopping needs other images: those of the test would choose the result.
         for part in (slice(0, rows), slice(rows, 2 * rows))
     )
     test = dataset.test
@@ -92,6 +93,7 @@ def run(config: Config) -> dict:
         )
 
     many = {
+        # The networks of the ensembles too: an ensemble is five of them.
         "nothing": fit(networks=seeds * TOGETHER),
         **{
             f"weight decay {decay:g}": fit(
@@ -104,6 +106,7 @@ def run(config: Config) -> dict:
     }
     accuracy = {name: networks.accuracy(test.x, test.y) for name, networks in many.items()}
     shares = jax.nn.softmax(many["nothing"].predict(test.x))
+    # The mean of probabilities, because scores of different networks have different scales.
     together = shares.reshape(seeds, TOGETHER, *shares.shape[1:]).mean(1)
     accuracy["ensemble"] = np.asarray((together.argmax(-1) == test.y).mean(-1))
     losses = {"nothing": label_losses(shares, test.y)}
@@ -241,6 +244,7 @@ def unused_weight_norms(seen: data.Split, many: dict[str, _seeds.Networks]) -> d
         model, seed = many[name].model, int(many[name].history["seed"][0])
         start = jaxdl.init(model, jax.random.key(seed), seen.x[:1])[0]["dense_0"]["kernel"]
         end = many[name].params["dense_0"]["kernel"][0]
+        # These weights have no gradient, so that only the decay changes them.
         norms[name] = float(jnp.linalg.norm(end[empty]) / jnp.linalg.norm(start[empty]))
     return norms
 

@@ -70,6 +70,7 @@ def run(config: Config) -> None:
         for name, _ in modules():
             path = config.results / name / "result.json"
             if path.is_file():
+                # Before the copy: a committed result must be reproducible from its commit.
                 _run.require_clean(json.loads(path.read_text("utf-8")))
                 shutil.copy(path, _run.RESULTS / f"{name}.json")
     results = claims()
@@ -283,6 +284,7 @@ def picture(one: ClaimResult) -> str:
     """Returns the figure, which is drawn again from the result."""
     if one.result is None:
         return ""
+    # From the committed numbers, so that the page needs no file that is not in the repository.
     figure = one.module.draw(one.metrics)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -93,6 +93,7 @@ def along_path(model: jaxdl.Module) -> Callable[..., jax.Array]:
         def tap(path, value):
             top, _, rest = path.partition("/")
             if top.startswith("block_"):
+                # "block_12" to 12.
                 share = through[int(top[6:])]
                 if rest == "sum/shortcut":
                     return scale_gradient(1 - share, value)
@@ -320,6 +321,7 @@ def gradients_by_length(
     rng = np.random.default_rng(0)
     sizes = np.zeros(blocks + 1)
     for length in range(blocks + 1):
+        # There are up to 2^27 paths: a sample of each length, weighted by the number of paths.
         paths = [rng.permutation(np.arange(blocks) < length) for _ in range(draws)]
         gradients = np.stack([along(jnp.asarray(path, x.dtype)) for path in paths])
         sizes[length] = np.linalg.norm(gradients.reshape(draws * len(x), -1), axis=1).mean()

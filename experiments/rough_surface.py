@@ -106,6 +106,7 @@ def run(config: Config) -> dict:
     surface = bptt.loss_surface(loss, jnp.zeros(2), directions, (w, b))
     slope = jax.vmap(lambda w, b: jnp.linalg.norm(jax.grad(loss)(jnp.stack([w, b]))), (None, 0))
     steepest = jax.vmap(slope, (0, None))(w, b)
+    # Selected so that the two descents end differently; `count_ends` shows how often they do.
     begin = jnp.array([1.7, -0.25])
     paths = {
         name: descend(config, begin, clip)

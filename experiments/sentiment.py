@@ -35,6 +35,7 @@ def network(words: int, features: int) -> jaxdl.Module:
     """Builds an embedding, two dropouts, a bidirectional GRU and the maximum over time."""
     parts = dict(
         embedding=nn.embedding(words, 100),
+        # One mask for all values of a word: whole words are dropped.
         words=nn.dropout(0.2, shared_axes=(2,)),
         values=nn.dropout(0.5),
         reader=nn.bidirectional(nn.gru(features)),
@@ -57,6 +58,7 @@ def run(config: Config) -> dict:
     training = [fold for i, fold in enumerate(folds) if i != config.fold]
     texts = [data.tokenize(text) for fold in training for text in fold[0]]
     labels = np.concatenate([fold[1] for fold in training])
+    # Words that occur once become the unknown symbol, whose row is trained by them.
     vocabulary = data.Vocabulary(texts, min_count=2)
     x = data.pad([vocabulary.encode(text)[:60] for text in texts], length=60)
     sentences = [data.tokenize(text) for text in test[0]]

@@ -107,6 +107,7 @@ def draw_requests(config: Config, shares: dict[str, jax.Array]) -> None:
 def encode_requests(rows, vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """Returns words and slots as numbers, (N, 24) each; the padding's slot is -1."""
     words, _ = data.pad([vocabulary.encode(words) for words, _ in rows], length=24)
+    # -1 and not 0, which is the slot "other".
     slots, _ = data.pad([np.array(slots, np.int32) for _, slots in rows], length=24, value=-1)
     return words, slots
 
@@ -208,6 +209,8 @@ def encode_utterances(part: data.Utterances, vocabulary, slot_names, intent_name
     trigrams = np.zeros((*words.shape, TRIGRAMS), np.int32)
     for i, row in enumerate(part.words):
         for j, word in enumerate(row):
+            # Trigrams give words that are not in the vocabulary a representation (Huang et al.
+            # 2013).
             numbers = data.letter_trigrams(word, boundaries=True)[:TRIGRAMS]
             # Row 0 of the embedding is padding.
             trigrams[i, j, : len(numbers)] = 1 + numbers % (HASHED - 1)

@@ -91,6 +91,7 @@ def trace(
             optimizer=sgd_with_decay,
             hyper={"decay": DECAYS},
             batch_size=32,
+            # Continued and not trained again: the points of a curve are the same networks.
             epochs=epoch - done,
             states=states,
             verbose=0,
@@ -133,6 +134,7 @@ def judge(result: dict) -> Verdict:
         np.array(result["by_epoch"][name]) for name in ("loss", "under attack", "with noise")
     )
     early = result["epochs"].index(EARLY) if EARLY in result["epochs"] else 0
+    # As (epoch, decay): the tenth epoch, and the end with weight decay.
     pairs = [(early, 0), (-1, 1)]
     against = [
         bool(np.all(loss[-1, 0] < loss[other] / 2))

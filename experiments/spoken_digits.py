@@ -63,6 +63,7 @@ def run(config: Config) -> dict:
     # Recordings 0 to 4 of each digit and speaker are not among the training recordings.
     tested = data.digit_strings(keys[1], recordings["test"], max(16, config.strings // 10))
     rows = [stack_frames(sound) for sound in drawn[0]]
+    # Of the training strings alone: nothing of the test may enter its own features.
     mean, std = (f(np.concatenate(rows), axis=0) for f in (np.mean, np.std))
     x, y = encode(rows, drawn[1], mean, std)
     test_x, _ = encode([stack_frames(sound) for sound in tested[0]], tested[1], mean, std)

@@ -90,6 +90,7 @@ def run(config: Config) -> dict:
 def encode(pairs, source, target, longest: int = 16):
     """Returns arrays `((source, lengths, before), after)`; `before` is `after` delayed by one."""
     words, lengths = data.pad([source.encode(words) for words, _ in pairs], length=longest)
+    # The stop symbol is a target too, or decoding would never end.
     after, _ = data.pad([target.encode([*text, STOP]) for _, text in pairs], length=longest)
     before = np.concatenate([np.full((len(pairs), 1), target.encode([START])), after[:, :-1]], 1)
     return (words, lengths, before.astype(np.int32)), after

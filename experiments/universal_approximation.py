@@ -59,6 +59,7 @@ def run(config: Config) -> dict:
                 (x, y),
                 seeds=seeds,
                 loss="squared_error",
+                # To 0, because at a constant rate Adam's steps would hide the smallest errors.
                 optimizer=optax.adam(optax.cosine_decay_schedule(0.02, steps)),
                 batch_size=len(x),
                 epochs=steps,

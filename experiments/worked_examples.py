@@ -198,6 +198,7 @@ def linear_rnn() -> list[Line]:
 
 def run_lstm(kernel: Any, bias: Any, inputs: Any) -> tuple[list[float], list[float]]:
     """Runs an LSTM of one unit, g and h the identity; returns memory and output by step."""
+    # The slides leave out both activations of the memory.
     lstm = nn.lstm(1, activation=lambda a: a)
     x = jnp.array(inputs, float)
     params = {
@@ -319,7 +320,9 @@ def regularizers() -> list[Line]:
             weights.append(float(w))
         return weights
 
+    # The lectures' order: the step first, and then the decay of its result.
     decay = optax.chain(optim.sgd(0.1), optim.decay_after_step(0.01))
+    # The lectures scale at test time, as in Srivastava et al. 2014; the default scales in training.
     halved, _ = nn.dropout(0.5, scale_at="test").apply({}, {}, jnp.array(1.0))
     return [
         Line("decay after the step: 0.99 (w - 0.1 x 0.5)", None, path(decay, [0.5])[0]),

@@ -67,6 +67,7 @@ def run(config: Config) -> dict:
         right = _seeds.format_summary(_seeds.summarize(values))
         print(f"{name:16s} accuracy {right}, loss {losses[name]['mean']:.2e}")
     params = jax.tree.map(lambda a: a[0], many["hidden layer"].params)
+    # Beyond the corners, where the boundary is not determined by data.
     grid = np.stack(np.meshgrid(*2 * [np.linspace(-0.5, 1.5, 40)]), -1).astype(np.float32)
     logits, _ = models["hidden layer"].apply(params, {}, jnp.asarray(grid.reshape(-1, 2)))
     every = max(1, steps // 100)

@@ -114,6 +114,7 @@ def _mixes(function: Module, x: jax.Array) -> bool:
     shape = (2, *x.shape[1:])
     rows = np.random.default_rng(0).normal(size=shape).astype(x.dtype)
     other = rows.copy()
+    # Of both signs, because a ReLU or a maximum hides one of them.
     other[0, -1], other[1, -1] = 100, -100
     # The model may be traced here, but the comparison needs numbers. Errors of the function are not
     # reported by this check; they are raised where the model calls it.

@@ -424,5 +424,6 @@ def _difference(what: str, output: jax.Array, target: jax.Array) -> jax.Array:
             f"{list(target.shape)}; expected a floating-point output and a target of its shape, "
             "batch first. Convert class labels by jax.nn.one_hot, or drop an axis of size 1."
         )
+    # In float16 the square of an error of 256 would overflow.
     output = widen(output)
     return output - target.astype(output.dtype)

@@ -125,9 +125,9 @@ def test_the_table_has_ratios_and_shares_of_the_best_matmul(tmp_path, capsys):
     table.add("ours", layer, {"ms": 4.0, "compile_s": 3.0, "peak_mb": 5.0})
     table.add("torch", step, {"ms": 2.0})
     table.add("Flax", step, {"note": "skipped: out of time"})
-    assert not table.failed
+    assert not table.has_failures
     table.add("torch.compile", step, {"note": "failed: out of memory", "trace": "line 1"})
-    assert table.failed
+    assert table.has_failures
     table.print_ratios()
 
     saved = json.loads(file.read_text())
@@ -237,7 +237,7 @@ def test_works_of_full_size_are_lowered_for_a_card_that_is_not_there(monkeypatch
         return {}
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    for name in ("pure", "carried"):
+    for name in ("pure", "measure_step"):
         monkeypatch.setattr(_gpu_jax, name, lower)
     kinds = {"ours": _gpu_ours, "Flax": _gpu_flax}[library].kinds(library)
     count = 0

@@ -156,4 +156,4 @@ def test_counts_have_the_agreed_form(tmp_path, capsys):
     only = "bits flipped"
     assert main(["reliability", "--smoke", "--only", only, "--json", str(file)]) == 0
     (row,) = json.loads(file.read_text())["rows"]
-    assert set(row) == {"what", "found", "reach", "well"} and row["found"] == "20 of 20"
+    assert set(row) == {"what", "result", "reach", "well"} and row["result"] == "20 of 20"

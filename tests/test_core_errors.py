@@ -112,7 +112,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("make, words", NO_MODULES.values(), ids=NO_MODULES)
-def test_what_is_no_module_is_told_how_to_become_one(make, words, key):
+def test_errors_explain_how_to_make_a_module(make, words, key):
     with pytest.raises(ValueError, match=f"init: model is {words}"):
         jaxdl.init(make(), key, X)
 

@@ -31,10 +31,10 @@ def test_lists_the_experiments(capsys):
         assert re.search(rf"^  {name} +\S.+$", listed, re.MULTILINE)
 
 
-def test_an_unknown_name_is_told_the_known_ones(capsys):
+def test_an_unknown_name_lists_the_known_ones(capsys):
     assert _run.main(["digit"]) == 2
-    told = capsys.readouterr().out
-    assert told == f"no experiment 'digit'; there are: {', '.join(_run.names())}\n"
+    message = capsys.readouterr().out
+    assert message == f"no experiment 'digit'; there are: {', '.join(_run.names())}\n"
 
 
 @pytest.mark.parametrize("name", _run.names())
@@ -69,7 +69,7 @@ def test_the_report_is_one_file_with_every_figure(smoked):
     assert page.count("<img alt=") == 13 and 'alt=""' not in page
 
 
-def test_shared_data_beside_the_checkout_is_found_unless_told_otherwise(tmp_path, monkeypatch):
+def test_shared_data_next_to_the_checkout_are_used_by_default(tmp_path, monkeypatch):
     (tmp_path / "shared" / "data").mkdir(parents=True)
     monkeypatch.setattr(_run, "HERE", tmp_path / "jaxdl" / "experiments")
     monkeypatch.setenv("JAXDL_DATA", "elsewhere")
@@ -213,9 +213,9 @@ def test_a_mark_of_no_row_is_an_error(tmp_path, monkeypatch):
 
 
 def test_remarks_count_by_their_section_and_only_they():
-    found = coverage.remarks()
-    assert set(found) == coverage.REMARKS <= set(coverage.rows())
-    assert found["G15"] == ["docs/remarks.md: Depth compared with buildings"]
+    actual = coverage.remarks()
+    assert set(actual) == coverage.REMARKS <= set(coverage.rows())
+    assert actual["G15"] == ["docs/remarks.md: Depth compared with buildings"]
 
 
 def test_a_remark_needs_its_section_and_with_a_test_is_code(tmp_path, monkeypatch, capsys):
@@ -310,7 +310,7 @@ def test_three_steps_a_set_of_functions_their_goodness_and_the_best_of_them():
         epochs=300,
         verbose=0,
     )
-    found = {name: float(value.item()) for name, value in best.params.items()}
-    assert found == pytest.approx({"kernel": 2, "bias": 1}, abs=1e-3)
+    actual = {name: float(value.item()) for name, value in best.params.items()}
+    assert actual == pytest.approx({"kernel": 2, "bias": 1}, abs=1e-3)
     other, state = jaxdl.init(functions, jax.random.key(5), x)
     assert goodness(functions.apply(other, state, x)[0], y).mean() > 0.1

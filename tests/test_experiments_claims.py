@@ -138,8 +138,8 @@ def test_the_lectures_network_and_its_loss():
     logits = jax.numpy.array([[2.0, -1.0, 0.5]])
     shares = np.exp(logits) / np.exp(logits).sum()
     expected = ((shares - np.array([[0, 1, 0]])) ** 2).mean()
-    found = _lecture.squared_error(logits, jax.numpy.array([1]))
-    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+    actual = _lecture.squared_error(logits, jax.numpy.array([1]))
+    np.testing.assert_allclose(actual, [expected], rtol=1e-6)
 
 
 def test_spread_and_numbers():
@@ -198,8 +198,8 @@ def test_a_block_left_out_is_the_network_without_it():
         parts = {name: child for name, child in model.children.items() if name != "block_0"}
         trees = ({name: t[name] for name in t if name in parts} for t in (params, state))
         less = jaxdl.serial(**parts).apply(*trees, x)[0]
-        found = scores(params, state, x, jax.numpy.array([0.0, 1.0, 1.0]))
-        np.testing.assert_allclose(found, less, rtol=1e-5, atol=1e-6)
+        actual = scores(params, state, x, jax.numpy.array([0.0, 1.0, 1.0]))
+        np.testing.assert_allclose(actual, less, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -210,11 +210,11 @@ def test_a_landscape_is_the_loss_around_the_beginning(tmp_path):
         smoke: bool = True
         seed: int = 0
 
-    found = _lecture.train_networks(Config(tmp_path), seeds=2)
-    steps, surface = _lecture.loss_landscape(found, "cross_entropy", True).values()
+    actual = _lecture.train_networks(Config(tmp_path), seeds=2)
+    steps, surface = _lecture.loss_landscape(actual, "cross_entropy", True).values()
     np.testing.assert_allclose(steps, [-0.5, 0.5, 1.5])
-    start, loss = _lecture.initial_params_and_loss(found, "cross_entropy", True, rows=500)
-    begin, end = start(0), jax.tree.map(lambda a: a[0], found.params)
+    start, loss = _lecture.initial_params_and_loss(actual, "cross_entropy", True, rows=500)
+    begin, end = start(0), jax.tree.map(lambda a: a[0], actual.params)
     ahead = jax.tree.map(np.subtract, end, begin)
     line = bptt.loss_surface(loss, begin, (ahead, ahead), ([1.5], [0.0]))
     assert surface.shape == (3, 3) and np.all(surface > 0)

@@ -22,8 +22,8 @@ def test_squares_share_an_image_evenly():
 
 def test_agreement_within_sentences():
     values = np.array([[1.0, 2, 3, 0], [5.0, 4, 0, 0]])
-    found = {"a": values, "b": values * 2, "c": -values}
-    agreed = explain_lstm.rank_agreement(found, np.array([3, 2]))
+    actual = {"a": values, "b": values * 2, "c": -values}
+    agreed = explain_lstm.rank_agreement(actual, np.array([3, 2]))
     assert agreed == {"a and b": 1, "a and c": pytest.approx(-1), "b and c": pytest.approx(-1)}
 
 
@@ -90,8 +90,8 @@ def test_the_mark_is_found_and_mended(tmp_path):
     plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-m", "experiments", "clever_hans", *options]
     subprocess.run(command, check=True, env=plain)
-    found = json.loads((tmp_path / "clever_hans" / "result.json").read_text())["metrics"]
-    before, after = found["before"], found["after"]
+    actual = json.loads((tmp_path / "clever_hans" / "result.json").read_text())["metrics"]
+    before, after = actual["before"], actual["after"]
     assert before["like_training"] > 0.97 and after["like_training"] > 0.95
     assert before["clean_of_the_digit"] < 0.5 < after["clean_of_the_digit"]
     assert before["relevance_in_the_mark"] > 0.3 > 3 * after["relevance_in_the_mark"]

@@ -87,8 +87,8 @@ def test_the_networks_have_places_to_explain_by():
         ("block_2/depthwise", (1, 8, 8, 24)),
         ("head", (1, 8, 8, 32)),
     ):
-        found = jax.eval_shape(lambda x, p=place: interpret.intermediate(f, x, p), images)
-        assert found.shape == shape
+        actual = jax.eval_shape(lambda x, p=place: interpret.intermediate(f, x, p), images)
+        assert actual.shape == shape
 
 
 def cells():

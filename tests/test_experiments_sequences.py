@@ -145,9 +145,9 @@ def test_the_cliff_and_what_clipping_does():
 @pytest.mark.row("K01")
 def test_one_word_alone_cannot_be_tagged_and_a_sequence_can():
     config = slot_filling.Config(requests=400)
-    found = slot_filling.train_on_travel(config)
-    assert abs(found["feed-forward"]["city_accuracy"] - 0.5) < 0.15
-    assert found["LSTM"]["city_accuracy"] > 0.95 < found["Elman"]["city_accuracy"]
+    actual = slot_filling.train_on_travel(config)
+    assert abs(actual["feed-forward"]["city_accuracy"] - 0.5) < 0.15
+    assert actual["LSTM"]["city_accuracy"] > 0.95 < actual["Elman"]["city_accuracy"]
 
 
 def no_network(*_, **__):
@@ -211,10 +211,10 @@ def test_a_sentence_of_any_length_has_one_answer():
     model, lengths = sentiment.network(7, 3), np.array([5, 2])
     numbers = np.array([[2, 3, 4, 5, 6], [6, 1, 0, 0, 0]], np.int32)
     params, state = jax.tree.map(np.asarray, filled(model, numbers, lengths))
-    found, _ = jax.jit(model.apply)(params, state, numbers, lengths)
+    actual, _ = jax.jit(model.apply)(params, state, numbers, lengths)
     y = READER(params["reader"], params["embedding"]["embedding"][numbers], lengths)
     most = np.stack([row[:n].max(0) for row, n in zip(y, lengths, strict=True)])
-    np.testing.assert_allclose(found, numpy_dense(params["scores"], most), atol=1e-5)
+    np.testing.assert_allclose(actual, numpy_dense(params["scores"], most), atol=1e-5)
 
 
 @pytest.mark.row("K06")

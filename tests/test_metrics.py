@@ -155,8 +155,8 @@ def test_span_f1_by_hand():
 def test_spans_cover_what_is_not_outside_once(labels):
     covered = [i for _, first, end in metrics.spans(labels) for i in range(first, end)]
     assert sorted(covered) == [i for i, label in enumerate(labels) if label != "O"]
-    found = metrics.span_f1([labels], [labels])
-    assert found.f1 == (1.0 if covered else 0.0)
+    actual = metrics.span_f1([labels], [labels])
+    assert actual.f1 == (1.0 if covered else 0.0)
 
 
 LABELS = st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"])
@@ -175,20 +175,20 @@ def test_span_f1_counts_as_the_scorer_does(pairs):
         return labels[i] != "O" and (after[0] != "I" or after[1:] != labels[i][1:])
 
     output, target = [row[0] for row in pairs], [row[1] for row in pairs]
-    found, wanted, right, agreed = 0, 0, 0, False
+    predicted, labelled, right, agreed = 0, 0, 0, False
     for i, (guess, true) in enumerate(pairs):
-        found += begins(output, i)
-        wanted += begins(target, i)
+        predicted += begins(output, i)
+        labelled += begins(target, i)
         if begins(output, i) or begins(target, i):
             agreed = begins(output, i) and begins(target, i) and guess[1:] == true[1:]
         if ends(output, i) or ends(target, i):
             right += agreed and ends(output, i) and ends(target, i)
             agreed = False
     score = metrics.span_f1([output], [target])
-    assert score.support == wanted
-    assert score.precision == (right / found if found else 0)
-    assert score.recall == (right / wanted if wanted else 0)
-    assert score.f1 == pytest.approx(2 * right / (found + wanted) if right else 0)
+    assert score.support == labelled
+    assert score.precision == (right / predicted if predicted else 0)
+    assert score.recall == (right / labelled if labelled else 0)
+    assert score.f1 == pytest.approx(2 * right / (predicted + labelled) if right else 0)
 
 
 def test_bad_spans():
@@ -245,8 +245,8 @@ def test_one_logit_is_two_classes():
     for name, binary in metrics.BINARY_METRICS.items():
         expected = float(np.mean(metrics.METRICS[name](two, jnp.asarray(labels))))
         for output, target in ((logits, labels), (logits[:, None], labels), (logits, labels > 0)):
-            found = float(np.mean(binary(jnp.asarray(output), jnp.asarray(target))))
-            assert found == pytest.approx(expected, abs=1e-6), name
+            actual = float(np.mean(binary(jnp.asarray(output), jnp.asarray(target))))
+            assert actual == pytest.approx(expected, abs=1e-6), name
 
 
 def test_labels_that_are_independent():

@@ -16,7 +16,7 @@ TEXT = README.read_text("utf-8")
 
 @pytest.mark.parametrize("page", sorted({page for page, _ in docs.PARTS}))
 def test_generated_parts_are_up_to_date(page):
-    assert (docs.DOCS / page).read_text("utf-8") == docs.regenerated(page), (
+    assert (docs.DOCS / page).read_text("utf-8") == docs.regenerate(page), (
         "run `python -m experiments docs`"
     )
 

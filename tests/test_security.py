@@ -91,8 +91,8 @@ def test_names_in_a_checkpoint_are_never_paths(quiet, name):
     checkpoints = train.Checkpointer(quiet / "run")
     with checkpoints.writing():
         checkpoints.save(state)
-    found = checkpoints.restore(state).state
-    np.testing.assert_array_equal(found.params[name], state.params[name])
+    actual = checkpoints.restore(state).state
+    np.testing.assert_array_equal(actual.params[name], state.params[name])
     assert [path.name for path in quiet.iterdir()] == ["run"]
     files = [path.name for path in (quiet / "run").rglob("*")]
     assert not any("evil" in file or "outside" in file or len(file) > 100 for file in files)

@@ -115,7 +115,7 @@ def test_a_composite_may_be_called_stack():
     assert jaxdl.summary(nn.serial(model), jnp.ones((1, 2))).rows[0].params == 9
 
 
-def test_inside_a_flax_network_flops_are_told_for_the_whole_only():
+def test_flops_of_a_flax_network_are_reported_for_the_whole_only():
     class Net(linen.Module):
         @linen.compact
         def __call__(self, x):

@@ -34,7 +34,10 @@ def place(path, leaf):
     return NamedSharding(mesh, P(None, "model") if wide else P())
 
 
-make = lambda: train.init_state(model, optimizer, jax.random.key(0), digits.x[:1])  # noqa: E731
+def make():
+    return train.init_state(model, optimizer, jax.random.key(0), digits.x[:1])
+
+
 where = jax.tree_util.tree_map_with_path(place, jax.eval_shape(make))
 step = jax.jit(
     train.make_train_step(model, "cross_entropy", optimizer),

@@ -101,6 +101,7 @@ def pgd(
     low = jax.tree.map(lambda x: jnp.maximum(x - epsilon, least), x)
     high = jax.tree.map(lambda x: jnp.minimum(x + epsilon, most), x)
     size = 2.5 * epsilon / steps if step is None else _as_size("step", step)
+    # A targeted attack descends the loss of its label.
     signed = -size if targeted else size
 
     def total_loss(x):

@@ -11,7 +11,7 @@ from jaxdl.data.corpora import (
     snips,
     tiny_shakespeare,
 )
-from jaxdl.data.dataset import Dataset, Split, Weighted, weighted
+from jaxdl.data.dataset import Dataset, Split, Weighted, add_weights
 from jaxdl.data.digits import digits
 from jaxdl.data.idx import fashion_mnist, mnist, read_idx
 from jaxdl.data.source import (
@@ -22,7 +22,7 @@ from jaxdl.data.source import (
     from_iterable,
 )
 from jaxdl.data.spoken_digits import Recordings, digit_strings, spoken_digits
-from jaxdl.data.text import TRIGRAMS, Vocabulary, bucketed, letter_trigrams, pad, tokenize
+from jaxdl.data.text import TRIGRAMS, Vocabulary, bucket_by_length, letter_trigrams, pad, tokenize
 from jaxdl.data.usps import usps
 
 __all__ = [
@@ -35,9 +35,10 @@ __all__ = [
     "Utterances",
     "Vocabulary",
     "Weighted",
+    "add_weights",
     "augment",
     "batches",
-    "bucketed",
+    "bucket_by_length",
     "cifar10",
     "cifar10_png",
     "digit_strings",
@@ -63,5 +64,4 @@ __all__ = [
     "tokenize",
     "toy",
     "usps",
-    "weighted",
 ]

@@ -158,6 +158,7 @@ def log_mel(
             f"log_mel: windows of {length} samples at rate {rate} and floor {floor}; expected at "
             "least one sample, and a floor above 0, because log(0) is infinite."
         )
+    # A power of two, for the speed of the Fourier transform; the window is padded with zeros.
     size = 2 ** int(np.ceil(np.log2(length)))
     filters = mel_filters(bands, size, rate)
     if len(samples) < length:

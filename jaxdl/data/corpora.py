@@ -87,6 +87,7 @@ def movie_reviews(
         labels += [label] * len(lines)
     if not 2 <= folds <= len(texts) // 2:
         raise ValueError(f"movie_reviews: {folds} folds; expected 2 .. {len(texts) // 2}.")
+    # The files are sorted by label, so folds of consecutive lines would have one class each.
     order = permutation(len(texts), seed=seed, epoch=0)
     parts = np.array_split(order, folds)
     return [([texts[i] for i in part], np.array(labels, np.int32)[part]) for part in parts]

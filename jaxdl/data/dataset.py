@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["Dataset", "Split", "Weighted", "weighted"]
+__all__ = ["Dataset", "Split", "Weighted", "add_weights"]
 
 
 class Split(NamedTuple):
@@ -51,7 +51,7 @@ class Weighted(NamedTuple):
     weight: np.ndarray
 
 
-def weighted(
+def add_weights(
     x: Any,
     y: Any,
     *,
@@ -80,8 +80,8 @@ def weighted(
     """
     if isinstance(y, tuple | dict) and (class_weight is not None or ignore_index is not None):
         raise ValueError(
-            "weighted: y is several targets; expected one array for class_weight and ignore_index. "
-            "Pass sample_weight= an array (N,)."
+            "add_weights: y is several targets; expected one array for class_weight and "
+            "ignore_index. Pass sample_weight= an array (N,)."
         )
     shape = np.shape(jax.tree.leaves(y)[0]) if isinstance(y, tuple | dict) else np.shape(y)
     weight = np.ones(shape[:1], np.float32)
@@ -89,17 +89,17 @@ def weighted(
         numbers = np.asarray(sample_weight)
         if numbers.dtype.kind not in "biuf":
             raise ValueError(
-                f"weighted: sample_weight is {sample_weight!r}; expected numbers. For weights by "
-                "class pass class_weight='balanced'."
+                f"add_weights: sample_weight is {sample_weight!r}; expected numbers. For weights "
+                "by class pass class_weight='balanced'."
             )
         weight = numbers.astype(np.float32)
         if weight.ndim == 0 or weight.shape != shape[: weight.ndim]:
             raise ValueError(
-                f"weighted: sample_weight has shape {weight.shape} for y of shape {shape}; "
+                f"add_weights: sample_weight has shape {weight.shape} for y of shape {shape}; "
                 "expected one per example, (N,), or per step, (N, T)."
             )
         if not np.isfinite(weight).all() or weight.min(initial=0) < 0:
-            raise ValueError("weighted: sample_weight has a number below 0 or not finite.")
+            raise ValueError("add_weights: sample_weight has a number below 0 or not finite.")
     if isinstance(y, tuple | dict):
         return Weighted(x, y, weight)  # pyright: ignore[reportArgumentType]
     y = np.asarray(y)
@@ -119,13 +119,13 @@ def weighted(
 def _class_weights(labels: np.ndarray, class_weight: Any) -> np.ndarray:
     """Returns the weight of every label."""
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"weighted: labels are {labels.dtype}; expected integer classes.")
+        raise ValueError(f"add_weights: labels are {labels.dtype}; expected integer classes.")
     classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(
-                f"weighted: class_weight is {class_weight!r}; expected 'balanced' or a weight for "
-                "each class."
+                f"add_weights: class_weight is {class_weight!r}; expected 'balanced' or a weight "
+                "for each class."
             )
         weights = len(labels) / (len(classes) * counts)
     else:
@@ -133,12 +133,12 @@ def _class_weights(labels: np.ndarray, class_weight: Any) -> np.ndarray:
         missing = [int(c) for c in classes if int(c) not in known]
         if missing:
             raise ValueError(
-                f"weighted: class_weight has no weight for class {missing[0]}; expected one for "
+                f"add_weights: class_weight has no weight for class {missing[0]}; expected one for "
                 f"each of the classes {classes.tolist()}."
             )
         weights = np.array([known[int(c)] for c in classes], np.float64)
     if weights.size and not (np.isfinite(weights).all() and weights.min() >= 0):
-        raise ValueError(f"weighted: class weights are {weights.tolist()}; expected at least 0.")
+        raise ValueError(f"add_weights: class weights are {weights.tolist()}; expected at least 0.")
     return weights.astype(np.float32)[numbers.reshape(-1)]
 
 

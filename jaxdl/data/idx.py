@@ -52,6 +52,7 @@ def read_idx(path: str | os.PathLike, *, limit: int = LIMIT) -> np.ndarray:
             f"{name}: its header says {' x '.join(map(str, shape))} = {math.prod(shape)} bytes, "
             f"the file has {len(content) - header}; get it again."
         )
+    # A view of the bytes, read-only and without a copy.
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 

@@ -189,6 +189,7 @@ def from_hugging_face(
             raise ValueError(
                 f"from_hugging_face: no column {name!r}; there are {dataset.column_names}."
             )
+    # Other columns would be decoded with every row.
     columns = dataset.select_columns([x, y]).with_format("numpy")
 
     def fetch(rows):

@@ -103,6 +103,7 @@ def digit_strings(
             f"digit_strings: n={n}, shortest={shortest}, longest={longest}; expected at least 1, "
             "and longest no less than shortest."
         )
+    # NumPy from here on: every sound has another length, and JAX would compile for each.
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), np.uint32)))
     by_speaker: dict[str, list[int]] = {}
     for i, speaker in enumerate(recordings.speakers):

@@ -15,7 +15,7 @@ from jaxdl.data.batches import permutation
 from jaxdl.data.convert import as_array, as_arrays
 from jaxdl.data.source import BatchStream
 
-__all__ = ["TRIGRAMS", "Vocabulary", "bucketed", "letter_trigrams", "pad", "tokenize"]
+__all__ = ["TRIGRAMS", "Vocabulary", "bucket_by_length", "letter_trigrams", "pad", "tokenize"]
 
 TRIGRAMS = 26**3
 """Number of trigrams of the letters a to z: 17,576."""
@@ -66,6 +66,7 @@ class Vocabulary:
                 raise ValueError(
                     f"Vocabulary: the texts contain {symbol!r}; rename padding= and unknown=."
                 )
+        # Ties in alphabetical order: the ids must not depend on the order of the texts.
         known = sorted(
             (s for s, n in counts.items() if n >= min_count), key=lambda s: (-counts[s], s)
         )
@@ -199,7 +200,7 @@ def pad(
     return padded, lengths
 
 
-def bucketed(
+def bucket_by_length(
     data: Any,
     lengths: np.ndarray,
     batch_size: int,
@@ -229,42 +230,42 @@ def bucketed(
       ValueError: `data` is not such a tuple; `bounds` are not ascending, or do not fit the lengths
         and T; the arrays of `data` do not have N rows; `batch_size` is below 1.
     """
-    lengths, limits = np.asarray(as_array(lengths, "bucketed: lengths")), np.asarray(bounds)
-    require_ints("bucketed", 1, batch_size=batch_size)
+    lengths, limits = np.asarray(as_array(lengths, "bucket_by_length: lengths")), np.asarray(bounds)
+    require_ints("bucket_by_length", 1, batch_size=batch_size)
     if limits.ndim != 1 or (limits.size and limits.dtype.kind not in "iu"):
         raise ValueError(
-            f"bucketed: bounds is {bounds!r}; expected ascending integers, the lengths of "
+            f"bucket_by_length: bounds is {bounds!r}; expected ascending integers, the lengths of "
             "the buckets: bounds=[16, 32, 64]."
         )
     bounds = limits.tolist()
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise ValueError(
-            f"bucketed: data is {type(data).__name__}; expected (x, y) or (x, y, weight). Pad rows "
-            "with data.pad first."
+            f"bucket_by_length: data is {type(data).__name__}; expected (x, y) or (x, y, weight). "
+            "Pad rows with data.pad first."
         )
     if not np.issubdtype(lengths.dtype, np.integer) or lengths.ndim != 1 or not lengths.size:
         raise ValueError(
-            f"bucketed: lengths are {lengths.dtype}{list(lengths.shape)}; expected one integer per "
-            "row. data.pad returns them."
+            f"bucket_by_length: lengths are {lengths.dtype}{list(lengths.shape)}; expected one "
+            "integer per row. data.pad returns them."
         )
     if lengths.min() < 0:
         raise ValueError(
-            f"bucketed: lengths from {lengths.min()} to {lengths.max()}; expected none below 0, "
-            "the steps of each row before its padding. data.pad returns them."
+            f"bucket_by_length: lengths from {lengths.min()} to {lengths.max()}; expected none "
+            "below 0, the steps of each row before its padding. data.pad returns them."
         )
     if not bounds or bounds != sorted(set(bounds)) or lengths.max() > bounds[-1]:
         raise ValueError(
-            f"bucketed: bounds {bounds} for rows of up to {lengths.max()} steps; expected "
+            f"bucket_by_length: bounds {bounds} for rows of up to {lengths.max()} steps; expected "
             "ascending lengths, the last one at least that of the longest row."
         )
     x, *rest = data
     x = x if isinstance(x, tuple) else (x,)
-    x, rest = as_arrays(x, "bucketed: x"), as_arrays(tuple(rest), "bucketed: y")
+    x, rest = as_arrays(x, "bucket_by_length: x"), as_arrays(tuple(rest), "bucket_by_length: y")
     leaves = jax.tree.leaves((x, rest))
     time = leaves[0].shape[1] if leaves[0].ndim > 1 else 0
     if any(leaf.shape[:1] != lengths.shape for leaf in leaves) or time < bounds[-1]:
         raise ValueError(
-            f"bucketed: arrays of shapes {[leaf.shape for leaf in leaves]}; expected "
+            f"bucket_by_length: arrays of shapes {[leaf.shape for leaf in leaves]}; expected "
             f"{len(lengths)} rows, one per length, and x of at least {bounds[-1]} steps. Pad them "
             "to the last bound."
         )
@@ -277,6 +278,8 @@ def bucketed(
         for b, bound in enumerate(bounds):
             rows = order[bucket[order] == b]
             groups += [(rows[i : i + batch_size], bound) for i in range(0, len(rows), batch_size)]
+        # Batches of all lengths are mixed: in order of length, the last steps would see long rows
+        # only.
         turns = permutation(len(groups), seed=seed, epoch=epoch)
         return (select(*groups[i]) for i in turns[first:])
 

@@ -59,6 +59,7 @@ def ctc_greedy(logits: jax.Array, lengths: jax.Array | None = None, *, blank: in
     path = jnp.where(real, jnp.argmax(logp, -1), blank)
     before = jnp.pad(path[:, :-1], ((0, 0), (1, 0)), constant_values=blank)
     kept = (path != blank) & (path != before)
+    # A stable sort moves the kept symbols to the front, in order, with static shapes.
     order = jnp.argsort(~kept, axis=1, stable=True)
     tokens = jnp.take_along_axis(jnp.where(kept, path, blank), order, axis=1)
     scores = jnp.sum(jnp.max(logp, -1), axis=1, where=real)
@@ -119,6 +120,7 @@ def _beam(logp, real, width, blank):
 
         new_blank = jnp.concatenate([stay_blank, jnp.full(longer.size, -jnp.inf)])
         new_symbol = jnp.concatenate([stay_symbol, longer.ravel()])
+        # The first `width` candidates are the prefixes themselves, the others their extensions.
         _, best = lax.top_k(jnp.logaddexp(new_blank, new_symbol), width)
         grown = best >= width
         origin = jnp.where(grown, (best - width) // symbols, best)

@@ -91,6 +91,7 @@ def sample(
 
     def choose(logits, t):
         if top_k is not None:
+            # By value and not by index: symbols that tie with the k-th stay possible.
             least = lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
             logits = jnp.where(logits < least, -jnp.inf, logits)
         return jax.random.categorical(jax.random.fold_in(key, t), logits / temperature)
@@ -122,7 +123,7 @@ def _decode(step, carry, start, length, stop, choose) -> Decoded:
     start, zeros = _check_start(step, carry, start, length, stop)
     n = start.shape[0]
 
-    def unfinished(state):
+    def has_open_rows(state):
         t, _, _, _, done, _ = state
         return (t < length) & ~jnp.all(done)
 
@@ -138,7 +139,7 @@ def _decode(step, carry, start, length, stop, choose) -> Decoded:
     # A while loop instead of a scan, because it ends when all rows are done.
     blank = jnp.full((n, length), stop, jnp.int32)
     state = (0, carry, start, blank, jnp.zeros(n, bool), zeros)
-    _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
+    _, _, _, tokens, _, scores = lax.while_loop(has_open_rows, advance, state)
     return Decoded(tokens, _lengths(tokens, stop), scores)
 
 
@@ -183,7 +184,7 @@ def beam(
     n = start.shape[0]
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
 
-    def unfinished(state):
+    def has_open_rows(state):
         t, _, _, _, done, _ = state
         return (t < length) & ~jnp.all(done)
 
@@ -196,6 +197,7 @@ def beam(
         only = jnp.where(jnp.arange(size) == max(stop, 0), 0.0, -jnp.inf)
         total = scores[..., None] + jnp.where(done[..., None], only, gains)
         scores, flat = lax.top_k(total.reshape(n, -1), width)
+        # One top-k over all continuations of all prefixes: a prefix may have several, or none.
         parent, token = flat // size, (flat % size).astype(jnp.int32)
         origin = (rows * width + parent).reshape(-1)
         carry = jax.tree.map(lambda leaf, origin=origin: leaf[origin], carry)
@@ -209,8 +211,9 @@ def beam(
     # All prefixes are equal at first: only one may be extended, or the beam would have duplicates.
     scores = jnp.where(jnp.arange(width) == 0, zeros[:, None], -jnp.inf)
     state = (0, several, last, tokens, jnp.zeros((n, width), bool), scores)
-    _, _, _, tokens, _, scores = lax.while_loop(unfinished, advance, state)
+    _, _, _, tokens, _, scores = lax.while_loop(has_open_rows, advance, state)
     lengths = _lengths(tokens, stop)
+    # The stop symbol counts, unless the sequence was cut at `length`.
     symbols = jnp.minimum(lengths + 1, length).astype(scores.dtype)
     order = jnp.argsort(-scores / symbols**alpha, axis=1)
     return Decoded(tokens[rows, order], lengths[rows, order], scores[rows, order])

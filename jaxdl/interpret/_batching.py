@@ -72,6 +72,7 @@ def accumulate(
       ValueError: `batch_size` is not an integer of at least 1.
     """
     n = len(weights)
+    # Traced once, for the memory estimate and for all batches.
     evaluate, shape, cost = _trace(evaluate)
     size = _choose_size(caller, n, batch_size, cost)
 
@@ -202,6 +203,7 @@ def _map_batches(evaluate: Callable[[jax.Array], Any], n: int, size: int) -> Any
     not two.
     """
     batches = max(1, -(-n // size))
+    # As equal as possible: 10 examples in batches of at most 8 are 5 and 5, not 8 and a padded 2.
     size = -(-n // batches)
     if batches == 1:
         return evaluate(jnp.arange(n))

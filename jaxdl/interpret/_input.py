@@ -25,7 +25,7 @@ def count_examples(caller: str, x: Any) -> int:
     leaves = jax.tree.leaves(x)
     for leaf in leaves:
         is_array = isinstance(leaf, jax.Array | np.ndarray)
-        if not is_array or not (is_floating(leaf) or _is_fixed(leaf)) or leaf.ndim == 0:
+        if not is_array or not (is_floating(leaf) or _is_discrete(leaf)) or leaf.ndim == 0:
             kind = f"{leaf.dtype}{list(leaf.shape)}" if is_array else repr(type(leaf).__name__)
             raise ValueError(
                 f"{caller}: x contains {kind}; expected floating-point arrays with a batch axis, "
@@ -143,6 +143,7 @@ def as_examples(caller: str, x: Any, argument: str, value: Any) -> tuple[Any, in
         )
         if is_floating(leaf)
     ]
+    # One M for all arrays, and 0 for an array that does not fit.
     counts = {
         (*np.shape(part), 0)[0]
         if isinstance(part, jax.Array | np.ndarray)
@@ -204,7 +205,7 @@ def is_floating(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _is_fixed(leaf: Any) -> bool:
+def _is_discrete(leaf: Any) -> bool:
     """Returns whether an array is of a dtype that is passed to f unchanged."""
     kinds = (jnp.integer, jnp.bool_, jax.dtypes.prng_key)
     return any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)

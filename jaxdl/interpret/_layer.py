@@ -107,6 +107,7 @@ def find_value(caller: str, program: JaxprGraph, layer: str) -> Value:
         raise ValueError(
             f"{caller}: layer is {layer!r}; expected one path as a string, e.g. 'conv_1'."
         )
+    # Scopes around a layer are names too: "block_1" is the value of the whole block.
     names = _expand_scopes(operation.scope for operation in program.operations)
     ends = _match_ends(names, layer)
     if not ends:

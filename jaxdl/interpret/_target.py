@@ -57,6 +57,7 @@ def score(caller: str, output: Any, target: Target) -> jax.Array:
         classes = jnp.broadcast_to(_as_classes(caller, target, n, k), (n,))
     valid = (classes >= 0) & (classes < k)
     chosen = jnp.take_along_axis(output, jnp.where(valid, classes, 0)[:, None], axis=1)[:, 0]
+    # A product and not a select, so that the gradient is NaN too.
     return chosen * jnp.where(valid, 1, jnp.nan).astype(chosen.dtype)
 
 

@@ -219,6 +219,7 @@ def score_cam(
             mask = resize_maps(jnp.take(features, i, axis=-1), size)
             axes = tuple(range(1, mask.ndim))
             low, high = (end(mask, axes, keepdims=True) for end in (jnp.min, jnp.max))
+            # A constant feature becomes a mask of zeros.
             mask = (mask - low) / jnp.where(high > low, high - low, 1)
             return score(f(layout.multiply(x, mask)))
 

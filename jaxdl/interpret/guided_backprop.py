@@ -187,6 +187,7 @@ def _site(operation: Operation) -> tuple[int, ...]:
 
 
 def _relu(relu: Relu, slope: Slope, z: jax.Array) -> list[jax.Array]:
+    # The slope is a rule of one ReLU, so that everything around it keeps its own derivative.
     positive = jax.custom_vjp(lambda z: jnp.maximum(z, 0))
     positive.defvjp(lambda z: (jnp.maximum(z, 0), z), lambda z, g: (slope(z, g),))
     y = positive(z if relu.sign > 0 else -z)
@@ -209,6 +210,7 @@ def _loop_with_slope(
     scan = readers().scan(operation.equation)
     live, _ = backward.find_active_in_scan(operation, outside.depends)
     fixed, carried = scan.num_consts, scan.num_consts + scan.num_carry
+    # Carries and sequences differ from step to step: only constants of the loop are known.
     values[fixed:] = [None] * len(values[fixed:])
     step, count = _with_slope(scan.body, live, values, slope)
 

@@ -100,6 +100,7 @@ def _choose_nodes(name: str, quadrature: str, steps: int) -> tuple[np.ndarray, n
         raise ValueError(f"{name}: unknown quadrature {quadrature!r}; {hint}")
     (steps,) = require_ints(name, 2 if quadrature == "trapezoid" else 1, steps=steps)
     if quadrature == "gauss_legendre":
+        # On [-1, 1], with weights of sum 2.
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         return (nodes + 1) / 2, weights / 2
     if quadrature == "trapezoid":

@@ -105,6 +105,7 @@ def _choose_coalitions(key: jax.Array, count: int, pairs: int) -> tuple[jax.Arra
         middle = 2 * size == count
         total = math.comb(count, size) // (1 + middle)
         share = kernel[size - 1] * (1 if middle else 2)
+        # With fewer draws than coalitions of this size, random ones hardly repeat.
         if size > 1 and left * share < total * rest * (1 - 1e-9):
             break
         chosen = itertools.islice(itertools.combinations(range(count), size), total)

@@ -194,6 +194,7 @@ def reveal(
         count = max(1, round(share * maps[0].size))
         least = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -count]
         visible = maps >= least[:, None, None]
+    # Toward gray, and not toward black or white, which images contain.
     mixed = 0.5 + visible[..., None] * (_as_colors("reveal", images, cmap) - 0.5)
     return image_grid(mixed, titles=titles, columns=columns, size=size)
 

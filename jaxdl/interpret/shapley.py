@@ -118,6 +118,7 @@ def shapley_sampling(
         def compute_gains(order):
             """Returns the gain of each feature when features enter in this order, (N, M)."""
             rank = jnp.argsort(order)
+            # Coalitions of an order one after another: `batch_size` counts orders, side by side.
             scores = jax.lax.map(lambda t: score(rank < t), jnp.arange(count + 1))
             return jnp.diff(scores, axis=0)[rank].T
 

@@ -128,6 +128,7 @@ def average_over_noise(
         mean, square = total
         if kind == "square":
             return square
+        # The difference of equal squares can round below 0.
         return jax.tree.map(lambda m, s: jnp.maximum(s - m * m, 0), mean, square)
 
     return explain

@@ -80,6 +80,7 @@ def to_terminal(
     for word, _, color in _color_words("to_terminal", words, values, clip, limit):
         ink = 97 if _is_dark(color) else 30
         back = ";".join(map(str, color))
+        # A word from a file could contain escape sequences of the terminal.
         printable = "".join(map(_to_printable, word))
         line.append(f"\x1b[{ink};48;2;{back}m{printable}\x1b[0m")
     return " ".join(line)

@@ -102,6 +102,7 @@ def _unroll(equation: Any, operands: list[PathLength]) -> list[PathLength]:
     consts, carry_end = loop.num_consts, loop.num_consts + loop.num_carry
     carry, xs = operands[consts:carry_end], operands[carry_end:]
     outputs: list[list[PathLength]] = []
+    # Step by step: the carry of a later step has a longer path, so one pass is too short.
     for _ in range(loop.length):
         results = _propagate(loop.body.jaxpr, [*operands[:consts], *carry, *xs])
         carry = results[: loop.num_carry]

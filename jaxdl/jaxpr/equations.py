@@ -84,6 +84,7 @@ def output_activation(jaxpr: core.Jaxpr) -> str | None:
 def name_scope(equation: Any) -> str:
     """Returns the name scope "outer/inner" without names of transformations."""
     name = str(equation.source_info.name_stack)
+    # From the inside out, for "vmap(jvp(dense_0))".
     while name != (inner := re.sub(r"\w+\(([^()]*)\)", r"\1", name)):
         name = inner
     return name

@@ -197,6 +197,7 @@ def build_graph(closed: Any, custom: bool | Callable[[tuple[Any, ...]], bool] = 
 
         for equation in jaxpr.eqns:
             inputs = [to_atom(var) for var in equation.invars]
+            # An inner jaxpr has only its own part of the scope: the call's part comes first.
             own_scope = "/".join(filter(None, (scope, equations.name_scope(equation))))
             inner = readers().called_function(equation, inlines_custom((*calls, equation)))
             if inner is not None:

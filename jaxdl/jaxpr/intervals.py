@@ -81,6 +81,7 @@ class Bounds:
                 return free
             with np.errstate(invalid="ignore"):
                 low, high = MONOTONE[operation.name](*pairs)
+            # inf - inf and 0 * inf are NaN: nothing is known there.
             return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
         if operation.name in DATA_MOVEMENT and len(operation.inputs) == 1:
             low, high = self.of(operation.inputs[0])

@@ -67,6 +67,7 @@ def _branch(equation: Any, platform: str | None) -> ClosedJaxpr | None:
     """Returns the branch for the platform, or None for any other equation."""
     if equation.primitive.name != "cond":
         return None
+    # Branches may name the makers' platforms, "cuda" or "rocm", instead of "gpu".
     names = {platform, "cuda", "rocm"} if platform == "gpu" else {platform}
     for platforms, branch in zip(
         readers().branch_platforms(equation), readers().branches(equation), strict=False

@@ -63,6 +63,7 @@ def additive_scores(
       (..., Q, K), in float32 at least.
     """
     hidden = jnp.tanh(queries[..., :, None, :] + keys[..., None, :, :] + bias)
+    # Summed in float32: the softmax amplifies the rounding of large scores.
     return jnp.matmul(hidden, weights, preferred_element_type=widen(weights).dtype)
 
 
@@ -108,6 +109,7 @@ def _mask_padding(
     if lengths is None:
         return keys, None
     real = jnp.arange(keys.shape[1], dtype=lengths.dtype) < lengths[:, None]
+    # The keys are values too: a weight of 0 times NaN in the padding would be NaN.
     return jnp.where(real[..., None], keys, 0), real[:, None]
 
 

@@ -75,6 +75,7 @@ def convolution(
     _window.positions("conv", x.shape[1:-1], window, stride, pads)
     if isinstance(padding, str) and padding.upper() == "CIRCULAR":
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="wrap")
+        # The edges are wrapped already.
         pads = ((0, 0),) * n
     # The derivative of a convolution crops where more than k - 1 zeros are added. XLA:CPU crops the
     # wrong cells of float32 arrays up to JAX 0.11, so the excess is added before.

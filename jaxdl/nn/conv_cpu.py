@@ -131,6 +131,7 @@ def _tangent(pads, _, primals, tangents):
     return y, tangent
 
 
+# With ordinary zeros a gradient of the kernel alone would compute that of x too.
 _convolution.defjvp(_tangent, symbolic_zeros=True)
 
 
@@ -158,6 +159,7 @@ def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     """
     *window, channels, features = kernel.shape
     compute = _of_patches if channels < features else _to_patches
+    # The copies are larger than x by the size of the window, so they are not stored.
     compute = jax.checkpoint(functools.partial(compute, pads=pads))
     copies = math.prod(window) * min(channels, features) * math.prod(x.shape[1:-1])
     most = max(1, CHUNK // (copies * x.dtype.itemsize))

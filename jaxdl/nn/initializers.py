@@ -104,6 +104,7 @@ def lsuv(
             tree = _change(
                 whole, tree, steps, lambda k, own=own: _orthogonal(own, k.shape, k.dtype)
             )
+        # One more than the scalings, to measure the result of the last one.
         for _ in range(max_iterations + 1):
             output = capture(whole, tree, states, *inputs, paths={path})[1][path]
             variance = float(jnp.var(widen(output)))

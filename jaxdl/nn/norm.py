@@ -113,6 +113,7 @@ def batch_norm(
                 )
             mean, var = moments(x, tuple(range(x.ndim - 1)))
             state = {
+                # No gradient flows through the running statistics into an earlier step.
                 name: momentum * state[name] + (1 - momentum) * lax.stop_gradient(new.reshape(-1))
                 for name, new in (("mean", mean), ("var", var))
             }

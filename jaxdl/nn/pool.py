@@ -195,6 +195,7 @@ def global_avg_pool() -> Module:
     def mean(x, mask):
         if mask is None:
             return jnp.mean(x, _space("global_avg_pool", x))
+        # At least 1, so that rows of length 0 give 0 and not 0 / 0.
         count = jnp.maximum(jnp.sum(mask, 1), 1).astype(x.dtype)
         return jnp.sum(jnp.where(mask, x, 0), 1) / count
 

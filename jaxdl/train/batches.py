@@ -185,7 +185,7 @@ class RowSource(BatchSource):
     @functools.cached_property
     def _resident(self) -> Any:
         """All rows, on the device."""
-        return sharding.put(self._data, sharding.replicated(self.mesh))
+        return sharding.put(self._data, sharding.replicated_sharding(self.mesh))
 
     def require_continued_rows(self, name):
         if self.seed is not None:
@@ -210,6 +210,7 @@ class RowSource(BatchSource):
         if self._data is not None:
             return EpochBatches(self._resident, sharding.put(order, split), mask), first, stop
         if self.mesh is not None:
+            # Each process reads only the rows that its devices need.
             order = order[:, sharding.local_rows(self.mesh, self.batch_size)]
         data = self._take(order.reshape(-1))
         if self._fetches:
@@ -350,6 +351,7 @@ class StreamSource(BatchSource):
 def _pad(batch: Any, size: int) -> tuple[Any, np.ndarray]:
     """Returns a batch of `size` rows by repeating rows, and a mask of the real ones."""
     rows = _num_rows(batch)
+    # In turn, and not the last row again and again: batch statistics include the padding.
     index = np.resize(np.arange(rows), size)
     return jax.tree.map(lambda a: a[index], batch), np.arange(size) < rows
 

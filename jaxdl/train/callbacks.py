@@ -109,6 +109,7 @@ class _Monitor:
     def load_state_dict(self, leaves: Mapping[str, Any], context: Context) -> None:
         values = context.history.get(self.name, ())
         self.best, self.best_epoch, self.seen = leaves["best"], leaves["best_epoch"], len(values)
+        # Not saved, because the history determines it.
         self.since = len(values) - (values.index(self.best) + 1 if self.best in values else 0)
 
 

@@ -145,6 +145,7 @@ def _read_record(folder: pathlib.Path) -> dict[str, Any]:
         )
         ok = ok and all(isinstance(value, int | float) for value in content["numbers"].values())
         ok = ok and all(isinstance(p, str) and isinstance(d, str) for p, d in content["arrays"])
+    # Deeply nested JSON raises RecursionError.
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointCorrupt(f"{folder.name}: record.json cannot be read: {error!r}.") from error
     if not ok:
@@ -182,7 +183,7 @@ def _target(leaf: Any) -> Any:
     sharding = getattr(leaf, "sharding", None)
     plain = jax.eval_shape(as_numbers, leaf)
     if sharding is None or len(sharding.device_set) == 1:
-        return _unallocated(plain.shape, plain.dtype)
+        return _make_placeholder(plain.shape, plain.dtype)
     # The uint32 data of a key have one more axis than the key, so its sharding does not fit.
     if is_key(leaf):
         sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
@@ -197,10 +198,10 @@ def _parse_array(text: str) -> Any:
     match = _ARRAY.fullmatch(text)
     if match is None:
         raise CheckpointCorrupt(f"record.json describes an array as {text[:80]!r}.")
-    return _unallocated(tuple(int(n) for n in match[2].split(",") if n), jnp.dtype(match[1]))
+    return _make_placeholder(tuple(int(n) for n in match[2].split(",") if n), jnp.dtype(match[1]))
 
 
-def _unallocated(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def _make_placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Returns a host array that allocates one number, however large a file claims it to be."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
@@ -224,6 +225,7 @@ def verify(folder: pathlib.Path) -> str | None:
     """
     try:
         with open(folder / MANIFEST, "rb") as file:
+            # One byte more than allowed shows that the file is too large, without reading the rest.
             content = read_up_to(file, MANIFEST_LIMIT + 1)
         entries = json.loads(content)["files"]
         if len(content) > MANIFEST_LIMIT or content != _format_manifest(entries):
@@ -254,6 +256,7 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     for top, _, names in os.walk(folder):
         for name in names:
             path = pathlib.Path(top) / name
+            # A link in a folder from elsewhere could name any file of this machine.
             if path.is_file() and not path.is_symlink():
                 files[path.relative_to(folder).as_posix()] = path
     return {name: files[name] for name in sorted(files) if name not in (MANIFEST, TEMPORARY)}

@@ -23,7 +23,7 @@ from jaxdl.jaxpr.primitives import readers
 from jaxdl.jaxpr.tracing import make_jaxpr
 from jaxdl.metrics import Collection
 from jaxdl.nn.recurrent.stacked import carries, with_carries
-from jaxdl.train.sharding import Sharding
+from jaxdl.train.sharding import Sharding, replicated_sharding
 from jaxdl.train.state import TrainState
 
 
@@ -132,6 +132,8 @@ def run_loop(
     # eval_shape of the batch too: traced here, its gathers would stay in the program unused.
     log = _empty_log(jax.eval_shape(step, state, jax.eval_shape(rows.batch, first))[1], rows)
     carry = first, jnp.asarray(True), state, log
+    # A while loop, because `count` is an argument, so that one program serves calls of any length,
+    # and `stop_on` can end the call early.
     i, _, state, log = jax.lax.while_loop(lambda c: (c[0] < first + count) & c[1], body, carry)
     state, (log, taken) = _constrain(placement, state, (log, i - first))
     return state, log, taken
@@ -143,7 +145,7 @@ def _constrain(placement: Sharding | None, state: TrainState, rest: Any) -> tupl
         return state, rest
     return (
         jax.lax.with_sharding_constraint(state, placement.tree_like(state)),
-        jax.lax.with_sharding_constraint(rest, placement.replicated),
+        jax.lax.with_sharding_constraint(rest, replicated_sharding(placement.mesh)),
     )
 
 
@@ -161,7 +163,7 @@ def _empty_log(metrics: Any, rows: EpochBatches) -> Any:
 def compile_single(
     step: Callable, stop_on: str | None, placement: Sharding | None = None
 ) -> CompiledSteps:
-    """Compiles a step that is called once a batch, for steps that are `slow_when_looped`.
+    """Compiles a step that is called once a batch, for steps that are `is_slow_in_loop`.
 
     Args:
       step, stop_on, placement: as for `compile_loop`. Only "skipped" ends a call early, since it
@@ -182,6 +184,7 @@ def compile_single(
             log.append(metrics)
             if stop_on == "skipped" and metrics[stop_on].total > 0:
                 break
+        # One transfer for all steps: reading the metrics after each would wait for the device.
         return state, lambda: jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log))
 
     return CompiledSteps(run, looped=False)
@@ -201,7 +204,7 @@ def compile_eval(
         result = eval_loop(step, *args)
         if placement is None:
             return result
-        return jax.lax.with_sharding_constraint(result, placement.replicated)
+        return jax.lax.with_sharding_constraint(result, replicated_sharding(placement.mesh))
 
     compiled = _cache.Compiled(eval_steps)
 
@@ -231,7 +234,7 @@ def eval_loop(
     return jax.lax.fori_loop(0, count, body, (carries(state.model_state), log))
 
 
-def slow_when_looped(step: Callable, state: TrainState, rows: EpochBatches) -> bool:
+def is_slow_in_loop(step: Callable, state: TrainState, rows: EpochBatches) -> bool:
     """Returns whether a step runs faster when called alone than in a loop of the device.
 
     Inside a loop, XLA on the CPU does not bring a convolution into the layout that its fast kernel
@@ -262,16 +265,16 @@ class MetricAccumulator:
 
     Args:
       sums: `{"loss": (total, count), ...}` to continue from.
-      collected: `{"auc": (weight, value, ...), ...}` to continue from.
+      arrays: `{"auc": (weight, value, ...), ...}` to continue from.
     """
 
     def __init__(
         self,
         sums: Mapping[str, tuple[float, float]] | None = None,
-        collected: Mapping[str, tuple[np.ndarray, ...]] | None = None,
+        arrays: Mapping[str, tuple[np.ndarray, ...]] | None = None,
     ):
         self.sums = {name: (float(a), float(b)) for name, (a, b) in (sums or {}).items()}
-        self._arrays = {name: [tuple(arrays)] for name, arrays in (collected or {}).items()}
+        self._arrays = {name: [tuple(arrays)] for name, arrays in (arrays or {}).items()}
         self._collections: dict[str, Collection] = {}
 
     def add(self, log: Log) -> None:
@@ -292,7 +295,7 @@ class MetricAccumulator:
             self.sums[name] = total, count
 
     @property
-    def collected(self) -> dict[str, tuple[np.ndarray, ...]]:
+    def arrays(self) -> dict[str, tuple[np.ndarray, ...]]:
         """The arrays that metrics of whole data sets need: `{"auc": (weight, value, ...)}`."""
         return {
             name: tuple(np.concatenate(parts) for parts in zip(*arrays, strict=True))
@@ -302,7 +305,7 @@ class MetricAccumulator:
     def compute(self) -> dict[str, float]:
         """Returns each metric over the steps, the loss first; NaN where the weight is 0."""
         values: dict[str, Any] = {name: _divide(*pair) for name, pair in self.sums.items()}
-        for name, (weight, *arrays) in self.collected.items():
+        for name, (weight, *arrays) in self.arrays.items():
             last = self._collections[name]
             values[name] = dataclasses.replace(last, values=tuple(arrays), weight=weight).value
         return dict(sorted(values.items(), key=lambda item: item[0] != "loss"))

@@ -12,10 +12,10 @@ from jaxdl import _cache, losses
 from jaxdl.core import Module, check_model
 from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics
 from jaxdl.nn.recurrent.stacked import reset_carry
-from jaxdl.train import validation
+from jaxdl.train import data_validation, validation
 from jaxdl.train.batches import BatchSource, make_batch_source
 from jaxdl.train.epoch import MetricAccumulator, compile_eval
-from jaxdl.train.options import Execution, explain_grouped
+from jaxdl.train.options import Execution, explain_grouped_options
 from jaxdl.train.sharding import Sharding
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import carrying_eval_step
@@ -77,7 +77,7 @@ class Evaluation:
         return state.replace(params=params)
 
 
-@explain_grouped
+@explain_grouped_options
 def evaluate(
     model: Module,
     state: TrainState,
@@ -122,7 +122,7 @@ def evaluate(
     named = name_metrics(metrics)
     loss = None if loss is None else losses.loss(loss)
     if execution.check:
-        feed.check = validation.validate_batch(
+        feed.check = data_validation.validate_batch(
             model, state.params, state.model_state, feed.sample, loss, "data", named
         )
     values = run_evaluation(compile_evaluation(model, loss, named), state, feed)
@@ -147,6 +147,7 @@ def compile_evaluation(
 def run_evaluation(run: Callable, state: TrainState, feed: BatchSource) -> dict[str, float]:
     """Evaluates all batches of a feed and returns the metrics."""
     metrics, step = MetricAccumulator(), 0
+    # The first rows of the evaluation data continue no training batch.
     state = state.replace(model_state=reset_carry(state.model_state, feed.batch_size))
     while step < feed.steps:
         rows, _, count = feed.get(step, feed.steps)

@@ -18,14 +18,14 @@ from jaxdl import _cache, losses, optim
 from jaxdl.core import Module, check_model
 from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics, resolve_metrics
 from jaxdl.nn.recurrent.stacked import carry_rows, reset_carry
-from jaxdl.train import sharding, validation
+from jaxdl.train import data_validation, sharding, validation
 from jaxdl.train.batches import Batches, BatchSource, make_batch_source
 from jaxdl.train.callbacks import Callback, open_reporter
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import CompiledSteps, compile_loop, compile_single, slow_when_looped
+from jaxdl.train.epoch import CompiledSteps, compile_loop, compile_single, is_slow_in_loop
 from jaxdl.train.evaluate import Evaluation, compile_evaluation, run_evaluation
 from jaxdl.train.logging import Logger, open_loggers
-from jaxdl.train.options import STOP_ON, AugmentedData, Execution, Steps, explain_grouped
+from jaxdl.train.options import STOP_ON, AugmentedData, Execution, Steps, explain_grouped_options
 from jaxdl.train.resume import describe_setup, restore_run
 from jaxdl.train.run import History, Progress, RunConfig, catch_signals, check_finite, train
 from jaxdl.train.sharding import Sharding
@@ -35,7 +35,7 @@ from jaxdl.train.step import Augment, inputs, make_train_step
 __all__ = ["fit"]
 
 
-@explain_grouped
+@explain_grouped_options
 def fit(
     model: Module,
     data: Any,
@@ -64,7 +64,7 @@ def fit(
       model: any `Module`.
       data: `(x, y)`: x an array (N, ...), or a tuple of arrays for a model of several inputs, and y
         the target of the loss. `(x, y, weight)` weights examples, (N,), or steps of sequences,
-        (N, T), in loss and metrics; see `data.weighted` for class weights and ignored labels.
+        (N, T), in loss and metrics; see `data.add_weights` for class weights and ignored labels.
         Lists, data frames and PyTorch tensors are converted. Other sources: rows by number,
         `data.RandomAccessSource` or a PyTorch `Dataset`; or ready batches, `data.BatchStream`, a
         `DataLoader` or a Grain data set. `AugmentedData` adds an augmentation to any of them.
@@ -164,7 +164,7 @@ def fit(
             part.require_continued_rows(f"fit: {name}")
         sharding.validate_batch_size(f"fit: {name}", part.batch_size, mesh)
         if execution.check:
-            part.check = validation.validate_batch(
+            part.check = data_validation.validate_batch(
                 model,
                 abstract.params,
                 abstract.model_state,
@@ -189,7 +189,7 @@ def fit(
         model,
         step,
         STOP_ON[execution.on_nonfinite],
-        _is_looped(execution, step, state, feed),
+        _uses_loop(execution, step, state, feed),
         placement,
     )
     evaluate = None
@@ -226,6 +226,8 @@ def fit(
         start = int(state.step)
         progress = Progress(state, start, start) if saved is None else Progress.restore(saved)
         count = epochs.count if isinstance(epochs, Steps) else epochs * feed.steps
+        # From the first step of the whole run, so that a resumed one ends where it would have
+        # ended.
         last = progress.start + count
         if progress.step > last:
             raise ValueError(
@@ -296,12 +298,12 @@ def _make_feed(
     )
 
 
-def _is_looped(execution: Execution, step: Callable, state: TrainState, feed: BatchSource) -> bool:
+def _uses_loop(execution: Execution, step: Callable, state: TrainState, feed: BatchSource) -> bool:
     """Returns whether the steps of a call are one loop of the device."""
     if jax.debug_nans.value:  # in a loop, JAX would name the loop and not the operation
         return False
     if execution.steps_per_call is None:
-        return not slow_when_looped(step, state, feed.get(0, 1)[0])
+        return not is_slow_in_loop(step, state, feed.get(0, 1)[0])
     return execution.steps_per_call > 1
 
 

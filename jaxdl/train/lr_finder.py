@@ -12,10 +12,10 @@ import optax
 
 from jaxdl import losses
 from jaxdl.core import Module, check_model
-from jaxdl.train import validation
+from jaxdl.train import data_validation, validation
 from jaxdl.train.batches import epoch_batches
 from jaxdl.train.epoch import EpochBatches, run_loop
-from jaxdl.train.options import Execution, explain_grouped
+from jaxdl.train.options import Execution, explain_grouped_options
 from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import inputs, make_train_step
 
@@ -38,7 +38,7 @@ class RangeTest(NamedTuple):
     suggestion: float
 
 
-@explain_grouped
+@explain_grouped_options
 def lr_find(
     model: Module,
     data: Any,
@@ -111,7 +111,7 @@ def lr_find(
         )
     loss = losses.loss(loss)
     if execution.check:
-        validation.validate_batch(model, fresh.params, fresh.model_state, data, loss, "data")
+        data_validation.validate_batch(model, fresh.params, fresh.model_state, data, loss, "data")
     step = make_train_step(model, loss, transformation)
     _, log, _ = jax.jit(lambda s, r: run_loop(step, None, None, s, r, 0, steps))(
         fresh, _rows(data, n, batch_size, steps, seed)

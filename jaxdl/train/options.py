@@ -130,7 +130,7 @@ GROUPED = {
 """Options that are part of another argument, and how to pass them."""
 
 
-def explain_grouped(function: Callable[..., Any]) -> Callable[..., Any]:
+def explain_grouped_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a function name the right argument when it is called with one of `GROUPED`."""
     parameters = inspect.signature(function).parameters
 

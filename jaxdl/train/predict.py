@@ -17,7 +17,7 @@ from jaxdl.core import Module, check_model
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
 from jaxdl.nn.recurrent.stacked import carries, reset_carry, with_carries
-from jaxdl.train import validation
+from jaxdl.train import data_validation, validation
 from jaxdl.train.batches import power_of_two
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.train.step import inputs
@@ -102,6 +102,7 @@ def _forward(model: Module) -> Callable[..., Any]:
 
 @_cache.per_model
 def _forward_many(model: Module) -> Callable[..., Any]:
+    # One run after another: side by side, the memory would grow with the number of runs.
     return _cache.Compiled(
         lambda params, model_state, x: jax.lax.map(
             lambda run: _apply(model, run[0], run[1], x), (params, model_state)
@@ -158,7 +159,9 @@ def _in_batches(
         n, fetch = x.rows, lambda rows: convert.as_arrays(x.fetch(rows)[0], "x")
     else:
         # Slicing on the device would compile once for each number of rows.
-        x = jax.tree.map(lambda a: a if _is_placed(a) else np.asarray(a), convert.as_arrays(x, "x"))
+        x = jax.tree.map(
+            lambda a: a if _has_placement(a) else np.asarray(a), convert.as_arrays(x, "x")
+        )
         n, fetch = validation.count_rows((x,), "x"), lambda rows: jax.tree.map(lambda a: a[rows], x)
     size = min(batch_size, power_of_two(n))
     model_state = reset_carry(state.model_state, size)
@@ -173,13 +176,13 @@ def _in_batches(
         except (AttributeError, TypeError, ValueError) as error:
             whole = batch if isinstance(x, RandomAccessSource) else x
             raise ValueError(f"{who}: {_explain(forward, state, whole, error)}") from error
-        validation.validate_ids_again(model, params, one_state, batch, who)
+        data_validation.validate_ids_again(model, params, one_state, batch, who)
         outputs.append(output)
         model_state = with_carries(model_state, carried)
     return jax.tree.map(lambda *parts: _join(parts, n, axis), *outputs)
 
 
-def _is_placed(a: Any) -> bool:
+def _has_placement(a: Any) -> bool:
     """Returns whether an array is traced, or was placed on its devices by the caller."""
     return isinstance(a, Tracer) or (isinstance(a, jax.Array) and a.committed)
 

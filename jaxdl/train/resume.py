@@ -252,6 +252,7 @@ def _describe_update(optimizer: optax.GradientTransformation, state: TrainState)
             grad_fn=lambda params, i: params,
         )
 
+    # optax's schedules mix integers and floats, which strict promotion rejects.
     with jax.numpy_dtype_promotion("standard"):
         program = jax.make_jaxpr(compute)(state.params, state.opt_state, state.params)
     text, numbers = split_numbers(program)

@@ -99,7 +99,7 @@ class Progress:
             step,
             record["began"],
             history={name: list(values) for name, values in record["history"].items()},
-            metrics=MetricAccumulator(record["totals"], _read_collected(saved.extra)),
+            metrics=MetricAccumulator(record["totals"], _read_arrays(saved.extra)),
             seconds=dict(record["seconds"]),
             stop_reason=record["stopped"],
             saved_step=step,
@@ -132,6 +132,7 @@ def train(
             first, number = progress.step, progress.step // steps + 1
             end = min(last, number * steps)
             if first % steps == 0:
+                # The first batch of an epoch does not continue the last one of the epoch before.
                 model_state = reset_carry(progress.state.model_state)
                 progress.state = progress.state.replace(model_state=model_state)
             started = time.perf_counter()
@@ -152,6 +153,7 @@ def train(
             if progress.step == end or progress.signal != signal.SIGTERM:
                 _finish_epoch(config, progress, number)
         _save(config, progress)
+        # Asked again, because the signal may have arrived during the last save.
         if signal.SIGTERM in (progress.signal, config.interrupted()):
             raise SystemExit(128 + signal.SIGTERM)
         if progress.stop_reason is not None:
@@ -168,6 +170,7 @@ def train(
 
 def _context(config: RunConfig, progress: Progress) -> Context:
     """Returns the read-only view of a run that callbacks receive."""
+    # Tuples, so that a callback cannot change the history.
     history = {name: tuple(values) for name, values in progress.history.items()}
     steps = config.feed.steps
     return Context(config.model, progress.state, history, -(-progress.step // steps), steps)
@@ -270,6 +273,7 @@ def _save(config: RunConfig, progress: Progress) -> None:
         "setup": dict(config.setup),
         "began": progress.start,
         "history": progress.history,
+        # Sums and not means: a resumed run adds the rest of the epoch to them.
         "totals": progress.metrics.sums,
         "seconds": progress.seconds,
         # After a signal the run continues when it is started again.
@@ -277,7 +281,7 @@ def _save(config: RunConfig, progress: Progress) -> None:
     }
     extra: dict[str, Any] = {str(i): c.state_dict() for i, c in enumerate(config.callbacks)}
     extra["totals"] = {
-        name: dict(enumerate(arrays)) for name, arrays in progress.metrics.collected.items()
+        name: dict(enumerate(arrays)) for name, arrays in progress.metrics.arrays.items()
     }
     config.checkpoints.save(progress.state, record, extra)
     progress.saved_step = progress.step
@@ -326,7 +330,7 @@ def _time(
     return values | {"eval_seconds": time.perf_counter() - start}
 
 
-def _read_collected(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _read_arrays(extra: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Returns the arrays of metrics of whole data sets, from the paths of a checkpoint."""
     arrays: dict[str, dict[int, Any]] = {}
     for path, leaf in extra.items():

@@ -123,7 +123,7 @@ def num_shards(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape[DATA]
 
 
-def replicated(mesh: Mesh | None) -> NamedSharding | None:
+def replicated_sharding(mesh: Mesh | None) -> NamedSharding | None:
     """Returns the sharding of an array that every device has in full."""
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
@@ -155,11 +155,6 @@ class Sharding:
 
     mesh: Mesh
     state: tuple[NamedSharding, ...]
-
-    @property
-    def replicated(self) -> NamedSharding:
-        """The sharding of an array that every device has in full."""
-        return NamedSharding(self.mesh, PartitionSpec())
 
     def tree_like(self, state: TrainState) -> TrainState:
         """Returns the shardings of the leaves as a tree with the structure of `state`."""

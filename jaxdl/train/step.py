@@ -86,6 +86,7 @@ def make_train_step(
 
     def step(state, batch):
         x, y, weight = _parts(batch)
+        # A function of the step alone, so that a resumed run draws the same numbers.
         key, augment_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         if augment is not None:
             x, y, weight = augment(augment_key, x, y, weight)
@@ -101,6 +102,7 @@ def make_train_step(
             output, model_state = model.apply(
                 cast_down(params, precision),
                 state.model_state,
+                # Cast inside of the differentiated function: the gradient arrives in float32.
                 *cast_down(inputs(x, state.params), precision),
                 train=True,
                 key=key,
@@ -110,6 +112,7 @@ def make_train_step(
             # A batch whose weights are all 0 has loss and gradient 0, not NaN.
             value = cost.total / jnp.where(cost.count == 0, 1, cost.count)
             scaled = value if scale is None else value * scale.value
+            # With the output, so that metrics need no second forward pass.
             return scaled, (value, cost, output, model_state)
 
         def unscale(gradient):
@@ -117,6 +120,7 @@ def make_train_step(
 
         differentiate = jax.grad(objective, has_aux=True)
         gradient, (value, cost, output, model_state) = differentiate(state.params)
+        # Before the optimizer, whose clipping and moments must not depend on the scale.
         gradient = unscale(gradient)
         params, opt_state = optim.update_params(
             optimizer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import itertools
 import os
 import time
@@ -14,28 +13,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jaxdl import _cache, losses, optim
-from jaxdl.core import Module, Tree, check_model, init
+from jaxdl import losses
+from jaxdl.core import Module, check_model, init
 from jaxdl.data import convert
 from jaxdl.data.source import BatchStream, RandomAccessSource
-from jaxdl.metrics.names import Metrics, NamedMetrics, name_metrics
-from jaxdl.train import validation
+from jaxdl.metrics.names import Metrics, name_metrics
+from jaxdl.train import data_validation, validation
 from jaxdl.train.batches import Batches, epoch_batches
 from jaxdl.train.callbacks import open_reporter
 from jaxdl.train.checkpoint import Checkpointer
-from jaxdl.train.epoch import EpochBatches, MetricAccumulator, eval_loop, run_loop, slow_when_looped
+from jaxdl.train.epoch import EpochBatches, MetricAccumulator
 from jaxdl.train.evaluate import Evaluation
 from jaxdl.train.logging import Logger, open_loggers
-from jaxdl.train.options import AugmentedData, Execution, explain_grouped
+from jaxdl.train.options import AugmentedData, Execution, explain_grouped_options
 from jaxdl.train.resume import describe_setup, restore_run
-from jaxdl.train.state import TrainState, check_state, init_state
-from jaxdl.train.step import Augment, carrying_eval_step, inputs, make_train_step
+from jaxdl.train.state import TrainState, check_state
+from jaxdl.train.step import inputs
+from jaxdl.train.sweep_programs import Optimizer, compile_runs, make_optimizer
 
 __all__ = ["grid", "train_many"]
 
-Optimizer = str | optax.GradientTransformation | Callable[..., optax.GradientTransformation]
 Loggers = Logger | Sequence[Logger] | Callable[[dict[str, float]], Logger]
 
 
@@ -59,7 +57,7 @@ def grid(**values: Sequence[float]) -> dict[str, list[float]]:
     return {name: [c[i] for c in combinations] for i, name in enumerate(values)}
 
 
-@explain_grouped
+@explain_grouped_options
 def train_many(
     model: Module,
     data: Any,
@@ -175,7 +173,7 @@ def train_many(
         for name, part in sets.items():
             validation.count_rows(part, name)
             change = augment if name == "data" else None
-            validation.validate_batch(
+            data_validation.validate_batch(
                 model, params, state, part, losses.loss(loss), name, augment=change
             )
 
@@ -184,7 +182,7 @@ def train_many(
     run_seeds = columns.pop("seed")
     # Arrays and not constants, so that all settings share one compilation.
     settings = {name: jnp.asarray(values, jnp.float32) for name, values in columns.items()}
-    runs = _compile_runs(model, loss, optimizer, named, augment, batching)
+    runs = compile_runs(model, loss, optimizer, named, augment, batching)
     keys = jax.vmap(jax.random.key)(jnp.asarray(run_seeds))
     first = jax.tree.map(lambda a: a[:batch_size], data[0])
     make_states = functools.partial(runs["init"], first, keys, settings)
@@ -201,7 +199,7 @@ def train_many(
             stack.enter_context(checkpoints.writing())
             setup = describe_setup(
                 model,
-                _make(optimizer, {name: values[0] for name, values in columns.items()}),
+                make_optimizer(optimizer, {name: values[0] for name, values in columns.items()}),
                 jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), like),
                 data,
                 loss=loss,
@@ -224,6 +222,7 @@ def train_many(
         running = make_states() if running is None else running
         report = stack.enter_context(open_reporter(verbose, epochs))
         report.show_message(f"{len(run_settings)} runs; the lines show their means")
+        # One copy for all runs and epochs.
         data, train = jax.device_put(data), None
         before = np.asarray(running.step) // steps - done  # epochs of each run before this call
         for epoch in range(done, epochs):
@@ -251,6 +250,7 @@ def train_many(
             for log_epoch in loggers:
                 log_epoch((epoch + 1) * steps, row, means)
             if checkpoints is not None:
+                # The entries that every checkpoint of a run has, see `validate_setup`.
                 record = {"began": 0, "totals": {}, "seconds": {}}
                 record |= {"setup": setup, "history": history}
                 checkpoints.save(_with_epochs(running, epoch + 1), record, {"steps": running.step})
@@ -343,127 +343,12 @@ def _list_settings(
             f"train_many: {len(seeds)} seeds and hyper of lengths {lengths}; expected at least one "
             "seed and sequences of one length; train.grid makes every combination."
         )
-    _make(optimizer, dict.fromkeys(settings, 0.1))
+    make_optimizer(optimizer, dict.fromkeys(settings, 0.1))
     indices = range(next(iter(lengths.values()), 1))
     return [
         {"seed": int(seed)} | {name: values[i] for name, values in settings.items()}
         for seed, i in itertools.product(seeds, indices)
     ]
-
-
-@_cache.per_model
-def _compile_runs(
-    model: Module,
-    loss: Callable,
-    optimizer: Optimizer,
-    named: NamedMetrics | None,
-    augment: Augment | None,
-    batching: str,
-) -> dict[str, Callable]:
-    """Compiles the functions that initialize, train and evaluate all runs."""
-
-    def over_runs(f, *args):
-        return jax.vmap(f)(*args) if batching == "vmap" else jax.lax.map(lambda a: f(*a), args)
-
-    @_cache.Compiled
-    def init(x, keys, settings):
-        def one(key, setting):
-            transformation = _make(optimizer, setting)
-            state = init_state(model, transformation, key, *inputs(x))
-            if "initial_scale" not in setting:
-                return state
-            params = _scale_kernels(state.params, setting["initial_scale"])
-            return state.replace(params=params, opt_state=optim.init_state(transformation, params))
-
-        # Not over_runs: initialization is cheap, and lax.map compiles in half the time of vmap.
-        return jax.lax.map(lambda run: one(*run), (keys, settings))
-
-    by_name = None if named is None else dict(named)
-
-    # Tracing a jitted function again finds its jaxpr in JAX's cache.
-    @functools.partial(jax.jit, inline=True)
-    def step(setting, state, batch):
-        return make_train_step(
-            model, loss, _make(optimizer, setting), metrics=by_name, augment=augment
-        )(state, batch)
-
-    @functools.partial(_cache.Compiled, donate_argnums=(0,))
-    def train_in_loop(states, settings, data, orders, mask, count):
-        def one(state, setting, order):
-            rows = EpochBatches(data, order, mask)
-            return run_loop(functools.partial(step, setting), None, None, state, rows, 0, count)[:2]
-
-        return over_runs(one, states, settings, orders)
-
-    take = jax.jit(lambda tree, i: jax.tree.map(lambda a: a[i], tree))
-    stack = jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
-    train_step = jax.jit(
-        lambda state, setting, rows, i: step(setting, state, rows.batch(i)), donate_argnums=0
-    )
-
-    def train_step_by_step(states, settings, data, orders, mask, count):
-        ends, logs = [], []
-        for run in range(orders.shape[0] if count else 1):
-            state, setting, order = take((states, settings, orders), run)
-            rows, log = EpochBatches(data, order, mask), []
-            for i in range(max(count, 1)):
-                state, pairs = train_step(state, setting, rows, np.int32(i))
-                log.append(pairs)
-            ends.append(state.replace(key=None))  # the key of a run never changes
-            logs.append(jax.tree.map(lambda *values: np.stack(values), *jax.device_get(log)))
-        if not count:  # the call was for compilation
-            return states, logs
-        log = jax.tree.map(lambda *values: np.stack(values), *logs)
-        return stack(*ends).replace(key=states.key), log
-
-    @_cache.Compiled
-    def evaluate(states, rows):
-        step = carrying_eval_step(model, loss, metrics=by_name)
-        step = jax.jit(step, inline=True)
-
-        def one(state):
-            return eval_loop(step, state, rows, rows.order.shape[0])[1]
-
-        return over_runs(one, states)
-
-    def train_program(states, settings, data, orders, mask):
-        """Returns the faster of the two training functions."""
-        if batching == "vmap":
-            return train_in_loop
-        state, setting, order = jax.eval_shape(take, (states, settings, orders), 0)
-        rows = EpochBatches(data, order, mask)
-        slow = slow_when_looped(functools.partial(step, setting), state, rows)
-        return train_step_by_step if slow else train_in_loop
-
-    return {"init": init, "train_program": train_program, "evaluate": evaluate}
-
-
-def _make(optimizer: Any, setting: Mapping[str, Any]) -> optax.GradientTransformation:
-    """Returns the optimizer of a setting."""
-    options = {name: value for name, value in setting.items() if name != "initial_scale"}
-    if not options:
-        return optim.optimizer(optimizer)
-    factory: Any = optimizer
-    if isinstance(optimizer, str):
-        factory = optim.OPTIMIZERS.get(optimizer, optimizer)
-    try:
-        inspect.signature(factory).bind(**options)
-    except TypeError as error:
-        raise ValueError(
-            f"train_many: hyper has {', '.join(options)}, which the optimizer does not take "
-            f"({error}); expected a function of them: "
-            "optimizer=lambda learning_rate: optax.sgd(learning_rate)."
-        ) from error
-    return optim.optimizer(factory(**options))
-
-
-def _scale_kernels(params: Tree, scale: jax.Array) -> Tree:
-    """Returns the parameters with their kernels multiplied."""
-
-    def one(path, leaf):
-        return leaf * scale.astype(leaf.dtype) if path[-1].key == "kernel" else leaf
-
-    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _eval_rows(data: Any, batch_size: int) -> EpochBatches:

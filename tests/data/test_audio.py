@@ -170,15 +170,15 @@ def test_the_first_mel_band_begins_at_the_lowest_frequency():
 def test_log_mel_against_scipy():
     rng = np.random.default_rng(0)
     samples = rng.normal(size=4000).astype(np.float32) * 0.1
-    found = data.log_mel(samples, 8000, bands=26)
+    actual = data.log_mel(samples, 8000, bands=26)
     _, _, spectrum = signal.stft(
         samples, 8000, window="hann", nperseg=200, noverlap=120, nfft=256, boundary=None,
         padded=False, scaling="spectrum",
     )  # fmt: skip
     power = np.abs(spectrum.T * 100) ** 2  # scipy divides by the window's sum, 100
     expected = np.log(power @ data.mel_filters(26, 256, 8000) + 1e-6)
-    assert found.shape == expected.shape == (1 + (4000 - 200) // 80, 26)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert actual.shape == expected.shape == (1 + (4000 - 200) // 80, 26)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_a_tone_is_loud_in_its_own_band():

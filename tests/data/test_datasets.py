@@ -118,7 +118,7 @@ def test_bad_cifar10_archives(tmp_path):
         data.cifar10(tmp_path)
 
 
-def test_mixed_up_idx_files_are_told(tmp_path, data_root):
+def test_mixed_up_idx_files_raise(tmp_path, data_root):
     folder = data_root("mnist")
     for name in ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
         (tmp_path / name).write_bytes((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())

@@ -121,9 +121,9 @@ def test_the_batches_are_those_of_the_stream():
     state, history = fit(data.from_iterable(in_order()), epochs=1, optimizer=optax.sgd(0.0))
     at_once, _ = fit((X, Y), batch_size=len(X), epochs=1, optimizer=optax.sgd(0.0))
     chex.assert_trees_all_close(state.params, at_once.params)
-    found = train.evaluate(MODEL, state, data.from_iterable(in_order()), loss="cross_entropy")
+    actual = train.evaluate(MODEL, state, data.from_iterable(in_order()), loss="cross_entropy")
     expected = train.evaluate(MODEL, state, (X, Y), loss="cross_entropy")
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert actual == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_generator_lasts_as_long_as_it_does():
@@ -216,7 +216,7 @@ def test_a_grain_data_loader():
 
 
 @pytest.mark.parametrize(
-    "make, told",
+    "make, message",
     [
         (lambda: data.RandomAccessSource(0, lambda rows: rows), "RandomAccessSource: rows is 0"),
         (lambda: data.BatchStream(-1, lambda e, f: iter([])), "Stream: steps is -1"),
@@ -234,6 +234,6 @@ def test_a_grain_data_loader():
         (lambda: fit(data.from_iterable([(X[:5] * np.nan, Y[:5])])), "NaN or infinite"),
     ],
 )
-def test_bad_sources(make, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_sources(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

@@ -15,8 +15,8 @@ PATHS = np.array(list(itertools.product(range(3), repeat=4)))
 @pytest.mark.row("K05")
 @pytest.mark.parametrize("blank", [0, 1, 2])
 def test_greedy_decoding_collapses_every_path(blank):
-    found = jax.jit(lambda x: decode.ctc_greedy(x, blank=blank))(9 * np.eye(3, dtype="f")[PATHS])
-    for path, tokens, length in zip(PATHS.tolist(), *map(np.asarray, found[:2]), strict=True):
+    actual = jax.jit(lambda x: decode.ctc_greedy(x, blank=blank))(9 * np.eye(3, dtype="f")[PATHS])
+    for path, tokens, length in zip(PATHS.tolist(), *map(np.asarray, actual[:2]), strict=True):
         assert tokens[:length].tolist() == decode.collapse(path, blank)
         assert np.all(tokens[length:] == blank)
 
@@ -32,5 +32,5 @@ def test_the_loss_follows_the_symbols_when_they_are_renumbered():
         return jax.jit(f)(logits, jnp.asarray(labels, jnp.int32))
 
     expected = values(logits, labels, 0)
-    found = values(logits[..., new], new[labels], 2)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    actual = values(logits[..., new], new[labels], 2)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)

@@ -40,12 +40,12 @@ def log_softmax(logits):
 def by_brute_force(logits, length, blank=0):
     """The probability of every sequence, over all paths."""
     logp = log_softmax(logits)
-    found = {}
+    actual = {}
     for path in itertools.product(range(logp.shape[1]), repeat=int(length)):
         sequence = tuple(decode.collapse(path, blank))
         p = np.exp(sum(logp[t, symbol] for t, symbol in enumerate(path)))
-        found[sequence] = found.get(sequence, 0.0) + p
-    return found
+        actual[sequence] = actual.get(sequence, 0.0) + p
+    return actual
 
 
 @pytest.mark.row("K05")
@@ -60,15 +60,15 @@ def test_a_blank_between_keeps_both():
 @pytest.mark.row("K05")
 @pytest.mark.parametrize("blank", [0, 2])
 def test_a_wide_beam_finds_every_sequence_and_its_probability(blank):
-    found = jax.tree.map(np.asarray, beam(50, blank)(LOGITS, LENGTHS))
+    actual = jax.tree.map(np.asarray, beam(50, blank)(LOGITS, LENGTHS))
     for n, length in enumerate(LENGTHS.tolist()):
         expected = by_brute_force(LOGITS[n], length, blank)
-        some = np.isfinite(found.scores[n])
-        rows = [found.tokens[n, w, : found.lengths[n, w]].tolist() for w in np.flatnonzero(some)]
-        got = dict(zip(map(tuple, rows), np.exp(found.scores[n][some]).tolist(), strict=True))
+        some = np.isfinite(actual.scores[n])
+        rows = [actual.tokens[n, w, : actual.lengths[n, w]].tolist() for w in np.flatnonzero(some)]
+        got = dict(zip(map(tuple, rows), np.exp(actual.scores[n][some]).tolist(), strict=True))
         assert len(got) == len(rows)
         assert got == pytest.approx(expected, abs=1e-6)
-        assert np.all(np.diff(found.scores[n][some]) <= 1e-6)
+        assert np.all(np.diff(actual.scores[n][some]) <= 1e-6)
 
 
 def by_dictionary(logits, length, width, blank):
@@ -96,12 +96,12 @@ def by_dictionary(logits, length, width, blank):
 def test_a_narrow_beam_drops_what_a_dictionary_of_prefixes_drops():
     logits = 2 * np.random.default_rng(1).normal(size=(40, 12, 4)).astype(np.float32)
     lengths = np.arange(40, dtype=np.int32) % 11 + 2
-    found = jax.tree.map(np.asarray, beam(3, 2)(logits, lengths))
+    actual = jax.tree.map(np.asarray, beam(3, 2)(logits, lengths))
     for n, length in enumerate(lengths.tolist()):
         expected = by_dictionary(logits[n], length, 3, 2)
-        rows = [found.tokens[n, w, : found.lengths[n, w]].tolist() for w in range(3)]
+        rows = [actual.tokens[n, w, : actual.lengths[n, w]].tolist() for w in range(3)]
         assert rows == [prefix for prefix, _ in expected]
-        np.testing.assert_allclose(found.scores[n], [p for _, p in expected], atol=1e-4)
+        np.testing.assert_allclose(actual.scores[n], [p for _, p in expected], atol=1e-4)
 
 
 @pytest.mark.row("K05")
@@ -145,10 +145,10 @@ def test_labels_and_lengths_out_of_range_give_nan(label, length, count):
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=6))
 def test_greedy_decoding_collapses_the_best_path(path):
     logits = 9 * np.eye(3, dtype=np.float32)[[path + [0] * (6 - len(path))]]
-    found = jax.tree.map(np.asarray, greedy(logits, np.array([len(path)], np.int32)))
+    actual = jax.tree.map(np.asarray, greedy(logits, np.array([len(path)], np.int32)))
     expected = decode.collapse(path, 0)
-    assert found.tokens[0, : found.lengths[0]].tolist() == expected
-    assert not np.any(found.tokens[0, found.lengths[0] :])
+    assert actual.tokens[0, : actual.lengths[0]].tolist() == expected
+    assert not np.any(actual.tokens[0, actual.lengths[0] :])
 
 
 def test_padding_changes_nothing():
@@ -228,9 +228,9 @@ def test_a_bidirectional_network_learns_to_spell_without_an_alignment():
         (params, _), values = train((params, optimizer.init(params)))
     assert values[0] > 3 and values[-1] < 0.1
     x, lengths, labels, counts = heard
-    found = decode.ctc_greedy(logits(params, x, lengths), lengths)
+    actual = decode.ctc_greedy(logits(params, x, lengths), lengths)
     right = [
         row[:n].tolist() == true[:m].tolist()
-        for row, n, true, m in zip(found.tokens, found.lengths, labels, counts, strict=True)
+        for row, n, true, m in zip(actual.tokens, actual.lengths, labels, counts, strict=True)
     ]
     assert np.mean(right) > 0.9

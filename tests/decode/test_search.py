@@ -42,21 +42,21 @@ def search(function, step=step, **options):
 
 def everything(start, length, stop):
     """Every sequence that can be written, with its ln p."""
-    found = {}
+    actual = {}
     for tokens in itertools.product(range(4), repeat=length):
         end = tokens.index(stop) + 1 if stop in tokens else length
-        found[tokens[:end]] = None
-    return {sequence: probability(start, sequence) for sequence in found}
+        actual[tokens[:end]] = None
+    return {sequence: probability(start, sequence) for sequence in actual}
 
 
 def test_a_wide_beam_is_the_enumeration():
-    found = search(decode.beam, width=100, length=3, stop=0)
+    actual = search(decode.beam, width=100, length=3, stop=0)
     for n, start in enumerate(START.tolist()):
         expected = everything(start, 3, stop=0)
-        some = np.isfinite(found.scores[n])
+        some = np.isfinite(actual.scores[n])
         assert some.sum() == len(expected)
         for tokens, length, score in zip(
-            found.tokens[n], found.lengths[n], found.scores[n], strict=True
+            actual.tokens[n], actual.lengths[n], actual.scores[n], strict=True
         ):
             if np.isfinite(score):
                 sequence = tuple(tokens[: min(length + 1, 3)].tolist())
@@ -65,17 +65,17 @@ def test_a_wide_beam_is_the_enumeration():
 
 
 def test_greedy_takes_the_best_symbol_and_a_beam_of_one_is_greedy():
-    found = jax.tree.map(np.asarray, decode.greedy(step, ZEROS, START, length=5, stop=0))
+    actual = jax.tree.map(np.asarray, decode.greedy(step, ZEROS, START, length=5, stop=0))
     for n in range(2):
         last, t = int(START[n]), 0
-        for symbol in found.tokens[n].tolist():
-            if t > found.lengths[n]:
+        for symbol in actual.tokens[n].tolist():
+            if t > actual.lengths[n]:
                 assert symbol == 0
                 continue
             assert symbol == np.argmax(scores(t, last))
             last, t = symbol, t + 1
     one = search(decode.beam, width=1, length=5, stop=0)
-    chex.assert_trees_all_close(jax.tree.map(lambda a: a[:, 0], one), found, atol=1e-5)
+    chex.assert_trees_all_close(jax.tree.map(lambda a: a[:, 0], one), actual, atol=1e-5)
 
 
 def test_a_beam_is_never_worse_than_greedy():
@@ -87,9 +87,9 @@ def test_a_beam_is_never_worse_than_greedy():
 def test_alpha_orders_by_the_mean_logarithm():
     plain = search(decode.beam, width=100, length=3, stop=0)
     mean = search(decode.beam, width=100, length=3, stop=0, alpha=1.0)
-    for found, power in ((plain, 0.0), (mean, 1.0)):
-        symbols = np.minimum(found.lengths + 1, 3)
-        ranks = found.scores / symbols**power
+    for actual, power in ((plain, 0.0), (mean, 1.0)):
+        symbols = np.minimum(actual.lengths + 1, 3)
+        ranks = actual.scores / symbols**power
         real = np.isfinite(ranks)
         assert all(np.all(np.diff(row[ok]) <= 1e-6) for row, ok in zip(ranks, real, strict=True))
 
@@ -113,11 +113,11 @@ def test_samples_follow_the_distribution_and_the_temperature():
 def test_scores_are_summed_in_float32_at_least(dtype):
     with jax.enable_x64(True):
         step = lambda carry, tokens: (carry, jnp.asarray(TABLE, dtype)[tokens])
-        found = search(decode.greedy, step, length=4)
+        actual = search(decode.greedy, step, length=4)
         several = search(decode.beam, step, width=2, length=4, stop=0)
         wide = dtype if dtype == jnp.float64 else jnp.float32
-        assert found.scores.dtype == several.scores.dtype == wide
-        assert found.tokens.dtype == several.lengths.dtype == jnp.int32
+        assert actual.scores.dtype == several.scores.dtype == wide
+        assert actual.tokens.dtype == several.lengths.dtype == jnp.int32
 
 
 def test_the_loop_ends_when_every_row_has_stopped():
@@ -127,11 +127,11 @@ def test_the_loop_ends_when_every_row_has_stopped():
         bad = jnp.where(carry[:, None] < 2, 0.0, jnp.nan)
         return carry + 1, jnp.where(carry[:, None] == 1, 5.0, -5.0) * jnp.array([1.0, 0, 0]) + bad
 
-    for found in (
+    for actual in (
         search(decode.greedy, step, length=9, stop=0),
         search(decode.beam, step, width=1, length=9, stop=0),
     ):
-        assert found.lengths.ravel().tolist() == [1, 1] and np.all(np.isfinite(found.scores))
+        assert actual.lengths.ravel().tolist() == [1, 1] and np.all(np.isfinite(actual.scores))
 
 
 def test_bad_input():

@@ -34,8 +34,8 @@ def minilm(data_root):
     def run(params, ids, mask, partners):
         f = lambda ids: jnp.sum(_pretrained.minilm(params, ids, mask) * partners, -1)
         options = {"layer": "embeddings/words"}
-        found = {name: interpret.lrp(f, ids, composite=name, **options) for name in composites}
-        return f(ids), found | {"gradient": interpret.input_x_gradient(f, ids, **options)}
+        actual = {name: interpret.lrp(f, ids, composite=name, **options) for name in composites}
+        return f(ids), actual | {"gradient": interpret.input_x_gradient(f, ids, **options)}
 
     @jax.jit
     def expect(params, x):
@@ -51,13 +51,13 @@ def minilm(data_root):
         return score(mask)[:, None] - jax.lax.map(hide, jnp.arange(mask.shape[1])).T
 
     params = jax.tree.map(jnp.asarray, _pretrained.load("minilm"))
-    score, found = run(params, ids, mask, partners)
+    score, actual = run(params, ids, mask, partners)
     x = _real_weights.embedded("minilm")
     expected = expect(_real_reference.minilm_params(), x)
     words = [np.arange(1, length - 1) for length in mask.sum(1)]  # between [CLS] and [SEP]
     removed = remove(params, ids, mask, partners)
     return types.SimpleNamespace(
-        **jax.tree.map(np.asarray, dict(score=score, found=found, expected=expected)),
+        **jax.tree.map(np.asarray, dict(score=score, actual=actual, expected=expected)),
         # A sum that is exactly 0 has no relevance for its terms, which have a gradient.
         shared=x + _real_weights.minilm_constants(x.shape[1]) != 0,
         removed=[row[w] for row, w in zip(np.asarray(removed), words, strict=True)],
@@ -78,13 +78,13 @@ def test_relevance_of_words_is_that_of_the_papers(minilm, composite):
     expected, score = minilm.expected[composite]
     np.testing.assert_allclose(score, minilm.score, atol=1e-5)
     largest = np.abs(expected).max((1, 2), keepdims=True)
-    difference = (minilm.found[composite] - expected) / largest
+    difference = (minilm.actual[composite] - expected) / largest
     assert np.abs(difference[minilm.shared]).max() < 1e-3
 
 
 @pytest.mark.parametrize("composite", ["attn_lrp", "cp_lrp"])
 def test_words_keep_the_scores_relevance_but_for_the_biases(minilm, composite):
-    relevance = minilm.found[composite]
+    relevance = minilm.actual[composite]
     share = relevance.sum((1, 2)) / minilm.score
     assert (share > 0.3).all() and (share < 1.2).all(), share
     assert (np.abs(relevance).max((1, 2)) < 0.1 * minilm.score).all()
@@ -92,9 +92,9 @@ def test_words_keep_the_scores_relevance_but_for_the_biases(minilm, composite):
 
 @pytest.mark.parametrize("composite", ["attn_lrp", "cp_lrp"])
 def test_relevance_ranks_words_by_what_their_removal_changes(minilm, composite):
-    found = correlate(minilm.found[composite], minilm)
-    gradient = correlate(minilm.found["gradient"], minilm)
-    assert found.mean() > max(0.5, gradient.mean() + 0.5), (found, gradient)
+    actual = correlate(minilm.actual[composite], minilm)
+    gradient = correlate(minilm.actual["gradient"], minilm)
+    assert actual.mean() > max(0.5, gradient.mean() + 0.5), (actual, gradient)
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(1, marks=pytest.mark.slow)])
@@ -140,7 +140,7 @@ def lite0(data_root, request):
         count[patches] += 1
     return types.SimpleNamespace(
         score=scores.max(-1),
-        found=jax.tree.map(np.asarray, run(params, x, target)),
+        actual=jax.tree.map(np.asarray, run(params, x, target)),
         expected=jax.tree.map(np.asarray, expect(params, x, target)),
         removed=total / count,
     )
@@ -150,13 +150,13 @@ def test_relevance_of_pixels_is_that_of_the_paper(lite0):
     expected, score = lite0.expected
     np.testing.assert_allclose(score, lite0.score, atol=1e-3)
     largest = np.abs(expected).max((1, 2, 3), keepdims=True)
-    found = lite0.found["epsilon_plus"]
-    np.testing.assert_allclose(found / largest, expected / largest, atol=1e-2, rtol=0)
+    actual = lite0.actual["epsilon_plus"]
+    np.testing.assert_allclose(actual / largest, expected / largest, atol=1e-2, rtol=0)
 
 
 def test_pixels_keep_relevance_where_sums_have_a_positive_term(lite0):
     """Nine tenths are lost, mostly by depthwise kernels without a positive term; so by Zennit."""
-    relevance = lite0.found["epsilon_plus"]
+    relevance = lite0.actual["epsilon_plus"]
     share = relevance.sum((1, 2, 3)) / lite0.score
     whole = [0.080, 0.042, 0.047, 0.051]  # of 224x224, by Zennit 1.0
     small = [0.097, 0.066, 0.067, 0.070]
@@ -170,16 +170,16 @@ def test_relevance_ranks_patches_by_what_their_removal_changes(lite0):
         pairs = zip(patches.reshape(4, 49), lite0.removed.reshape(4, 49), strict=True)
         return np.array([spearmanr(relevance, removed)[0] for relevance, removed in pairs])
 
-    found, gradient = (correlate(lite0.found[name]) for name in ("epsilon_plus", "gradient"))
-    assert found.mean() > max(0.35, gradient.mean() + 0.2), (found, gradient)
+    actual, gradient = (correlate(lite0.actual[name]) for name in ("epsilon_plus", "gradient"))
+    assert actual.mean() > max(0.35, gradient.mean() + 0.2), (actual, gradient)
 
 
 def test_agreement_is_that_of_the_example_that_agrees_least():
     theirs = np.array([[1.0, -2.0, 3.0], [4.0, 0.0, -4.0]])
     ours = theirs + [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
-    found = real_networks.agreement(ours, theirs)
-    np.testing.assert_allclose(found["difference"], 0.25)
-    np.testing.assert_allclose(found["correlation"], np.corrcoef(ours[1], theirs[1])[0, 1])
+    actual = real_networks.agreement(ours, theirs)
+    np.testing.assert_allclose(actual["difference"], 0.25)
+    np.testing.assert_allclose(actual["correlation"], np.corrcoef(ours[1], theirs[1])[0, 1])
     ours[0, 0] = np.nan
     assert real_networks.agreement(ours, theirs) == {"difference": None, "correlation": None}
 

@@ -153,9 +153,9 @@ def last_of_a_thousand(w):
 def test_a_thousand_steps_of_one_weight(w, y, slope):
     """The deck's 20000 for 1.01 is 20751.6 after 1,000 steps, which multiply 999 times."""
     with jax.enable_x64(True):
-        found = last_of_a_thousand(np.float64(w))
-        assert float(found[0]) == pytest.approx(y, rel=1e-6, abs=1e-300)
-        assert float(found[1]) == pytest.approx(slope, rel=1e-6, abs=1e-300)
+        actual = last_of_a_thousand(np.float64(w))
+        assert float(actual[0]) == pytest.approx(y, rel=1e-6, abs=1e-300)
+        assert float(actual[1]) == pytest.approx(slope, rel=1e-6, abs=1e-300)
 
 
 @pytest.mark.row("D16")

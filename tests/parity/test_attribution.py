@@ -64,34 +64,34 @@ COMPOSITES = {
 }
 
 
-def close(found, name, tolerance=1e-5):
+def close(actual, name, tolerance=1e-5):
     """Zennit leaves an epsilon of 1e-5 in the batch norm that it has merged: 5e-6 of all."""
     expected = GOLDEN[name]
-    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.row("Q08")
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_zennit_has_the_same_relevances(name):
     with jax.enable_x64(True):
-        found = run(interpret.lrp, network(), OWN["x"], target=T, composite=COMPOSITES[name])
-        close(found, name)
+        actual = run(interpret.lrp, network(), OWN["x"], target=T, composite=COMPOSITES[name])
+        close(actual, name)
 
 
 def test_zennit_has_the_same_excitation_backprop():
     with jax.enable_x64(True):
         options = {"target": T, "composite": "z_plus", "start": "one"}
-        found = run(interpret.lrp, network(), OWN["x"], **options)
-        close(found, "excitation")
+        actual = run(interpret.lrp, network(), OWN["x"], **options)
+        close(actual, "excitation")
 
 
 @pytest.mark.parametrize("name", ["guided_backprop", "deconvnet", "beta_smooth"])
 def test_zennit_has_the_same_gradients_through_another_relu(name):
     with jax.enable_x64(True):
-        found = run(getattr(interpret, name), network(), OWN["x"], target=T)
-        close(found, name, 1e-12)
+        actual = run(getattr(interpret, name), network(), OWN["x"], target=T)
+        close(actual, name, 1e-12)
         if name == "guided_backprop":
-            close(found, "captum_guided_backprop", 1e-12)
+            close(actual, "captum_guided_backprop", 1e-12)
 
 
 def test_captum_has_the_same_attributions():
@@ -111,7 +111,7 @@ def test_captum_has_the_same_attributions():
 
 def test_captums_gradient_shap_is_the_same_up_to_chance():
     # In float32: convolutions of float64 are slow on a CPU, and chance is the greater error.
-    found = run(
+    actual = run(
         interpret.expected_gradients,
         network("mean"),
         OWN["x"].astype(np.float32),
@@ -121,4 +121,4 @@ def test_captums_gradient_shap_is_the_same_up_to_chance():
         samples=4000,
         batch_size=500,
     )
-    close(found, "gradient_shap", 0.06)
+    close(actual, "gradient_shap", 0.06)

@@ -74,7 +74,7 @@ def test_accuracies_are_the_better_the_larger():
     assert stopping.best == 0.1
 
 
-def test_a_callback_begins_anew_with_every_run():
+def test_a_callback_is_reset_at_every_run():
     stopping = train.EarlyStopping(patience=1)
     fit(epochs=3, callbacks=[Script([1, 2, 3]), stopping])
     _, history = fit(epochs=3, callbacks=[Script([5, 4, 3]), stopping])
@@ -135,19 +135,19 @@ def test_the_events_and_their_order():
     ]
 
 
-def test_an_error_is_told_and_goes_on():
-    told = []
+def test_an_error_reaches_the_callbacks_and_is_raised():
+    calls = []
 
     class Fails(train.Callback):
         def on_epoch_end(self, context):
             raise RuntimeError("disk full")
 
         def on_exception(self, context, error):
-            told.append((context.epoch, str(error)))
+            calls.append((context.epoch, str(error)))
 
     with pytest.raises(RuntimeError, match="disk full"):
         fit(epochs=3, callbacks=[Fails()])
-    assert told == [(1, "disk full")]
+    assert calls == [(1, "disk full")]
 
 
 def test_the_history_is_not_the_callbacks_to_change():

@@ -229,14 +229,14 @@ def test_the_same_data_rounded_otherwise_are_the_same_run(tmp_path):
     assert len(history["loss"]) == 2
 
 
-def test_a_directory_with_checkpoints_is_not_begun_anew(after_an_epoch):
+def test_a_directory_with_checkpoints_is_not_started_over(after_an_epoch):
     with pytest.raises(ValueError, match="has 1 checkpoints and resume is False"):
         fit(train.Checkpointer(after_an_epoch, resume=False), epochs=1)
     with pytest.raises(ValueError, match="is at step 7, past step 3"):
         fit(after_an_epoch, epochs=train.Steps(3))
 
 
-def test_one_made_by_hand_is_told_from_one_of_fit(tmp_path):
+def test_one_made_by_hand_is_distinguished_from_one_of_fit(tmp_path):
     saved(tmp_path, 3)
     with pytest.raises(ValueError, match="was not written by fit"):
         fit(tmp_path, epochs=2)
@@ -336,17 +336,17 @@ def test_any_tree_comes_back(tmp_path_factory, described):
     }
     directory = tmp_path_factory.mktemp("any")
     state = first_state().replace(params=params, opt_state=())
-    found = saved(directory, 5, state=state).restore(state).state
-    same(found, state.replace(step=jnp.int32(5)))
-    assert {k: v.dtype for k, v in found.params.items()} == {k: v.dtype for k, v in params.items()}
+    actual = saved(directory, 5, state=state).restore(state).state
+    same(actual, state.replace(step=jnp.int32(5)))
+    assert {k: v.dtype for k, v in actual.params.items()} == {k: v.dtype for k, v in params.items()}
 
 
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_every_kind_of_key_comes_back(tmp_path, kind):
     state = first_state().replace(key=jax.random.key(3, impl=kind))
-    found = saved(tmp_path, 1, state=state).restore(jax.eval_shape(lambda: state)).state
-    assert found.key.dtype == state.key.dtype
-    np.testing.assert_array_equal(*map(jax.random.key_data, (found.key, state.key)))
+    actual = saved(tmp_path, 1, state=state).restore(jax.eval_shape(lambda: state)).state
+    assert actual.key.dtype == state.key.dtype
+    np.testing.assert_array_equal(*map(jax.random.key_data, (actual.key, state.key)))
 
 
 def test_a_restored_state_can_be_consumed(tmp_path):
@@ -455,9 +455,9 @@ def test_the_last_good_checkpoint_outlives_a_run_that_diverges(tmp_path):
     hot = optax.sgd(optax.piecewise_constant_schedule(0.1, {14: 1e30}))
     with pytest.raises(train.NonFiniteError):
         fit(tmp_path, optimizer=hot, epochs=5)
-    found = train.Checkpointer(tmp_path).restore(first_state(optimizer=hot)).state
-    assert int(found.step) == 14
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params))
+    actual = train.Checkpointer(tmp_path).restore(first_state(optimizer=hot)).state
+    assert int(actual.step) == 14
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(actual.params))
 
 
 def test_an_error_in_a_callback_lets_go_of_everything(tmp_path):
@@ -473,7 +473,7 @@ def test_an_error_in_a_callback_lets_go_of_everything(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"every": 0}, "every is 0"),
         ({"keep": -1}, "keep is -1"),
@@ -481,6 +481,6 @@ def test_an_error_in_a_callback_lets_go_of_everything(tmp_path):
         ({"monitor": "eval_loss", "every": 5}, "expected one of the two"),
     ],
 )
-def test_bad_arguments(tmp_path, options, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_arguments(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
         train.Checkpointer(tmp_path, **options)

@@ -190,15 +190,15 @@ def test_eight_devices():
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (("localhost:1", 2), "process not given; expected coordinator, processes and process"),
         (("localhost:1", 2, 2), "process is 2 of 2; expected 0 .. 1"),
         (("localhost", 2, 0), "coordinator is 'localhost'; expected 'host:port'"),
     ],
 )
-def test_bad_arguments_of_init(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_arguments_of_init(arguments, message):
+    with pytest.raises(ValueError, match=message):
         train.sharding.init(*arguments)
 
 

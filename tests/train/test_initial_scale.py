@@ -14,8 +14,8 @@ def test_initial_scales_multiply_kernels_alone():
     states, _ = train.train_many(model, (x, y), seeds=[4], hyper=scales, **options)
     plain = train.init_state(model, still, jax.random.key(4), x).params
     for run, scale in enumerate(scales["initial_scale"]):
-        found = jax.tree.map(lambda leaf, run=run: leaf[run], states.params)
+        actual = jax.tree.map(lambda leaf, run=run: leaf[run], states.params)
         expected = plain | {
             "dense_0": plain["dense_0"] | {"kernel": scale * plain["dense_0"]["kernel"]}
         }
-        chex.assert_trees_all_close(found, expected, rtol=1e-6)
+        chex.assert_trees_all_close(actual, expected, rtol=1e-6)

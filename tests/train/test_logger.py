@@ -87,8 +87,8 @@ def test_tensorboard_is_read_back(tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()
     for name in ("loss", "accuracy"):
-        found = [(event.step, event.value) for event in events.Scalars(name)]
-        assert found == [(5 * (i + 1), pytest.approx(v)) for i, v in enumerate(history[name])]
+        actual = [(event.step, event.value) for event in events.Scalars(name)]
+        assert actual == [(5 * (i + 1), pytest.approx(v)) for i, v in enumerate(history[name])]
 
 
 def service(name, monkeypatch):

@@ -11,7 +11,7 @@ from jaxdl.train.epoch import (
     compile_eval,
     compile_loop,
     compile_single,
-    slow_when_looped,
+    is_slow_in_loop,
 )
 from jaxdl.train.step import carrying_eval_step
 from tests.train import toy
@@ -78,14 +78,14 @@ def convolution():
     return Module(lambda key, x: ({"kernel": jnp.ones((3, 3, 1, 3))}, {}), apply, "convolution")
 
 
-def test_the_weight_gradient_of_a_convolution_is_found(monkeypatch):
+def test_the_weight_gradient_of_a_convolution_is_detected(monkeypatch):
     model = convolution()
     state = train.init_state(model, SGD, jax.random.key(0), X)
     step = train.make_train_step(model, "cross_entropy", SGD)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert slow_when_looped(jax.jit(step), state, ROWS)
-    assert not slow_when_looped(STEP, start(), ROWS)
+    assert is_slow_in_loop(jax.jit(step), state, ROWS)
+    assert not is_slow_in_loop(STEP, start(), ROWS)
     forward = train.make_eval_step(model, "cross_entropy")
-    assert not slow_when_looped(forward, state, ROWS)
+    assert not is_slow_in_loop(forward, state, ROWS)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not slow_when_looped(step, state, ROWS)
+    assert not is_slow_in_loop(step, state, ROWS)

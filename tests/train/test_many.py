@@ -103,8 +103,8 @@ CONV = from_linen(Conv())
 
 def test_convolutions_that_are_slow_in_a_loop_are_called_step_by_step(monkeypatch):
     calls = []
-    looped = train.sweep.run_loop
-    monkeypatch.setattr(train.sweep, "run_loop", lambda *a: calls.append(1) or looped(*a))
+    looped = train.sweep_programs.run_loop
+    monkeypatch.setattr(train.sweep_programs, "run_loop", lambda *a: calls.append(1) or looped(*a))
     options = OPTIONS | {"seeds": [5, 2]}
     rates = {"optimizer": momentum, "hyper": {"learning_rate": [0.1, 0.01]}}
     states, history = train.train_many(CONV, DATA, **rates, **options)

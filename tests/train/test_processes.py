@@ -23,6 +23,6 @@ def test_a_batch_is_a_multiple_of_the_devices():
         sharding.validate_batch_size("fit", size, eight)
     sharding.validate_batch_size("fit", 7, None)
     for size, near in ((3, 8), (12, 16), (20, 16)):
-        told = f"batch size is {size}, to be split over 8 devices; .* such as {near}\\."
-        with pytest.raises(ValueError, match=told):
+        message = f"batch size is {size}, to be split over 8 devices; .* such as {near}\\."
+        with pytest.raises(ValueError, match=message):
             sharding.validate_batch_size("fit", size, eight)

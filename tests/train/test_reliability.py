@@ -7,8 +7,8 @@ import pytest
 from benchmarks import _malformed, _reliability
 
 
-def all_went_well(found):
-    assert found.good == found.of, found.wrong
+def all_went_well(actual):
+    assert actual.good == actual.of, actual.wrong
 
 
 @pytest.mark.slow
@@ -28,12 +28,12 @@ def test_five_hundred_damaged_files():
 
 @pytest.mark.slow
 def test_two_thousand_malformed_inputs():
-    found = _malformed.fuzz(150, seed=1)
-    assert sum(tally.cases for tally in found.values()) >= 2000
-    for kind, tally in found.items():
+    actual = _malformed.fuzz(150, seed=1)
+    assert sum(tally.cases for tally in actual.values()) >= 2000
+    for kind, tally in actual.items():
         assert not tally.wrong, (kind, tally.wrong)
         assert tally.refused + tally.read == tally.cases
-    assert found["manifest"].read == 0  # no changed manifest is taken for one
+    assert actual["manifest"].read == 0  # no changed manifest is taken for one
 
 
 @pytest.mark.slow
@@ -49,8 +49,8 @@ def test_eight_processes_fetch_one_file():
 @pytest.mark.slow
 @pytest.mark.parametrize("measure", ["devices", "move_between_devices", "kill_one_of_two"])
 def test_one_device_eight_and_two_processes(measure):
-    found = getattr(_reliability, measure)()
-    assert found.good <= found.of
+    actual = getattr(_reliability, measure)()
+    assert actual.good <= actual.of
 
 
 @pytest.mark.slow

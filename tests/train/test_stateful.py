@@ -45,7 +45,7 @@ def logits_in_one_piece(params):
     return WHOLE.apply(params, {}, joined)[0][:, LENGTH - 1 :: LENGTH].swapaxes(0, 1)
 
 
-def test_evaluate_and_predict_begin_anew_and_carry_on_from_batch_to_batch(trained):
+def test_evaluate_and_predict_reset_the_carry_and_keep_it_between_batches(trained):
     state, _ = trained
     expected = np.asarray(logits_in_one_piece(state.params)).reshape(-1, 2)
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_a_run_resumes_within_an_epoch_with_its_carry(trained, tmp_path):
     assert nn.reset_carry(other.model_state, 7)["gru_0"]["h"].shape == (7, 3)
 
 
-def test_rows_that_cannot_continue_are_told(trained):
+def test_rows_that_cannot_continue_warn_or_raise(trained):
     state, _ = trained
     with pytest.warns(UserWarning, match=r"data is shuffled, and the model keeps a carry"):
         fit(data=(X, Y), batch_size=ROWS, epochs=train.Steps(1))

@@ -338,7 +338,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("model, words", BY_HAND.values(), ids=BY_HAND)
-def test_a_model_by_hand_is_told_what_is_wrong_with_it(model, words):
+def test_errors_in_a_model_by_hand_are_explained(model, words):
     with pytest.raises(ValueError, match=words):
         fit(model=model)
 

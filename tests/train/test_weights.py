@@ -37,9 +37,9 @@ def test_a_weight_is_a_number_of_copies():
     weighted, _ = fit((X, Y, copies.astype(np.float32)), epochs=3)
     copied, _ = fit((X[rows], Y[rows]), batch_size=len(rows), epochs=3)
     chex.assert_trees_all_close(weighted.params, copied.params, rtol=1e-4, atol=1e-6)
-    found = evaluate(MODEL, state(), (X, Y, copies))
+    actual = evaluate(MODEL, state(), (X, Y, copies))
     expected = evaluate(MODEL, state(), (X[rows], Y[rows]))
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert actual == pytest.approx(expected, rel=1e-5)
 
 
 @settings(max_examples=10, deadline=None)
@@ -60,10 +60,10 @@ def test_weighted_means_are_those_of_numpy(seed):
 def test_labels_to_ignore_leave_no_trace():
     labels = np.where(np.arange(50) % 4 == 0, -100, Y)
     kept = labels >= 0
-    ignoring = data.weighted(X, labels, ignore_index=-100)
+    ignoring = data.add_weights(X, labels, ignore_index=-100)
     assert ignoring.weight.dtype == np.float32 and set(ignoring.weight) == {0, 1}
     steps = np.ones((4, 3), int)  # batches without a label to ignore have weights of the same shape
-    assert data.weighted(steps, steps, ignore_index=-100).weight.shape == (4, 3)
+    assert data.add_weights(steps, steps, ignore_index=-100).weight.shape == (4, 3)
     expected = evaluate(MODEL, state(), (X[kept], Y[kept]))
     assert evaluate(MODEL, state(), ignoring) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="labels from -100 to 2.*ignore_index=-100"):
@@ -79,7 +79,7 @@ def test_padded_steps_of_sequences():
     lengths = rng.integers(1, 6, 20).astype(np.int32)
     labels = np.where(np.arange(6) < lengths[:, None], (tokens + 1) % 5, -100).astype(np.int32)
     net = serial(nn.embedding(5, 4), nn.dense(5))
-    pairs = data.weighted(tokens, labels, ignore_index=-100)
+    pairs = data.add_weights(tokens, labels, ignore_index=-100)
     trained, history = train.fit(
         net, pairs, loss="cross_entropy", optimizer=optax.adam(0.1), batch_size=8, epochs=20,
         verbose=0,
@@ -99,10 +99,10 @@ def test_padded_steps_of_sequences():
 def test_class_weights():
     weights = {0: 1.0, 1: 5.0, 2: 0.0}
     expected = np.array([weights[k] for k in Y], np.float32)
-    np.testing.assert_array_equal(data.weighted(X, Y, class_weight=weights).weight, expected)
-    listed = data.weighted(X, Y, class_weight=[1, 5, 0], sample_weight=np.full(50, 2.0))
+    np.testing.assert_array_equal(data.add_weights(X, Y, class_weight=weights).weight, expected)
+    listed = data.add_weights(X, Y, class_weight=[1, 5, 0], sample_weight=np.full(50, 2.0))
     np.testing.assert_array_equal(listed.weight, 2 * expected)
-    balanced = data.weighted(X, Y, class_weight="balanced").weight
+    balanced = data.add_weights(X, Y, class_weight="balanced").weight
     totals = [balanced[k == Y].sum() for k in range(3)]
     np.testing.assert_allclose(totals, 50 / 3, rtol=1e-6)
 
@@ -194,7 +194,7 @@ BAD = {
 @pytest.mark.parametrize("options, words", BAD.values(), ids=BAD)
 def test_bad_weights(options, words):
     with pytest.raises(ValueError, match=words):
-        data.weighted(X, Y, **options)
+        data.add_weights(X, Y, **options)
 
 
 def test_weights_of_more_axes_than_the_values():
@@ -237,7 +237,7 @@ def test_missing_labels_among_several():
     """AUC and F1 of each label over the rows that have it."""
     rng = np.random.default_rng(5)
     labels = rng.integers(-1, 2, (50, 3))
-    pairs = data.weighted(X, labels, ignore_index=-1)
+    pairs = data.add_weights(X, labels, ignore_index=-1)
     result = train.evaluate(MODEL, state(), pairs, loss="bce", metrics=["auc", "f1", "accuracy"])
     logits = np.asarray(train.predict(MODEL, state(), X))
     columns = [(logits[labels[:, k] >= 0, k], labels[labels[:, k] >= 0, k]) for k in range(3)]

@@ -63,6 +63,7 @@ def _sort_last(x):
         return x
     partner = np.stack([number ^ j for _, j in stages])
     lower = np.stack([((number & j) == 0) == ((number & k) == 0) for k, j in stages])
+    # Infinity is sorted to the end, where it is cut off.
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 2**bits - n)], constant_values=jnp.inf)
 
     def exchange(x, stage):

@@ -111,6 +111,7 @@ def input_invariance(
     """
     name = "input_invariance"
     f, x, target = _target.prepare(name, f, x, target)
+    # One shift for all examples, because the shifted network is one function.
     first_example = jax.tree.map(lambda x: x[:1], x)
     shift = _input.broadcast_baseline(name, first_example, shift, "shift")
     shifted = jax.tree.map(jnp.add, x, shift)

@@ -131,6 +131,7 @@ def _compute_curve(
         return _target.score(name, f(jax.tree.map(mix, rank, x, base)), target)
 
     scores = _batching.map_evaluations(name, score, steps + 1, batch_size).T
+    # The real shares: rounding to whole features makes the steps unequal.
     shares = cuts.astype(scores.dtype) / count
     return Curve(scores, jnp.trapezoid(scores, shares, axis=1))
 

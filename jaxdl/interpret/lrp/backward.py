@@ -225,6 +225,8 @@ def scan_step(
             env = body.run([*fixed, *carry, *x])
             return [read(env, atom) for atom in body.outputs[:num_carry]], carry
 
+        # `propagate` has widened half precision, but `scan` needs carries in the dtypes of the
+        # body.
         start = cast(start, map(body.shapes.get, split(body.inputs)[1]))
         return lax.scan(forward, start, xs, scan.length, scan.reverse)[1]
 
@@ -243,6 +245,7 @@ def scan_step(
                     for v, zero in zip(values, map(zeros, like), strict=True)
                 ]
 
+            # Constants of the loop are used in every step: the sum over its uses.
             of_fixed = jax.tree.map(jnp.add, of_fixed, take(parts[0], of_fixed))
             return (take(parts[1], of_carry), of_fixed), take(parts[2], xs[0])
 

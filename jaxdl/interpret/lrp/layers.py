@@ -237,6 +237,7 @@ class Structure:
         axes = set(feature_axes(operation, data_operand).values())
         epilogue: list[tuple[Operation, int]] = []
         value = operation.outputs[0]
+        # A sum that is used twice keeps its own relevance, so the layer ends there.
         while (step := self._single_user(value)) is not None:
             if step.name in LAYOUT_CHANGES:
                 sources = self._source_axes(step)
@@ -348,6 +349,7 @@ class Structure:
         if self.is_normalizer(atom):
             return True
         low, high = self.bounds.of(atom)
+        # Bounds computed in float32 may exceed 1 by rounding.
         return bool(np.all(low >= 0) and np.all(high <= 1 + 1e-6))
 
 

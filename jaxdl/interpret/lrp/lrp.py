@@ -145,6 +145,8 @@ def make_planner(choose: Callable[[Any], rules.Rule], gating: str, eps: float) -
         active = backward.find_active(graph, inputs)
         if not inner:
             _check_differentiable(graph, active)
+        # In a loop or branch the inputs may come from other layers, so no layer there is a first
+        # one.
         structure = Structure(graph, active, known, set() if inner else None)
         steps: list[Step] = []
         layers = {layer.y: (layer, choose(layer)) for layer in structure.products.values()}

@@ -277,6 +277,7 @@ def _softmax(parts: Exponentials, env: backward.Env, r):
     """Computes x times the softmax gradient. Achtibat et al. 2024, prop. 3.1."""
     x = env[parts.logits]
     p = env[parts.terms] / jnp.expand_dims(env[parts.total], parts.axes)
+    # NaN where all terms are masked.
     out = jnp.where(jnp.isfinite(p), p, 0) * jnp.sum(r, parts.axes, keepdims=True)
     return jnp.where(jnp.isfinite(x), x, 0) * (r - out)
 

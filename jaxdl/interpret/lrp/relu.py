@@ -279,6 +279,7 @@ class Elementwise:
 
 def _bind(operation: Operation, operands: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     """Evaluates an elementwise operation on another shape, also during tracing."""
+    # NaN is a valid result here, for example of a logarithm at a negative point.
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         kinds = [variable.aval.dtype for variable in operation.equation.invars]
         arrays = [

@@ -47,6 +47,7 @@ class InputRule:
 
 def stabilize(y: jax.Array, eps: float = 1e-6) -> jax.Array:
     """Moves y away from 0 by `eps`; 0 itself becomes `eps`."""
+    # Not eps * sign(y), which is 0 at 0.
     return y + jnp.where(y >= 0, eps, -eps).astype(y.dtype)
 
 

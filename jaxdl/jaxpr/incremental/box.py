@@ -91,6 +91,7 @@ def within(starts: np.ndarray, ends: np.ndarray, shape: Sequence[int]) -> Box:
     """Returns the smallest box from starts to ends (K, axes), clipped to shape."""
     last = np.asarray(shape, int)
     starts, ends = np.clip(starts, 0, last), np.clip(ends, 0, last)
+    # One size for all changes, because compiled slices need static sizes.
     sizes = np.minimum(last, np.maximum(1, (ends - starts).max(0, initial=1)))
     return Box(np.minimum(starts, last - sizes), tuple(map(int, sizes)))
 

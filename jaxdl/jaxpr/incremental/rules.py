@@ -110,6 +110,7 @@ def _broadcast(operation, changed, shapes, outs):
     out = boxes.whole(shape, len(box.starts))
     kept = [i for i in range(len(axes)) if i not in spread]
     out = out.replace([axes[i] for i in kept], box.select(kept))
+    # Not the operation itself, whose output shape is that of the whole array.
     return Change([box], [out], lambda x: [lax.broadcast_in_dim(x, out.sizes, axes)])
 
 

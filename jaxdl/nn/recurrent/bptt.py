@@ -68,6 +68,7 @@ def step_jacobians(cell: Cell, params: Tree, x: jax.Array) -> jax.Array:
 
     Arguments and errors are those of `states`.
     """
+    # One Jacobian for each step, all at once: the states are known before.
     previous = states(cell, params, x)[:-1]
     return jax.vmap(jax.jacfwd(lambda s, x: _step(cell, params, s, x)))(previous, x)
 

@@ -114,6 +114,7 @@ def make_cell(
         params = make_params(key, x.shape[-1], x.dtype)
         if learn_initial_carry:
             for name, size in carry_sizes.items():
+                # A key by name: learning the initial carry does not change the other parameters.
                 part_key = named_key(key, f"initial_{name}")
                 params[f"initial_{name}"] = make_initial(part_key, (1, size), x.dtype)[0]
         return params, {}

@@ -70,6 +70,7 @@ def _recur_before(params, h, z, drop=lambda h: h):
     kernel, dropped = params["recurrent_kernel"], drop(h)
     gates = jax.nn.sigmoid(z[..., : 2 * width] + dropped @ kernel[:, : 2 * width])
     r, u = jnp.split(gates, 2, axis=-1)
+    # The product needs r first, so it cannot join that of the gates: two products a step.
     n = jnp.tanh(z[..., 2 * width :] + (r * dropped) @ kernel[:, 2 * width :])
     h = (1 - u) * h + u * n
     return h, h

@@ -291,9 +291,9 @@ def _make_fused_elman(activation: Activation) -> Callable:
         da = dz + dbias + affine(previous_states(h, hs, reverse), dkernel)
         return (final, hs), lax.scan(step, dh, (da, slope, padded), reverse=reverse, unroll=unroll)
 
-    def fused(params, h, z, mask, *, reverse, unroll):
+    def run_steps(params, h, z, mask, *, reverse, unroll):
         kernel = params["recurrent_kernel"]
         bias = params.get("bias", jnp.zeros(kernel.shape[0], z.dtype))
         return run(kernel, bias, h, z, mask, reverse, unroll)
 
-    return fused
+    return run_steps

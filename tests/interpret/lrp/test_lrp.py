@@ -392,7 +392,7 @@ def test_a_condition_takes_its_branch():
             np.testing.assert_allclose(r.sum(1), factor * (x @ w)[:, 0], atol=1e-5)
 
 
-def test_operations_without_a_rule_are_told_with_their_line():
+def test_operations_without_a_rule_are_reported_with_their_line():
     x = jnp.ones((2, 3))
     f = lambda x: jnp.cumprod(x, axis=1)
     with pytest.raises(ValueError, match=r"no rule for the operation 'cumprod', at .*test_lrp.py:"):
