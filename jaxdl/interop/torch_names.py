@@ -6,9 +6,10 @@ matches the whole path of a layer gives the path of its PyTorch module:
     (r"layer(\\d)_(\\d+)/conv(\\d)", r"layer\\1.\\2.conv\\3")     layer3_1/conv2 -> layer3.1.conv2
 
 `module` is as in `re.sub`, a template or a function of the match. In a template, # stands for the
-position of the layer among its siblings, which is its name in a `torch.nn.Sequential`. A rule with
-the third element "1x1" is for a dense layer that is a convolution with a 1x1 window in PyTorch.
-A family whose rules depend on the depth of the network has a function `(paths) -> rules`.
+position of the layer among its siblings, which is its name in a `torch.nn.Sequential`, and ## for
+that of its parent. A rule with the third element "1x1" is for a dense layer that is a convolution
+with a 1x1 window in PyTorch. A family whose rules depend on the depth of the network has a function
+`(paths) -> rules`.
 
 The tables lead from layers to modules because then one table serves both ways: reading looks up the
 names that writing uses.
@@ -142,8 +143,8 @@ FAMILIES: dict[str, Table] = {
 
 def module_names(
     caller: str, table: Table, model: Module, paths: Sequence[str]
-) -> dict[str, tuple[str, bool]] | None:
-    """Returns the PyTorch module of each layer, and whether it is a 1x1 convolution.
+) -> tuple[dict[str, tuple[str, bool]], bool] | None:
+    """Returns the PyTorch module of each layer, and whether each rule is used.
 
     Args:
       caller: the public function's name, for messages.
@@ -152,7 +153,8 @@ def module_names(
       paths: the paths of all layers with parameters.
 
     Returns:
-      `{path: (module, is_1x1)}`, or None if a layer has no rule.
+      `{path: (module, is_1x1)}` and whether each rule is that of a layer, as in a network of the
+      family; or None if a layer has no rule.
 
     Raises:
       ValueError: the table is not one of rules.
@@ -160,14 +162,16 @@ def module_names(
     rules: Any = table(paths) if callable(table) else table
     rules = [_parse(caller, r) for r in (rules.items() if isinstance(rules, Mapping) else rules)]
     names: dict[str, tuple[str, bool]] = {}
+    used = set()
     for path in paths:
-        for pattern, expand, is_1x1 in rules:
+        for i, (pattern, expand, is_1x1) in enumerate(rules):
             if match := pattern.fullmatch(path):
-                names[path] = expand(match).replace("#", _position(model, path)), is_1x1
+                names[path] = _number(expand(match), model, path), is_1x1
+                used.add(i)
                 break
         else:
             return None
-    return names
+    return names, len(used) == len(rules)
 
 
 def table_of(caller: str, name: str) -> Table:
@@ -195,8 +199,10 @@ def _parse(caller: str, rule: Any) -> tuple[re.Pattern, Callable[[re.Match], Any
     )
 
 
-def _position(model: Module, path: str) -> str:
-    *parents, name = path.split("/")
-    for parent in parents:
-        model = model.children[parent]
-    return str(list(model.children).index(name))
+def _number(name: str, model: Module, path: str) -> str:
+    """Replaces # and ## by the positions of a layer and of its parent."""
+    positions = []
+    for part in path.split("/"):
+        positions.append(str(list(model.children).index(part)))
+        model = model.children[part]
+    return re.sub("##?", lambda match: positions[-len(match[0])], name)
