@@ -16,7 +16,7 @@ from jaxdl.combine import serial
 from jaxdl.core import Module
 from jaxdl.nn import dense, dropout, global_avg_pool
 from jaxdl.zoo.vision.efficientnet import STAGES
-from jaxdl.zoo.vision.mobilenet import conv_norm, inverted_residual
+from jaxdl.zoo.vision.mobilenet import conv_norm, inverted_residuals
 
 __all__ = ["efficientnet_lite0"]
 
@@ -24,7 +24,9 @@ EPS = 1e-3
 
 
 def efficientnet_lite0(*, num_classes: int = 1000) -> Module:
-    """Builds EfficientNet-Lite0: 4,652,008 parameters, blocks `block1` to `block16`.
+    """Builds EfficientNet-Lite0: 4,652,008 parameters.
+
+    Blocks are called `stage1_0`, `stage2_0`, `stage2_1`, ..., as in `efficientnet`.
 
     Args:
       num_classes: the number of classes.
@@ -35,19 +37,7 @@ def efficientnet_lite0(*, num_classes: int = 1000) -> Module:
     children: dict[str, Module | Callable] = {}
     children["conv1"], children["norm1"] = conv_norm(32, 3, 2, padding="SAME", eps=EPS)
     children["relu1"] = jax.nn.relu6
-    channels, number = 32, 1
-    for expansion, kernel_size, stride, features, count in STAGES:
-        for i in range(count):
-            children[f"block{number}"] = inverted_residual(
-                channels,
-                features,
-                expansion=expansion,
-                stride=1 if i else stride,
-                kernel_size=kernel_size,
-                padding="SAME",
-                eps=EPS,
-            )
-            channels, number = features, number + 1
+    children |= inverted_residuals(STAGES, 32, padding="SAME", eps=EPS)
     children["conv2"], children["norm2"] = conv_norm(1280, 1, eps=EPS)
     return serial(
         **children,

@@ -10,7 +10,7 @@ than one 3x3 convolution (section 3.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,17 +21,17 @@ from jaxdl.core import Module, compose
 from jaxdl.nn import batch_norm, conv, dense, dropout, global_avg_pool
 from jaxdl.nn._window import Padding
 
-__all__ = ["inverted_residual", "mobilenet_v2"]
+__all__ = ["inverted_residual", "inverted_residuals", "mobilenet_v2"]
 
 STAGES = (
-    # expansion t, channels c, layers n, stride s of the first: table 2
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
+    # expansion t, window, stride s of the first block, channels c, blocks n: table 2
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 3, 2, 32, 3),
+    (6, 3, 2, 64, 4),
+    (6, 3, 1, 96, 3),
+    (6, 3, 2, 160, 3),
+    (6, 3, 1, 320, 1),
 )
 
 
@@ -103,8 +103,43 @@ def round_channels(channels: float) -> int:
     return near + 8 if near < 0.9 * channels else near
 
 
+def inverted_residuals(
+    stages: Sequence[tuple[int, int, int, int, int]],
+    channels: int,
+    *,
+    width: float = 1.0,
+    padding: Padding | None = None,
+    eps: float = 1e-5,
+) -> dict[str, Module]:
+    """Returns the blocks of all stages by name: `stage1_0`, `stage2_0`, `stage2_1`, ....
+
+    Args:
+      stages: expansion, window, stride of the first block, channels and number of blocks of each.
+      channels: channels of the input.
+      width: factor of the channels of each stage.
+      padding, eps: see `inverted_residual`.
+    """
+    blocks = {}
+    for stage, (expansion, kernel_size, stride, base, count) in enumerate(stages, start=1):
+        features = round_channels(base * width)
+        for i in range(count):
+            blocks[f"stage{stage}_{i}"] = inverted_residual(
+                channels,
+                features,
+                expansion=expansion,
+                stride=1 if i else stride,
+                kernel_size=kernel_size,
+                padding=padding,
+                eps=eps,
+            )
+            channels = features
+    return blocks
+
+
 def mobilenet_v2(width: float = 1.0, *, num_classes: int = 1000) -> Module:
     """Builds MobileNetV2: 3,504,872 parameters at width 1.
+
+    Blocks are called `stage1_0`, `stage2_0`, `stage2_1`, ..., by the rows of table 2.
 
     Args:
       width: factor of all channels; the paper has 0.35 to 1.4 (section 6.1).
@@ -121,14 +156,7 @@ def mobilenet_v2(width: float = 1.0, *, num_classes: int = 1000) -> Module:
     children: dict[str, Module | Callable] = {}
     children["conv1"], children["norm1"] = conv_norm(channels, 3, 2)
     children["relu1"] = jax.nn.relu6
-    number = 1
-    for expansion, base, count, stride in STAGES:
-        for i in range(count):
-            features = round_channels(base * width)
-            children[f"block{number}"] = inverted_residual(
-                channels, features, expansion=expansion, stride=1 if i else stride
-            )
-            channels, number = features, number + 1
+    children |= inverted_residuals(STAGES, channels, width=width)
     # The paper widens the last convolution, but does not narrow it below 1280 channels.
     children["conv2"], children["norm2"] = conv_norm(round_channels(1280 * max(1.0, width)), 1)
     return serial(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 
 from jaxdl._check import require_ints
 from jaxdl.nn import functional as F
@@ -62,16 +62,14 @@ def adaptive_avg_pool(size: int) -> Callable[[jax.Array], jax.Array]:
     """
     require_ints("adaptive_avg_pool", 1, size=size)
 
-    def averages(cells):
-        rows = np.arange(size)[:, None]
-        first, last = rows * cells // size, -(-(rows + 1) * cells // size)
-        inside = (first <= np.arange(cells)) & (np.arange(cells) < last)
-        return inside / inside.sum(1, keepdims=True)
-
     def adaptive_avg_pool(x):
         if x.shape[1:3] == (size, size):
             return x
-        rows, columns = (jnp.asarray(averages(cells), x.dtype) for cells in x.shape[1:3])
-        return jnp.einsum("ih,nhwc,jw->nijc", rows, x, columns)
+        for axis in (1, 2):
+            cells = x.shape[axis]
+            windows = [(i * cells // size, -(-(i + 1) * cells // size)) for i in range(size)]
+            parts = [lax.slice_in_dim(x, *window, axis=axis) for window in windows]
+            x = jnp.concatenate([jnp.mean(part, axis, keepdims=True) for part in parts], axis)
+        return x
 
     return adaptive_avg_pool

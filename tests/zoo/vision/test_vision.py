@@ -72,7 +72,7 @@ def counted(module, channels):
     for name, child in module.children.items():
         count, after = counted(child, first if name == "shortcut" else channels)
         total, channels = total + count, channels if name == "shortcut" else after
-    return total, channels
+    return total, first + channels if module.kind == "dense_layer" else channels
 
 
 @pytest.mark.row("G01", "G02", "G03", "G04")
@@ -271,7 +271,8 @@ def test_alexnet_in_numbers():
     """The lectures' 630 million connections do not follow from the figure; 724 million do."""
     model, x = built("alexnet")
     params = init_shapes(model, x)[0]
-    weights = [params[f"{kind}_{i}"] for kind, n in (("conv", 5), ("dense", 3)) for i in range(n)]
+    names = [*(f"conv{i}" for i in range(1, 6)), "dense1", "dense2", "logits"]
+    weights = [params[name] for name in names]
     counts = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
     assert [tree.count(part) for part in weights] == counts and sum(counts) == 60_965_224
     summary = jaxdl.summary(model, x)
