@@ -902,7 +902,7 @@ MUTATIONS = (
     # zoo
     Mutation(
         "zoo: EfficientNet's blocks have no way around",
-        "jaxdl/zoo/vision/efficientnet.py",
+        "jaxdl/zoo/vision/mobilenet.py",
         "return x + y if stride == 1 and channels == features else y",
         "return y",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",

@@ -6,8 +6,9 @@ matches the whole path of a layer gives the path of its PyTorch module:
     (r"layer(\\d)_(\\d+)/conv(\\d)", r"layer\\1.\\2.conv\\3")     layer3_1/conv2 -> layer3.1.conv2
 
 `module` is as in `re.sub`, a template or a function of the match. In a template, # stands for the
-position of the layer among its siblings, which is its name in a `torch.nn.Sequential`. A rule with
-the third element "1x1" is for a dense layer that is a convolution with a 1x1 window in PyTorch.
+position of the layer among its siblings, which is its name in a `torch.nn.Sequential`, and ## for
+that of its parent. A rule with the third element "1x1" is for a dense layer that is a convolution
+with a 1x1 window in PyTorch.
 A family whose rules depend on the depth of the network has a function `(paths) -> rules`.
 
 The tables lead from layers to modules because then one table serves both ways: reading looks up the
@@ -33,13 +34,16 @@ VGG = (
     (r"dense2", r"classifier.3"),
     (r"logits", r"classifier.6"),
 )
-RESNET = (
-    (r"conv1", r"conv1"),
-    (r"norm1", r"bn1"),
+RESNET_BLOCKS = (
     (r"layer(\d)_(\d+)/conv(\d)", r"layer\1.\2.conv\3"),
     (r"layer(\d)_(\d+)/norm(\d)", r"layer\1.\2.bn\3"),
     (r"layer(\d)_(\d+)/shortcut/conv", r"layer\1.\2.downsample.0"),
     (r"layer(\d)_(\d+)/shortcut/norm", r"layer\1.\2.downsample.1"),
+)
+RESNET = (
+    (r"conv1", r"conv1"),
+    (r"norm1", r"bn1"),
+    *RESNET_BLOCKS,
     (r"logits", r"fc"),
 )
 """torchvision's and timm's ResNet."""
@@ -85,11 +89,114 @@ EFFICIENTNET = (
     (r"logits", r"classifier.1"),
 )
 
+# Positions among siblings are torchvision's: pooling and ReLU are layers there, too.
+ALEXNET = (
+    (r"conv\d", r"features.#"),
+    (r"dense1", r"classifier.1"),
+    (r"dense2", r"classifier.4"),
+    (r"logits", r"classifier.6"),
+)
+DENSENET = (
+    (r"conv1", r"features.conv0"),
+    (r"norm1", r"features.norm0"),
+    (r"denseblock(\d)_layer(\d+)/(.*)", r"features.denseblock\1.denselayer\2.\3"),
+    (r"transition(\d)/(conv|norm)1", r"features.transition\1.\2"),
+    (r"norm2", r"features.norm5"),
+    (r"logits", r"classifier"),
+)
+GOOGLENET = (
+    (r"conv(\d)", r"conv\1.conv"),
+    (r"norm(\d)", r"conv\1.bn"),
+    (r"inception(\d\w)/branch1x1/conv1", r"inception\1.branch1.conv"),
+    (r"inception(\d\w)/branch1x1/norm1", r"inception\1.branch1.bn"),
+    (r"inception(\d\w)/branch3x3/conv1", r"inception\1.branch2.0.conv"),
+    (r"inception(\d\w)/branch3x3/norm1", r"inception\1.branch2.0.bn"),
+    (r"inception(\d\w)/branch3x3/conv2", r"inception\1.branch2.1.conv"),
+    (r"inception(\d\w)/branch3x3/norm2", r"inception\1.branch2.1.bn"),
+    (r"inception(\d\w)/branch5x5/conv1", r"inception\1.branch3.0.conv"),
+    (r"inception(\d\w)/branch5x5/norm1", r"inception\1.branch3.0.bn"),
+    (r"inception(\d\w)/branch5x5/conv2", r"inception\1.branch3.1.conv"),
+    (r"inception(\d\w)/branch5x5/norm2", r"inception\1.branch3.1.bn"),
+    (r"inception(\d\w)/branch_pool/conv1", r"inception\1.branch4.1.conv"),
+    (r"inception(\d\w)/branch_pool/norm1", r"inception\1.branch4.1.bn"),
+    (r"head_4a/(.*)", lambda match: "aux1." + HEAD[match[1]]),
+    (r"head_4d/(.*)", lambda match: "aux2." + HEAD[match[1]]),
+    (r"logits", r"fc"),
+)
+HEAD = {"conv1": "conv.conv", "norm1": "conv.bn", "dense1": "fc1", "logits": "fc2"}
+MOBILENET_V2 = (
+    (r"conv1", r"features.0.0"),
+    (r"norm1", r"features.0.1"),
+    # Block 1 has no expansion, so its layers have lower numbers.
+    (r"block1/depthwise", r"features.1.conv.0.0"),
+    (r"block1/norm2", r"features.1.conv.0.1"),
+    (r"block1/project", r"features.1.conv.1"),
+    (r"block1/norm3", r"features.1.conv.2"),
+    (r"block(\d+)/expand", r"features.\1.conv.0.0"),
+    (r"block(\d+)/norm1", r"features.\1.conv.0.1"),
+    (r"block(\d+)/depthwise", r"features.\1.conv.1.0"),
+    (r"block(\d+)/norm2", r"features.\1.conv.1.1"),
+    (r"block(\d+)/project", r"features.\1.conv.2"),
+    (r"block(\d+)/norm3", r"features.\1.conv.3"),
+    (r"conv2", r"features.18.0"),
+    (r"norm2", r"features.18.1"),
+    (r"logits", r"classifier.1"),
+)
+SE_RESNET = (
+    (r"conv(\d)", r"layer0.conv\1"),
+    (r"norm(\d)", r"layer0.bn\1"),
+    *RESNET_BLOCKS,
+    (r"layer(\d)_(\d+)/gate/reduce", r"layer\1.\2.se_module.fc1", "1x1"),
+    (r"layer(\d)_(\d+)/gate/expand", r"layer\1.\2.se_module.fc2", "1x1"),
+    (r"logits", r"last_linear"),
+)
+"""The names of Cadene/pretrained-models.pytorch, for all networks of `zoo.vision.senet`."""
+SHUFFLENET_V2 = (
+    (r"conv(1|5)", r"conv\1.0"),
+    (r"norm(1|5)", r"conv\1.1"),
+    (r"(stage\d)_(\d+)/(branch\d)/.*", r"\1.\2.\3.#"),
+    (r"logits", r"fc"),
+)
+SQUEEZENET = (
+    (r"conv1", r"features.#"),
+    (r"fire\d/(.*)", r"features.##.\1"),
+    (r"logits", r"classifier.1"),
+)
+
+
+def efficientnet_lite(paths: Sequence[str]) -> Sequence[Rule]:
+    """Returns the rules of efficientnet-lite-pytorch, which numbers the blocks of all stages."""
+    stages = dict.fromkeys(path.partition("/")[0] for path in paths if path.startswith("stage"))
+    layers = {"expand": "_expand_conv", "depthwise": "_depthwise_conv", "project": "_project_conv"}
+    layers |= {f"norm{i + 1}": f"_bn{i}" for i in range(3)}
+
+    def block(match):
+        return f"_blocks.{list(stages).index(match[1])}.{layers[match[2]]}"
+
+    return (
+        (r"conv1", r"_conv_stem"),
+        (r"norm1", r"_bn0"),
+        (rf"(stage\d_\d+)/({'|'.join(layers)})", block),
+        (r"conv2", r"_conv_head"),
+        (r"norm2", r"_bn1"),
+        (r"logits", r"_fc"),
+    )
+
+
 FAMILIES: dict[str, Table] = {
     "vgg": VGG,
     "resnet": RESNET,
     "cifar_resnet": cifar_resnet,
+    # Before EfficientNet, whose rules include those of a network without gates.
+    "efficientnet_lite": efficientnet_lite,
     "efficientnet": EFFICIENTNET,
+    "alexnet": ALEXNET,
+    "densenet": DENSENET,
+    "googlenet": GOOGLENET,
+    "mobilenet_v2": MOBILENET_V2,
+    "se_resnet": SE_RESNET,
+    "shufflenet_v2": SHUFFLENET_V2,
+    "squeezenet": SQUEEZENET,
     "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
 }
 """The tables by name, tried in this order; the last one is for modules named like the layers."""
@@ -124,7 +231,7 @@ def module_names(
         match = re.fullmatch(pattern, path)
         assert match is not None
         name = module(match) if callable(module) else match.expand(module)
-        names[path] = name.replace("#", _position(model, path)), "1x1" in extra[1:]
+        names[path] = _number(name, model, path), "1x1" in extra[1:]
     modules = [name for name, _ in names.values()]
     twice = [name for name in dict.fromkeys(modules) if modules.count(name) > 1]
     if twice:
@@ -157,8 +264,10 @@ def _rule(caller: str, rule: Any) -> Any:
     return rule
 
 
-def _position(model: Module, path: str) -> str:
-    *parents, name = path.split("/")
-    for parent in parents:
-        model = model.children[parent]
-    return str(list(model.children).index(name))
+def _number(name: str, model: Module, path: str) -> str:
+    """Replaces # and ## by the positions of a layer and of its parent."""
+    positions = []
+    for part in path.split("/"):
+        positions.append(str(list(model.children).index(part)))
+        model = model.children[part]
+    return re.sub("##?", lambda match: positions[-len(match[0])], name)

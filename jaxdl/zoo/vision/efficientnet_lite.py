@@ -8,19 +8,21 @@ cell only, batch normalization with eps = 0.001, and pixels in [0, 255] as (pixe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 
 from jaxdl.combine import serial
 from jaxdl.core import Module
-from jaxdl.nn import dense, dropout, global_avg_pool
+from jaxdl.nn import batch_norm, dense, dropout, global_avg_pool
 from jaxdl.zoo.vision.efficientnet import STAGES
-from jaxdl.zoo.vision.mobilenet import conv_norm, inverted_residuals
+from jaxdl.zoo.vision.mobilenet import conv_norm, inverted_residual, inverted_residuals
 
 __all__ = ["efficientnet_lite0"]
 
-EPS = 1e-3
+norm = functools.partial(batch_norm, eps=1e-3)
+block = functools.partial(inverted_residual, padding="SAME", norm=norm)
 
 
 def efficientnet_lite0(*, num_classes: int = 1000) -> Module:
@@ -35,10 +37,10 @@ def efficientnet_lite0(*, num_classes: int = 1000) -> Module:
       A `Module` from (N, 224, 224, 3) to logits (N, num_classes); other sizes work, too.
     """
     children: dict[str, Module | Callable] = {}
-    children["conv1"], children["norm1"] = conv_norm(32, 3, 2, padding="SAME", eps=EPS)
+    children["conv1"], children["norm1"] = conv_norm(32, 3, 2, padding="SAME", norm=norm)
     children["relu1"] = jax.nn.relu6
-    children |= inverted_residuals(STAGES, 32, padding="SAME", eps=EPS)
-    children["conv2"], children["norm2"] = conv_norm(1280, 1, eps=EPS)
+    children |= inverted_residuals(STAGES, block)
+    children["conv2"], children["norm2"] = conv_norm(1280, 1, norm=norm)
     return serial(
         **children,
         relu2=jax.nn.relu6,

@@ -10,6 +10,8 @@ than one 3x3 convolution (section 3.1).
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +37,9 @@ STAGES = (
 )
 
 
+pytorch_norm = functools.partial(batch_norm, momentum=0.9)
+
+
 def conv_norm(
     features: int,
     kernel_size: int,
@@ -42,19 +47,18 @@ def conv_norm(
     *,
     groups: int = 1,
     padding: Padding | None = None,
-    eps: float = 1e-5,
+    norm: Callable[[], Module] = pytorch_norm,
 ) -> list[Module]:
     """Returns a convolution without bias and its batch normalization.
 
     Args:
       features, kernel_size, stride, groups: see `nn.conv`.
       padding: see `nn.conv`; None for half the window on each side.
-      eps: see `nn.batch_norm`.
+      norm: creates the normalization.
     """
     padding = kernel_size // 2 if padding is None else padding
     options: dict[str, Any] = {"stride": stride, "groups": groups, "padding": padding}
-    kernel = conv(features, kernel_size, use_bias=False, kernel_init="he_normal", **options)
-    return [kernel, batch_norm(momentum=0.9, eps=eps)]
+    return [conv(features, kernel_size, use_bias=False, kernel_init="he_normal", **options), norm()]
 
 
 def inverted_residual(
@@ -62,31 +66,37 @@ def inverted_residual(
     features: int,
     *,
     expansion: int,
+    kernel_size: int,
     stride: int,
-    kernel_size: int = 3,
     padding: Padding | None = None,
-    eps: float = 1e-5,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.relu6,
+    gate: Module | None = None,
+    norm: Callable[[], Module] = pytorch_norm,
 ) -> Module:
     """Builds an inverted residual block: expand, filter each channel, project. Figure 3b.
 
     Args:
       channels, features: channels of the input and of the output.
       expansion: factor by which `expand` widens the input; there is no `expand` if it is 1.
-      stride, kernel_size, padding: of the depthwise convolution, with padding as in `conv_norm`.
-      eps: of the normalizations.
+      kernel_size, stride, padding: of the depthwise convolution, with padding as in `conv_norm`.
+      activation: after `expand` and `depthwise`.
+      gate: a layer before `project`, such as squeeze-and-excitation.
+      norm: creates the normalizations.
 
     Returns:
       A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
     """
     wide = channels * expansion
-    filters = conv_norm(wide, kernel_size, stride, groups=wide, padding=padding, eps=eps)
     children: dict[str, Module | Callable] = {}
     if expansion > 1:
-        children["expand"], children["norm1"] = conv_norm(wide, 1, eps=eps)
-        children["relu1"] = jax.nn.relu6
+        children["expand"], children["norm1"] = conv_norm(wide, 1, norm=norm)
+        children["activation1"] = activation
+    filters = conv_norm(wide, kernel_size, stride, groups=wide, padding=padding, norm=norm)
     children["depthwise"], children["norm2"] = filters
-    children["relu2"] = jax.nn.relu6
-    children["project"], children["norm3"] = conv_norm(features, 1, eps=eps)
+    children["activation2"] = activation
+    if gate is not None:
+        children["gate"] = gate
+    children["project"], children["norm3"] = conv_norm(features, 1, norm=norm)
 
     def forward(call, x):
         y = x
@@ -105,32 +115,28 @@ def round_channels(channels: float) -> int:
 
 def inverted_residuals(
     stages: Sequence[tuple[int, int, int, int, int]],
-    channels: int,
+    block: Callable[..., Module],
     *,
     width: float = 1.0,
-    padding: Padding | None = None,
-    eps: float = 1e-5,
+    depth: float = 1.0,
 ) -> dict[str, Module]:
     """Returns the blocks of all stages by name: `stage1_0`, `stage2_0`, `stage2_1`, ....
 
     Args:
-      stages: expansion, window, stride of the first block, channels and number of blocks of each.
-      channels: channels of the input.
-      width: factor of the channels of each stage.
-      padding, eps: see `inverted_residual`.
+      stages: rows like those of `STAGES`; the input has 32 channels.
+      block: creates a block, with the arguments of `inverted_residual` without defaults.
+      width, depth: factors of the channels and of the number of blocks of each stage.
     """
-    blocks = {}
+    blocks, channels = {}, round_channels(32 * width)
     for stage, (expansion, kernel_size, stride, base, count) in enumerate(stages, start=1):
         features = round_channels(base * width)
-        for i in range(count):
-            blocks[f"stage{stage}_{i}"] = inverted_residual(
+        for i in range(math.ceil(count * depth)):
+            blocks[f"stage{stage}_{i}"] = block(
                 channels,
                 features,
                 expansion=expansion,
-                stride=1 if i else stride,
                 kernel_size=kernel_size,
-                padding=padding,
-                eps=eps,
+                stride=1 if i else stride,
             )
             channels = features
     return blocks
@@ -139,7 +145,7 @@ def inverted_residuals(
 def mobilenet_v2(width: float = 1.0, *, num_classes: int = 1000) -> Module:
     """Builds MobileNetV2: 3,504,872 parameters at width 1.
 
-    Blocks are called `stage1_0`, `stage2_0`, `stage2_1`, ..., by the rows of table 2.
+    Blocks are called `block1` to `block17`.
 
     Args:
       width: factor of all channels; the paper has 0.35 to 1.4 (section 6.1).
@@ -152,11 +158,11 @@ def mobilenet_v2(width: float = 1.0, *, num_classes: int = 1000) -> Module:
       ValueError: the width is not a positive number.
     """
     width = require_number("mobilenet_v2", "a number above 0", lambda w: w > 0, width=width)
-    channels = round_channels(32 * width)
     children: dict[str, Module | Callable] = {}
-    children["conv1"], children["norm1"] = conv_norm(channels, 3, 2)
+    children["conv1"], children["norm1"] = conv_norm(round_channels(32 * width), 3, 2)
     children["relu1"] = jax.nn.relu6
-    children |= inverted_residuals(STAGES, channels, width=width)
+    blocks = inverted_residuals(STAGES, inverted_residual, width=width).values()
+    children |= {f"block{i}": block for i, block in enumerate(blocks, start=1)}
     # The paper widens the last convolution, but does not narrow it below 1280 channels.
     children["conv2"], children["norm2"] = conv_norm(round_channels(1280 * max(1.0, width)), 1)
     return serial(

@@ -11,14 +11,14 @@ arXiv 1709.01507, equations 2 to 4. The blocks are those of ResNet (arXiv 1512.0
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdl.combine import serial
 from jaxdl.core import Module, compose
-from jaxdl.nn import batch_norm, conv, dense, dropout, global_avg_pool
+from jaxdl.nn import dense, dropout, global_avg_pool
+from jaxdl.zoo.vision.mobilenet import conv_norm
 from jaxdl.zoo.vision.pooling import ceil_max_pool
 
 __all__ = [
@@ -62,15 +62,6 @@ def squeeze_excite(
         return x * jax.nn.sigmoid(call("expand", hidden))[:, None, None]
 
     return compose("squeeze_excite", children, forward)
-
-
-def conv_norm(
-    features: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> tuple[Module, Module]:
-    """Returns a convolution without bias and its batch normalization."""
-    options: dict[str, Any] = {"stride": stride, "groups": groups, "padding": kernel_size // 2}
-    kernel = conv(features, kernel_size, use_bias=False, kernel_init="he_normal", **options)
-    return kernel, batch_norm(momentum=0.9)
 
 
 def se_block(kind: str, features: int, *, stride: int, project: bool) -> Module:

@@ -24,7 +24,7 @@ def test_numbers_of_parameters():
 def test_a_block_is_its_equation():
     """Wide with relu6, depthwise with relu6, and narrow without an activation."""
     x = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype(np.float32)
-    block = inverted_residual(4, 4, expansion=3, stride=1)
+    block = inverted_residual(4, 4, expansion=3, kernel_size=3, stride=1)
     params, state = filled(block, x, scale=2.0)
     state = jax.tree.map(np.ones_like, state)  # means and variances
     y = jax.jit(block.apply)(params, state, x)[0]
@@ -49,7 +49,7 @@ def test_separable_convolutions_need_fewer_operations():
     dense = side**2 * channels**2 * 9
     separable = side**2 * channels * (9 + channels)
     assert dense / separable == pytest.approx(1 / (1 / channels + 1 / 9)) and 8 < dense / separable
-    block = inverted_residual(64, 64, expansion=6, stride=1)
+    block = inverted_residual(64, 64, expansion=6, kernel_size=3, stride=1)
     count, _ = counted(block, 64)
     assert count == 64 * 384 + 9 * 384 + 384 * 64 + 2 * (384 + 384 + 64)
 

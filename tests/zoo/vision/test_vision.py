@@ -13,9 +13,10 @@ import jaxdl
 from jaxdl import interop, tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
-from jaxdl.zoo.vision.efficientnet import efficientnet, image_size, squeeze_excite
+from jaxdl.zoo.vision.efficientnet import efficientnet, image_size
 from jaxdl.zoo.vision.googlenet import googlenet, googlenet_with_heads
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
+from jaxdl.zoo.vision.senet import squeeze_excite
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
 from tests import docs_code
 from tests.nn.filled import filled as random_parameters
@@ -253,7 +254,7 @@ def draw(*shape):
 
 @pytest.mark.row("G11")
 def test_a_gate_multiplies_whole_channels():
-    gate = squeeze_excite(6, 2)
+    gate = squeeze_excite(6, 2, activation=jax.nn.silu)
     x = draw(3, 4, 5, 6)
     params, _ = random_parameters(gate, x)
     ratio = np.asarray(jax.jit(gate.apply)(params, {}, x)[0]) / x
