@@ -8,6 +8,7 @@ order (H, W, C). PyTorch itself is not needed.
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from jaxdl import tree
 from jaxdl._optional import extra
 from jaxdl.core import Module, Tree, check_model
-from jaxdl.interop.torch_layout import Leaf, flattened_grids, layers_with_arrays, leaves_of
+from jaxdl.interop._torch_layout import Leaf, flattened_grids, layers_with_arrays, leaves_of
 from jaxdl.interop.torch_names import FAMILIES, Table, module_names, table_of
 
 __all__ = ["export_torch_state_dict", "load"]
@@ -187,7 +188,7 @@ def _choose(
             for path, layer in layers.items()
             for leaf in leaves_of(path, layer, *modules[path], grids.get(path))
         ]
-        fit = sum(leaf.name in (arrays or {}) for leaf in leaves)
+        fit = len({leaf.name for leaf in leaves} & set(arrays or ()))
         if best is None or fit > best[0]:
             best = fit, family, leaves
     if best is None:
@@ -195,4 +196,12 @@ def _choose(
             f"{caller}: names has no rule for one of the layers {', '.join(layers)}; expected one "
             "for each. Add the missing layers to the table."
         )
-    return best[1:]
+    _, family, leaves = best
+    counts = collections.Counter(leaf.name for leaf in leaves)
+    twice = [f"{leaf.name} for {leaf.path}" for leaf in leaves if counts[leaf.name] > 1]
+    if twice:
+        raise ValueError(
+            f"{caller}: names gives the same PyTorch name to several arrays: {', '.join(twice)}; "
+            "expected one module for each layer. Make the patterns more specific."
+        )
+    return family, leaves

@@ -8,8 +8,8 @@ matches the whole path of a layer gives the path of its PyTorch module:
 `module` is as in `re.sub`, a template or a function of the match. In a template, # stands for the
 position of the layer among its siblings, which is its name in a `torch.nn.Sequential`, and ## for
 that of its parent. A rule with the third element "1x1" is for a dense layer that is a convolution
-with a 1x1 window in PyTorch.
-A family whose rules depend on the depth of the network has a function `(paths) -> rules`.
+with a 1x1 window in PyTorch. A family whose rules depend on the depth of the network has a function
+`(paths) -> rules`.
 
 The tables lead from layers to modules because then one table serves both ways: reading looks up the
 names that writing uses.
@@ -23,7 +23,7 @@ from typing import Any
 
 from jaxdl.core import Module, suggest
 
-__all__ = ["FAMILIES", "Rule", "Table", "module_names"]
+__all__ = ["FAMILIES"]
 
 Rule = tuple[str, str | Callable[[re.Match], str]] | tuple[str, str | Callable, str]
 Table = Sequence[Rule] | Mapping[str, str] | Callable[[Sequence[str]], Sequence[Rule]]
@@ -66,28 +66,71 @@ def cifar_resnet(paths: Sequence[str]) -> Sequence[Rule]:
     )
 
 
+def _hugging_face_block(match: re.Match) -> str:
+    stage, i, part, number = match.groups()
+    place = f"layer.{int(number) - 1}" if number else "shortcut"
+    name = {"conv": "convolution", "norm": "normalization"}[part]
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{i}.{place}.{name}"
+
+
+RESNET_HUGGING_FACE = (
+    (r"conv1", r"resnet.embedder.embedder.convolution"),
+    (r"norm1", r"resnet.embedder.embedder.normalization"),
+    (r"layer(\d)_(\d+)/(?:shortcut/)?(conv|norm)(\d?)", _hugging_face_block),
+    (r"logits", r"classifier.1"),
+)
+
+
+def _efficientnet_block(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in a block; the first stage has no expansion."""
+    stage, i, part = match.groups()
+    number, child = {
+        "expand": (0, "0"),
+        "norm1": (0, "1"),
+        "depthwise": (1, "0"),
+        "norm2": (1, "1"),
+        "gate/reduce": (2, "fc1"),
+        "gate/expand": (2, "fc2"),
+        "project": (3, "0"),
+        "norm3": (3, "1"),
+    }[part]
+    return f"features.{stage}.{i}.block.{number - (stage == '1')}.{child}"
+
+
+def _timm_efficientnet_block(match: re.Match) -> str:
+    """Returns timm's module of a layer in a block; the first stage has no expansion."""
+    stage, i, part = match.groups()
+    names = {
+        "gate/reduce": "se.conv_reduce",
+        "gate/expand": "se.conv_expand",
+        "expand": "conv_pw",
+        "depthwise": "conv_dw",
+        "project": "conv_pwl",
+        **{f"norm{n}": f"bn{n}" for n in (1, 2, 3)},
+    }
+    if stage == "1":
+        names |= {"project": "conv_pw", "norm2": "bn1", "norm3": "bn2"}
+    return f"blocks.{int(stage) - 1}.{i}.{names[part]}"
+
+
 EFFICIENTNET = (
     (r"conv1", r"features.0.0"),
     (r"norm1", r"features.0.1"),
-    # Stage 1 has no expansion, so its layers have lower numbers.
-    (r"stage1_(\d+)/depthwise", r"features.1.\1.block.0.0"),
-    (r"stage1_(\d+)/norm2", r"features.1.\1.block.0.1"),
-    (r"stage1_(\d+)/gate/reduce", r"features.1.\1.block.1.fc1", "1x1"),
-    (r"stage1_(\d+)/gate/expand", r"features.1.\1.block.1.fc2", "1x1"),
-    (r"stage1_(\d+)/project", r"features.1.\1.block.2.0"),
-    (r"stage1_(\d+)/norm3", r"features.1.\1.block.2.1"),
-    (r"stage(\d)_(\d+)/expand", r"features.\1.\2.block.0.0"),
-    (r"stage(\d)_(\d+)/norm1", r"features.\1.\2.block.0.1"),
-    (r"stage(\d)_(\d+)/depthwise", r"features.\1.\2.block.1.0"),
-    (r"stage(\d)_(\d+)/norm2", r"features.\1.\2.block.1.1"),
-    (r"stage(\d)_(\d+)/gate/reduce", r"features.\1.\2.block.2.fc1", "1x1"),
-    (r"stage(\d)_(\d+)/gate/expand", r"features.\1.\2.block.2.fc2", "1x1"),
-    (r"stage(\d)_(\d+)/project", r"features.\1.\2.block.3.0"),
-    (r"stage(\d)_(\d+)/norm3", r"features.\1.\2.block.3.1"),
+    (r"stage(\d)_(\d+)/(gate/reduce|gate/expand)", _efficientnet_block, "1x1"),
+    (r"stage(\d)_(\d+)/(expand|depthwise|project|norm\d)", _efficientnet_block),
     (r"conv2", r"features.8.0"),
     (r"norm2", r"features.8.1"),
     (r"logits", r"classifier.1"),
 )
+EFFICIENTNET_TIMM = (
+    (r"conv1", r"conv_stem"),
+    (r"norm(1|2)", r"bn\1"),
+    (r"stage(\d)_(\d+)/(gate/reduce|gate/expand)", _timm_efficientnet_block, "1x1"),
+    (r"stage(\d)_(\d+)/(expand|depthwise|project|norm\d)", _timm_efficientnet_block),
+    (r"conv2", r"conv_head"),
+    (r"logits", r"classifier"),
+)
+"""timm's `efficientnet_b0`; its `tf_efficientnet_b0` has other padding and another eps."""
 
 # Positions among siblings are torchvision's: pooling and ReLU are layers there, too.
 ALEXNET = (
@@ -104,40 +147,45 @@ DENSENET = (
     (r"norm2", r"features.norm5"),
     (r"logits", r"classifier"),
 )
+
+
+def _inception(match: re.Match) -> str:
+    module, branch, kind, number = match.groups()
+    place = {
+        "1x1": "branch1",
+        "3x3": f"branch2.{int(number) - 1}",
+        "5x5": f"branch3.{int(number) - 1}",
+        "_pool": "branch4.1",
+    }[branch]
+    return f"{module}.{place}.{kind if kind == 'conv' else 'bn'}"
+
+
+HEAD = {"conv1": "conv.conv", "norm1": "conv.bn", "dense1": "fc1", "logits": "fc2"}
 GOOGLENET = (
     (r"conv(\d)", r"conv\1.conv"),
     (r"norm(\d)", r"conv\1.bn"),
-    (r"inception(\d\w)/branch1x1/conv1", r"inception\1.branch1.conv"),
-    (r"inception(\d\w)/branch1x1/norm1", r"inception\1.branch1.bn"),
-    (r"inception(\d\w)/branch3x3/conv1", r"inception\1.branch2.0.conv"),
-    (r"inception(\d\w)/branch3x3/norm1", r"inception\1.branch2.0.bn"),
-    (r"inception(\d\w)/branch3x3/conv2", r"inception\1.branch2.1.conv"),
-    (r"inception(\d\w)/branch3x3/norm2", r"inception\1.branch2.1.bn"),
-    (r"inception(\d\w)/branch5x5/conv1", r"inception\1.branch3.0.conv"),
-    (r"inception(\d\w)/branch5x5/norm1", r"inception\1.branch3.0.bn"),
-    (r"inception(\d\w)/branch5x5/conv2", r"inception\1.branch3.1.conv"),
-    (r"inception(\d\w)/branch5x5/norm2", r"inception\1.branch3.1.bn"),
-    (r"inception(\d\w)/branch_pool/conv1", r"inception\1.branch4.1.conv"),
-    (r"inception(\d\w)/branch_pool/norm1", r"inception\1.branch4.1.bn"),
-    (r"head_4a/(.*)", lambda match: "aux1." + HEAD[match[1]]),
-    (r"head_4d/(.*)", lambda match: "aux2." + HEAD[match[1]]),
+    (r"(inception\w+)/branch(.*)/(conv|norm)(\d)", _inception),
+    (r"head_4a/(.*)", lambda match: f"aux1.{HEAD[match[1]]}"),
+    (r"head_4d/(.*)", lambda match: f"aux2.{HEAD[match[1]]}"),
     (r"logits", r"fc"),
 )
-HEAD = {"conv1": "conv.conv", "norm1": "conv.bn", "dense1": "fc1", "logits": "fc2"}
+
+
+def _mobilenet_block(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in a block; the first block has no expansion."""
+    block, part = match.groups()
+    if block == "1":
+        children = {"depthwise": "0.0", "norm2": "0.1", "project": "1", "norm3": "2"}
+    else:
+        children = {"expand": "0.0", "norm1": "0.1", "depthwise": "1.0", "norm2": "1.1"}
+        children |= {"project": "2", "norm3": "3"}
+    return f"features.{block}.conv.{children[part]}"
+
+
 MOBILENET_V2 = (
     (r"conv1", r"features.0.0"),
     (r"norm1", r"features.0.1"),
-    # Block 1 has no expansion, so its layers have lower numbers.
-    (r"block1/depthwise", r"features.1.conv.0.0"),
-    (r"block1/norm2", r"features.1.conv.0.1"),
-    (r"block1/project", r"features.1.conv.1"),
-    (r"block1/norm3", r"features.1.conv.2"),
-    (r"block(\d+)/expand", r"features.\1.conv.0.0"),
-    (r"block(\d+)/norm1", r"features.\1.conv.0.1"),
-    (r"block(\d+)/depthwise", r"features.\1.conv.1.0"),
-    (r"block(\d+)/norm2", r"features.\1.conv.1.1"),
-    (r"block(\d+)/project", r"features.\1.conv.2"),
-    (r"block(\d+)/norm3", r"features.\1.conv.3"),
+    (r"block(\d+)/(\w+)", _mobilenet_block),
     (r"conv2", r"features.18.0"),
     (r"norm2", r"features.18.1"),
     (r"logits", r"classifier.1"),
@@ -187,9 +235,11 @@ FAMILIES: dict[str, Table] = {
     "vgg": VGG,
     "resnet": RESNET,
     "cifar_resnet": cifar_resnet,
+    "resnet_hugging_face": RESNET_HUGGING_FACE,
     # Before EfficientNet, whose rules include those of a network without gates.
     "efficientnet_lite": efficientnet_lite,
     "efficientnet": EFFICIENTNET,
+    "efficientnet_timm": EFFICIENTNET_TIMM,
     "alexnet": ALEXNET,
     "densenet": DENSENET,
     "googlenet": GOOGLENET,
@@ -217,34 +267,23 @@ def module_names(
       `{path: (module, is_1x1)}`, or None if a layer has no rule.
 
     Raises:
-      ValueError: the table is not one of rules, or two layers have the same module.
+      ValueError: the table is not one of rules.
     """
     rules: Any = table(paths) if callable(table) else table
-    rules = rules.items() if isinstance(rules, Mapping) else rules
+    rules = [_parse(caller, r) for r in (rules.items() if isinstance(rules, Mapping) else rules)]
     names: dict[str, tuple[str, bool]] = {}
     for path in paths:
-        rule = next((rule for rule in rules if re.fullmatch(_rule(caller, rule)[0], path)), None)
-        if rule is None:
+        for pattern, expand, is_1x1 in rules:
+            if match := pattern.fullmatch(path):
+                names[path] = _number(expand(match), model, path), is_1x1
+                break
+        else:
             return None
-        pattern, *extra = rule
-        module: Any = extra[0]
-        match = re.fullmatch(pattern, path)
-        assert match is not None
-        name = module(match) if callable(module) else match.expand(module)
-        names[path] = _number(name, model, path), "1x1" in extra[1:]
-    modules = [name for name, _ in names.values()]
-    twice = [name for name in dict.fromkeys(modules) if modules.count(name) > 1]
-    if twice:
-        layers = ", ".join(path for path, (name, _) in names.items() if name == twice[0])
-        raise ValueError(
-            f"{caller}: the table of names gives the module {twice[0]!r} to the layers {layers}; "
-            "expected one layer for each module. Make the patterns more specific."
-        )
     return names
 
 
 def table_of(caller: str, name: str) -> Table:
-    """Returns a family's table."""
+    """Returns a family's table; raises ValueError if there is none."""
     if name not in FAMILIES:
         raise ValueError(
             f"{caller}: names is {name!r}; expected a table of names or a family: "
@@ -253,15 +292,19 @@ def table_of(caller: str, name: str) -> Table:
     return FAMILIES[name]
 
 
-def _rule(caller: str, rule: Any) -> Any:
-    valid = isinstance(rule, tuple | list) and 2 <= len(rule) <= 3 and isinstance(rule[0], str)
-    valid = valid and (callable(rule[1]) or isinstance(rule[1], str))
-    if not valid or any(extra != "1x1" for extra in rule[2:]):
-        raise ValueError(
-            f"{caller}: names contains {rule!r}; expected pairs of a layer's path or pattern and a "
-            "PyTorch module: [(r'layer(\\d)/conv', r'layers.\\1.conv')]."
-        )
-    return rule
+def _parse(caller: str, rule: Any) -> tuple[re.Pattern, Callable[[re.Match], Any], bool]:
+    """Returns a rule's pattern, the function from match to module, and whether it has a "1x1"."""
+    try:
+        pattern, module, *marks = rule
+        if (isinstance(module, str) or callable(module)) and marks in ([], ["1x1"]):
+            expand = module if callable(module) else lambda match: match.expand(module)
+            return re.compile(pattern), expand, bool(marks)
+    except (TypeError, ValueError, re.error):
+        pass
+    raise ValueError(
+        f"{caller}: names contains {rule!r}; expected pairs of a layer's path, or a pattern, and a "
+        "PyTorch module, such as (r'layer(\\d)/conv', r'layers.\\1.conv')."
+    )
 
 
 def _number(name: str, model: Module, path: str) -> str:

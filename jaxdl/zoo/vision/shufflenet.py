@@ -61,18 +61,17 @@ def shuffle_unit(channels: int, features: int, stride: int) -> Module:
       A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
     """
     half = features // 2
-    children = {
-        "branch2": convolutions(
-            (conv_norm(half, 1), True),
-            (conv_norm(half, 3, stride, groups=half), False),
-            (conv_norm(half, 1), True),
-        )
-    }
+    children = {}
     if stride > 1:
         children["branch1"] = convolutions(
             (conv_norm(channels, 3, stride, groups=channels), False),
             (conv_norm(half, 1), True),
         )
+    children["branch2"] = convolutions(
+        (conv_norm(half, 1), True),
+        (conv_norm(half, 3, stride, groups=half), False),
+        (conv_norm(half, 1), True),
+    )
 
     def forward(call, x):
         if stride > 1:
