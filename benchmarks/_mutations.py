@@ -902,7 +902,7 @@ MUTATIONS = (
     # zoo
     Mutation(
         "zoo: EfficientNet's blocks have no way around",
-        "jaxdl/zoo/vision/efficientnet.py",
+        "jaxdl/zoo/vision/mobilenet.py",
         "return x + y if stride == 1 and channels == features else y",
         "return y",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
@@ -917,8 +917,8 @@ MUTATIONS = (
     Mutation(
         "zoo: an inception module pools nothing",
         "jaxdl/zoo/vision/googlenet.py",
-        '"pool": serial(max_pool(3, stride=1, padding=1),',
-        '"pool": serial(max_pool(1),',
+        '{"pool": max_pool(3, stride=1, padding=1)}',
+        '{"pool": max_pool(1)}',
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(

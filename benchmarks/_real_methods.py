@@ -14,7 +14,7 @@ AT = "embeddings/words"
 """The place in MiniLM that is explained."""
 
 LAYERS = {
-    "lite0": "block_15",
+    "lite0": "stage7_0",
     "resnet50": "block_3_2",
     "densenet121": "block_3_15",
     "unet": "join_1",

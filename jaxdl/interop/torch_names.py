@@ -34,13 +34,16 @@ VGG = (
     (r"dense2", r"classifier.3"),
     (r"logits", r"classifier.6"),
 )
-RESNET = (
-    (r"conv1", r"conv1"),
-    (r"norm1", r"bn1"),
+RESNET_BLOCKS = (
     (r"layer(\d)_(\d+)/conv(\d)", r"layer\1.\2.conv\3"),
     (r"layer(\d)_(\d+)/norm(\d)", r"layer\1.\2.bn\3"),
     (r"layer(\d)_(\d+)/shortcut/conv", r"layer\1.\2.downsample.0"),
     (r"layer(\d)_(\d+)/shortcut/norm", r"layer\1.\2.downsample.1"),
+)
+RESNET = (
+    (r"conv1", r"conv1"),
+    (r"norm1", r"bn1"),
+    *RESNET_BLOCKS,
     (r"logits", r"fc"),
 )
 """torchvision's and timm's ResNet."""
@@ -129,13 +132,121 @@ EFFICIENTNET_TIMM = (
 )
 """timm's `efficientnet_b0`; its `tf_efficientnet_b0` has other padding and another eps."""
 
+# Positions among siblings are torchvision's: pooling and ReLU are layers there, too.
+ALEXNET = (
+    (r"conv\d", r"features.#"),
+    (r"dense1", r"classifier.1"),
+    (r"dense2", r"classifier.4"),
+    (r"logits", r"classifier.6"),
+)
+DENSENET = (
+    (r"conv1", r"features.conv0"),
+    (r"norm1", r"features.norm0"),
+    (r"denseblock(\d)_layer(\d+)/(.*)", r"features.denseblock\1.denselayer\2.\3"),
+    (r"transition(\d)/(conv|norm)1", r"features.transition\1.\2"),
+    (r"norm2", r"features.norm5"),
+    (r"logits", r"classifier"),
+)
+
+
+def _inception(match: re.Match) -> str:
+    module, branch, kind, number = match.groups()
+    place = {
+        "1x1": "branch1",
+        "3x3": f"branch2.{int(number) - 1}",
+        "5x5": f"branch3.{int(number) - 1}",
+        "_pool": "branch4.1",
+    }[branch]
+    return f"{module}.{place}.{kind if kind == 'conv' else 'bn'}"
+
+
+HEAD = {"conv1": "conv.conv", "norm1": "conv.bn", "dense1": "fc1", "logits": "fc2"}
+GOOGLENET = (
+    (r"conv(\d)", r"conv\1.conv"),
+    (r"norm(\d)", r"conv\1.bn"),
+    (r"(inception\w+)/branch(.*)/(conv|norm)(\d)", _inception),
+    (r"head_4a/(.*)", lambda match: f"aux1.{HEAD[match[1]]}"),
+    (r"head_4d/(.*)", lambda match: f"aux2.{HEAD[match[1]]}"),
+    (r"logits", r"fc"),
+)
+
+
+def _mobilenet_block(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in a block; the first block has no expansion."""
+    block, part = match.groups()
+    if block == "1":
+        children = {"depthwise": "0.0", "norm2": "0.1", "project": "1", "norm3": "2"}
+    else:
+        children = {"expand": "0.0", "norm1": "0.1", "depthwise": "1.0", "norm2": "1.1"}
+        children |= {"project": "2", "norm3": "3"}
+    return f"features.{block}.conv.{children[part]}"
+
+
+MOBILENET_V2 = (
+    (r"conv1", r"features.0.0"),
+    (r"norm1", r"features.0.1"),
+    (r"block(\d+)/(\w+)", _mobilenet_block),
+    (r"conv2", r"features.18.0"),
+    (r"norm2", r"features.18.1"),
+    (r"logits", r"classifier.1"),
+)
+SE_RESNET = (
+    (r"conv(\d)", r"layer0.conv\1"),
+    (r"norm(\d)", r"layer0.bn\1"),
+    *RESNET_BLOCKS,
+    (r"layer(\d)_(\d+)/gate/reduce", r"layer\1.\2.se_module.fc1", "1x1"),
+    (r"layer(\d)_(\d+)/gate/expand", r"layer\1.\2.se_module.fc2", "1x1"),
+    (r"logits", r"last_linear"),
+)
+"""The names of Cadene/pretrained-models.pytorch, for all networks of `zoo.vision.senet`."""
+SHUFFLENET_V2 = (
+    (r"conv(1|5)", r"conv\1.0"),
+    (r"norm(1|5)", r"conv\1.1"),
+    (r"(stage\d)_(\d+)/(branch\d)/.*", r"\1.\2.\3.#"),
+    (r"logits", r"fc"),
+)
+SQUEEZENET = (
+    (r"conv1", r"features.#"),
+    (r"fire\d/(.*)", r"features.##.\1"),
+    (r"logits", r"classifier.1"),
+)
+
+
+def efficientnet_lite(paths: Sequence[str]) -> Sequence[Rule]:
+    """Returns the rules of efficientnet-lite-pytorch, which numbers the blocks of all stages."""
+    stages = dict.fromkeys(path.partition("/")[0] for path in paths if path.startswith("stage"))
+    layers = {"expand": "_expand_conv", "depthwise": "_depthwise_conv", "project": "_project_conv"}
+    layers |= {f"norm{i + 1}": f"_bn{i}" for i in range(3)}
+
+    def block(match):
+        return f"_blocks.{list(stages).index(match[1])}.{layers[match[2]]}"
+
+    return (
+        (r"conv1", r"_conv_stem"),
+        (r"norm1", r"_bn0"),
+        (rf"(stage\d_\d+)/({'|'.join(layers)})", block),
+        (r"conv2", r"_conv_head"),
+        (r"norm2", r"_bn1"),
+        (r"logits", r"_fc"),
+    )
+
+
 FAMILIES: dict[str, Table] = {
     "vgg": VGG,
     "resnet": RESNET,
     "cifar_resnet": cifar_resnet,
     "resnet_hugging_face": RESNET_HUGGING_FACE,
+    # Before EfficientNet, whose rules include those of a network without gates.
+    "efficientnet_lite": efficientnet_lite,
     "efficientnet": EFFICIENTNET,
     "efficientnet_timm": EFFICIENTNET_TIMM,
+    "alexnet": ALEXNET,
+    "densenet": DENSENET,
+    "googlenet": GOOGLENET,
+    "mobilenet_v2": MOBILENET_V2,
+    "se_resnet": SE_RESNET,
+    "shufflenet_v2": SHUFFLENET_V2,
+    "squeezenet": SQUEEZENET,
     "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
 }
 """The tables by name, tried in this order; the last one is for modules named like the layers."""

@@ -106,11 +106,12 @@ def lite0(data_root, request):
     data_root("pretrained")
     x = ((_real_weights.reference("lite0")["images"] - 127.0) / 128).astype(np.float32)
     x = x[:, :: request.param, :: request.param]
+    model, trees = _pretrained.lite0()
     params = jax.tree.map(jnp.asarray, _pretrained.load("efficientnet_lite0"))
 
     @jax.jit
-    def run(params, x, target):
-        f = lambda x: _pretrained.lite0(params, x)
+    def run(trees, x, target):
+        f = lambda x: model.apply(*trees, x)[0]
         return {
             "epsilon_plus": interpret.lrp(f, x, target=target, composite="epsilon_plus"),
             "gradient": interpret.input_x_gradient(f, x, target=target),
@@ -126,8 +127,8 @@ def lite0(data_root, request):
         gradient, scores = jax.grad(score, has_aux=True)(x)
         return x * gradient, scores
 
-    logits = jax.jit(_pretrained.lite0)
-    scores = np.asarray(logits(params, x))
+    logits = jax.jit(lambda trees, x: model.apply(*trees, x)[0])
+    scores = np.asarray(logits(trees, x))
     target = scores.argmax(-1)
     # A loop in Python, because XLA runs convolutions slowly inside of its own loops on a CPU.
     patch, mean = x.shape[1] // 7, x.mean((1, 2), keepdims=True)
@@ -135,12 +136,12 @@ def lite0(data_root, request):
     for i, j in np.ndindex(8 - WINDOW, 8 - WINDOW):
         covered, patches = x.copy(), np.s_[i : i + WINDOW, j : j + WINDOW]
         covered[:, *(np.s_[patch * k : patch * (k + WINDOW)] for k in (i, j))] = mean
-        falls = scores - np.asarray(logits(params, covered))
+        falls = scores - np.asarray(logits(trees, covered))
         total[:, *patches] += np.take_along_axis(falls, target[:, None], 1)[..., None]
         count[patches] += 1
     return types.SimpleNamespace(
         score=scores.max(-1),
-        actual=jax.tree.map(np.asarray, run(params, x, target)),
+        actual=jax.tree.map(np.asarray, run(trees, x, target)),
         expected=jax.tree.map(np.asarray, expect(params, x, target)),
         removed=total / count,
     )

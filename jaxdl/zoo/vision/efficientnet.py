@@ -4,23 +4,24 @@
              where input and output have the same shape
 
 arXiv 1905.11946. Architecture search produced B0 (table 1); B1 to B7 scale its channels and its
-layers. Squeeze-and-excitation: Hu et al. 2018 (arXiv 1709.01507).
+layers. Inverted residual blocks: Sandler et al. 2018 (arXiv 1801.04381); squeeze-and-excitation:
+Hu et al. 2018 (arXiv 1709.01507).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxdl.combine import serial
-from jaxdl.core import Module, compose
-from jaxdl.nn import batch_norm, conv, dense, dropout, global_avg_pool
+from jaxdl.core import Module
+from jaxdl.nn import batch_norm, dense, dropout, global_avg_pool
+from jaxdl.zoo.vision import mobilenet
+from jaxdl.zoo.vision.mobilenet import conv_norm, inverted_residuals, round_channels
+from jaxdl.zoo.vision.senet import squeeze_excite
 
-__all__ = ["efficientnet", "image_size", "inverted_residual", "squeeze_excite"]
+__all__ = ["efficientnet", "image_size", "inverted_residual"]
 
 STAGES = (
     # expansion, window, stride, channels, layers
@@ -46,42 +47,10 @@ SCALES = {
 """The authors' published values, rounded from 1.1^phi, 1.2^phi and 224 x 1.15^phi (eq. 3)."""
 
 
-def squeeze_excite(channels: int, reduced: int) -> Module:
-    """Scales each channel by a gate: y = x sigmoid(W2 silu(W1 mean(x))). Hu et al. 2018, eq. 2-4.
-
-    Args:
-      channels: C, the channels of x.
-      reduced: units between W1 and W2; Hu et al. use C / 16.
-
-    Returns:
-      A `Module` from (N, H, W, C) to the same.
-    """
-    children = {"reduce": dense(reduced), "expand": dense(channels)}
-
-    def forward(call, x):
-        squeezed = jax.nn.silu(call("reduce", jnp.mean(x, (1, 2))))
-        return x * jax.nn.sigmoid(call("expand", squeezed))[:, None, None]
-
-    return compose("squeeze_excite", children, forward)
-
-
-def conv_norm(
-    names: tuple[str, str], features: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> dict[str, Module | Callable]:
-    """Returns a convolution without bias and its batch normalization by name."""
-    options: dict[str, Any] = {"stride": stride, "groups": groups, "use_bias": False}
-    kernel = conv(
-        features, kernel_size, padding=kernel_size // 2, kernel_init="he_normal", **options
-    )
-    return {names[0]: kernel, names[1]: batch_norm()}
-
-
 def inverted_residual(
     channels: int, features: int, *, expansion: int, kernel_size: int, stride: int
 ) -> Module:
-    """Builds the inverted residual block: expand, filter, project. Sandler et al. 2018.
-
-    arXiv 1801.04381, figure 3b, with squeeze-and-excitation before the projection.
+    """Builds MobileNetV2's block with SiLU, and a gate before the projection.
 
     Args:
       channels, features: channels of the input and of the output.
@@ -91,27 +60,17 @@ def inverted_residual(
     Returns:
       A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
     """
-    wide = channels * expansion
-    layers: dict[str, Module | Callable] = {}
-    if expansion > 1:
-        layers |= conv_norm(("expand", "norm1"), wide, 1) | {"silu1": jax.nn.silu}
-    layers |= conv_norm(("depthwise", "norm2"), wide, kernel_size, stride, groups=wide)
-    layers |= {"silu2": jax.nn.silu, "gate": squeeze_excite(wide, max(1, channels // 4))}
-    layers |= conv_norm(("project", "norm3"), features, 1)
-
-    def forward(call, x):
-        y = x
-        for name in layers:
-            y = call(name, y)
-        return x + y if stride == 1 and channels == features else y
-
-    return compose("inverted_residual", layers, forward)
-
-
-def round_channels(channels: float) -> int:
-    """Rounds to a multiple of 8, but not below nine tenths of `channels`."""
-    near = max(8, int(channels + 4) // 8 * 8)
-    return near + 8 if near < 0.9 * channels else near
+    gate = squeeze_excite(channels * expansion, max(1, channels // 4), activation=jax.nn.silu)
+    return mobilenet.inverted_residual(
+        channels,
+        features,
+        expansion=expansion,
+        kernel_size=kernel_size,
+        stride=stride,
+        activation=jax.nn.silu,
+        gate=gate,
+        norm=batch_norm,
+    )
 
 
 def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
@@ -132,20 +91,13 @@ def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
       ValueError: there is no such size.
     """
     width, depth, _, rate = _scales("efficientnet", size)
-    channels = round_channels(32 * width)
-    layers = conv_norm(("conv1", "norm1"), channels, 3, 2) | {"silu1": jax.nn.silu}
-    for stage, (expansion, kernel_size, stride, base, count) in enumerate(STAGES, 1):
-        features = round_channels(base * width)
-        for i in range(math.ceil(count * depth)):
-            layers[f"stage{stage}_{i}"] = inverted_residual(
-                channels,
-                features,
-                expansion=expansion,
-                kernel_size=kernel_size,
-                stride=1 if i else stride,
-            )
-            channels = features
-    layers |= conv_norm(("conv2", "norm2"), 4 * channels, 1) | {"silu2": jax.nn.silu}
+    first, last = round_channels(32 * width), 4 * round_channels(STAGES[-1][3] * width)
+    layers: dict[str, Module | Callable] = {}
+    layers["conv1"], layers["norm1"] = conv_norm(first, 3, 2, norm=batch_norm)
+    layers["silu1"] = jax.nn.silu
+    layers |= inverted_residuals(STAGES, inverted_residual, width=width, depth=depth)
+    layers["conv2"], layers["norm2"] = conv_norm(last, 1, norm=batch_norm)
+    layers["silu2"] = jax.nn.silu
     return serial(
         **layers, mean=global_avg_pool(), dropout=dropout(rate), logits=dense(num_classes)
     )

@@ -94,12 +94,12 @@ def test_three_residual_blocks_are_eight_paths():
 def test_the_last_branch_of_an_inception_module_is_of_the_maxima_around():
     module, x = inception(1, 1, 1, 1, 1, 2), np.asarray(normal(0, 1, 6, 6, 5))
     params, state = filled(module, x)
-    look = functools.partial(jaxdl.capture, module, paths={"pool"})
+    look = functools.partial(jaxdl.capture, module, paths={"branch_pool"})
     _, seen = jax.jit(look)(params, state, x)
     largest = scipy.ndimage.maximum_filter(x, (1, 3, 3, 1), mode="constant", cval=-np.inf)
-    conv = jax.tree.map(np.asarray, params["pool"]["conv_0"])
+    conv = jax.tree.map(np.asarray, params["branch_pool"]["conv1"])
     expected = np.maximum(largest @ conv["kernel"][0, 0] + conv["bias"], 0)
-    np.testing.assert_allclose(seen["pool"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen["branch_pool"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_that_of_the_papers():

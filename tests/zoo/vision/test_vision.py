@@ -13,9 +13,11 @@ import jaxdl
 from jaxdl import interop, tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
-from jaxdl.zoo.vision.efficientnet import efficientnet, image_size, squeeze_excite
+from jaxdl.zoo.vision.densenet import densenet121
+from jaxdl.zoo.vision.efficientnet import efficientnet, image_size
 from jaxdl.zoo.vision.googlenet import googlenet, googlenet_with_heads
 from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
+from jaxdl.zoo.vision.senet import se_resnet50, squeeze_excite
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
 from tests import docs_code
 from tests.nn.filled import filled as random_parameters
@@ -71,7 +73,7 @@ def counted(module, channels):
     for name, child in module.children.items():
         count, after = counted(child, first if name == "shortcut" else channels)
         total, channels = total + count, channels if name == "shortcut" else after
-    return total, channels
+    return total, first + channels if module.kind == "dense_layer" else channels
 
 
 @pytest.mark.row("G01", "G02", "G03", "G04")
@@ -253,7 +255,7 @@ def draw(*shape):
 
 @pytest.mark.row("G11")
 def test_a_gate_multiplies_whole_channels():
-    gate = squeeze_excite(6, 2)
+    gate = squeeze_excite(6, 2, activation=jax.nn.silu)
     x = draw(3, 4, 5, 6)
     params, _ = random_parameters(gate, x)
     ratio = np.asarray(jax.jit(gate.apply)(params, {}, x)[0]) / x
@@ -270,7 +272,8 @@ def test_alexnet_in_numbers():
     """The lectures' 630 million connections do not follow from the figure; 724 million do."""
     model, x = built("alexnet")
     params = init_shapes(model, x)[0]
-    weights = [params[f"{kind}_{i}"] for kind, n in (("conv", 5), ("dense", 3)) for i in range(n)]
+    names = [*(f"conv{i}" for i in range(1, 6)), "dense1", "dense2", "logits"]
+    weights = [params[name] for name in names]
     counts = [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]
     assert [tree.count(part) for part in weights] == counts and sum(counts) == 60_965_224
     summary = jaxdl.summary(model, x)
@@ -403,11 +406,31 @@ GOLDEN = {
         64,
         ([-0.0132014700821, -0.127830247494, -0.040364164421], -3.03106293359, 3.80410028775),
     ),
+    "alexnet torchvision": (
+        lambda: alexnet(variant="torchvision"),
+        224,
+        ([-4.14339054656, -3.89138669865, 3.08821707295], -191.966551469, 77.3722622744),
+    ),
+    "googlenet torchvision": (
+        lambda: googlenet(variant="torchvision"),
+        64,
+        ([-0.807107716712, -1.75555027324, 1.22805136259], 25.3858310827, 79.6986194317),
+    ),
+    "densenet121": (
+        densenet121,
+        64,
+        ([-0.216596237872, -0.554479929651, 0.538193728661], -15.3651826424, 23.8129484736),
+    ),
+    "se_resnet50": (
+        se_resnet50,
+        64,
+        ([-32.0633937098, 18.8473048163, -22.8392771645], -372.789344197, 778.725393645),
+    ),
 }
 """For each output the first three numbers, the sum of all and their norm, in double precision from
-the weights of `filled`: by torchvision, for CIFAR by akamaster/pytorch_resnet_cifar10; for AlexNet,
-VGG and GoogLeNet by the papers' layers in torch.nn.functional, which gave torchvision's numbers for
-its VGG-11 of 224 pixels."""
+the weights of `filled`: by torchvision, for CIFAR by akamaster/pytorch_resnet_cifar10, for
+SE-ResNet by Cadene/pretrained-models.pytorch; for the paper's AlexNet and GoogLeNet and for VGG of
+32 pixels by the papers' layers in torch.nn.functional."""
 
 
 @pytest.mark.parametrize(
@@ -422,6 +445,10 @@ its VGG-11 of 224 pixels."""
         pytest.param("resnet34", marks=[pytest.mark.row("G04"), pytest.mark.slow]),
         pytest.param("resnet50", marks=[pytest.mark.row("G04"), pytest.mark.slow]),
         pytest.param("efficientnet_b0", marks=[pytest.mark.row("G12"), pytest.mark.slow]),
+        pytest.param("alexnet torchvision", marks=[pytest.mark.row("G01"), pytest.mark.slow]),
+        pytest.param("googlenet torchvision", marks=[pytest.mark.row("G03"), pytest.mark.slow]),
+        pytest.param("densenet121", marks=[pytest.mark.row("G10"), pytest.mark.slow]),
+        pytest.param("se_resnet50", marks=[pytest.mark.row("G11"), pytest.mark.slow]),
     ],
 )
 def test_the_outputs_are_those_of_the_pytorch_models(name):
