@@ -4,6 +4,7 @@ from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, t
 from jaxdl.combine import frozen, residual, scan_layers, serial
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
 from jaxdl.jaxpr.depth import depth
+from jaxdl.jaxpr.receptive_field import ReceptiveField, receptive_field
 from jaxdl.tap import capture, intervene
 from jaxdl.tree import summary
 
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Call",
     "Module",
+    "ReceptiveField",
     "as_module",
     "attack",
     "capture",
@@ -28,6 +30,7 @@ __all__ = [
     "named_key",
     "nn",
     "optim",
+    "receptive_field",
     "residual",
     "scan_layers",
     "serial",
