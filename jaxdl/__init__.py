@@ -1,9 +1,10 @@
 """jaxdl: deep learning in JAX as pure functions, with methods that explain the models."""
 
-from jaxdl import attack, data, decode, interpret, losses, metrics, nn, optim, train, tree
+from jaxdl import attack, compress, data, decode, interpret, losses, metrics, nn, optim, train, tree
 from jaxdl.combine import frozen, residual, scan_layers, serial
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
 from jaxdl.jaxpr.depth import depth
+from jaxdl.jaxpr.receptive_field import ReceptiveField, receptive_field
 from jaxdl.tap import capture, intervene
 from jaxdl.tree import summary
 
@@ -12,10 +13,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Call",
     "Module",
+    "ReceptiveField",
     "as_module",
     "attack",
     "capture",
     "compose",
+    "compress",
     "data",
     "decode",
     "depth",
@@ -28,6 +31,7 @@ __all__ = [
     "named_key",
     "nn",
     "optim",
+    "receptive_field",
     "residual",
     "scan_layers",
     "serial",

@@ -18,6 +18,7 @@ ALL = [
     augment.flip,
     functools.partial(augment.crop, size=6, padding=1),
     augment.noise,
+    functools.partial(augment.cutout, size=4),
 ]
 
 
@@ -48,7 +49,9 @@ def test_quarter_turns_are_exact():
         chex.assert_trees_all_close(turned, np.rot90(IMAGES, quarter, (1, 2)), atol=1e-5)
 
 
-@pytest.mark.parametrize("function", ALL, ids=["rotate", "shift", "flip", "crop", "noise"])
+@pytest.mark.parametrize(
+    "function", ALL, ids=["rotate", "shift", "flip", "crop", "noise", "cutout"]
+)
 def test_keyed_compiled_and_mapped(function):
     compiled = jax.jit(function)
     run = lambda seed, apply=compiled: apply(jax.random.key(seed), IMAGES)
@@ -82,6 +85,22 @@ def test_crops_are_windows(key):
     chex.assert_trees_all_equal(window - window[0, 0], image[0, :3, :3, 0])
     with pytest.raises(ValueError, match="window of \\(6, 6\\)"):
         augment.crop(key, image, 6)
+
+
+def test_cutout_is_one_box_with_its_centre_anywhere(key):
+    """A box of 2x3 in 5x5 pixels: rows 1 or 2, columns 2 or 3 where the edge cuts it."""
+    images = np.ones((2000, 5, 5, 1), np.float32)
+    holes = np.asarray(jax.jit(augment.cutout, static_argnums=2)(key, images, (2, 3)))[..., 0] == 0
+    rows, columns = holes.any(2), holes.any(1)
+    np.testing.assert_array_equal(holes, rows[:, :, None] & columns[:, None])
+    # Of the five centres, one row and two columns lead to a box that is cut.
+    np.testing.assert_allclose((rows.sum(1) == 1).mean(), 0.2, atol=0.03)
+    np.testing.assert_allclose((columns.sum(1) == 2).mean(), 0.4, atol=0.03)
+    covered = holes.mean(0)
+    expected = np.outer([2, 2, 2, 2, 1], [2, 3, 3, 3, 2]) / 25
+    np.testing.assert_allclose(covered, expected, atol=0.04)
+    with pytest.raises(ValueError, match="size"):
+        augment.cutout(key, images, 0)
 
 
 @pytest.mark.row("S23")

@@ -62,3 +62,14 @@ def test_padding_changes_nothing(page):
     predict = lambda x: train.predict(page["classifier"], page["reader"], (x, lengths))
     np.testing.assert_allclose(predict(longer), predict(tokens), rtol=1e-5, atol=1e-6)
     assert np.all(page["known"].weight[::10] == 0) and np.all(page["pairs"].y >= 0)
+
+
+def test_the_refined_classifier_learns_in_mixed_precision(page):
+    """Parameters, their averages and the statistics of the norm stay float32."""
+    assert page["accuracy"] > 0.9 and page["image_history"]["accuracy"][-1] > 0.8
+    state = page["refined"]
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.model_state))} == {
+        np.dtype(np.float32)
+    }
+    rates = [float(page["one_cycle"](step)) for step in (0, 34, 115)]
+    np.testing.assert_allclose(rates, [0.03 / 25, 0.03, 0.03 / 25e4], rtol=0.02)

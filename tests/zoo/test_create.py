@@ -11,7 +11,7 @@ from jaxdl.zoo import _registry
 
 def test_every_name_builds():
     for name in zoo.list():
-        model = zoo.create(name)
+        model = zoo.create(name, **({"depth": 3} if name == "highway_mlp" else {}))
         assert isinstance(model, jaxdl.Module) and model.children, name
 
 

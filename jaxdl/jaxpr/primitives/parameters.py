@@ -188,7 +188,8 @@ def axes(equation: Any) -> Axes:
     """
     (value,) = _read(equation)
     # `concatenate` and `split` have one axis, reductions have several.
-    return (value,) if isinstance(value, int) else tuple(value)
+    # A computed axis, as in `jnp.roll`, is a NumPy integer.
+    return (int(value),) if isinstance(value, int | np.integer) else tuple(value)
 
 
 def with_padding(equation: Any, pads: Any) -> Callable[..., list[Any]]:
