@@ -27,6 +27,7 @@ FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "_static"
 LAYERS = {"early": "block_2", "middle": "block_6", "late": "block_11", "last": "head"}
 """Layers of the network, from 28 x 28 positions to 7 x 7."""
 BLACK, WHITE = -127 / 128, 1.0
+BOX = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
 
 
 class Photographs(NamedTuple):
@@ -85,8 +86,7 @@ def draw_all(only: str | None = None) -> None:
 def draw_photographs(path: pathlib.Path) -> None:
     """Draws all photographs above their relevance by LRP."""
     images, x, scores, titles = load()
-    composite = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
-    relevance = interpret.lrp(scores, x, target="argmax", composite=composite)
+    relevance = interpret.lrp(scores, x, target="argmax", composite=BOX)
     figure = plot.overlay(
         images, relevance, titles=titles, scale_each=True, columns=4, originals=True
     )
@@ -106,30 +106,25 @@ def saliency(folder: pathlib.Path) -> None:
 
 
 def smooth_grad(folder: pathlib.Path) -> None:
-    dog, options = load().one("dog"), {"target": "argmax", "key": jax.random.key(0)}
-    maps = {
-        f"sigma {sigma}": interpret.smooth_grad(dog.scores, dog.x, **options, sigma=sigma)
-        for sigma in (0.1, 0.3)
-    }
-    draw_maps(
-        folder / "smooth_grad.jpg",
-        dog,
-        {"saliency": interpret.saliency(dog.scores, dog.x, target="argmax")} | maps,
-    )
+    coffee = load().one("coffee")
+    options: dict[str, Any] = {"target": "argmax", "key": jax.random.key(0), "samples": 25}
+    maps = {"saliency": interpret.saliency(coffee.scores, coffee.x, target="argmax")}
+    for sigma in (0.1, 0.3):
+        values = interpret.smooth_grad(coffee.scores, coffee.x, **options, sigma=sigma)
+        maps[f"sigma {sigma}"] = values
+    draw_maps(folder / "smooth_grad.jpg", coffee, maps)
 
 
 def integrated_gradients(folder: pathlib.Path) -> None:
-    dog, others = load().one("dog"), load().x[:3]
-    explain = functools.partial(interpret.integrated_gradients, dog.scores, dog.x, target="argmax")
-    expected = interpret.expected_gradients(
-        dog.scores, dog.x, others, target="argmax", key=jax.random.key(0), samples=100
-    )
+    coffee, others = load().one("coffee"), np.delete(load().x, 2, axis=0)
+    f, x = coffee.scores, coffee.x
+    options: dict[str, Any] = {"key": jax.random.key(0), "samples": 60}
     maps = {
-        "from gray": explain(baseline=0.0),
-        "from black": explain(baseline=BLACK),
-        "from photographs": expected,
+        "from gray": interpret.integrated_gradients(f, x, target="argmax", baseline=0.0),
+        "from black": interpret.integrated_gradients(f, x, target="argmax", baseline=BLACK),
+        "from photographs": interpret.expected_gradients(f, x, others, target="argmax", **options),
     }
-    draw_maps(folder / "integrated_gradients.jpg", dog, maps)
+    draw_maps(folder / "integrated_gradients.jpg", coffee, maps)
 
 
 def guided_backprop(folder: pathlib.Path) -> None:
@@ -142,15 +137,15 @@ def guided_backprop(folder: pathlib.Path) -> None:
 
 
 def deep_lift(folder: pathlib.Path) -> None:
-    dog, others = load().one("dog"), load().x[:3]
-    explain = functools.partial(interpret.deep_lift, dog.scores, dog.x, target="argmax")
+    coffee, others = load().one("coffee"), np.delete(load().x, 2, axis=0)
+    f, x = coffee.scores, coffee.x
     deep_shap = interpret.average_over_baselines(interpret.deep_lift, others)
     maps = {
-        "from gray": explain(baseline=0.0),
-        "from black": explain(baseline=BLACK),
-        "from photographs": deep_shap(dog.scores, dog.x, target="argmax"),
+        "from gray": interpret.deep_lift(f, x, target="argmax", baseline=0.0),
+        "from black": interpret.deep_lift(f, x, target="argmax", baseline=BLACK),
+        "from photographs": deep_shap(f, x, target="argmax"),
     }
-    draw_maps(folder / "deep_lift.jpg", dog, maps)
+    draw_maps(folder / "deep_lift.jpg", coffee, maps)
 
 
 def lrp(folder: pathlib.Path) -> None:
@@ -158,7 +153,7 @@ def lrp(folder: pathlib.Path) -> None:
     composites: dict[str, Any] = {
         "epsilon_plus": "epsilon_plus",
         "epsilon_plus_flat": "epsilon_plus_flat",
-        "epsilon_gamma_box": interpret.epsilon_gamma_box(low=-1.0, high=1.0),
+        "epsilon_gamma_box": BOX,
     }
     maps = {
         name: interpret.lrp(coffee.scores, coffee.x, target="argmax", composite=composite)
@@ -179,31 +174,32 @@ def cam(folder: pathlib.Path) -> None:
 
 
 def occlusion(folder: pathlib.Path) -> None:
-    dog, options = load().one("dog"), {"target": "argmax", "key": jax.random.key(0)}
-    patches, f = interpret.superpixels(jnp.asarray(dog.x), 40), dog.scores
+    coffee, options = load().one("coffee"), {"target": "argmax", "key": jax.random.key(0)}
+    patches, f = interpret.superpixels(jnp.asarray(coffee.x), 40), coffee.scores
+    window: dict[str, Any] = {"window": (32, 32, 3), "stride": (16, 16, 3)}
     maps = {
-        "occlusion": interpret.occlusion(f, dog.x, (32, 32, 3), (16, 16, 3), target="argmax"),
-        "ablation": interpret.ablation(f, dog.x, target="argmax", mask=patches),
-        "KernelSHAP": interpret.kernel_shap(f, dog.x, **options, mask=patches, samples=300),
-        "LIME": interpret.lime(f, dog.x, **options, mask=patches, samples=300),
-        "RISE": interpret.rise(f, dog.x, **options, samples=300),
+        "occlusion": interpret.occlusion(f, coffee.x, **window, target="argmax"),
+        "ablation": interpret.ablation(f, coffee.x, target="argmax", mask=patches),
+        "KernelSHAP": interpret.kernel_shap(f, coffee.x, **options, mask=patches, samples=300),
+        "LIME": interpret.lime(f, coffee.x, **options, mask=patches, samples=300),
+        "RISE": interpret.rise(f, coffee.x, **options, samples=300),
     }
-    draw_maps(folder / "occlusion.jpg", dog, maps, over=True, columns=3)
+    draw_maps(folder / "occlusion.jpg", coffee, maps, over=True, columns=3)
 
 
 def layer(folder: pathlib.Path) -> None:
-    dog, composite = load().one("dog"), interpret.epsilon_gamma_box(low=-1.0, high=1.0)
+    coffee = load().one("coffee")
 
     def relevance(name):
         values = interpret.lrp(
-            dog.scores, dog.x, target="argmax", layer=LAYERS[name], composite=composite
+            coffee.scores, coffee.x, target="argmax", layer=LAYERS[name], composite=BOX
         )
         cells = np.asarray(values).sum(-1)
-        scale = dog.x.shape[1] // cells.shape[1]
+        scale = coffee.x.shape[1] // cells.shape[1]
         return np.kron(cells, np.ones((1, scale, scale))) / scale**2
 
     maps = {LAYERS[name]: relevance(name) for name in ("early", "middle", "late")}
-    draw_maps(folder / "layer.jpg", dog, maps)
+    draw_maps(folder / "layer.jpg", coffee, maps)
 
 
 def activation_maximization(folder: pathlib.Path) -> None:
@@ -216,7 +212,7 @@ def activation_maximization(folder: pathlib.Path) -> None:
         key=jax.random.key(0),
         l2=1e-3,
         bounds=(BLACK, WHITE),
-        steps=200,
+        steps=100,
     )
     names = [photographs.titles[i].rpartition(",")[0] for i in (1, 2, 3)]
     titles = [f"{name}: score {s[-1]:.0f}" for name, s in zip(names, result.score, strict=True)]
@@ -226,40 +222,37 @@ def activation_maximization(folder: pathlib.Path) -> None:
 
 
 def plots(folder: pathlib.Path) -> None:
-    dog = load().one("dog")
-    composite = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
-    relevance = interpret.lrp(dog.scores, dog.x, target="argmax", composite=composite)
+    coffee = load().one("coffee")
+    relevance = interpret.lrp(coffee.scores, coffee.x, target="argmax", composite=BOX)
     figures = (
-        plot.image_grid(dog.images, titles=["image_grid"]),
+        plot.image_grid(coffee.images, titles=["image_grid"]),
         plot.heat_map(relevance, titles=["heat_map"]),
-        plot.overlay(dog.images, relevance, titles=["overlay"]),
-        plot.reveal(dog.images, relevance, titles=["reveal"], share=0.1),
+        plot.overlay(coffee.images, relevance, titles=["overlay"]),
+        plot.reveal(coffee.images, relevance, titles=["reveal"], share=0.1),
     )
     save(folder / "plot.jpg", figures)
 
 
 def evaluation(folder: pathlib.Path) -> None:
-    dog, key = load().one("dog"), jax.random.key(0)
+    coffee, key = load().one("coffee"), jax.random.key(0)
 
     def probabilities(x):
-        return jax.nn.softmax(dog.scores(x))
+        return jax.nn.softmax(coffee.scores(x))
 
-    composite = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
     maps = {
-        "LRP": interpret.lrp(dog.scores, dog.x, target="argmax", composite=composite),
+        "LRP": interpret.lrp(coffee.scores, coffee.x, target="argmax", composite=BOX),
         "integrated gradients": interpret.integrated_gradients(
-            dog.scores, dog.x, target="argmax", baseline=0.0
+            coffee.scores, coffee.x, target="argmax", baseline=0.0
         ),
-        "saliency": interpret.saliency(dog.scores, dog.x, target="argmax"),
-        "random": jax.random.normal(key, dog.x.shape),
+        "saliency": interpret.saliency(coffee.scores, coffee.x, target="argmax"),
+        "random": jax.random.normal(key, coffee.x.shape),
     }
     figure = Figure(figsize=(7, 2.6), dpi=150, layout="constrained")
     measures = {"deletion": evaluate.deletion, "insertion": evaluate.insertion}
-    for ax, (name, measure) in zip(
-        figure.subplots(1, 2, sharey=True), measures.items(), strict=True
-    ):
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, (name, measure) in zip(axes, measures.items(), strict=True):
         for method, values in maps.items():
-            curve = measure(probabilities, dog.x, values, target="argmax")
+            curve = measure(probabilities, coffee.x, values, target="argmax")
             label = f"{method}: area {float(curve.area[0]):.2f}"
             scores = np.asarray(curve.scores[0])
             ax.plot(np.linspace(0, 1, len(scores)), scores, label=label)

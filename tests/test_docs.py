@@ -4,8 +4,11 @@ import re
 import socket
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
+from experiments import _pictures
 from tests import docs_code
 
 OTHER_TESTS = {
@@ -49,3 +52,22 @@ def test_the_code_runs(page, tmp_path, monkeypatch):
     # Users' programs run without the strict modes of the tests.
     with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
         docs_code.run(page)
+
+
+@pytest.mark.parametrize("page", _pictures.METHODS)
+def test_a_method_has_its_picture(page):
+    text = (docs_code.DOCS / "interpret" / f"{page}.md").read_text("utf-8")
+    (name,) = re.findall(r"\.\./_static/(methods/[\w.]+)", text)
+    assert 1_000 < (docs_code.DOCS / "_static" / name).stat().st_size < 60_000
+
+
+def test_pictures_are_photographs_next_to_maps(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    photograph = _pictures.Photographs(images, images / 255, lambda x: x, ["noise, 1.00"])
+    maps = {"signed": images[..., 0] - 127.5, "of channels": images / 255.0}
+    _pictures.draw_maps(tmp_path / "one.png", photograph, maps)
+    _pictures.draw_maps(tmp_path / "two.png", photograph, maps, over=True, columns=2)
+    one, two = (Image.open(tmp_path / name).size for name in ("one.png", "two.png"))
+    assert one[0] * 2 == two[0] * 3 and one[1] * 2 == two[1]
+    with pytest.raises(ValueError, match="no picture 'lpr'; choose one of saliency"):
+        _pictures.draw_all("lpr")
