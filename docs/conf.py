@@ -1,4 +1,4 @@
-"""Configuration of Sphinx: MyST pages, docstrings, and formulas as MathML."""
+"""Configuration of Sphinx: MyST pages and notebooks, docstrings, and formulas as MathML."""
 
 import re
 
@@ -11,10 +11,12 @@ project = "jaxdl"
 author = "The jaxdl authors"
 release = jaxdl.__version__
 copyright = f"the jaxdl authors, Apache License 2.0. This is version {release}"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+# Notebooks are committed with their outputs, see CONTRIBUTING.md: training takes minutes.
+nb_execution_mode = "off"
+exclude_patterns = ["_build", "examples"]
 html_theme = "furo"
 html_title = f"jaxdl {release}"
 html_static_path = ["_static"]

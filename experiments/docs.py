@@ -2,7 +2,7 @@
 
 `docs/results.md`, the ratios in `docs/benchmarks.md`, the counts in `docs/train/reliability.md` and
 the table of rows in `docs/lectures.md` come from `experiments/results`, `benchmarks/results` and
-the tests. `--pictures` draws `docs/_static/photographs.jpg` too.
+the tests. `--pictures` draws the photographs and their explanations below `docs/_static` too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Config(_run.Config):
     """`--results` is the folder that experiments wrote to; figures are copied from it."""
 
     pictures: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Draw docs/_static/photographs.jpg, which needs the weights of EfficientNet-Lite0."""
+    """Draw the pictures below docs/_static, which needs the weights of EfficientNet-Lite0."""
+    only: str | None = None
+    """Draw one of the pictures, such as lrp for docs/interpret/lrp.md."""
 
 
 def run(config: Config) -> None:
@@ -43,8 +45,10 @@ def run(config: Config) -> None:
     methods = config.results / "explain_photo" / "methods.png"
     if methods.is_file():
         shutil.copy(methods, DOCS / "_static" / "methods.png")
-    if config.pictures:
-        draw_photographs(DOCS / "_static" / "photographs.jpg")
+    if config.pictures or config.only:
+        from experiments import _pictures  # imports matplotlib
+
+        _pictures.draw_all(config.only)
 
 
 def regenerate(page: str) -> str:
@@ -316,32 +320,3 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("train/reliability.md", "reliability"): counts,
 }
 """The generated parts, by page and by the name in the page's comments."""
-
-
-# Pictures
-
-
-def draw_photographs(path: pathlib.Path) -> None:
-    """Draws photographs of 224 x 224 pixels above the LRP relevance of EfficientNet-Lite0."""
-    import jax
-    import numpy as np
-
-    from experiments import _pretrained
-    from jaxdl import interpret
-
-    model, (params, state) = _pretrained.lite0()
-    photographs, classes = _pretrained.photographs()
-    x = (photographs.astype(np.float32) - 127) / 128
-
-    def scores(x):
-        return model.apply(params, state, x)[0]
-
-    probabilities = np.asarray(jax.nn.softmax(jax.jit(scores)(x)))
-    titles = [f"{classes[p.argmax()]}, {p.max():.2f}" for p in probabilities]
-    # The bounds of the pixels after scaling, which the z^B rule needs.
-    composite = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
-    relevance = interpret.lrp(scores, x, target="argmax", composite=composite)
-    figure = interpret.plot.overlay(
-        photographs, relevance, titles=titles, scale_each=True, columns=4, originals=True
-    )
-    figure.savefig(path, pil_kwargs={"quality": 88})

@@ -22,6 +22,19 @@ def test_every_notebook_is_small_somewhere():
     assert all(f"{name}.ipynb" in index for name in SMALL)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_the_notebook_is_stored_with_the_outputs_of_one_run(name):
+    """The documentation shows them, and does not run the notebooks."""
+    path = FOLDER / f"{name}.ipynb"
+    cells = [c for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), (
+        f"run `jupyter execute --inplace docs/tutorials/{name}.ipynb`"
+    )
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert "stream" in kinds and "error" not in kinds
+    assert path.stat().st_size < 150_000
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SMALL)
