@@ -36,14 +36,17 @@ __all__ = [
 Block = Callable[[int, int, bool], Module]
 
 
-def conv_norm(features: int, kernel_size: int, stride: int = 1) -> dict[str, Module]:
+def conv_norm(
+    features: int, kernel_size: int, stride: int = 1, dilation: int = 1
+) -> dict[str, Module]:
     """Returns a convolution without bias and its batch normalization, padded as in PyTorch."""
-    padding = kernel_size // 2
+    padding = dilation * (kernel_size // 2)
     kernel = conv(
         features,
         kernel_size,
         stride=stride,
         padding=padding,
+        dilation=dilation,
         use_bias=False,
         kernel_init="he_normal",
     )
@@ -108,19 +111,21 @@ def plain_block(features: int, stride: int, project: bool) -> Module:
     return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
 
 
-def bottleneck(features: int, stride: int, project: bool) -> Module:
+def bottleneck(features: int, stride: int, project: bool, dilation: int = 1) -> Module:
     """Builds a bottleneck block: 1x1, 3x3 and 1x1 convolutions with a shortcut. Figure 5, right.
 
     Args:
       features: channels of the 3x3 convolution; the output has 4 features channels.
       stride: stride of the 3x3 convolution, as in torchvision; the paper strides the first 1x1.
       project: as for `basic_block`.
+      dilation: dilation of the 3x3 convolution, for networks that label pixels.
 
     Returns:
       A `Module` from (N, H, W, C) to (N, H / stride, W / stride, 4 features).
     """
     wide = 4 * features
-    block = layers(conv_norm(features, 1), conv_norm(features, 3, stride), conv_norm(wide, 1))
+    middle = conv_norm(features, 3, stride, dilation)
+    block = layers(conv_norm(features, 1), middle, conv_norm(wide, 1))
     shortcut = projection(wide, stride) if project else None
     return serial(sum=residual(block, shortcut), relu=jax.nn.relu)
 
