@@ -26,8 +26,7 @@ __all__ = ["fcn_resnet", "fcn_resnet50", "fcn_resnet101"]
 
 def dilated_backbone(depths: Sequence[int]) -> dict[str, Module | Callable]:
     """Returns the layers of a bottleneck ResNet up to `layer4`, at 1/8 of the image's size."""
-    stem = conv_norm(64, 7, 2)
-    layers: dict[str, Module | Callable] = {"conv1": stem["conv"], "norm1": stem["norm"]}
+    layers = conv_norm(64, 7, 2, 1)
     layers |= {"relu1": jax.nn.relu, "pool1": max_pool(3, stride=2, padding=1)}
     dilation = 1
     for stage, depth in enumerate(depths, start=1):
@@ -44,10 +43,8 @@ def dilated_backbone(depths: Sequence[int]) -> dict[str, Module | Callable]:
 
 def head(features: int, num_classes: int) -> Module:
     """Builds a 3x3 convolution to `features` channels and a 1x1 convolution to scores."""
-    first = conv_norm(features, 3)
     return serial(
-        conv1=first["conv"],
-        norm1=first["norm"],
+        **conv_norm(features, 3, number=1),
         relu1=jax.nn.relu,
         dropout1=dropout(0.1),
         logits=conv(num_classes, 1),

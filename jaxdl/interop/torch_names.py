@@ -1,0 +1,236 @@
+"""Tables of names: the PyTorch module of each layer, one table for each family of networks.
+
+A table is a sequence of rules `(pattern, module)`. The first pattern, a regular expression, that
+matches the whole path of a layer gives the path of its PyTorch module:
+
+    (r"layer(\\d)_(\\d+)/conv(\\d)", r"layer\\1.\\2.conv\\3")     layer3_1/conv2 -> layer3.1.conv2
+
+`module` is as in `re.sub`, a template or a function of the match. In a template, # stands for the
+position of the layer among its siblings, which is its name in a `torch.nn.Sequential`. A rule with
+the third element "1x1" is for a dense layer that is a convolution with a 1x1 window in PyTorch.
+A family whose rules depend on the depth of the network has a function `(paths) -> rules`.
+
+The tables lead from layers to modules because then one table serves both ways: reading looks up the
+names that writing uses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxdl.core import Module, suggest
+
+__all__ = ["FAMILIES"]
+
+Rule = tuple[str, str | Callable[[re.Match], str]] | tuple[str, str | Callable, str]
+Table = Sequence[Rule] | Mapping[str, str] | Callable[[Sequence[str]], Sequence[Rule]]
+
+VGG = (
+    (r"(conv|norm)\d_\d", r"features.#"),
+    (r"dense1", r"classifier.0"),
+    (r"dense2", r"classifier.3"),
+    (r"logits", r"classifier.6"),
+)
+RESNET = (
+    (r"conv1", r"conv1"),
+    (r"norm1", r"bn1"),
+    (r"layer(\d)_(\d+)/conv(\d)", r"layer\1.\2.conv\3"),
+    (r"layer(\d)_(\d+)/norm(\d)", r"layer\1.\2.bn\3"),
+    (r"layer(\d)_(\d+)/shortcut/conv", r"layer\1.\2.downsample.0"),
+    (r"layer(\d)_(\d+)/shortcut/norm", r"layer\1.\2.downsample.1"),
+    (r"logits", r"fc"),
+)
+"""torchvision's and timm's ResNet."""
+
+
+def cifar_resnet(paths: Sequence[str]) -> Sequence[Rule]:
+    """Returns the rules of akamaster/pytorch_resnet_cifar10: three layers of equal depth."""
+    depth = len({path.partition("/")[0] for path in paths if path.startswith("block_")}) // 3
+
+    def block(match):
+        stage, i = divmod(int(match[1]), max(depth, 1))
+        kind = {"conv": "conv", "norm": "bn"}[match[2]]
+        return f"layer{stage + 1}.{i}.{kind}{int(match[3]) + 1}"
+
+    return (
+        (r"conv", r"conv1"),
+        (r"norm", r"bn1"),
+        (r"block_(\d+)/(?:sum/block|layers)/(conv|norm)_(\d)", block),
+        (r"logits", r"linear"),
+    )
+
+
+def _hugging_face_block(match: re.Match) -> str:
+    stage, i, part, number = match.groups()
+    place = f"layer.{int(number) - 1}" if number else "shortcut"
+    name = {"conv": "convolution", "norm": "normalization"}[part]
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{i}.{place}.{name}"
+
+
+RESNET_HUGGING_FACE = (
+    (r"conv1", r"resnet.embedder.embedder.convolution"),
+    (r"norm1", r"resnet.embedder.embedder.normalization"),
+    (r"layer(\d)_(\d+)/(?:shortcut/)?(conv|norm)(\d?)", _hugging_face_block),
+    (r"logits", r"classifier.1"),
+)
+
+
+def _efficientnet_block(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in a block; the first stage has no expansion."""
+    stage, i, part = match.groups()
+    number, child = {
+        "expand": (0, "0"),
+        "norm1": (0, "1"),
+        "depthwise": (1, "0"),
+        "norm2": (1, "1"),
+        "gate/reduce": (2, "fc1"),
+        "gate/expand": (2, "fc2"),
+        "project": (3, "0"),
+        "norm3": (3, "1"),
+    }[part]
+    return f"features.{stage}.{i}.block.{number - (stage == '1')}.{child}"
+
+
+def _timm_efficientnet_block(match: re.Match) -> str:
+    """Returns timm's module of a layer in a block; the first stage has no expansion."""
+    stage, i, part = match.groups()
+    names = {
+        "gate/reduce": "se.conv_reduce",
+        "gate/expand": "se.conv_expand",
+        "expand": "conv_pw",
+        "depthwise": "conv_dw",
+        "project": "conv_pwl",
+        **{f"norm{n}": f"bn{n}" for n in (1, 2, 3)},
+    }
+    if stage == "1":
+        names |= {"project": "conv_pw", "norm2": "bn1", "norm3": "bn2"}
+    return f"blocks.{int(stage) - 1}.{i}.{names[part]}"
+
+
+EFFICIENTNET = (
+    (r"conv1", r"features.0.0"),
+    (r"norm1", r"features.0.1"),
+    (r"stage(\d)_(\d+)/(gate/reduce|gate/expand)", _efficientnet_block, "1x1"),
+    (r"stage(\d)_(\d+)/(expand|depthwise|project|norm\d)", _efficientnet_block),
+    (r"conv2", r"features.8.0"),
+    (r"norm2", r"features.8.1"),
+    (r"logits", r"classifier.1"),
+)
+EFFICIENTNET_TIMM = (
+    (r"conv1", r"conv_stem"),
+    (r"norm(1|2)", r"bn\1"),
+    (r"stage(\d)_(\d+)/(gate/reduce|gate/expand)", _timm_efficientnet_block, "1x1"),
+    (r"stage(\d)_(\d+)/(expand|depthwise|project|norm\d)", _timm_efficientnet_block),
+    (r"conv2", r"conv_head"),
+    (r"logits", r"classifier"),
+)
+"""timm's `efficientnet_b0`; its `tf_efficientnet_b0` has other padding and another eps."""
+
+FCN_RESNET = (
+    *((pattern, f"backbone.{module}") for pattern, module in RESNET[:-1]),
+    (r"classifier/(?:conv1|norm1|logits)", r"classifier.#"),
+    (r"auxiliary/(?:conv1|norm1|logits)", r"aux_classifier.#"),
+)
+FCN = (
+    (r"(conv\d_\d|fc\d|score_\w+)", r"\1"),
+    (r"up_image", r"upscore32"),
+)
+"""wkentaro/pytorch-fcn's FCN-32s; the other two name the upsampling of a skip by the next one."""
+FCN16S = (FCN[0], (r"up_pool4", r"upscore2"), (r"up_image", r"upscore16"))
+FCN8S = (*FCN16S[:2], (r"up_pool3", r"upscore_pool4"), (r"up_image", r"upscore8"))
+
+
+def _unet_block(match: re.Match) -> str:
+    """Returns milesial's module of a layer in a block; `up3` is the first of four here."""
+    path, level, part, number = match.groups()
+    blocks = {"down": f"down{level}.maxpool_conv.1", "up": f"up{4 - int(level)}.conv"}
+    block = "inc" if (path, level) == ("down", "0") else blocks[path]
+    return f"{block}.double_conv.{3 * int(number) - 3 + (part == 'norm')}"
+
+
+UNET = (
+    (r"(down|up)(\d)/(conv|norm)(\d)", _unet_block),
+    (r"upsample(\d)", lambda match: f"up{4 - int(match[1])}.up"),
+    (r"logits", r"outc.conv"),
+)
+"""milesial/Pytorch-UNet, of depth 4."""
+
+FAMILIES: dict[str, Table] = {
+    "vgg": VGG,
+    "resnet": RESNET,
+    "cifar_resnet": cifar_resnet,
+    "resnet_hugging_face": RESNET_HUGGING_FACE,
+    "efficientnet": EFFICIENTNET,
+    "efficientnet_timm": EFFICIENTNET_TIMM,
+    "fcn_resnet": FCN_RESNET,
+    "fcn32s": FCN,
+    "fcn16s": FCN16S,
+    "fcn8s": FCN8S,
+    "unet": UNET,
+    "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
+}
+"""The tables by name, tried in this order; the last one is for modules named like the layers."""
+
+
+def module_names(
+    caller: str, table: Table, model: Module, paths: Sequence[str]
+) -> dict[str, tuple[str, bool]] | None:
+    """Returns the PyTorch module of each layer, and whether it is a 1x1 convolution.
+
+    Args:
+      caller: the public function's name, for messages.
+      table: the rules.
+      model: the model, whose children give the positions of layers among their siblings.
+      paths: the paths of all layers with parameters.
+
+    Returns:
+      `{path: (module, is_1x1)}`, or None if a layer has no rule.
+
+    Raises:
+      ValueError: the table is not one of rules.
+    """
+    rules: Any = table(paths) if callable(table) else table
+    rules = [_parse(caller, r) for r in (rules.items() if isinstance(rules, Mapping) else rules)]
+    names: dict[str, tuple[str, bool]] = {}
+    for path in paths:
+        for pattern, expand, is_1x1 in rules:
+            if match := pattern.fullmatch(path):
+                names[path] = expand(match).replace("#", _position(model, path)), is_1x1
+                break
+        else:
+            return None
+    return names
+
+
+def table_of(caller: str, name: str) -> Table:
+    """Returns a family's table; raises ValueError if there is none."""
+    if name not in FAMILIES:
+        raise ValueError(
+            f"{caller}: names is {name!r}; expected a table of names or a family: "
+            + suggest(name, FAMILIES, "families")
+        )
+    return FAMILIES[name]
+
+
+def _parse(caller: str, rule: Any) -> tuple[re.Pattern, Callable[[re.Match], Any], bool]:
+    """Returns a rule's pattern, the function from match to module, and whether it has a "1x1"."""
+    try:
+        pattern, module, *marks = rule
+        if (isinstance(module, str) or callable(module)) and marks in ([], ["1x1"]):
+            expand = module if callable(module) else lambda match: match.expand(module)
+            return re.compile(pattern), expand, bool(marks)
+    except (TypeError, ValueError, re.error):
+        pass
+    raise ValueError(
+        f"{caller}: names contains {rule!r}; expected pairs of a layer's path, or a pattern, and a "
+        "PyTorch module, such as (r'layer(\\d)/conv', r'layers.\\1.conv')."
+    )
+
+
+def _position(model: Module, path: str) -> str:
+    *parents, name = path.split("/")
+    for parent in parents:
+        model = model.children[parent]
+    return str(list(model.children).index(name))
