@@ -29,13 +29,13 @@ from jaxdl.zoo.segmentation.unet import padded_unet
 BATCH = 8
 THRESHOLDS = tuple(round(0.3 + 0.05 * i, 2) for i in range(13))
 """Probabilities of the interior of a cell above which a pixel belongs to it."""
-CALIBRATION = 3
+CALIBRATION = 2
 """Training slices on which the threshold is chosen."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    steps: int = 450
+    steps: int = 300
     """Steps of 8 tiles."""
     tile: int = 128
     """Height and width of the tiles, in pixels."""
@@ -50,7 +50,7 @@ class Config(_run.Config):
 def run(config: Config) -> dict:
     membranes, source = load_slices(config.smoke)
     if config.smoke:
-        config = dataclasses.replace(config, steps=3, tile=32, width=8, depth=2)
+        config = dataclasses.replace(config, steps=2, tile=32, width=8, depth=1)
     mean, deviation = membranes.train.x.mean(), membranes.train.x.std()
     x, test_x = ((split.x - mean) / deviation for split in (membranes.train, membranes.test))
     y, test_y = membranes.train.y, membranes.test.y
@@ -98,12 +98,12 @@ def run(config: Config) -> dict:
 def deform_tiles(tile: int, key: jax.Array, x: jax.Array, y: jax.Array) -> tuple:
     """Cuts a random tile out of each slice, and turns, mirrors, deforms and brightens it."""
     keys = jax.random.split(key, 4)
-    # Displacements of about 4 pixels.
-    deform = functools.partial(augment.elastic, alpha=300.0, sigma=12.0)
+    # Displacements of about 2 pixels.
+    deform = functools.partial(augment.elastic, alpha=150.0, sigma=12.0)
     x, y, _ = augment.both(functools.partial(augment.crop, size=tile))(keys[0], x, y)
     x, y, _ = augment.both(turn)(keys[1], x, y)
     x, y, _ = augment.both(deform, functools.partial(deform, order=0))(keys[2], x, y)
-    gain, offset = 0.15 * jax.random.normal(keys[3], (2, len(x), 1, 1, 1), x.dtype)
+    gain, offset = 0.1 * jax.random.normal(keys[3], (2, len(x), 1, 1, 1), x.dtype)
     return x * (1 + gain) + offset, y
 
 
@@ -190,9 +190,9 @@ def draw_cells(rng: np.random.Generator, size: int = 256) -> data.Dataset:
 
 
 def draw(test: data.Split, cells: np.ndarray, threshold: float) -> Any:
-    """Draws the first and the last test slice: image, membranes, labels and cells."""
+    """Draws the first and the last test slice: image, probabilities, labels and cells."""
     plt = _figure.pyplot()
-    titles = ("slice", "probability of a membrane", "labels", "predicted cells")
+    titles = ("slice", "probability of a cell", "labels", "predicted cells")
     figure, axes = plt.subplots(2, 4, figsize=(10, 5.3), layout="constrained")
     rng = np.random.default_rng(0)
     for row, i in zip(axes, (0, -1), strict=True):
@@ -200,7 +200,6 @@ def draw(test: data.Split, cells: np.ndarray, threshold: float) -> Any:
         colours = np.concatenate([[[0, 0, 0]], rng.uniform(0.25, 1, (segments.max(), 3))])
         pictures = (test.x[i, ..., 0], cells[i], test.y[i], colours[segments])
         for axis, title, picture in zip(row, titles, pictures, strict=True):
-            # Membranes are dark in the slice and in the labels, so that probabilities are, too.
             axis.imshow(picture, cmap="gray", interpolation="antialiased")
             axis.set(xticks=[], yticks=[])
             if i == 0:
