@@ -142,20 +142,22 @@ FCN16S = (FCN[0], (r"up_pool4", r"upscore2"), (r"up_image", r"upscore16"))
 FCN8S = (*FCN16S[:2], (r"up_pool3", r"upscore_pool4"), (r"up_image", r"upscore8"))
 
 
-def _unet_block(match: re.Match) -> str:
-    """Returns milesial's module of a layer in a block; `up3` is the first of four here."""
-    path, level, part, number = match.groups()
-    blocks = {"down": f"down{level}.maxpool_conv.1", "up": f"up{4 - int(level)}.conv"}
-    block = "inc" if (path, level) == ("down", "0") else blocks[path]
-    return f"{block}.double_conv.{3 * int(number) - 3 + (part == 'norm')}"
+def unet(paths: Sequence[str]) -> Sequence[Rule]:
+    """Returns the rules of milesial/Pytorch-UNet, where `up1` is the lowest and not the highest."""
+    depth = sum(bool(re.fullmatch(r"up\d/conv1", path)) for path in paths)
 
+    def block(match):
+        path, level, part, number = match.groups()
+        name = f"down{level}.maxpool_conv.1" if path == "down" else f"up{depth - int(level)}.conv"
+        name = "inc" if path + level == "down0" else name
+        return f"{name}.double_conv.{3 * int(number) - 3 + (part == 'norm')}"
 
-UNET = (
-    (r"(down|up)(\d)/(conv|norm)(\d)", _unet_block),
-    (r"upsample(\d)", lambda match: f"up{4 - int(match[1])}.up"),
-    (r"logits", r"outc.conv"),
-)
-"""milesial/Pytorch-UNet, of depth 4."""
+    return (
+        (r"(down|up)(\d)/(conv|norm)(\d)", block),
+        (r"upsample(\d)", lambda match: f"up{depth - int(match[1])}.up"),
+        (r"logits", r"outc.conv"),
+    )
+
 
 FAMILIES: dict[str, Table] = {
     "vgg": VGG,
@@ -168,7 +170,7 @@ FAMILIES: dict[str, Table] = {
     "fcn32s": FCN,
     "fcn16s": FCN16S,
     "fcn8s": FCN8S,
-    "unet": UNET,
+    "unet": unet,
     "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
 }
 """The tables by name, tried in this order; the last one is for modules named like the layers."""

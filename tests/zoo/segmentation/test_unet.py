@@ -81,6 +81,7 @@ def test_bilinear_upsampling_keeps_the_corners():
         np.testing.assert_allclose(y[0, :, :, c], expected, atol=1e-6)
 
 
+@pytest.mark.row("H05")
 def test_the_skip_is_the_centre_of_its_map():
     x = np.arange(49.0).reshape(1, 7, 7, 1)
     np.testing.assert_array_equal(module.crop_to(x, x[:, :3, :5]), x[:, 2:5, 1:6])
@@ -89,6 +90,7 @@ def test_the_skip_is_the_centre_of_its_map():
     assert padded.sum() == x.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.row("H05", "H11")
 def test_a_small_one_learns_to_separate_cells_from_their_borders():
     """Discs of any brightness: only their surroundings distinguish the border from the ground."""
