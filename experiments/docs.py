@@ -73,6 +73,11 @@ def results() -> str:
         ("MNIST", "train/fit.py", "mnist"),
         ("embedded digits", "interpret/saliency.py interpret/cam.py", "digits"),
         ("residual networks", "zoo/vision/resnet.py", "plain_56"),
+        (
+            "membranes of nerve cells",
+            "zoo/segmentation/unet.py metrics/segmentation.py",
+            "membranes",
+        ),
         ("long-term memory", "nn/recurrent/bptt.py", "long_memory"),
         ("gradient clipping", "nn/recurrent/bptt.py", "rough_surface"),
         ("slot filling", "nn/recurrent/bidirectional.py", "slot_filling"),
@@ -200,6 +205,13 @@ def speech(metrics: dict[str, Any]) -> str:
     return "digit error rate: " + ", ".join(f"{name} {rate:.4f}" for name, rate in rates.items())
 
 
+def membranes(metrics: dict[str, Any]) -> str:
+    return (
+        f"accuracy of pixels {metrics['pixel_accuracy']:.4f}, mean IoU {metrics['miou']:.4f}, "
+        f"Rand F-score {metrics['rand_f_score']:.4f}, {metrics['source']}"
+    )
+
+
 def translation(metrics: dict[str, Any]) -> str:
     rows = ", ".join(f"{name} {row['exact_match']:.4f}" for name, row in metrics.items())
     return f"exact match by attention: {rows}"
@@ -212,6 +224,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "explain_digits": best_methods,
     "explain_lstm": words,
     "explain_photo": best_methods,
+    "membranes": membranes,
     "mnist": accuracy,
     "rough_surface": clipping,
     "sentiment": sentiment,

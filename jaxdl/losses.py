@@ -23,6 +23,7 @@ __all__ = [
     "binary_cross_entropy",
     "cross_entropy",
     "ctc",
+    "dice",
     "half_squared_error",
     "hinge",
     "huber",
@@ -120,6 +121,43 @@ def match_labels(what: str, scores: jax.Array, targets: jax.Array) -> jax.Array:
             f"{scores.shape}; expected that shape, with 0 or 1 for each score."
         )
     return targets
+
+
+def dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the soft Dice loss of images, 1 - mean_k 2 sum p_k y_k / (sum p_k^2 + sum y_k^2).
+
+    Milletari et al. 2016 (arXiv 1606.04797), section 3, with the softmax p of the scores and sums
+    over all pixels: a class counts as much as any other, no matter how few pixels it has. The mean
+    is over the classes that occur in the labels of the image.
+
+    Args:
+      logits: (N, *space, K) scores of each pixel.
+      labels: (N, *space) integer classes, or (N, *space, K) probabilities y.
+
+    Returns:
+      (N,) losses in [0, 1], in float32 at least. A class out of range gives NaN.
+
+    Raises:
+      ValueError: there is no spatial axis, or as for `cross_entropy`.
+    """
+    logits = _scores("dice", logits)
+    if logits.ndim < 3:
+        raise ValueError(
+            f"dice: the output has shape {logits.shape}; expected (N, *space, K), scores of each "
+            "pixel of an image. To classify whole examples use cross_entropy."
+        )
+    axes = tuple(range(1, logits.ndim - 1))
+    valid = jnp.ones(len(logits), bool)
+    if _are_classes("dice", logits, labels):
+        valid = jnp.all((labels >= 0) & (labels < logits.shape[-1]), axis=axes)
+        y = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    else:
+        y = labels.astype(logits.dtype)
+    p = jax.nn.softmax(logits)
+    present = jnp.any(y > 0, axis=axes)
+    squares = jnp.sum(p**2 + y**2, axis=axes)
+    scores = 2 * jnp.sum(p * y, axis=axes) / jnp.where(present, squares, 1)
+    return jnp.where(valid, 1 - jnp.mean(scores, axis=-1, where=present), jnp.nan)
 
 
 def ctc(
@@ -313,6 +351,7 @@ LOSSES: dict[str, Loss] = {
     "binary_crossentropy": binary_cross_entropy,
     "categorical_crossentropy": cross_entropy,
     "cross_entropy": cross_entropy,
+    "dice": dice,
     "half_squared_error": half_squared_error,
     "hinge": hinge,
     "huber": huber,
@@ -328,6 +367,7 @@ LOSSES: dict[str, Loss] = {
 TASKS: dict[str, tuple[Loss, ...]] = {
     "multiclass": (
         cross_entropy,
+        dice,
         hinge,
         optax.losses.multiclass_hinge_loss,
         optax.losses.poly_loss_cross_entropy,

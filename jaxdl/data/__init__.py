@@ -14,6 +14,7 @@ from jaxdl.data.corpora import (
 from jaxdl.data.dataset import Dataset, Split, Weighted, add_weights
 from jaxdl.data.digits import digits
 from jaxdl.data.idx import fashion_mnist, mnist, read_idx
+from jaxdl.data.isbi2012 import isbi2012
 from jaxdl.data.source import (
     BatchStream,
     RandomAccessSource,
@@ -47,6 +48,7 @@ __all__ = [
     "from_grain",
     "from_hugging_face",
     "from_iterable",
+    "isbi2012",
     "letter_trigrams",
     "log_mel",
     "mel_filters",

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxdl._optional import extra
 
-__all__ = ["Capped", "data_file", "data_folder", "read_gzip", "read_npz", "read_up_to"]
+__all__ = ["Capped", "data_file", "data_folder", "read_gzip", "read_npz", "read_png", "read_up_to"]
 
 BLOCK = 1 << 20
 
@@ -142,6 +142,26 @@ class Capped:
         if self._left < 0:
             raise ValueError(f"{self._name}: unpacks to more than expected; get it again.")
         return block
+
+
+def read_png(dataset: str, path: pathlib.Path, size: tuple[int, int], mode: str) -> np.ndarray:
+    """Reads the pixels of a PNG image of a known width, height and mode.
+
+    Raises:
+      ValueError: the file is missing or damaged, or the image has another size or mode.
+    """
+    with extra("data", dataset):
+        from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.size != size or image.mode != mode:
+                raise ValueError(
+                    f"{path.name} is {image.size} {image.mode}; expected {size} {mode}."
+                )
+            return np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path.name}: no complete PNG image ({error}); get it again.") from error
 
 
 def read_npz(

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from jaxdl.nn import _check
@@ -22,6 +23,7 @@ __all__ = [
     "crop",
     "cutmix",
     "cutout",
+    "elastic",
     "flip",
     "mixup",
     "noise",
@@ -150,6 +152,55 @@ def crop(
     return jax.vmap(crop_one)(padded, corners)
 
 
+def elastic(
+    key: jax.Array, images: jax.Array, alpha: float = 34.0, sigma: float = 4.0, order: int = 1
+) -> jax.Array:
+    """Deforms each image by a smooth random field of displacements.
+
+    Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801), section 2: the displacements of each pixel
+    are uniform in -1 .. 1, smoothed by a Gaussian and multiplied by alpha. The default is theirs,
+    for digits of 28x28 pixels. Images are mirrored at their edges, as in U-Net.
+
+    Args:
+      key: a PRNG key.
+      images: (N, H, W, C).
+      alpha: the strength, in pixels. After smoothing, displacements have a standard deviation of
+        about alpha / (6.1 sigma).
+      sigma: standard deviation of the Gaussian, in pixels, > 0.
+      order: 1 interpolates between pixels; 0 takes the nearest one, for labels.
+
+    Returns:
+      (N, H, W, C).
+
+    Raises:
+      ValueError: images are not floating-point of four axes, or `sigma` is not above 0.
+    """
+    _check_images("elastic", images)
+    if not sigma > 0:
+        raise ValueError(f"elastic: sigma is {sigma!r}; expected a number above 0.")
+    n, height, width, _ = images.shape
+    noise = jax.random.uniform(key, (n, 2, height, width), images.dtype, -1, 1)
+
+    def gaussian(size):
+        distance = np.subtract.outer(np.arange(size), np.arange(size))
+        return np.exp(-(distance**2) / (2 * sigma**2)) / (sigma * np.sqrt(2 * np.pi))
+
+    # Dense matrices: faster to compile than convolutions by windows of 6 sigma.
+    rows, columns = (jnp.asarray(gaussian(size), images.dtype) for size in (height, width))
+    field = alpha * rows @ noise @ columns
+    grid = jnp.stack(jnp.meshgrid(*map(jnp.arange, (height, width)), indexing="ij"))
+
+    def deform(image, field):
+        coordinates = tuple(grid.astype(images.dtype) + field)
+
+        def deform_channel(plane):
+            return map_coordinates(plane, coordinates, order=order, mode="mirror")
+
+        return jax.vmap(deform_channel, in_axes=-1, out_axes=-1)(image)
+
+    return jax.vmap(deform)(images, field)
+
+
 def noise(key: jax.Array, images: jax.Array, deviation: float = 1.0) -> jax.Array:
     """Adds Gaussian noise to every pixel, without clipping.
 
@@ -275,23 +326,30 @@ def cutmix(
     return mixed, *_mix_targets("cutmix", y, weight, num_classes, share, partner)
 
 
-def both(augment: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable:
+def both(
+    augment: Callable[[jax.Array, jax.Array], jax.Array],
+    augment_masks: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> Callable:
     """Returns an augmentation that moves images, masks and weights in the same way.
 
     Args:
       augment: moves whole pixels, such as `flip`, `crop` and `shift`. Masks and weights are
         (N, H, W) or (N, H, W, C), integer or floating-point, and get the same key; pixels from
         outside the image are 0. Weights of whole images, (N,), are unchanged.
+      augment_masks: moves masks and weights, where `augment` interpolates between pixels:
+        `both(elastic, partial(elastic, order=0))`. The default is `augment`.
 
     Returns:
       `(key, images, masks, weight) -> (images, masks, weight)`.
     """
 
+    move_mask = augment if augment_masks is None else augment_masks
+
     def move(key, images, masks, weight=None):
         def move_alike(planes):
             last = planes[..., None] if planes.ndim == 3 else planes
             # Cloned, for JAX's key-reuse checker: here the key is used more than once on purpose.
-            moved = augment(jax.random.clone(key), last.astype(jnp.float32)).astype(planes.dtype)
+            moved = move_mask(jax.random.clone(key), last.astype(jnp.float32)).astype(planes.dtype)
             return moved[..., 0] if planes.ndim == 3 else moved
 
         if weight is not None and weight.ndim > 2:

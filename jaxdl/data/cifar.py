@@ -10,8 +10,7 @@ import zlib
 
 import numpy as np
 
-from jaxdl._optional import extra
-from jaxdl.data._files import Capped, data_file
+from jaxdl.data._files import Capped, data_file, read_png
 from jaxdl.data.dataset import Dataset, images
 
 __all__ = ["cifar10", "cifar10_png"]
@@ -108,23 +107,10 @@ def cifar10_png(root: str | os.PathLike | None = None) -> Dataset:
     Raises:
       ValueError: a file is missing, damaged or not what is expected.
     """
-    with extra("data", "cifar10_png"):
-        from PIL import Image
-
     strips = []
     for i in range(4):
         path = data_file("cifar10-png", f"cifar10_batch_{i}.png", root=root)
-        try:
-            with Image.open(path, formats=("PNG",)) as image:
-                if image.size != (1024, 1000) or image.mode != "RGB":
-                    raise ValueError(
-                        f"{path.name} is {image.size} {image.mode}; expected (1024, 1000) RGB."
-                    )
-                strips.append(np.asarray(image))
-        except (OSError, SyntaxError) as error:
-            raise ValueError(
-                f"{path.name}: no complete PNG image ({error}); get it again."
-            ) from error
+        strips.append(read_png("cifar10_png", path, (1024, 1000), "RGB"))
     pixels = np.concatenate(strips).reshape(-1, 32, 32, 3)
     path = data_file("cifar10-png", "labels.txt", root=root)
     lines = path.read_bytes()[:16_000].split()

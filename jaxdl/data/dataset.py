@@ -16,7 +16,7 @@ class Split(NamedTuple):
 
     Attributes:
       x: (N, H, W, C) float32 images in [0, 1].
-      y: (N,) int32 labels, indices into `Dataset.classes`.
+      y: (N,) int32 labels, indices into `Dataset.classes`; (N, H, W) labels of pixels.
     """
 
     x: np.ndarray

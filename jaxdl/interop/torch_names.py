@@ -231,6 +231,37 @@ def efficientnet_lite(paths: Sequence[str]) -> Sequence[Rule]:
     )
 
 
+FCN_RESNET = (
+    *((pattern, f"backbone.{module}") for pattern, module in RESNET[:-1]),
+    (r"classifier/(?:conv1|norm1|logits)", r"classifier.#"),
+    (r"auxiliary/(?:conv1|norm1|logits)", r"aux_classifier.#"),
+)
+FCN = (
+    (r"(conv\d_\d|fc\d|score_\w+)", r"\1"),
+    (r"up_image", r"upscore32"),
+)
+"""wkentaro/pytorch-fcn's FCN-32s; the other two name the upsampling of a skip by the next one."""
+FCN16S = (FCN[0], (r"up_pool4", r"upscore2"), (r"up_image", r"upscore16"))
+FCN8S = (*FCN16S[:2], (r"up_pool3", r"upscore_pool4"), (r"up_image", r"upscore8"))
+
+
+def unet(paths: Sequence[str]) -> Sequence[Rule]:
+    """Returns the rules of milesial/Pytorch-UNet, where `up1` is the lowest and not the highest."""
+    depth = sum(bool(re.fullmatch(r"up\d/conv1", path)) for path in paths)
+
+    def block(match):
+        path, level, part, number = match.groups()
+        name = f"down{level}.maxpool_conv.1" if path == "down" else f"up{depth - int(level)}.conv"
+        name = "inc" if path + level == "down0" else name
+        return f"{name}.double_conv.{3 * int(number) - 3 + (part == 'norm')}"
+
+    return (
+        (r"(down|up)(\d)/(conv|norm)(\d)", block),
+        (r"upsample(\d)", lambda match: f"up{depth - int(match[1])}.up"),
+        (r"logits", r"outc.conv"),
+    )
+
+
 FAMILIES: dict[str, Table] = {
     "vgg": VGG,
     "resnet": RESNET,
@@ -247,6 +278,11 @@ FAMILIES: dict[str, Table] = {
     "se_resnet": SE_RESNET,
     "shufflenet_v2": SHUFFLENET_V2,
     "squeezenet": SQUEEZENET,
+    "fcn_resnet": FCN_RESNET,
+    "fcn32s": FCN,
+    "fcn16s": FCN16S,
+    "fcn8s": FCN8S,
+    "unet": unet,
     "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
 }
 """The tables by name, tried in this order; the last one is for modules named like the layers."""

@@ -24,6 +24,7 @@ from jaxdl.metrics.examples import (
     top_k,
 )
 from jaxdl.metrics.names import BINARY_METRICS, METRICS, metric
+from jaxdl.metrics.segmentation import miou, rand_f_score, split_segments
 from jaxdl.metrics.spans import SpanScore, span_f1, spans
 
 __all__ = [
@@ -45,11 +46,14 @@ __all__ = [
     "mean",
     "merge",
     "metric",
+    "miou",
     "precision",
     "r2",
+    "rand_f_score",
     "recall",
     "rmse",
     "span_f1",
     "spans",
+    "split_segments",
     "top_k",
 ]

@@ -33,6 +33,7 @@ from jaxdl.metrics.examples import (
     brier,
     top_k,
 )
+from jaxdl.metrics.segmentation import miou
 
 Metrics = Sequence[str | Callable] | Mapping[str, str | Callable]
 """Metrics as `fit` takes them: names and functions, in a sequence or a dict by name."""
@@ -47,6 +48,7 @@ METRICS: dict[str, Metric | DatasetMetric] = {
     "ece": ece(),
     "f1": f1(),
     "mae": absolute_error,
+    "miou": miou(),
     "mse": squared_error,
     "precision": precision(),
     "r2": r2(),
@@ -93,13 +95,14 @@ FACTORIES = (
     average_precision,
     ece,
     f1,
+    miou,
     precision,
     r2,
     recall,
     rmse,
     top_k,
 )
-CLASS_METRICS = (*BINARY_METRICS, "top3", "top5")
+CLASS_METRICS = (*BINARY_METRICS, "miou", "top3", "top5")
 
 
 def name_metrics(metrics: Metrics | None) -> NamedMetrics | None:
@@ -159,7 +162,7 @@ def resolve_metrics(
                 f"metric {value!r} is for classification, and the loss for regression; expected a "
                 "metric such as 'mae', 'rmse' or 'r2', or the loss 'binary_cross_entropy'."
             )
-        if task == "binary" and value in ("top3", "top5"):
+        if task == "binary" and value in ("miou", "top3", "top5"):
             raise ValueError(
                 f"metric {value!r} is for exclusive classes, and the loss for independent labels; "
                 "expected a metric such as 'accuracy', 'f1' or 'auc'."

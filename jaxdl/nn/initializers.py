@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import initializers
 
 from jaxdl._precision import widen
@@ -28,7 +29,28 @@ def _orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
     return initializers.orthogonal()(key, shape, wide).astype(dtype)
 
 
+def _bilinear(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Returns the kernel (*window, C, C) of a transposed convolution that interpolates linearly.
+
+    Along an axis of window k it is 1 - |m - c| / f with c = (k - 1) / 2 and f = ceil(k / 2); each
+    channel is interpolated alone. At stride f with padding "SAME", windows of 2 f (f even) and
+    2 f - 1 (f odd) upsample by f. Long et al. 2015, arXiv 1411.4038, section 3.3.
+    """
+    *window, channels, features = shape
+    if channels != features or not window:
+        raise ValueError(
+            f"bilinear: kernel {list(shape)}; expected (*window, C, C), since each channel is "
+            f"interpolated alone. Pass features={channels} to conv_transpose."
+        )
+    kernel = np.eye(channels)
+    for size in reversed(window):
+        line = 1 - np.abs(np.arange(size) - (size - 1) / 2) / ((size + 1) // 2)
+        kernel = np.multiply.outer(line, kernel)
+    return jnp.asarray(kernel, dtype)
+
+
 INITIALIZERS: dict[str, Initializer] = {
+    "bilinear": _bilinear,
     "zeros": initializers.zeros,
     "ones": initializers.ones,
     "normal": initializers.normal(),

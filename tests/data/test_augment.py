@@ -19,6 +19,7 @@ ALL = [
     functools.partial(augment.crop, size=6, padding=1),
     augment.noise,
     functools.partial(augment.cutout, size=4),
+    augment.elastic,
 ]
 
 
@@ -50,7 +51,7 @@ def test_quarter_turns_are_exact():
 
 
 @pytest.mark.parametrize(
-    "function", ALL, ids=["rotate", "shift", "flip", "crop", "noise", "cutout"]
+    "function", ALL, ids=["rotate", "shift", "flip", "crop", "noise", "cutout", "elastic"]
 )
 def test_keyed_compiled_and_mapped(function):
     compiled = jax.jit(function)
@@ -110,3 +111,41 @@ def test_noise_is_gaussian_of_unit_deviation(key):
     # Of a uniform distribution of this deviation 42 % lie outside of one, and none of two.
     outside = [np.mean(np.abs(added) > deviations) for deviations in (1, 2)]
     np.testing.assert_allclose(outside, [0.3173, 0.0455], atol=0.01)
+
+
+def test_elastic_deformations_are_smooth_fields_of_displacements(key):
+    """On ramps the image is its own coordinate: the field is noise that SciPy smooths alike."""
+    alpha, sigma = 30.0, 3.0
+    i, j = np.mgrid[:40, :48].astype(np.float32)
+    ramps = np.stack([i, j, np.floor(i)], -1)[None]
+    deform = jax.jit(functools.partial(augment.elastic, alpha=alpha, sigma=sigma))
+    deformed = np.asarray(deform(key, ramps))[0]
+    noise = np.asarray(
+        jax.random.uniform(jax.random.clone(key), (1, 2, 40, 48), np.float32, -1, 1)
+    )[0]
+    inner = np.s_[6:-6, 6:-6]
+    for axis in (0, 1):
+        field = alpha * scipy.ndimage.gaussian_filter(
+            noise[axis], sigma, mode="constant", truncate=9
+        )
+        assert np.abs(field).max() < 6
+        expected = (ramps[0, ..., axis] + field)[inner]
+        chex.assert_trees_all_close(deformed[..., axis][inner], expected, atol=1e-3)
+    spread = np.std(deformed[..., :2][inner] - ramps[0, ..., :2][inner])
+    assert spread == pytest.approx(alpha / (6.1 * sigma), rel=0.25)
+    with pytest.raises(ValueError, match="elastic: sigma is 0; expected a number above 0"):
+        augment.elastic(None, ramps, sigma=0)
+
+
+def test_masks_move_with_interpolated_images_and_stay_labels(key):
+    images = np.arange(2 * 12 * 12, dtype=np.float32).reshape(2, 12, 12, 1)
+    labels = np.int32(images[..., 0] > 140)
+    move = functools.partial(augment.elastic, alpha=20.0, sigma=2.0)
+    both = jax.jit(augment.both(move, functools.partial(move, order=0)))
+    moved, masks, weight = both(key, images, labels, np.float32(labels))
+    chex.assert_trees_all_equal(weight, np.float32(masks))
+    assert masks.dtype == np.int32 and set(np.unique(masks)) == {0, 1}
+    clear = np.abs(np.asarray(moved)[..., 0] - 140) > 12
+    chex.assert_trees_all_equal(
+        np.asarray(masks)[clear], np.int32(np.asarray(moved)[..., 0] > 140)[clear]
+    )

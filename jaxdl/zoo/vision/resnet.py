@@ -38,19 +38,20 @@ Block = Callable[[int, int, bool], Module]
 
 
 def conv_norm(
-    features: int, kernel_size: int, stride: int = 1, number: int | str = ""
-) -> dict[str, Module]:
+    features: int, kernel_size: int, stride: int = 1, number: int | str = "", dilation: int = 1
+) -> dict[str, Module | Callable]:
     """Returns a convolution without bias and its batch normalization, padded as in PyTorch.
 
     Args:
-      features, kernel_size, stride: see `nn.conv`.
+      features, kernel_size, stride, dilation: see `nn.conv`.
       number: ends the names of both, `conv1` and `norm1`.
     """
     kernel = conv(
         features,
         kernel_size,
         stride=stride,
-        padding=kernel_size // 2,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
         use_bias=False,
         kernel_init="he_normal",
     )
@@ -110,19 +111,20 @@ def basic_block(features: int, stride: int, project: bool) -> Module:
     return residual_block("basic_block", layers, projection(features, stride) if project else None)
 
 
-def bottleneck(features: int, stride: int, project: bool) -> Module:
+def bottleneck(features: int, stride: int, project: bool, dilation: int = 1) -> Module:
     """Builds a bottleneck block: 1x1, 3x3 and 1x1 convolutions with a shortcut. Figure 5, right.
 
     Args:
       features: channels of the 3x3 convolution; the output has 4 features channels.
       stride: stride of the 3x3 convolution, as in torchvision; the paper strides the first 1x1.
       project: as for `basic_block`.
+      dilation: dilation of the 3x3 convolution, for networks that label pixels.
 
     Returns:
       A `Module` from (N, H, W, C) to (N, H / stride, W / stride, 4 features).
     """
     wide = 4 * features
-    first, second = conv_norm(features, 1, 1, 1), conv_norm(features, 3, stride, 2)
+    first, second = conv_norm(features, 1, 1, 1), conv_norm(features, 3, stride, 2, dilation)
     last = {"relu2": jax.nn.relu, **conv_norm(wide, 1, 1, 3)}
     layers = {**first, "relu1": jax.nn.relu, **second, **last}
     return residual_block("bottleneck", layers, projection(wide, stride) if project else None)
