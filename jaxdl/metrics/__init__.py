@@ -13,6 +13,7 @@ from jaxdl.metrics.dataset import (
     recall,
     rmse,
 )
+from jaxdl.metrics.detection import DetectionScore, coco_map, voc_map
 from jaxdl.metrics.examples import (
     Average,
     accuracy,
@@ -32,6 +33,7 @@ __all__ = [
     "Average",
     "Collection",
     "DatasetMetric",
+    "DetectionScore",
     "SpanScore",
     "accuracy",
     "auc",
@@ -39,6 +41,7 @@ __all__ = [
     "binary_accuracy",
     "binary_brier",
     "brier",
+    "coco_map",
     "confusion",
     "ece",
     "f1",
@@ -52,4 +55,5 @@ __all__ = [
     "span_f1",
     "spans",
     "top_k",
+    "voc_map",
 ]
