@@ -123,15 +123,10 @@ def run(config: Config) -> dict:
     train.keep_memory()
     cells = load_images(config)
     mean, deviation = cells.train.x.mean((0, 1, 2)), cells.train.x.std((0, 1, 2))
-    cells = cells._replace(
-        **{
-            part: getattr(cells, part)._replace(x=(getattr(cells, part).x - mean) / deviation)
-            for part in ("train", "validation", "test")
-        }
-    )
     tuning = config.validate or config.smoke
     learned = cells.train if tuning else join(cells.train, cells.validation)
     test = cells.validation if tuning else cells.test
+    learned, test = (part._replace(x=(part.x - mean) / deviation) for part in (learned, test))
     steps = 2 if config.smoke else config.steps
     model = network()
     optimizer = optax.chain(
