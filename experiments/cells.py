@@ -110,7 +110,7 @@ def augment(key: jax.Array, x: tuple, y: jax.Array, *, pixels: int = 32) -> tupl
         stays = area > 0.4 * jnp.prod(moved[:, 2:] - moved[:, :2], -1)
         return image, jnp.where(stays[:, None], cut, 0), jnp.where(stays, labels, 0)
 
-    images, boxes, labels = jax.vmap(change)(images, boxes, labels, *flips, shifts)
+    images, boxes, labels = jax.vmap(change)(images, boxes, labels, flips[0], flips[1], shifts)
     light = jax.random.uniform(light_key, (n, 1, 1, 3), images.dtype, 0.9, 1.1)
     return (images * light, boxes, labels), y
 
