@@ -903,15 +903,15 @@ MUTATIONS = (
     Mutation(
         "zoo: EfficientNet's blocks have no way around",
         "jaxdl/zoo/vision/efficientnet.py",
-        "return residual(block) if stride == 1 and channels == features else block",
-        "return block",
+        "return x + y if stride == 1 and channels == features else y",
+        "return y",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(
         "zoo: bottlenecks halve the map in their first convolution",
         "jaxdl/zoo/vision/resnet.py",
-        "conv_norm(features, 1), conv_norm(features, 3, stride),",
-        "conv_norm(features, 1, stride), conv_norm(features, 3),",
+        "conv_norm(features, 1, 1, 1), conv_norm(features, 3, stride, 2)",
+        "conv_norm(features, 1, stride, 1), conv_norm(features, 3, 1, 2)",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(
@@ -924,8 +924,8 @@ MUTATIONS = (
     Mutation(
         "zoo: VGG drops a value in twenty",
         "jaxdl/zoo/vision/vgg.py",
-        "jax.nn.relu, dropout(0.5)]",
-        "jax.nn.relu, dropout(0.05)]",
+        "dropout(0.5)}",
+        "dropout(0.05)}",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(

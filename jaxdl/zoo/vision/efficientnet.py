@@ -10,12 +10,13 @@ layers. Squeeze-and-excitation: Hu et al. 2018 (arXiv 1709.01507).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdl.combine import residual, serial
+from jaxdl.combine import serial
 from jaxdl.core import Module, compose
 from jaxdl.nn import batch_norm, conv, dense, dropout, global_avg_pool
 
@@ -64,13 +65,15 @@ def squeeze_excite(channels: int, reduced: int) -> Module:
     return compose("squeeze_excite", children, forward)
 
 
-def conv_norm(features: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[Module]:
-    """Returns a convolution without bias and its batch normalization."""
+def conv_norm(
+    names: tuple[str, str], features: int, kernel_size: int, stride: int = 1, groups: int = 1
+) -> dict[str, Module | Callable]:
+    """Returns a convolution without bias and its batch normalization by name."""
     options: dict[str, Any] = {"stride": stride, "groups": groups, "use_bias": False}
     kernel = conv(
         features, kernel_size, padding=kernel_size // 2, kernel_init="he_normal", **options
     )
-    return [kernel, batch_norm()]
+    return {names[0]: kernel, names[1]: batch_norm()}
 
 
 def inverted_residual(
@@ -89,13 +92,20 @@ def inverted_residual(
       A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
     """
     wide = channels * expansion
-    layers: list[Any] = []
+    layers: dict[str, Module | Callable] = {}
     if expansion > 1:
-        layers += [*conv_norm(wide, 1), jax.nn.silu]
-    layers += [*conv_norm(wide, kernel_size, stride, groups=wide), jax.nn.silu]
-    layers += [squeeze_excite(wide, max(1, channels // 4)), *conv_norm(features, 1)]
-    block = serial(*layers)
-    return residual(block) if stride == 1 and channels == features else block
+        layers |= conv_norm(("expand", "norm1"), wide, 1) | {"silu1": jax.nn.silu}
+    layers |= conv_norm(("depthwise", "norm2"), wide, kernel_size, stride, groups=wide)
+    layers |= {"silu2": jax.nn.silu, "gate": squeeze_excite(wide, max(1, channels // 4))}
+    layers |= conv_norm(("project", "norm3"), features, 1)
+
+    def forward(call, x):
+        y = x
+        for name in layers:
+            y = call(name, y)
+        return x + y if stride == 1 and channels == features else y
+
+    return compose("inverted_residual", layers, forward)
 
 
 def round_channels(channels: float) -> int:
@@ -106,6 +116,8 @@ def round_channels(channels: float) -> int:
 
 def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
     """Builds EfficientNet: 5,288,548 parameters for B0, 66,347,960 for B7.
+
+    The blocks of stage 2 in table 1 are called `stage1_0`, ..., as in torchvision.
 
     Stochastic depth, which the paper uses in training, is not part of the model.
 
@@ -121,20 +133,22 @@ def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
     """
     width, depth, _, rate = _scales("efficientnet", size)
     channels = round_channels(32 * width)
-    layers: list[Any] = [*conv_norm(channels, 3, 2), jax.nn.silu]
-    for expansion, kernel_size, stride, features, count in STAGES:
+    layers = conv_norm(("conv1", "norm1"), channels, 3, 2) | {"silu1": jax.nn.silu}
+    for stage, (expansion, kernel_size, stride, base, count) in enumerate(STAGES, 1):
+        features = round_channels(base * width)
         for i in range(math.ceil(count * depth)):
-            block = inverted_residual(
+            layers[f"stage{stage}_{i}"] = inverted_residual(
                 channels,
-                round_channels(features * width),
+                features,
                 expansion=expansion,
                 kernel_size=kernel_size,
                 stride=1 if i else stride,
             )
-            layers.append(block)
-            channels = round_channels(features * width)
-    layers += [*conv_norm(4 * channels, 1), jax.nn.silu]
-    return serial(*layers, global_avg_pool(), dropout(rate), dense(num_classes))
+            channels = features
+    layers |= conv_norm(("conv2", "norm2"), 4 * channels, 1) | {"silu2": jax.nn.silu}
+    return serial(
+        **layers, mean=global_avg_pool(), dropout=dropout(rate), logits=dense(num_classes)
+    )
 
 
 def image_size(size: str = "b0") -> int:

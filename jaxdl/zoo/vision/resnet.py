@@ -11,13 +11,13 @@ and residual networks have the same parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxdl.combine import residual, serial
-from jaxdl.core import Module
+from jaxdl.core import Module, compose
 from jaxdl.nn import batch_norm, conv, dense, global_avg_pool, max_pool
 
 __all__ = [
@@ -36,38 +36,50 @@ __all__ = [
 Block = Callable[[int, int, bool], Module]
 
 
-def conv_norm(features: int, kernel_size: int, stride: int = 1) -> dict[str, Module]:
-    """Returns a convolution without bias and its batch normalization, padded as in PyTorch."""
-    padding = kernel_size // 2
+def conv_norm(
+    features: int, kernel_size: int, stride: int = 1, number: int | str = ""
+) -> dict[str, Module | Callable]:
+    """Returns a convolution without bias and its batch normalization, padded as in PyTorch.
+
+    Args:
+      features, kernel_size, stride: see `nn.conv`.
+      number: ends the names of both, `conv1` and `norm1`.
+    """
     kernel = conv(
         features,
         kernel_size,
         stride=stride,
-        padding=padding,
+        padding=kernel_size // 2,
         use_bias=False,
         kernel_init="he_normal",
     )
-    return {"conv": kernel, "norm": batch_norm(momentum=0.9)}
-
-
-def layers(*parts: dict[str, Module]) -> Module:
-    """Chains convolutions with ReLUs between them and none after the last."""
-    named: dict[str, Module | Callable] = {}
-    for i, part in enumerate(parts):
-        if i:
-            named[f"relu_{i - 1}"] = jax.nn.relu
-        named |= {f"{name}_{i}": layer for name, layer in part.items()}
-    return serial(**named)
-
-
-def two_convolutions(features: int, stride: int) -> Module:
-    """Returns the residual function F of a basic block."""
-    return layers(conv_norm(features, 3, stride), conv_norm(features, 3))
+    return {f"conv{number}": kernel, f"norm{number}": batch_norm(momentum=0.9)}
 
 
 def projection(features: int, stride: int) -> Module:
     """Returns a 1x1 convolution to the block's output shape: option B of section 3.3."""
     return serial(**conv_norm(features, 1, stride))
+
+
+def residual_block(
+    kind: str, layers: Mapping[str, Module | Callable], shortcut: Module | None = None
+) -> Module:
+    """Builds y = relu(x + F(x)), where F is a chain of layers.
+
+    Args:
+      kind: the name of the block.
+      layers: the layers of F by name.
+      shortcut: a projection of x to the shape of F(x), or None.
+    """
+    rest = {"relu": jax.nn.relu} | ({} if shortcut is None else {"shortcut": shortcut})
+
+    def forward(call, x):
+        y = x
+        for name in layers:
+            y = call(name, y)
+        return call("relu", y + (x if shortcut is None else call("shortcut", x)))
+
+    return compose(kind, {**layers, **rest}, forward)
 
 
 def zero_padding_shortcut(features: int, stride: int) -> Callable[[jax.Array], jax.Array]:
@@ -92,20 +104,9 @@ def basic_block(features: int, stride: int, project: bool) -> Module:
     Returns:
       A `Module` from (N, H, W, C) to (N, H / stride, W / stride, features).
     """
-    shortcut = projection(features, stride) if project else None
-    return serial(sum=residual(two_convolutions(features, stride), shortcut), relu=jax.nn.relu)
-
-
-def padded_block(features: int, stride: int, project: bool) -> Module:
-    """Builds a `basic_block` whose shortcut has no parameters."""
-    shortcut = zero_padding_shortcut(features, stride) if project else None
-    return serial(sum=residual(two_convolutions(features, stride), shortcut), relu=jax.nn.relu)
-
-
-def plain_block(features: int, stride: int, project: bool) -> Module:
-    """Builds a `basic_block` without shortcut: y = relu(F(x))."""
-    del project
-    return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
+    first, second = conv_norm(features, 3, stride, 1), conv_norm(features, 3, 1, 2)
+    layers = {**first, "relu1": jax.nn.relu, **second}
+    return residual_block("basic_block", layers, projection(features, stride) if project else None)
 
 
 def bottleneck(features: int, stride: int, project: bool) -> Module:
@@ -120,19 +121,43 @@ def bottleneck(features: int, stride: int, project: bool) -> Module:
       A `Module` from (N, H, W, C) to (N, H / stride, W / stride, 4 features).
     """
     wide = 4 * features
-    block = layers(conv_norm(features, 1), conv_norm(features, 3, stride), conv_norm(wide, 1))
-    shortcut = projection(wide, stride) if project else None
-    return serial(sum=residual(block, shortcut), relu=jax.nn.relu)
+    first, second = conv_norm(features, 1, 1, 1), conv_norm(features, 3, stride, 2)
+    last = {"relu2": jax.nn.relu, **conv_norm(wide, 1, 1, 3)}
+    layers = {**first, "relu1": jax.nn.relu, **second, **last}
+    return residual_block("bottleneck", layers, projection(wide, stride) if project else None)
 
 
-def blocks(block: Block, depths: Sequence[int], features: int, project_first: bool) -> dict:
-    """Returns stages of blocks; each after the first halves the map and doubles the channels."""
+def two_convolutions(features: int, stride: int) -> Module:
+    """Returns the residual function F of the networks for CIFAR."""
+    first, second = conv_norm(features, 3, stride, "_0"), conv_norm(features, 3, 1, "_1")
+    return serial(**first, relu_0=jax.nn.relu, **second)
+
+
+def padded_block(features: int, stride: int, project: bool) -> Module:
+    """Builds a basic block whose shortcut has no parameters."""
+    shortcut = zero_padding_shortcut(features, stride) if project else None
+    return serial(sum=residual(two_convolutions(features, stride), shortcut), relu=jax.nn.relu)
+
+
+def plain_block(features: int, stride: int, project: bool) -> Module:
+    """Builds a basic block without shortcut: y = relu(F(x))."""
+    del project
+    return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
+
+
+def blocks(
+    block: Block, depths: Sequence[int], features: int, project_first: bool
+) -> dict[str, Module]:
+    """Returns stages of blocks; each after the first halves the map and doubles the channels.
+
+    Their names are those of PyTorch's networks: `layer3_1` is the second block of the third stage.
+    """
     children = {}
     for stage, depth in enumerate(depths):
         for i in range(depth):
             project = i == 0 and (stage > 0 or project_first)
             stride = 2 if stage > 0 and i == 0 else 1
-            children[f"block_{len(children)}"] = block(features * 2**stage, stride, project)
+            children[f"layer{stage + 1}_{i}"] = block(features * 2**stage, stride, project)
     return children
 
 
@@ -148,7 +173,7 @@ def resnet(block: Block, depths: Sequence[int], *, num_classes: int = 1000) -> M
       A `Module` from (N, H, W, C) to logits (N, num_classes).
     """
     return serial(
-        **conv_norm(64, 7, 2),
+        **conv_norm(64, 7, 2, 1),
         relu=jax.nn.relu,
         pool=max_pool(3, stride=2, padding=1),
         **blocks(block, depths, 64, project_first=block is bottleneck),
@@ -176,10 +201,11 @@ def cifar_resnet(depth: int, *, num_classes: int = 10, plain: bool = False) -> M
         raise ValueError(
             f"cifar_resnet: depth is {depth}; expected 6n + 2: 8, 14, 20, 32, 44, 56, 110, ..."
         )
+    stages = blocks(plain_block if plain else padded_block, (n, n, n), 16, project_first=False)
     return serial(
         **conv_norm(16, 3),
         relu=jax.nn.relu,
-        **blocks(plain_block if plain else padded_block, (n, n, n), 16, project_first=False),
+        **{f"block_{i}": block for i, block in enumerate(stages.values())},
         mean=global_avg_pool(),
         logits=dense(num_classes),
     )

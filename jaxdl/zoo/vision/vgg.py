@@ -6,8 +6,7 @@ large kernel and a ReLU after each (section 2.3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -30,19 +29,21 @@ def vgg(depths: Sequence[int], *, num_classes: int = 1000, norm: bool = False) -
         predates it.
 
     Returns:
-      A `Module` from (N, 224, 224, 3) to logits (N, num_classes).
+      A `Module` from (N, 224, 224, 3) to logits (N, num_classes). Convolutions are called as in
+      the paper's successors: `conv5_3` is the third of stage 5.
     """
-    layers: list[Any] = []
-    for channels, count in zip(CHANNELS, depths, strict=True):
-        for _ in range(count):
-            layers += [conv(channels, kernel_init="he_normal")]
-            layers += [batch_norm(momentum=0.9)] if norm else []
-            layers += [jax.nn.relu]
-        layers += [max_pool(2)]
-    layers += [flatten()]
-    for _ in range(2):
-        layers += [dense(4096), jax.nn.relu, dropout(0.5)]
-    return serial(*layers, dense(num_classes))
+    layers: dict[str, Module | Callable] = {}
+    for stage, (channels, count) in enumerate(zip(CHANNELS, depths, strict=True), 1):
+        for i in range(1, count + 1):
+            layers[f"conv{stage}_{i}"] = conv(channels, kernel_init="he_normal")
+            if norm:
+                layers[f"norm{stage}_{i}"] = batch_norm(momentum=0.9)
+            layers[f"relu{stage}_{i}"] = jax.nn.relu
+        layers[f"pool{stage}"] = max_pool(2)
+    layers["flatten"] = flatten()
+    for i in (1, 2):
+        layers |= {f"dense{i}": dense(4096), f"relu{i}": jax.nn.relu, f"dropout{i}": dropout(0.5)}
+    return serial(**layers, logits=dense(num_classes))
 
 
 def vgg11(*, num_classes: int = 1000, norm: bool = False) -> Module:

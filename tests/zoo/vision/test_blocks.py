@@ -37,18 +37,19 @@ def test_an_inverted_residual_is_its_equations():
     params, state = filled(block, x)
     state = jax.tree.map(np.ones_like, state)  # means and variances
     y = jax.jit(block.apply)(params, state, x)[0]
-    p = jax.tree.map(np.asarray, params["block"])
-    norm = lambda a, i: (a - 1) * p[f"batch_norm_{i}"]["scale"] + p[f"batch_norm_{i}"]["bias"]
+    p = jax.tree.map(np.asarray, params)
+    norm = lambda a, i: (a - 1) * p[f"norm{i}"]["scale"] + p[f"norm{i}"]["bias"]
     affine = lambda a, layer: a @ layer["kernel"] + layer["bias"]
     sigmoid = lambda a: 1 / (1 + np.exp(-a))
     silu = lambda a: a * sigmoid(a)
-    wide = silu(norm(x @ p["conv_0"]["kernel"][0, 0], 0))
-    padded, window = np.pad(wide, ((0, 0), (1, 1), (1, 1), (0, 0))), p["conv_1"]["kernel"][:, :, 0]
+    wide = silu(norm(x @ p["expand"]["kernel"][0, 0], 1))
+    padded = np.pad(wide, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    window = p["depthwise"]["kernel"][:, :, 0]
     cells = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
-    deep = silu(norm(np.einsum("nhwcij,ijc->nhwc", cells, window), 1))
-    gate = p["squeeze_excite_0"]
+    deep = silu(norm(np.einsum("nhwcij,ijc->nhwc", cells, window), 2))
+    gate = p["gate"]
     opened = sigmoid(affine(silu(affine(deep.mean((1, 2)), gate["reduce"])), gate["expand"]))
-    expected = x + norm((deep * opened[:, None, None]) @ p["conv_2"]["kernel"][0, 0], 2)
+    expected = x + norm((deep * opened[:, None, None]) @ p["project"]["kernel"][0, 0], 3)
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -57,7 +58,7 @@ def test_a_bottleneck_halves_the_map_in_its_middle_convolution():
     block, x = bottleneck(2, 2, True), jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
     params, state = jax.eval_shape(block.init, jax.random.key(0), x)
     _, seen = jax.eval_shape(functools.partial(jaxdl.capture, block), params, state, x)
-    sizes = [seen[f"sum/block/conv_{i}"].shape[1:] for i in range(3)]
+    sizes = [seen[f"conv{i}"].shape[1:] for i in (1, 2, 3)]
     assert sizes == [(8, 8, 2), (4, 4, 2), (4, 4, 8)]
 
 

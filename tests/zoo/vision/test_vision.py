@@ -1,7 +1,6 @@
 """Networks for images: their sizes, their depths, and their outputs from given weights."""
 
 import functools
-import itertools
 import math
 import re
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxdl
-from jaxdl import tree
+from jaxdl import interop, tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
 from jaxdl.zoo.vision.efficientnet import efficientnet, image_size, squeeze_excite
@@ -231,7 +230,7 @@ def test_depth_width_and_resolution_grow_together():
         model = built(f"efficientnet {size}")[0]
         assert image_size(size) == pixels, size
         kinds = [child.kind for child in model.children.values()]
-        assert kinds.count("residual") + kinds.count("serial") == blocks, size
+        assert kinds.count("inverted_residual") == blocks, size
         convs = [child for child in model.children.values() if child.kind == "conv"]
         assert convs[-1].config["features"] == channels, size
         count, _, side = multiplications(model, 3, pixels)
@@ -300,8 +299,8 @@ def test_a_residual_block_is_relu_of_x_and_f_of_x():
     block = resnet.basic_block(4, 1, False)
     x = draw(2, 5, 5, 4)
     params, state = random_parameters(block, x)
-    f = block.children["sum"].children["block"]
-    inner = jax.jit(f.apply)(params["sum"]["block"], state["sum"]["block"], x)[0]
+    f = jaxdl.serial(**{name: block.children[name] for name in list(block.children)[:-1]})
+    inner = jax.jit(f.apply)(params, state, x)[0]
     apply = jax.jit(block.apply)
     np.testing.assert_allclose(
         apply(params, state, x)[0], np.maximum(x + inner, 0), rtol=1e-5, atol=1e-6
@@ -341,41 +340,19 @@ def u(k, count):
     return x
 
 
-def filled(model, params, state):
+def filled(model, x):
     """Weights by the formula, in the order in which a PyTorch model lists its own."""
-    count = itertools.count()
-
-    def array(shape, scale, turn=None):
-        values = scale(u(next(count), int(np.prod(shape))), shape).reshape(shape)
-        return values if turn is None else values.transpose(turn)
-
-    def kernel(values, shape):
-        return (values - 0.5) * np.sqrt(12) * np.sqrt(2 / np.prod(shape[1:]))
-
-    near_one = lambda values, shape: 1 + 0.1 * (2 * values - 1)
-    small = lambda values, shape: 0.1 * (2 * values - 1)
-
-    def fill(module, p, s):
-        if module.children:
-            parts = {
-                name: fill(child, p[name], s.get(name, {}))
-                for name, child in module.children.items()
-                if name in p
-            }
-            return tuple({name: part[i] for name, part in parts.items()} for i in (0, 1))
-        made = {}
-        if "kernel" in p:
-            turn = {4: (2, 3, 1, 0), 2: (1, 0)}[p["kernel"].ndim]
-            shape = np.empty(p["kernel"].shape, bool).transpose(np.argsort(turn)).shape
-            made["kernel"] = array(shape, kernel, turn)
-        if "scale" in p:
-            made["scale"] = array(p["scale"].shape, near_one)
-        if "bias" in p:
-            made["bias"] = array(p["bias"].shape, small)
-        scales = {"mean": small, "var": near_one}
-        return made, {name: array(s[name].shape, scales[name]) for name in scales if s}
-
-    return fill(model, params, state)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), init_shapes(model, x))
+    arrays = interop.export_torch_state_dict(model, *zeros, inputs=x)
+    for k, (name, array) in enumerate(arrays.items()):
+        values = u(k, array.size).reshape(array.shape)
+        if array.ndim > 1:
+            values = (values - 0.5) * np.sqrt(12) * np.sqrt(2 / np.prod(array.shape[1:]))
+        else:
+            around = 1 if name.endswith(("weight", "running_var")) else 0
+            values = around + 0.1 * (2 * values - 1)
+        arrays[name] = values
+    return interop.load(model, arrays, inputs=x)
 
 
 GOLDEN = {
@@ -406,6 +383,16 @@ GOLDEN = {
         64,
         ([0.694206753372, 5.5989574124, 3.67664071481], -59.7123338598, 424.629601152),
     ),
+    "vgg11 of 224 pixels": (
+        vgg11,
+        224,
+        ([2.5868554132, 0.639084613966, 0.793371258502], -42.8052861829, 64.3358780044),
+    ),
+    "resnet34": (
+        resnet34,
+        64,
+        ([97.7676909686, 128.337227023, -94.6163993802], -932.228537835, 4897.4706674),
+    ),
     "resnet50": (
         resnet50,
         64,
@@ -431,6 +418,8 @@ its VGG-11 of 224 pixels."""
         pytest.param("googlenet", marks=pytest.mark.row("G03")),
         pytest.param("cifar_resnet20", marks=pytest.mark.row("G04")),
         pytest.param("resnet18", marks=pytest.mark.row("G04")),
+        pytest.param("vgg11 of 224 pixels", marks=[pytest.mark.row("G02"), pytest.mark.slow]),
+        pytest.param("resnet34", marks=[pytest.mark.row("G04"), pytest.mark.slow]),
         pytest.param("resnet50", marks=[pytest.mark.row("G04"), pytest.mark.slow]),
         pytest.param("efficientnet_b0", marks=[pytest.mark.row("G12"), pytest.mark.slow]),
     ],
@@ -441,7 +430,7 @@ def test_the_outputs_are_those_of_the_pytorch_models(name):
         model = make()
         x = 2 * u(-1, 3 * size * size).reshape(1, 3, size, size) - 1
         x = x.transpose(0, 2, 3, 1)
-        params, state = filled(model, *init_shapes(model, x))
+        params, state = filled(model, x)
         outputs = jax.tree.leaves(jax.device_get(jax.jit(model.apply)(params, state, x)[0]))
     for (y,), (first, total, norm) in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(y[:3], first, rtol=1e-6)
