@@ -12,7 +12,7 @@ import jax
 
 from jaxdl.core import Module, compose
 from jaxdl.nn import max_pool
-from jaxdl.zoo.vision.resnet import basic_block, bottleneck, conv_norm
+from jaxdl.zoo.vision.resnet import blocks, bottleneck, conv_norm
 
 __all__ = ["resnet_backbone"]
 
@@ -33,31 +33,16 @@ def resnet_backbone(
     Returns:
       A `Module` from (N, H, W, C) to a tuple of maps, finest first: (N, H / 4, W / 4, F), ...
     """
-    stem = conv_norm(features, 7, 2)
-    children: dict[str, Module | Callable] = {
-        "conv1": stem["conv"],
-        "norm1": stem["norm"],
-        "relu": jax.nn.relu,
-        "pool": max_pool(3, stride=2, padding=1),
-    }
-    stages = []
-    for stage, depth in enumerate(depths):
-        names = [f"layer{stage + 1}_{i}" for i in range(depth)]
-        for i, name in enumerate(names):
-            project = i == 0 and (stage > 0 or block is not basic_block)
-            stride = 2 if stage > 0 and i == 0 else 1
-            children[name] = block(features * 2**stage, stride, project)
-        stages.append(names)
+    stages = blocks(block, depths, features, project_first=block is bottleneck)
+    stem = conv_norm(features, 7, 2, 1) | {"relu": jax.nn.relu}
+    stem["pool"] = max_pool(3, stride=2, padding=1)
 
     def forward(call, images):
-        x = images
-        for name in ("conv1", "norm1", "relu", "pool"):
+        x, maps = images, {}
+        for name in stem:
             x = call(name, x)
-        maps = []
-        for names in stages:
-            for name in names:
-                x = call(name, x)
-            maps.append(x)
-        return tuple(maps)
+        for name in stages:
+            x = maps[name.partition("_")[0]] = call(name, x)
+        return tuple(maps.values())
 
-    return compose("resnet_backbone", children, forward, depths=tuple(depths), features=features)
+    return compose("resnet_backbone", stem | stages, forward, depths=tuple(depths))

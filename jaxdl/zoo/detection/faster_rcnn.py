@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,7 +162,7 @@ def _check_truth(images, *truth):
     return truth
 
 
-def faster_rcnn_resnet50_fpn(*, num_classes: int = 91) -> Module:
+def faster_rcnn_resnet50_fpn(*, num_classes: int = 91, **options: Any) -> Module:
     """Builds `faster_rcnn` on a ResNet-50 with FPN: 41,808,406 parameters.
 
     As in torchvision with trainable batch normalization. Images are expected as it passes them to
@@ -170,10 +171,11 @@ def faster_rcnn_resnet50_fpn(*, num_classes: int = 91) -> Module:
 
     Args:
       num_classes: K, including the background; 91 for COCO.
+      **options: other arguments of `faster_rcnn`, such as `detections`.
 
     Returns:
       A `Module`, see `faster_rcnn`.
     """
     pyramid = feature_pyramid_network(resnet_backbone(), 4, extra_level=True)
-    sizes = [(32,), (64,), (128,), (256,), (512,)]
-    return faster_rcnn(pyramid, num_classes=num_classes, sizes=sizes, roi_levels=4)
+    options = dict(sizes=[(32,), (64,), (128,), (256,), (512,)], roi_levels=4) | options
+    return faster_rcnn(pyramid, num_classes=num_classes, **options)
