@@ -34,7 +34,7 @@ COLOURS = {1: "tab:red", 2: "tab:blue", 3: "tab:green"}
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    steps: int = 2400
+    steps: int = 1800
     """Training steps."""
     batch_size: int = 4
     """Images a step."""

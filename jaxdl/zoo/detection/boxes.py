@@ -155,6 +155,8 @@ def batched_nms(
             "(M, 4), (M,) and (M,) with M above 0. Use jax.vmap for several images."
         )
 
+    boxes, scores, classes = map(jnp.asarray, (boxes, scores, classes))
+
     # One pass over all boxes for each output: M x M overlaps would not fit into memory.
     def select(remaining, _):
         best = jnp.argmax(remaining)

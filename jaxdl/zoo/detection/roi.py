@@ -39,15 +39,16 @@ def roi_pool(features: jax.Array, rois: jax.Array, *, size: int, scale: float = 
     """
     (size,) = require_ints("roi_pool", 1, size=size)
     _check_regions("roi_pool", features, rois)
-    corners = jnp.floor(rois * scale + 0.5)
+    corners = jnp.floor(rois * scale + 0.5).astype(jnp.int32)
 
     def cells(low, high, length):
         """Returns which cells (length,) belong to each bin: (P, length)."""
-        bin_size = jnp.maximum(high - low + 1, 1) / size
-        first = jnp.clip(jnp.floor(np.arange(size) * bin_size) + low, 0, length)
-        last = jnp.clip(jnp.ceil(np.arange(1, size + 1) * bin_size) + low, 0, length)
-        at = jnp.arange(length)
-        return (at >= first[:, None]) & (at < last[:, None])
+        width = jnp.maximum(high - low + 1, 1)
+        # In integers: in float32 7 (n / 7) > n for some n, and the last bin would be too large.
+        first = jnp.arange(size) * width // size + low
+        last = -(-(jnp.arange(size) + 1) * width // size) + low
+        cell = jnp.arange(length)
+        return (cell >= first[:, None]) & (cell < last[:, None])
 
     def pool(box):
         rows = cells(box[1], box[3], features.shape[0])[:, :, None, None]
@@ -163,13 +164,14 @@ def _interpolate(position, length):
 
     Positions up to one cell outside have the value of the border, others the value 0.
     """
+    length = length.astype(position.dtype)
     inside = (position >= -1) & (position <= length)
-    position = jnp.clip(position, 0, (length - 1).astype(position.dtype))
+    position = jnp.clip(position, 0, length - 1)
     low = jnp.floor(position)
     fraction = position - lax.stop_gradient(low)
-    first = low.astype(jnp.int32)
-    second = jnp.minimum(first + 1, length - 1)
-    return (first, (1 - fraction) * inside), (second, fraction * inside)
+    first, second = (a.astype(jnp.int32) for a in (low, jnp.minimum(low + 1, length - 1)))
+    fraction = jnp.stack([1 - fraction, fraction]) * inside.astype(fraction.dtype)
+    return (first, fraction[0]), (second, fraction[1])
 
 
 def _check_regions(what: str, features: jax.Array, rois: jax.Array) -> None:
