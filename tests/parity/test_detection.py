@@ -168,8 +168,16 @@ def test_the_same_weights_detect_the_same_objects():
     n = len(expected["boxes"])
     assert int(detections.valid.sum()) == n > 20
     np.testing.assert_allclose(detections.scores[0, :n], expected["scores"], atol=1e-4)
-    np.testing.assert_allclose(detections.boxes[0, :n], expected["boxes"], atol=0.05)
-    np.testing.assert_array_equal(detections.labels[0, :n], expected["labels"])
+    # Scores that differ by rounding alone may be in another order, so rows are compared as a set.
+    rows, theirs = (
+        np.concatenate([np.asarray(part) for part in columns], axis=1)
+        for columns in (
+            (detections.boxes[0, :n], 100 * detections.labels[0, :n, None]),
+            (expected["boxes"], 100 * expected["labels"][:, None]),
+        )
+    )
+    distances = np.abs(rows[:, None] - theirs).max(-1)
+    assert distances.min(0).max() < 0.05 and distances.min(1).max() < 0.05
 
 
 def random_detections(seed, images=12, classes=3):

@@ -53,5 +53,7 @@ def shapes(
             elif label == 3:
                 inside &= np.abs(across - 0.5) <= down / 2
             images[n, inside] = random.uniform(0.4, 1, 3)
-            boxes[n, m], labels[n, m] = (x0, y0, x0 + side, y0 + side), label
+            rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+            boxes[n, m] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+            labels[n, m] = label
     return images, boxes, labels

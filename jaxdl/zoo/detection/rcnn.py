@@ -128,14 +128,15 @@ def region_loss(
 def count_cnn_runs(
     model: Module, params: Tree, state: Tree, images: jax.Array, proposals: jax.Array
 ) -> int:
-    """Counts the images that pass through the CNN of `rcnn` or `fast_rcnn`.
+    """Counts the images that pass through the CNN of `rcnn` or `fast_rcnn`, without running it.
 
     Args:
       model, params, state: the model.
       images, proposals: its inputs.
     """
-    _, values = tap.capture(model, params, state, images, proposals, paths={"cnn"})
-    return len(values["cnn"])
+    capture = functools.partial(tap.capture, model, paths={"cnn"})
+    _, values = jax.eval_shape(capture, params, state, images, proposals)
+    return values["cnn"].shape[0]
 
 
 def _flat(x: jax.Array) -> jax.Array:
