@@ -6,9 +6,10 @@ matches the whole path of a layer gives the path of its PyTorch module:
     (r"layer(\\d)_(\\d+)/conv(\\d)", r"layer\\1.\\2.conv\\3")     layer3_1/conv2 -> layer3.1.conv2
 
 `module` is as in `re.sub`, a template or a function of the match. In a template, # stands for the
-position of the layer among its siblings, which is its name in a `torch.nn.Sequential`. A rule with
-the third element "1x1" is for a dense layer that is a convolution with a 1x1 window in PyTorch.
-A family whose rules depend on the depth of the network has a function `(paths) -> rules`.
+position of the layer among its siblings, which is its name in a `torch.nn.Sequential`, and ## for
+that of its parent. A rule with the third element "1x1" is for a dense layer that is a convolution
+with a 1x1 window in PyTorch. A family whose rules depend on the depth of the network has a function
+`(paths) -> rules`.
 
 The tables lead from layers to modules because then one table serves both ways: reading looks up the
 names that writing uses.
@@ -22,7 +23,7 @@ from typing import Any
 
 from jaxdl.core import Module, suggest
 
-__all__ = ["FAMILIES", "Rule", "Table", "module_names"]
+__all__ = ["FAMILIES"]
 
 Rule = tuple[str, str | Callable[[re.Match], str]] | tuple[str, str | Callable, str]
 Table = Sequence[Rule] | Mapping[str, str] | Callable[[Sequence[str]], Sequence[Rule]]
@@ -62,28 +63,71 @@ def cifar_resnet(paths: Sequence[str]) -> Sequence[Rule]:
     )
 
 
+def _hugging_face_block(match: re.Match) -> str:
+    stage, i, part, number = match.groups()
+    place = f"layer.{int(number) - 1}" if number else "shortcut"
+    name = {"conv": "convolution", "norm": "normalization"}[part]
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{i}.{place}.{name}"
+
+
+RESNET_HUGGING_FACE = (
+    (r"conv1", r"resnet.embedder.embedder.convolution"),
+    (r"norm1", r"resnet.embedder.embedder.normalization"),
+    (r"layer(\d)_(\d+)/(?:shortcut/)?(conv|norm)(\d?)", _hugging_face_block),
+    (r"logits", r"classifier.1"),
+)
+
+
+def _efficientnet_block(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in a block; the first stage has no expansion."""
+    stage, i, part = match.groups()
+    number, child = {
+        "expand": (0, "0"),
+        "norm1": (0, "1"),
+        "depthwise": (1, "0"),
+        "norm2": (1, "1"),
+        "gate/reduce": (2, "fc1"),
+        "gate/expand": (2, "fc2"),
+        "project": (3, "0"),
+        "norm3": (3, "1"),
+    }[part]
+    return f"features.{stage}.{i}.block.{number - (stage == '1')}.{child}"
+
+
+def _timm_efficientnet_block(match: re.Match) -> str:
+    """Returns timm's module of a layer in a block; the first stage has no expansion."""
+    stage, i, part = match.groups()
+    names = {
+        "gate/reduce": "se.conv_reduce",
+        "gate/expand": "se.conv_expand",
+        "expand": "conv_pw",
+        "depthwise": "conv_dw",
+        "project": "conv_pwl",
+        **{f"norm{n}": f"bn{n}" for n in (1, 2, 3)},
+    }
+    if stage == "1":
+        names |= {"project": "conv_pw", "norm2": "bn1", "norm3": "bn2"}
+    return f"blocks.{int(stage) - 1}.{i}.{names[part]}"
+
+
 EFFICIENTNET = (
     (r"conv1", r"features.0.0"),
     (r"norm1", r"features.0.1"),
-    # Stage 1 has no expansion, so its layers have lower numbers.
-    (r"stage1_(\d+)/depthwise", r"features.1.\1.block.0.0"),
-    (r"stage1_(\d+)/norm2", r"features.1.\1.block.0.1"),
-    (r"stage1_(\d+)/gate/reduce", r"features.1.\1.block.1.fc1", "1x1"),
-    (r"stage1_(\d+)/gate/expand", r"features.1.\1.block.1.fc2", "1x1"),
-    (r"stage1_(\d+)/project", r"features.1.\1.block.2.0"),
-    (r"stage1_(\d+)/norm3", r"features.1.\1.block.2.1"),
-    (r"stage(\d)_(\d+)/expand", r"features.\1.\2.block.0.0"),
-    (r"stage(\d)_(\d+)/norm1", r"features.\1.\2.block.0.1"),
-    (r"stage(\d)_(\d+)/depthwise", r"features.\1.\2.block.1.0"),
-    (r"stage(\d)_(\d+)/norm2", r"features.\1.\2.block.1.1"),
-    (r"stage(\d)_(\d+)/gate/reduce", r"features.\1.\2.block.2.fc1", "1x1"),
-    (r"stage(\d)_(\d+)/gate/expand", r"features.\1.\2.block.2.fc2", "1x1"),
-    (r"stage(\d)_(\d+)/project", r"features.\1.\2.block.3.0"),
-    (r"stage(\d)_(\d+)/norm3", r"features.\1.\2.block.3.1"),
+    (r"stage(\d)_(\d+)/(gate/reduce|gate/expand)", _efficientnet_block, "1x1"),
+    (r"stage(\d)_(\d+)/(expand|depthwise|project|norm\d)", _efficientnet_block),
     (r"conv2", r"features.8.0"),
     (r"norm2", r"features.8.1"),
     (r"logits", r"classifier.1"),
 )
+EFFICIENTNET_TIMM = (
+    (r"conv1", r"conv_stem"),
+    (r"norm(1|2)", r"bn\1"),
+    (r"stage(\d)_(\d+)/(gate/reduce|gate/expand)", _timm_efficientnet_block, "1x1"),
+    (r"stage(\d)_(\d+)/(expand|depthwise|project|norm\d)", _timm_efficientnet_block),
+    (r"conv2", r"conv_head"),
+    (r"logits", r"classifier"),
+)
+"""timm's `efficientnet_b0`; its `tf_efficientnet_b0` has other padding and another eps."""
 
 FASTER_RCNN: Sequence[Rule] = (
     *((rf"backbone/body/{layer}", rf"backbone.body.{module}") for layer, module in RESNET[:-1]),
@@ -102,7 +146,9 @@ FAMILIES: dict[str, Table] = {
     "vgg": VGG,
     "resnet": RESNET,
     "cifar_resnet": cifar_resnet,
+    "resnet_hugging_face": RESNET_HUGGING_FACE,
     "efficientnet": EFFICIENTNET,
+    "efficientnet_timm": EFFICIENTNET_TIMM,
     "faster_rcnn": FASTER_RCNN,
     "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
 }
@@ -111,8 +157,8 @@ FAMILIES: dict[str, Table] = {
 
 def module_names(
     caller: str, table: Table, model: Module, paths: Sequence[str]
-) -> dict[str, tuple[str, bool]] | None:
-    """Returns the PyTorch module of each layer, and whether it is a 1x1 convolution.
+) -> tuple[dict[str, tuple[str, bool]], bool] | None:
+    """Returns the PyTorch module of each layer, and whether each rule is used.
 
     Args:
       caller: the public function's name, for messages.
@@ -121,37 +167,29 @@ def module_names(
       paths: the paths of all layers with parameters.
 
     Returns:
-      `{path: (module, is_1x1)}`, or None if a layer has no rule.
+      `{path: (module, is_1x1)}` and whether each rule is that of a layer, as in a network of the
+      family; or None if a layer has no rule.
 
     Raises:
-      ValueError: the table is not one of rules, or two layers have the same module.
+      ValueError: the table is not one of rules.
     """
     rules: Any = table(paths) if callable(table) else table
-    rules = rules.items() if isinstance(rules, Mapping) else rules
+    rules = [_parse(caller, r) for r in (rules.items() if isinstance(rules, Mapping) else rules)]
     names: dict[str, tuple[str, bool]] = {}
+    used = set()
     for path in paths:
-        rule = next((rule for rule in rules if re.fullmatch(_rule(caller, rule)[0], path)), None)
-        if rule is None:
+        for i, (pattern, expand, is_1x1) in enumerate(rules):
+            if match := pattern.fullmatch(path):
+                names[path] = _number(expand(match), model, path), is_1x1
+                used.add(i)
+                break
+        else:
             return None
-        pattern, *extra = rule
-        module: Any = extra[0]
-        match = re.fullmatch(pattern, path)
-        assert match is not None
-        name = module(match) if callable(module) else match.expand(module)
-        names[path] = name.replace("#", _position(model, path)), "1x1" in extra[1:]
-    modules = [name for name, _ in names.values()]
-    twice = [name for name in dict.fromkeys(modules) if modules.count(name) > 1]
-    if twice:
-        layers = ", ".join(path for path, (name, _) in names.items() if name == twice[0])
-        raise ValueError(
-            f"{caller}: the table of names gives the module {twice[0]!r} to the layers {layers}; "
-            "expected one layer for each module. Make the patterns more specific."
-        )
-    return names
+    return names, len(used) == len(rules)
 
 
 def table_of(caller: str, name: str) -> Table:
-    """Returns a family's table."""
+    """Returns a family's table; raises ValueError if there is none."""
     if name not in FAMILIES:
         raise ValueError(
             f"{caller}: names is {name!r}; expected a table of names or a family: "
@@ -160,19 +198,25 @@ def table_of(caller: str, name: str) -> Table:
     return FAMILIES[name]
 
 
-def _rule(caller: str, rule: Any) -> Any:
-    valid = isinstance(rule, tuple | list) and 2 <= len(rule) <= 3 and isinstance(rule[0], str)
-    valid = valid and (callable(rule[1]) or isinstance(rule[1], str))
-    if not valid or any(extra != "1x1" for extra in rule[2:]):
-        raise ValueError(
-            f"{caller}: names contains {rule!r}; expected pairs of a layer's path or pattern and a "
-            "PyTorch module: [(r'layer(\\d)/conv', r'layers.\\1.conv')]."
-        )
-    return rule
+def _parse(caller: str, rule: Any) -> tuple[re.Pattern, Callable[[re.Match], Any], bool]:
+    """Returns a rule's pattern, the function from match to module, and whether it has a "1x1"."""
+    try:
+        pattern, module, *marks = rule
+        if (isinstance(module, str) or callable(module)) and marks in ([], ["1x1"]):
+            expand = module if callable(module) else lambda match: match.expand(module)
+            return re.compile(pattern), expand, bool(marks)
+    except (TypeError, ValueError, re.error):
+        pass
+    raise ValueError(
+        f"{caller}: names contains {rule!r}; expected pairs of a layer's path, or a pattern, and a "
+        "PyTorch module, such as (r'layer(\\d)/conv', r'layers.\\1.conv')."
+    )
 
 
-def _position(model: Module, path: str) -> str:
-    *parents, name = path.split("/")
-    for parent in parents:
-        model = model.children[parent]
-    return str(list(model.children).index(name))
+def _number(name: str, model: Module, path: str) -> str:
+    """Replaces # and ## by the positions of a layer and of its parent."""
+    positions = []
+    for part in path.split("/"):
+        positions.append(str(list(model.children).index(part)))
+        model = model.children[part]
+    return re.sub("##?", lambda match: positions[-len(match[0])], name)

@@ -38,7 +38,7 @@ Block = Callable[[int, int, bool], Module]
 
 def conv_norm(
     features: int, kernel_size: int, stride: int = 1, number: int | str = ""
-) -> dict[str, Module | Callable]:
+) -> dict[str, Module]:
     """Returns a convolution without bias and its batch normalization, padded as in PyTorch.
 
     Args:
@@ -134,13 +134,13 @@ def two_convolutions(features: int, stride: int) -> Module:
 
 
 def padded_block(features: int, stride: int, project: bool) -> Module:
-    """Builds a basic block whose shortcut has no parameters."""
+    """Builds a `basic_block` whose shortcut has no parameters."""
     shortcut = zero_padding_shortcut(features, stride) if project else None
     return serial(sum=residual(two_convolutions(features, stride), shortcut), relu=jax.nn.relu)
 
 
 def plain_block(features: int, stride: int, project: bool) -> Module:
-    """Builds a basic block without shortcut: y = relu(F(x))."""
+    """Builds a `basic_block` without shortcut: y = relu(F(x))."""
     del project
     return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
 

@@ -12,8 +12,6 @@ from jaxdl import tree
 from jaxdl.core import Module, Tree
 from jaxdl.jaxpr.graph import JaxprGraph, Operation, trace_graph
 
-__all__ = ["KINDS", "Layer", "Leaf", "flattened_grids", "layers_with_arrays", "leaves_of"]
-
 LEAVES = {
     "params": {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"},
     "state": {"mean": "running_mean", "var": "running_var"},
