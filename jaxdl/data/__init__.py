@@ -3,6 +3,7 @@
 from jaxdl.data import augment, toy
 from jaxdl.data.audio import log_mel, mel_filters, read_wav
 from jaxdl.data.batches import batches, one_hot, permutation
+from jaxdl.data.bccd import DetectionDataset, DetectionSplit, bccd
 from jaxdl.data.cifar import cifar10, cifar10_png
 from jaxdl.data.corpora import (
     Utterances,
@@ -30,6 +31,8 @@ __all__ = [
     "TRIGRAMS",
     "BatchStream",
     "Dataset",
+    "DetectionDataset",
+    "DetectionSplit",
     "RandomAccessSource",
     "Recordings",
     "Split",
@@ -39,6 +42,7 @@ __all__ = [
     "add_weights",
     "augment",
     "batches",
+    "bccd",
     "bucket_by_length",
     "cifar10",
     "cifar10_png",

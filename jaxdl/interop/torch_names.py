@@ -262,6 +262,19 @@ def unet(paths: Sequence[str]) -> Sequence[Rule]:
     )
 
 
+FASTER_RCNN: Sequence[Rule] = (
+    *((rf"backbone/body/{layer}", rf"backbone.body.{module}") for layer, module in RESNET[:-1]),
+    (r"backbone/fpn/inner(\d)", lambda match: f"backbone.fpn.inner_blocks.{int(match[1]) - 1}.0"),
+    (r"backbone/fpn/layer(\d)", lambda match: f"backbone.fpn.layer_blocks.{int(match[1]) - 1}.0"),
+    (r"rpn/conv", r"rpn.head.conv.0.0"),
+    (r"rpn/logits", r"rpn.head.cls_logits"),
+    (r"rpn/deltas", r"rpn.head.bbox_pred"),
+    (r"head/(fc\d)", r"roi_heads.box_head.\1"),
+    (r"head/logits", r"roi_heads.box_predictor.cls_score"),
+    (r"head/deltas", r"roi_heads.box_predictor.bbox_pred"),
+)
+"""torchvision's Faster R-CNN on a ResNet with FPN."""
+
 FAMILIES: dict[str, Table] = {
     "vgg": VGG,
     "resnet": RESNET,
@@ -283,6 +296,7 @@ FAMILIES: dict[str, Table] = {
     "fcn16s": FCN16S,
     "fcn8s": FCN8S,
     "unet": unet,
+    "faster_rcnn": FASTER_RCNN,
     "own names": ((r".*", lambda match: match[0].replace("/", ".")),),
 }
 """The tables by name, tried in this order; the last one is for modules named like the layers."""

@@ -13,6 +13,7 @@ from jaxdl.metrics.dataset import (
     recall,
     rmse,
 )
+from jaxdl.metrics.detection import DetectionScore, coco_map, voc_map
 from jaxdl.metrics.examples import (
     Average,
     accuracy,
@@ -33,6 +34,7 @@ __all__ = [
     "Average",
     "Collection",
     "DatasetMetric",
+    "DetectionScore",
     "SpanScore",
     "accuracy",
     "auc",
@@ -40,6 +42,7 @@ __all__ = [
     "binary_accuracy",
     "binary_brier",
     "brier",
+    "coco_map",
     "confusion",
     "ece",
     "f1",
@@ -56,4 +59,5 @@ __all__ = [
     "spans",
     "split_segments",
     "top_k",
+    "voc_map",
 ]

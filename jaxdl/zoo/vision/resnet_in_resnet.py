@@ -27,7 +27,7 @@ from jaxdl.zoo.vision.resnet import conv_norm
 __all__ = ["generalized_residual", "resnet_in_resnet", "rir_block"]
 
 
-def kernel(features: int, kernel_size: int, stride: int) -> Module:
+def kernel(features: int, kernel_size: int, stride: int) -> Module | Callable:
     """Returns a convolution without bias: the sum of several is normalized."""
     return conv_norm(features, kernel_size, stride)["conv"]
 
@@ -72,7 +72,7 @@ def rir_block(features: int, stride: int = 1, project: bool = False) -> Module:
     Returns:
       A `Module` of streams, as `generalized_residual`.
     """
-    children = {
+    children: dict[str, Module | Callable] = {
         "block1": generalized_residual(features, stride, project),
         "block2": generalized_residual(features),
     }

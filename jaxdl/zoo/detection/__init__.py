@@ -1,0 +1,1 @@
+"""Networks and functions for detecting objects, one paper each."""
