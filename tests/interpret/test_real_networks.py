@@ -52,7 +52,7 @@ def minilm(data_root):
 
     params = jax.tree.map(jnp.asarray, _pretrained.load("minilm"))
     score, actual = run(params, ids, mask, partners)
-    x = _real_weights.embedded("minilm")
+    x = _real_weights.embeddings("minilm")
     expected = expect(_real_reference.minilm_params(), x)
     words = [np.arange(1, length - 1) for length in mask.sum(1)]  # between [CLS] and [SEP]
     removed = remove(params, ids, mask, partners)
