@@ -31,8 +31,11 @@ def highway(plain: Module | Callable, gate: Module | Callable) -> Module:
       plain: the layer H, with its activation. It must keep the shape of its input.
       gate: a layer of the same output shape, without activation.
 
+    Returns:
+      A `Module` that keeps the shape of its input.
+
     Raises:
-      ValueError: the layers do not keep the shape of the input.
+      ValueError: at init, the layers do not keep the shape of the input.
     """
 
     def forward(call, x):

@@ -30,7 +30,7 @@ CONNECTIONS = [tuple(map(int, maps)) for maps in TABLE.split()]
 
 
 def squash(x: jax.Array) -> jax.Array:
-    """Returns 1.7159 tanh(2 x / 3), which maps 1 to 1 and -1 to -1 (appendix A)."""
+    """Returns `1.7159 tanh(2 x / 3)`, which maps 1 to 1 and -1 to -1 (appendix A)."""
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 

@@ -32,6 +32,16 @@ def kernel(features: int, kernel_size: int, stride: int) -> Module | Callable:
     return conv_norm(features, kernel_size, stride)["conv"]
 
 
+def add_shortcut(y: jax.Array, skip: jax.Array) -> jax.Array:
+    """Adds a shortcut to the sum of a stream's convolutions."""
+    if y.shape != skip.shape:
+        raise ValueError(
+            f"generalized_residual: the convolutions give {y.shape}, the shortcut {skip.shape}; "
+            "expected equal shapes. Pass project=True where a block changes the shape."
+        )
+    return y + skip
+
+
 def generalized_residual(features: int, stride: int = 1, project: bool = False) -> Module:
     """Builds a generalized residual block (eq. 1).
 
@@ -43,6 +53,9 @@ def generalized_residual(features: int, stride: int = 1, project: bool = False) 
     Returns:
       A `Module` from streams (r, t), each (N, H, W, C), to streams of (N, H / stride, W / stride,
       features).
+
+    Raises:
+      ValueError: at init, the block changes the shape and `project` is false.
     """
     names = ("residual", "residual_to_transient", "transient_to_residual", "transient")
     children = {name: kernel(features, 3, stride) for name in names}
@@ -52,7 +65,7 @@ def generalized_residual(features: int, stride: int = 1, project: bool = False) 
 
     def forward(call, r, t):
         skip = call("shortcut", r) if project else r
-        new_r = call("residual", r) + call("transient_to_residual", t) + skip
+        new_r = add_shortcut(call("residual", r) + call("transient_to_residual", t), skip)
         new_t = call("residual_to_transient", r) + call("transient", t)
         return (
             jax.nn.relu(call("residual_norm", new_r)),
@@ -84,7 +97,7 @@ def rir_block(features: int, stride: int = 1, project: bool = False) -> Module:
         new_r, new_t = call("block2", *call("block1", r, t))
         if project:
             r, t = call("residual_shortcut", r), call("transient_shortcut", t)
-        return new_r + r, new_t + t
+        return add_shortcut(new_r, r), add_shortcut(new_t, t)
 
     return compose("rir_block", children, forward, features=features, stride=stride)
 

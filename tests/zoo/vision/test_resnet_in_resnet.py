@@ -107,5 +107,7 @@ def test_sizes():
         count += 3 * before * width if before != width else 0
     assert tree.count(params) == count == 9_539_050
     assert jaxdl.depth(resnet_in_resnet((4, 4), (1, 2)), x) == 2 + 2 * 3
+    with pytest.raises(ValueError, match="expected equal shapes. Pass project=True"):
+        jax.eval_shape(generalized_residual(8).init, jax.random.key(0), R[..., :1], T)
     with pytest.raises(ValueError, match="2 widths and 1 depths"):
         resnet_in_resnet((4, 8), (1,))
