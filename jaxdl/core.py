@@ -60,6 +60,7 @@ class Module:
       children: the named parts of a composite.
       takes_lengths: whether `lengths` (N,), the number of steps of each row before its padding, may
         follow the first input. `serial` passes lengths to such layers.
+      rebuild: `children -> Module`, the same composite of other children; None for other modules.
       programs: compiled functions of this model, see `jaxdl._cache`. They are released with it.
 
     Raises:
@@ -73,6 +74,7 @@ class Module:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     children: Mapping[str, Module] = dataclasses.field(default_factory=dict)
     takes_lengths: bool = False
+    rebuild: Callable[[Mapping[str, Module]], Module] | None = None
     programs: dict[Callable, Callable] = dataclasses.field(default_factory=dict, init=False)
 
     def __post_init__(self):
@@ -314,7 +316,11 @@ def compose(
         return forward(Call(kind, parts, run, params), *inputs), state
 
     takes_lengths = list(inspect.signature(forward).parameters)[2:3] == ["lengths"]
-    return Module(init, apply, kind, config, parts, takes_lengths)
+
+    def rebuild(children):
+        return compose(kind, children, forward, optional=optional, **config)
+
+    return Module(init, apply, kind, config, parts, takes_lengths, rebuild)
 
 
 def below(tap: Tap, folder: str) -> Tap:

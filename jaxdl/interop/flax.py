@@ -1,4 +1,4 @@
-"""Conversion of Flax networks (Linen and NNX) to `Module`s, with unchanged parameter trees.
+"""Conversion of Flax networks (Linen and NNX) to `Module`s and back, with the same trees.
 
 Importing this module imports Flax, which `import jaxdl` does not.
 """
@@ -15,9 +15,9 @@ from typing import Any
 import jax
 from flax import linen, nnx
 
-from jaxdl.core import Module, Tap, named_key
+from jaxdl.core import Module, Tap, Tree, check_model, named_key
 
-__all__ = ["from_linen", "from_nnx"]
+__all__ = ["from_linen", "from_nnx", "to_linen"]
 
 TRAIN = ("train", "training", "is_training")
 NOT_TRAIN = ("deterministic", "use_running_average")
@@ -199,3 +199,51 @@ def _make_scoped_class(cls: type, path: tuple[str | int, ...]) -> type:
         return tap("/".join(map(str, path)), output) if tap else output
 
     return type(cls.__name__, (cls,), {"__call__": call})
+
+
+class Linen(linen.Module):
+    """A `Module` as a Linen module, see `to_linen`."""
+
+    model: Module
+
+    @linen.compact
+    def __call__(self, *inputs: Any, train: bool = False) -> Any:
+        if self.is_initializing():
+            trees = self.model.init(self.make_rng("params"), *inputs)
+            self._write("params", trees[0])
+            self._write("batch_stats", trees[1])
+        trees = [dict(self.variables.get(name, {})) for name in ("params", "batch_stats")]
+        key = self.make_rng("dropout") if train and self.has_rng("dropout") else None
+        output, state = self.model.apply(*trees, *inputs, train=train, key=key)
+        if train and not self.is_initializing():
+            self._write("batch_stats", state)
+        return output
+
+    def _write(self, collection: str, values: Tree) -> None:
+        for name, value in values.items():
+            self.put_variable(collection, name, value)
+
+
+def to_linen(model: Module) -> linen.Module:
+    """Wraps a `Module` as a Linen module, which other Linen modules can contain.
+
+    Its variables are `{"params": params, "batch_stats": state}` with the trees of the `Module`;
+    without state there is no `batch_stats`. `__call__` takes the inputs and `train`. In training,
+    random layers use the stream "dropout", and running statistics are updated in `batch_stats`,
+    which must be mutable. `flax.nnx.bridge.ToNNX` converts the result to NNX.
+
+    Args:
+      model: any `Module`.
+
+    Returns:
+      A `flax.linen.Module`. `from_linen` inverts the conversion, with the state in a collection.
+
+    Raises:
+      ValueError: `model` is not a `Module`.
+
+    Example:
+      >>> network = to_linen(model)
+      >>> logits = network.apply({"params": params, "batch_stats": state}, x)
+    """
+    check_model("to_linen", model)
+    return Linen(model)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -61,7 +61,7 @@ def load(
     check_model("load", model)
     arrays = dict(path) if isinstance(path, Mapping) else _read(path)
     arrays = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
-    inputs = _inputs(inputs, jnp.float32)
+    inputs = example_inputs(inputs)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     family, leaves = _choose("load", model, shapes, inputs, names, arrays)
     problems, values = [], {}
@@ -104,8 +104,8 @@ def export_torch_state_dict(
     Args:
       model: the network.
       params, state: its parameters and state.
-      names: as for `load`; None for the first family that has a name for every layer, which is
-        torchvision's where there are several.
+      names: as for `load`; None for the first family whose table fits, which is torchvision's where
+        there are several. Layers of other networks keep their names, "stem/conv1" as "stem.conv1".
       inputs: as for `load`; only a dense layer after a flattened feature map depends on it.
 
     Returns:
@@ -117,8 +117,7 @@ def export_torch_state_dict(
     """
     check_model("export_torch_state_dict", model)
     actual = tree.flatten({"params": params, "state": state})
-    dtypes = [a.dtype for a in actual.values() if jnp.issubdtype(a.dtype, jnp.floating)]
-    inputs = _inputs(inputs, dtypes[0] if dtypes else jnp.float32)
+    inputs = example_inputs(inputs, actual.values())
     shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     expected = tree.flatten({"params": shapes[0], "state": shapes[1]})
     wrong = [f"unexpected {path}" for path in actual if path not in expected]
@@ -138,9 +137,11 @@ def export_torch_state_dict(
     return {leaf.name: leaf.to_torch(np.asarray(actual[leaf.path])) for leaf in leaves}
 
 
-def _inputs(inputs: Any, dtype: Any) -> tuple[Any, ...]:
+def example_inputs(inputs: Any, arrays: Iterable[Any] = ()) -> tuple[Any, ...]:
+    """Returns a tuple of inputs; None is an image in the dtype of the first of the arrays."""
     if inputs is None:
-        return (jax.ShapeDtypeStruct((1, 224, 224, 3), dtype),)
+        floats = (a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating))
+        return (jax.ShapeDtypeStruct((1, 224, 224, 3), next(floats, jnp.float32)),)
     return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
@@ -178,17 +179,19 @@ def _choose(
             {names: table_of(caller, names)} if isinstance(names, str) else {"the table": names}
         )
     grids = flattened_grids(model, shapes, inputs, layers)
-    best: tuple[int, str, list[Leaf]] | None = None
+    best: tuple[tuple[int, bool], str, list[Leaf]] | None = None
     for family, table in tables.items():
-        modules = module_names(caller, table, model, list(layers))
-        if modules is None:
+        named = module_names(caller, table, model, list(layers))
+        if named is None:
             continue
+        modules, complete = named
         leaves = [
             leaf
             for path, layer in layers.items()
             for leaf in leaves_of(path, layer, *modules[path], grids.get(path))
         ]
-        fit = len({leaf.name for leaf in leaves} & set(arrays or ()))
+        # Without a file, a network that only has some layers like those of a family is not of it.
+        fit = len({leaf.name for leaf in leaves} & set(arrays or ())), complete
         if best is None or fit > best[0]:
             best = fit, family, leaves
     if best is None:

@@ -149,24 +149,26 @@ DENSENET = (
 )
 
 
-def _inception(match: re.Match) -> str:
+def _googlenet_layer(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in an inception module or an auxiliary head."""
     module, branch, kind, number = match.groups()
+    name = {"conv": "conv", "norm": "bn"}.get(kind)
+    if module.startswith("head"):
+        fc = "fc1" if kind == "dense" else "fc2"
+        return f"aux{'ad'.index(module[-1]) + 1}.{f'conv.{name}' if name else fc}"
     place = {
         "1x1": "branch1",
-        "3x3": f"branch2.{int(number) - 1}",
-        "5x5": f"branch3.{int(number) - 1}",
+        "3x3": f"branch2.{int(number or 1) - 1}",
+        "5x5": f"branch3.{int(number or 1) - 1}",
         "_pool": "branch4.1",
     }[branch]
-    return f"{module}.{place}.{kind if kind == 'conv' else 'bn'}"
+    return f"{module}.{place}.{name}"
 
 
-HEAD = {"conv1": "conv.conv", "norm1": "conv.bn", "dense1": "fc1", "logits": "fc2"}
 GOOGLENET = (
     (r"conv(\d)", r"conv\1.conv"),
     (r"norm(\d)", r"conv\1.bn"),
-    (r"(inception\w+)/branch(.*)/(conv|norm)(\d)", _inception),
-    (r"head_4a/(.*)", lambda match: f"aux1.{HEAD[match[1]]}"),
-    (r"head_4d/(.*)", lambda match: f"aux2.{HEAD[match[1]]}"),
+    (r"(inception\w+|head_4\w)/(?:branch(\w+)/)?(conv|norm|dense|logits)(\d?)", _googlenet_layer),
     (r"logits", r"fc"),
 )
 
@@ -254,8 +256,8 @@ FAMILIES: dict[str, Table] = {
 
 def module_names(
     caller: str, table: Table, model: Module, paths: Sequence[str]
-) -> dict[str, tuple[str, bool]] | None:
-    """Returns the PyTorch module of each layer, and whether it is a 1x1 convolution.
+) -> tuple[dict[str, tuple[str, bool]], bool] | None:
+    """Returns the PyTorch module of each layer, and whether each rule is used.
 
     Args:
       caller: the public function's name, for messages.
@@ -264,7 +266,8 @@ def module_names(
       paths: the paths of all layers with parameters.
 
     Returns:
-      `{path: (module, is_1x1)}`, or None if a layer has no rule.
+      `{path: (module, is_1x1)}` and whether each rule is that of a layer, as in a network of the
+      family; or None if a layer has no rule.
 
     Raises:
       ValueError: the table is not one of rules.
@@ -272,14 +275,16 @@ def module_names(
     rules: Any = table(paths) if callable(table) else table
     rules = [_parse(caller, r) for r in (rules.items() if isinstance(rules, Mapping) else rules)]
     names: dict[str, tuple[str, bool]] = {}
+    used = set()
     for path in paths:
-        for pattern, expand, is_1x1 in rules:
+        for i, (pattern, expand, is_1x1) in enumerate(rules):
             if match := pattern.fullmatch(path):
                 names[path] = _number(expand(match), model, path), is_1x1
+                used.add(i)
                 break
         else:
             return None
-    return names
+    return names, len(used) == len(rules)
 
 
 def table_of(caller: str, name: str) -> Table:

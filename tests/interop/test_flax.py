@@ -1,6 +1,7 @@
 import functools
 
 import chex
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from flax import linen, nnx
 
 import jaxdl
-from jaxdl import interpret, train
-from jaxdl.interop.flax import from_linen, from_nnx
+from jaxdl import interpret, nn, train
+from jaxdl.interop.flax import from_linen, from_nnx, to_linen
+from tests.nn.filled import filled
 
 X = np.random.default_rng(7).normal(size=(6, 8, 8, 1)).astype(np.float32)
 Y = np.arange(6, dtype=np.int32) % 3
@@ -213,3 +215,60 @@ def test_bad_arguments():
         from_linen(NnxNet(nnx.Rngs(0)))
     with pytest.raises(ValueError, match="from_nnx: got a int"):
         from_nnx(3)
+
+
+class Twice(linen.Module):
+    """A Linen network around a `Module`."""
+
+    inner: linen.Module
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        return 2 * self.inner(x, train=train)
+
+
+def test_a_module_is_a_linen_network_with_the_same_trees():
+    model = jaxdl.serial(
+        norm=nn.batch_norm(momentum=0.9),
+        flatten=nn.flatten(),
+        drop=nn.dropout(0.5),
+        out=nn.dense(3),
+    )
+    params, state = filled(model, X, seed=1)
+    network = to_linen(model)
+    variables = {"params": params, "batch_stats": state}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), X)
+    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, variables)
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def run(variables, key, train):
+        return network.apply(
+            variables, X, train=train, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+
+    apply = jax.jit(model.apply, static_argnames="train")
+    y, new = run(variables, jax.random.key(0), train=False)
+    np.testing.assert_array_equal(y, apply(params, state, X)[0])
+    chex.assert_trees_all_equal(new, {"batch_stats": state})
+    (y, new), (again, _), (other, _) = (
+        run(variables, jax.random.key(seed), train=True) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(y, again)
+    assert not np.array_equal(y, other)
+    expected = apply(params, state, X, train=True, key=jax.random.key(0))[1]
+    chex.assert_trees_all_close(new["batch_stats"], expected, rtol=1e-6)
+    # And inside of another network, and back.
+    outer = {name: {"inner": tree} for name, tree in variables.items()}
+    twice, _ = jax.jit(from_linen(Twice(network)).apply)(
+        outer["params"], {"batch_stats": outer["batch_stats"]}, X
+    )
+    np.testing.assert_allclose(twice, 2 * apply(params, state, X)[0], rtol=1e-6)
+
+
+def test_running_statistics_must_be_mutable_in_training():
+    network = to_linen(nn.batch_norm())
+    variables = network.init(jax.random.key(0), X)
+    with pytest.raises(flax.errors.ModifyScopeVariableError, match="batch_stats"):
+        network.apply(variables, X, train=True)
+    with pytest.raises(ValueError, match="to_linen: "):
+        to_linen(network)

@@ -38,7 +38,7 @@ Block = Callable[[int, int, bool], Module]
 
 def conv_norm(
     features: int, kernel_size: int, stride: int = 1, number: int | str = ""
-) -> dict[str, Module | Callable]:
+) -> dict[str, Module]:
     """Returns a convolution without bias and its batch normalization, padded as in PyTorch.
 
     Args:
