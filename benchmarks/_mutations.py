@@ -972,6 +972,27 @@ MUTATIONS = (
     ),
     # interop
     Mutation(
+        "interop: features of a flattened map stay in PyTorch's order",
+        "jaxdl/interop/_torch_layout.py",
+        "array = np.moveaxis(split, array.ndim - 1, -1).reshape(array.shape)",
+        "array = split.reshape(array.shape)",
+        "interop/test_torch.py",
+    ),
+    Mutation(
+        "interop: transposed convolutions are not mirrored",
+        "jaxdl/interop/_torch_layout.py",
+        'layer.module.config["flip"] != transposed',
+        'layer.module.config["flip"]',
+        "interop/test_torch.py",
+    ),
+    Mutation(
+        "interop: folding forgets the mean",
+        "jaxdl/interop/fold.py",
+        "(bias - mean) * factor + shift",
+        "bias * factor + shift",
+        "interop/test_fold.py",
+    ),
+    Mutation(
         "interop: is_training is no name of the train mode",
         "jaxdl/interop/flax.py",
         'TRAIN = ("train", "training", "is_training")',

@@ -20,7 +20,7 @@ def intermediate(f: Callable[[Any], Any], x: Any, layer: str) -> jax.Array:
     Args:
       f: any function of x.
       x: its input, a tree of arrays.
-      layer: a path in jaxdl, Flax or `jax.named_scope`, e.g. "block_1/conv_0". The end of a path is
+      layer: a path in jaxdl, Flax or `jax.named_scope`, e.g. "layer3_1/conv2". The end of a path is
         enough if no other path ends so.
 
     Returns:

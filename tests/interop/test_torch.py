@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import jaxdl
 from jaxdl import interop, nn, tree
 from jaxdl.zoo.vision import efficientnet, resnet, vgg
+from tests import docs_code
 from tests.nn.filled import filled, normal
 
 
@@ -200,6 +201,7 @@ NAMES = {
     },
     ("efficientnet", "efficientnet_timm"): {
         "stage1_0/project/kernel": "blocks.0.0.conv_pw.weight",
+        "stage1_0/norm2/scale": "blocks.0.0.bn1.weight",
         "stage2_1/norm2/mean": "blocks.1.1.bn2.running_mean",
         "stage2_1/gate/reduce/kernel": "blocks.1.1.se.conv_reduce.weight",
         "conv2/kernel": "conv_head.weight",
@@ -284,3 +286,11 @@ def test_bad_input(tmp_path):
             call()
     with pytest.raises(FileNotFoundError):
         load(MODEL, tmp_path / "none.safetensors", inputs=X)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_the_docs_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
+        docs_code.run("interop/torch.md")

@@ -40,7 +40,7 @@ class Product:
 
     @property
     def path(self) -> str:
-        """The layer's path, such as "block_1/conv_0"."""
+        """The layer's path, such as "layer3_1/conv2"."""
         return self.operation.scope
 
     @property
