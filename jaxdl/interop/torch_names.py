@@ -149,24 +149,26 @@ DENSENET = (
 )
 
 
-def _inception(match: re.Match) -> str:
+def _googlenet_layer(match: re.Match) -> str:
+    """Returns torchvision's module of a layer in an inception module or an auxiliary head."""
     module, branch, kind, number = match.groups()
+    name = {"conv": "conv", "norm": "bn"}.get(kind)
+    if module.startswith("head"):
+        fc = "fc1" if kind == "dense" else "fc2"
+        return f"aux{'ad'.index(module[-1]) + 1}.{f'conv.{name}' if name else fc}"
     place = {
         "1x1": "branch1",
-        "3x3": f"branch2.{int(number) - 1}",
-        "5x5": f"branch3.{int(number) - 1}",
+        "3x3": f"branch2.{int(number or 1) - 1}",
+        "5x5": f"branch3.{int(number or 1) - 1}",
         "_pool": "branch4.1",
     }[branch]
-    return f"{module}.{place}.{kind if kind == 'conv' else 'bn'}"
+    return f"{module}.{place}.{name}"
 
 
-HEAD = {"conv1": "conv.conv", "norm1": "conv.bn", "dense1": "fc1", "logits": "fc2"}
 GOOGLENET = (
     (r"conv(\d)", r"conv\1.conv"),
     (r"norm(\d)", r"conv\1.bn"),
-    (r"(inception\w+)/branch(.*)/(conv|norm)(\d)", _inception),
-    (r"head_4a/(.*)", lambda match: f"aux1.{HEAD[match[1]]}"),
-    (r"head_4d/(.*)", lambda match: f"aux2.{HEAD[match[1]]}"),
+    (r"(inception\w+|head_4\w)/(?:branch(\w+)/)?(conv|norm|dense|logits)(\d?)", _googlenet_layer),
     (r"logits", r"fc"),
 )
 

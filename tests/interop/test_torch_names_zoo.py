@@ -23,7 +23,9 @@ NAMES = {
         "inception4e/branch3x3/norm1": "inception4e.branch2.0.bn",
         "inception4e/branch5x5/conv2": "inception4e.branch3.1.conv",
         "inception5b/branch_pool/norm1": "inception5b.branch4.1.bn",
+        "head_4a/norm1": "aux1.conv.bn",
         "head_4d/dense1": "aux2.fc1",
+        "head_4d/logits": "aux2.fc2",
     },
     ("mobilenet_v2", "mobilenet_v2"): {
         "norm1": "features.0.1",
@@ -57,8 +59,9 @@ NAMES = {
 def test_layers_have_the_names_of_their_package(family, network):
     options = {"variant": "torchvision"} if family in ("alexnet", "googlenet") else {}
     expected = NAMES[family, network]
-    names = module_names("test", FAMILIES[family], zoo.create(network, **options), list(expected))
-    assert names is not None
+    named = module_names("test", FAMILIES[family], zoo.create(network, **options), list(expected))
+    assert named is not None
+    names = named[0]
     assert {path: name for path, (name, _) in names.items()} == expected
     assert [path for path, (_, is_1x1) in names.items() if is_1x1] == [
         p for p in names if "gate" in p
@@ -68,20 +71,44 @@ def test_layers_have_the_names_of_their_package(family, network):
 def test_lite0_numbers_the_blocks_of_all_stages():
     model = zoo.create("efficientnet_lite0")
     paths = [f"{name}/project" for name in model.children if name.startswith("stage")]
-    names = module_names("test", FAMILIES["efficientnet_lite"], model, paths)
-    assert names is not None
-    modules = [name for name, _ in names.values()]
+    named = module_names("test", FAMILIES["efficientnet_lite"], model, paths)
+    assert named is not None
+    modules = [name for name, _ in named[0].values()]
     assert modules == [f"_blocks.{i}._project_conv" for i in range(16)]
 
 
-def test_models_of_the_zoo_are_not_taken_for_another_family():
-    """The first table with a name for every layer is the one that a model is exported by."""
-    expected = {"efficientnet_lite0": "efficientnet_lite", "efficientnet_b0": "efficientnet"}
-    layers = ("expand", "depthwise", "gate/reduce", "project")
-    for network, family in expected.items():
-        model = zoo.create(network)
-        gates = "gate" in model.children["stage2_0"].children
-        paths = [f"stage2_0/{layer}" for layer in layers if gates or "gate" not in layer]
-        tables = FAMILIES.items()
-        named = [name for name, table in tables if module_names("test", table, model, paths)]
-        assert named[0] == family
+def layers(module, path=""):
+    """Yields the paths of the layers with parameters."""
+    if module.kind in ("conv", "dense", "batch_norm"):
+        yield path
+    for name, child in module.children.items():
+        yield from layers(child, f"{path}/{name}" if path else name)
+
+
+EXPORTED_BY = {
+    "alexnet": "alexnet",
+    "densenet161": "densenet",
+    "efficientnet_b3": "efficientnet",
+    "efficientnet_lite0": "efficientnet_lite",
+    "googlenet": "googlenet",
+    "googlenet_with_heads": "googlenet",
+    "mobilenet_v2": "mobilenet_v2",
+    "resnet34": "resnet",
+    "se_resnext50": "se_resnet",
+    "senet154": "se_resnet",
+    "shufflenet_v2_x0_5": "shufflenet_v2",
+    "squeezenet1_1": "squeezenet",
+    "vgg16_bn": "vgg",
+}
+
+
+@pytest.mark.parametrize("network", EXPORTED_BY)
+def test_a_network_is_exported_by_its_own_family(network):
+    """The first table whose rules are all used, although others have rules for all layers."""
+    options = {"variant": "torchvision"} if network.startswith(("alexnet", "googlenet")) else {}
+    model = zoo.create(network, **options)
+    named = {
+        family: module_names("test", table, model, list(layers(model)))
+        for family, table in FAMILIES.items()
+    }
+    assert next(family for family, fit in named.items() if fit and fit[1]) == EXPORTED_BY[network]
