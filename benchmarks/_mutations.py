@@ -910,8 +910,8 @@ MUTATIONS = (
     Mutation(
         "zoo: bottlenecks halve the map in their first convolution",
         "jaxdl/zoo/vision/resnet.py",
-        "conv_norm(features, 1, 1, 1), conv_norm(features, 3, stride, 2)",
-        "conv_norm(features, 1, stride, 1), conv_norm(features, 3, 1, 2)",
+        "conv_norm(features, 1, 1, 1), conv_norm(features, 3, stride, 2, dilation)",
+        "conv_norm(features, 1, stride, 1), conv_norm(features, 3, 1, 2, dilation)",
         "zoo/vision/test_blocks.py zoo/vision/test_vision.py",
     ),
     Mutation(

@@ -240,7 +240,7 @@ FCN_RESNET = (
 )
 FCN = (
     (r"(conv\d_\d|fc\d|score_\w+)", r"\1"),
-    (r"up_image", r"upscore32"),
+    (r"up_image", r"upscore"),
 )
 """wkentaro/pytorch-fcn's FCN-32s; the other two name the upsampling of a skip by the next one."""
 FCN16S = (FCN[0], (r"up_pool4", r"upscore2"), (r"up_image", r"upscore16"))

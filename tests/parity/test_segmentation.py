@@ -91,7 +91,7 @@ def torch_fcn(stride, w, x):
         y = pools[stage] = F.max_pool2d(y, 2, ceil_mode=True)
     y = conv(F.relu(conv(F.relu(conv(y, "fc6")), "fc7")), "score_fr")
     if stride == 32:
-        return cut(up(y, "upscore32", 32), 19, x)
+        return cut(up(y, "upscore", 32), 19, x)
     y = up(y, "upscore2", 2)
     y = y + cut(conv(pools[4], "score_pool4"), 5, y)
     if stride == 16:

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import tree
+from jaxdl import interop, tree
 from jaxdl.zoo.segmentation import fcn
 
 
@@ -74,3 +74,21 @@ def test_wrong_numbers_of_classes():
     for make in (fcn.fcn32s, fcn.fcn16s, fcn.fcn8s):
         with pytest.raises(ValueError, match="num_classes is 0; expected an integer of at least 1"):
             make(num_classes=0)
+
+
+def test_names_of_weights_are_those_of_pytorch_fcn():
+    """Its three networks name the upsampling layers differently."""
+    x = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
+    expected = {
+        32: {"upscore"},
+        16: {"score_pool4", "upscore2", "upscore16"},
+        8: {"score_pool4", "score_pool3", "upscore2", "upscore_pool4", "upscore8"},
+    }
+    for stride, names in expected.items():
+        model = fcn.fcn(stride, num_classes=3, channels=(2,) * 5, hidden=2)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        exported = interop.export_torch_state_dict(model, *zeros, inputs=x)
+        modules = {name.partition(".")[0] for name in exported}
+        head = {name for name in modules if not name.startswith("conv")}
+        assert head == names | {"fc6", "fc7", "score_fr"}
