@@ -38,8 +38,13 @@ iou = jax.jit(boxes.iou)
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def nms(b, scores, classes, threshold, count):
+def suppress_compiled(b, scores, classes, threshold, count):
     return boxes.batched_nms(b, scores, classes, threshold=threshold, count=count)
+
+
+def nms(*args):
+    """Returns NumPy's arrays, which are indexed without compiling."""
+    return [np.asarray(part) for part in suppress_compiled(*args)]
 
 
 def test_numbers_of_torchvision():

@@ -41,7 +41,8 @@ draw_sample = jax.jit(functools.partial(sample, count=8, fraction=0.25))
 def test_a_sample_has_its_numbers(seed, positives, negatives):
     kinds = np.random.default_rng(seed).permutation(20)
     positive, negative = kinds < positives, (kinds >= 6) & (kinds < 6 + negatives)
-    indices, valid = draw_sample(jax.random.key(seed), positive, negative)
+    sampled = draw_sample(jax.random.key(seed), positive, negative)
+    indices, valid = map(np.asarray, sampled)
     chosen = indices[valid].tolist()
     assert len(set(chosen)) == len(chosen)
     first = min(positives, 2)  # a quarter of 8
