@@ -26,6 +26,8 @@ from jaxdl.interpret import evaluate, plot, text
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "_static"
 LAYERS = {"early": "stage2_1", "middle": "stage4_1", "late": "stage6_0", "last": "relu2"}
 """Layers of the network, from 28 x 28 positions to 7 x 7."""
+MAX_BYTES = 60_000
+"""Size of a picture, to which the quality of noisy maps is reduced."""
 BLACK, WHITE = -127 / 128, 1.0
 BOX = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
 
@@ -330,4 +332,7 @@ def save(path: pathlib.Path, figures: Sequence[Figure], columns: int | None = No
     picture = Image.new("RGB", (columns * width, rows * height), "white")
     for i, panel in enumerate(panels):
         picture.paste(panel, (i % columns * width, i // columns * height))
-    picture.save(path, quality=75, optimize=True)
+    for quality in (80, 70, 60, 50):
+        picture.save(path, quality=quality, optimize=True)
+        if path.stat().st_size < MAX_BYTES:
+            break
