@@ -3,14 +3,13 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxdl
 from jaxdl import tree
 from jaxdl.zoo.vision import fractalnet as fractal
-from jaxdl.zoo.vision.fractalnet import column_paths, drop_path, fractal_block, fractalnet, join
+from jaxdl.zoo.vision.fractalnet import column_paths, drop_path, fractalnet, join
 from tests.nn.filled import filled, normal
 
 BLOCKS, COLUMNS = 2, 3
@@ -48,14 +47,20 @@ def test_the_network_of_20_layers_has_the_parameters_of_its_table():
 
 @functools.cache
 def small():
-    model, x = fractalnet((3,) * BLOCKS, COLUMNS, num_classes=4), normal(0, 2, 8, 8, 3)
+    """A network of one block, and its logits and intermediate values from given paths."""
+    model, x = fractalnet((3,), COLUMNS, num_classes=4), normal(0, 2, 4, 4, 3)
     params, state = filled(model, x)
     state = jax.tree.map(np.ones_like, state)
 
     @jax.jit
     def run(paths):
-        edits = {"paths": paths}
-        return jaxdl.intervene(model, params, state, x, edits=edits)
+        seen = {}
+
+        def tap(path, value):
+            seen[path] = paths if path == "paths" else value
+            return seen[path]
+
+        return model.apply(params, state, x, tap=tap)[0], seen
 
     return model, params, state, x, run
 
@@ -65,25 +70,23 @@ def small():
 def test_a_single_column_is_a_plain_network(column):
     model, params, state, x, run = small()
     y = x
-    for b in (f"block{i}" for i in range(1, BLOCKS + 1)):
-        for i in range(1, 2 ** (column - 1) + 1):
-            name = f"column{column}_{i}"
-            layer = model.children[b].children[name]
-            y, _ = layer.apply(params[b][name], state[b][name], y)
-        y = np.asarray(y).reshape(2, y.shape[1] // 2, 2, y.shape[2] // 2, 2, 3).max((2, 4))
+    for i in range(1, 2 ** (column - 1) + 1):
+        name = f"column{column}_{i}"
+        layer = model.children["block1"].children[name]
+        y, _ = layer.apply(params["block1"][name], state["block1"][name], y)
+    y = np.asarray(y).reshape(2, 2, 2, 2, 2, 3).max((2, 4))
     logits = y.mean((1, 2)) @ params["logits"]["kernel"] + params["logits"]["bias"]
-    alone = run(column_paths(BLOCKS, COLUMNS, column))
+    alone, _ = run(column_paths(1, COLUMNS, column))
     np.testing.assert_allclose(alone, logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.row("G07")
 def test_a_block_of_three_columns_is_its_recursion():
     """join(f_2(f_2(x)), c), with the joins at the end of f_2 and of f_3 merged to one of three."""
-    block, x = fractal_block(3, COLUMNS), small()[3]
-    ends = jnp.asarray(fractal.column_ends(COLUMNS))
-    params, state = filled(block, x, ends)
-    state = jax.tree.map(np.ones_like, state)
-    y, seen = jax.jit(functools.partial(jaxdl.capture, block))(params, state, x, ends)
+    model, params, state, _, run = small()
+    block, params, state = model.children["block1"], params["block1"], state["block1"]
+    _, seen = run(fractal.column_ends(COLUMNS)[None])
+    seen = {path.removeprefix("block1/"): value for path, value in seen.items()}
 
     def layer(name, x):
         return block.children[name].apply(params[name], state[name], x)[0]
@@ -92,7 +95,7 @@ def test_a_block_of_three_columns_is_its_recursion():
     np.testing.assert_allclose(layer("column2_2", middle), seen["column2_2"], rtol=1e-5)
     np.testing.assert_allclose(layer("column3_3", middle), seen["column3_3"], rtol=1e-5)
     ends = [seen[name] for name in ("column1_1", "column2_2", "column3_4")]
-    np.testing.assert_allclose(y, sum(ends) / 3, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(seen["block1"], sum(ends) / 3, rtol=1e-5, atol=1e-6)
 
 
 def test_a_join_averages_the_survivors():
