@@ -165,5 +165,5 @@ def se_resnext50(*, num_classes: int = 1000) -> Module:
 
 
 def senet154(*, num_classes: int = 1000) -> Module:
-    """Builds SENet-154 with 3, 8, 36 and 3 blocks of 64 groups: 115,088,984 parameters."""
+    """Builds `se_resnet` with 3, 8, 36 and 3 blocks of 64 groups: 115,088,984 parameters."""
     return se_resnet("senet154", (3, 8, 36, 3), num_classes=num_classes)
