@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxdl._check import require_ints, require_number
@@ -99,10 +98,9 @@ def sample(
 
     first, first_valid = draw(positive, max(1, int(count * fraction)))
     second, second_valid = draw(negative, count)
-    second_valid &= np.arange(count) < count - first_valid.sum()
     indices = jnp.concatenate([first, second])
     valid = jnp.concatenate([first_valid, second_valid])
-    order = jnp.argsort(~valid, stable=True)[:count]
+    order = jnp.argsort(~valid, stable=True)[:count]  # positive ones stay first
     return jnp.where(valid[order], indices[order], 0), valid[order]
 
 
