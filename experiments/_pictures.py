@@ -25,7 +25,7 @@ from jaxdl.interpret import evaluate, plot, text
 
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "_static"
 LAYERS = {"early": "stage2_1", "middle": "stage4_1", "late": "stage6_0", "last": "relu2"}
-"""Layers of the network, from 28 x 28 positions to 7 x 7."""
+"""Layers of the network, from 56 x 56 positions to 7 x 7."""
 MAX_BYTES = 60_000
 """Size of a picture, to which the quality of noisy maps is reduced."""
 BLACK, WHITE = -127 / 128, 1.0
