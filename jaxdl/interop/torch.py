@@ -180,11 +180,11 @@ def _choose(
         )
     grids = flattened_grids(model, shapes, inputs, layers)
     best: tuple[tuple[int, bool], str, list[Leaf]] | None = None
+    unnamed: list[str] = []
     for family, table in tables.items():
-        named = module_names(caller, table, model, list(layers))
-        if named is None:
+        modules, complete = module_names(caller, table, model, list(layers))
+        if unnamed := [path for path in layers if path not in modules]:
             continue
-        modules, complete = named
         leaves = [
             leaf
             for path, layer in layers.items()
@@ -196,8 +196,8 @@ def _choose(
             best = fit, family, leaves
     if best is None:
         raise ValueError(
-            f"{caller}: names has no rule for one of the layers {', '.join(layers)}; expected one "
-            "for each. Add the missing layers to the table."
+            f"{caller}: names has no rule for the layers {', '.join(unnamed)}; expected one for "
+            "each layer with parameters. Add them to the table."
         )
     _, family, leaves = best
     counts = collections.Counter(leaf.name for leaf in leaves)

@@ -256,8 +256,8 @@ FAMILIES: dict[str, Table] = {
 
 def module_names(
     caller: str, table: Table, model: Module, paths: Sequence[str]
-) -> tuple[dict[str, tuple[str, bool]], bool] | None:
-    """Returns the PyTorch module of each layer, and whether each rule is used.
+) -> tuple[dict[str, tuple[str, bool]], bool]:
+    """Returns the PyTorch module of each layer with a rule, and whether each rule is used.
 
     Args:
       caller: the public function's name, for messages.
@@ -266,8 +266,8 @@ def module_names(
       paths: the paths of all layers with parameters.
 
     Returns:
-      `{path: (module, is_1x1)}` and whether each rule is that of a layer, as in a network of the
-      family; or None if a layer has no rule.
+      `{path: (module, is_1x1)}` without the layers that have no rule; and whether each rule has a
+      layer, as in a network of the family.
 
     Raises:
       ValueError: the table is not one of rules.
@@ -282,8 +282,6 @@ def module_names(
                 names[path] = _number(expand(match), model, path), is_1x1
                 used.add(i)
                 break
-        else:
-            return None
     return names, len(used) == len(rules)
 
 
