@@ -55,12 +55,7 @@ def test_a_required_option_that_is_missing(monkeypatch):
 
 
 COUNTS = {
-    "alexnet": 60_965_224,
-    "vgg16": 138_357_544,
-    "vgg19_bn": 143_678_248,
-    "googlenet": 6_998_552,
     "googlenet_with_heads": 13_378_280,
-    "resnet50": 25_557_032,
     "densenet121": 7_978_856,
     "densenet161": 28_681_000,
     "densenet169": 14_149_480,
@@ -70,26 +65,17 @@ COUNTS = {
     "se_resnet152": 66_821_848,
     "se_resnext50": 27_559_896,
     "senet154": 115_088_984,
-    "efficientnet_b0": 5_288_548,
     "efficientnet_lite0": 4_652_008,
     "mobilenet_v2": 3_504_872,
-    "squeezenet1_0": 1_248_424,
-    "squeezenet1_1": 1_235_496,
-    "shufflenet_v2_x0_5": 1_366_792,
-    "shufflenet_v2_x1_0": 2_278_604,
-    "shufflenet_v2_x1_5": 3_503_624,
-    "shufflenet_v2_x2_0": 7_393_996,
 }
-VARIANTS = {"alexnet": 61_100_840, "googlenet": 6_624_904, "googlenet_with_heads": 13_004_888}
 
 
 @pytest.mark.slow
-@pytest.mark.row("G01", "G02", "G03", "G04", "G10", "G11", "G12", "G13")
+@pytest.mark.row("G03", "G10", "G11", "G13")
 def test_numbers_of_parameters_by_tracing():
-    networks = [(name, {}, count) for name, count in COUNTS.items()]
-    networks += [(name, {"variant": "torchvision"}, count) for name, count in VARIANTS.items()]
-    for name, options, expected in networks:
+    heads = ("googlenet_with_heads", {"variant": "torchvision"}, 13_004_888)
+    for name, options, expected in [*((name, {}, count) for name, count in COUNTS.items()), heads]:
         model = zoo.create(name, **options)
-        x = jax.ShapeDtypeStruct((1, *[227 if name == "alexnet" else 224] * 2, 3), np.float32)
+        x = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
         params, _ = jax.eval_shape(model.init, jax.random.key(0), x)
         assert tree.count(params) == expected, (name, options)
