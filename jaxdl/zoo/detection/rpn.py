@@ -35,8 +35,8 @@ def rpn_head(features: int = 256, num_anchors: int = 3) -> Module:
       num_anchors: A, the anchors of a position.
 
     Returns:
-      A `Module` from maps (N, H_k, W_k, features), as separate inputs, to `(logits (N, B), deltas
-      (N, B, 4))` of all B anchors, in the order of `anchors`.
+      A `Module` from maps (N, H_k, W_k, features), as separate inputs, to `(logits, deltas)` of all
+      B anchors in the order of `anchors`: (N, B) and (N, B, 4).
     """
     small = jax.nn.initializers.normal(0.01)
     children = {
