@@ -33,15 +33,16 @@ STAGES = (
     (6, 3, 1, 320, 1),
 )
 SCALES = {
-    # factor of the channels, factor of the layers, image side in pixels, dropout of the last layer
-    "b0": (1.0, 1.0, 224, 0.2),
-    "b1": (1.0, 1.1, 240, 0.2),
-    "b2": (1.1, 1.2, 260, 0.3),
-    "b3": (1.2, 1.4, 300, 0.3),
-    "b4": (1.4, 1.8, 380, 0.4),
-    "b5": (1.6, 2.2, 456, 0.4),
-    "b6": (1.8, 2.6, 528, 0.5),
-    "b7": (2.0, 3.1, 600, 0.5),
+    # factors of the channels and of the layers, image side in pixels, dropout of the last layer,
+    # eps of the normalizations: torchvision's B5 to B7 have TensorFlow's
+    "b0": (1.0, 1.0, 224, 0.2, 1e-5),
+    "b1": (1.0, 1.1, 240, 0.2, 1e-5),
+    "b2": (1.1, 1.2, 260, 0.3, 1e-5),
+    "b3": (1.2, 1.4, 300, 0.3, 1e-5),
+    "b4": (1.4, 1.8, 380, 0.4, 1e-5),
+    "b5": (1.6, 2.2, 456, 0.4, 1e-3),
+    "b6": (1.8, 2.6, 528, 0.5, 1e-3),
+    "b7": (2.0, 3.1, 600, 0.5, 1e-3),
 }
 """The authors' published values, rounded from 1.1^phi, 1.2^phi and 224 x 1.15^phi (eq. 3)."""
 
@@ -66,18 +67,29 @@ def squeeze_excite(channels: int, reduced: int) -> Module:
 
 
 def conv_norm(
-    names: tuple[str, str], features: int, kernel_size: int, stride: int = 1, groups: int = 1
+    names: tuple[str, str],
+    features: int,
+    kernel_size: int,
+    stride: int = 1,
+    groups: int = 1,
+    eps: float = 1e-5,
 ) -> dict[str, Module | Callable]:
     """Returns a convolution without bias and its batch normalization by name."""
     options: dict[str, Any] = {"stride": stride, "groups": groups, "use_bias": False}
     kernel = conv(
         features, kernel_size, padding=kernel_size // 2, kernel_init="he_normal", **options
     )
-    return {names[0]: kernel, names[1]: batch_norm()}
+    return {names[0]: kernel, names[1]: batch_norm(eps=eps)}
 
 
 def inverted_residual(
-    channels: int, features: int, *, expansion: int, kernel_size: int, stride: int
+    channels: int,
+    features: int,
+    *,
+    expansion: int,
+    kernel_size: int,
+    stride: int,
+    eps: float = 1e-5,
 ) -> Module:
     """Builds the inverted residual block: expand, filter, project. Sandler et al. 2018.
 
@@ -87,6 +99,7 @@ def inverted_residual(
       channels, features: channels of the input and of the output.
       expansion: factor by which the first convolution widens the input.
       kernel_size, stride: window and stride of the depthwise convolution.
+      eps: see `nn.batch_norm`.
 
     Returns:
       A `Module` from (N, H, W, channels) to (N, H / stride, W / stride, features).
@@ -94,10 +107,10 @@ def inverted_residual(
     wide = channels * expansion
     layers: dict[str, Module | Callable] = {}
     if expansion > 1:
-        layers |= conv_norm(("expand", "norm1"), wide, 1) | {"silu1": jax.nn.silu}
-    layers |= conv_norm(("depthwise", "norm2"), wide, kernel_size, stride, groups=wide)
+        layers |= conv_norm(("expand", "norm1"), wide, 1, eps=eps) | {"silu1": jax.nn.silu}
+    layers |= conv_norm(("depthwise", "norm2"), wide, kernel_size, stride, wide, eps)
     layers |= {"silu2": jax.nn.silu, "gate": squeeze_excite(wide, max(1, channels // 4))}
-    layers |= conv_norm(("project", "norm3"), features, 1)
+    layers |= conv_norm(("project", "norm3"), features, 1, eps=eps)
 
     def forward(call, x):
         y = x
@@ -131,9 +144,9 @@ def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
     Raises:
       ValueError: there is no such size.
     """
-    width, depth, _, rate = _scales("efficientnet", size)
+    width, depth, _, rate, eps = _scales("efficientnet", size)
     channels = round_channels(32 * width)
-    layers = conv_norm(("conv1", "norm1"), channels, 3, 2) | {"silu1": jax.nn.silu}
+    layers = conv_norm(("conv1", "norm1"), channels, 3, 2, eps=eps) | {"silu1": jax.nn.silu}
     for stage, (expansion, kernel_size, stride, base, count) in enumerate(STAGES, 1):
         features = round_channels(base * width)
         for i in range(math.ceil(count * depth)):
@@ -143,9 +156,10 @@ def efficientnet(size: str = "b0", *, num_classes: int = 1000) -> Module:
                 expansion=expansion,
                 kernel_size=kernel_size,
                 stride=1 if i else stride,
+                eps=eps,
             )
             channels = features
-    layers |= conv_norm(("conv2", "norm2"), 4 * channels, 1) | {"silu2": jax.nn.silu}
+    layers |= conv_norm(("conv2", "norm2"), 4 * channels, 1, eps=eps) | {"silu2": jax.nn.silu}
     return serial(
         **layers, mean=global_avg_pool(), dropout=dropout(rate), logits=dense(num_classes)
     )
@@ -163,7 +177,7 @@ def image_size(size: str = "b0") -> int:
     return _scales("image_size", size)[2]
 
 
-def _scales(what: str, size: str) -> tuple[float, float, int, float]:
+def _scales(what: str, size: str) -> tuple[float, float, int, float, float]:
     if size not in SCALES:
         raise ValueError(f"{what}: size is {size!r}; expected one of {', '.join(SCALES)}.")
     return SCALES[size]
