@@ -134,7 +134,9 @@ EFFICIENTNET_TIMM = (
 
 # Positions among siblings are torchvision's: pooling and ReLU are layers there, too.
 ALEXNET = (
-    (r"conv\d", r"features.#"),
+    # Two rules, so that a network of fewer convolutions, such as LeNet, is not of this family.
+    (r"conv[1-4]", r"features.#"),
+    (r"conv5", r"features.#"),
     (r"dense1", r"classifier.1"),
     (r"dense2", r"classifier.4"),
     (r"logits", r"classifier.6"),

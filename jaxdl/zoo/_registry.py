@@ -33,6 +33,8 @@ NETWORKS = {
         for n in range(8)
     },
     "efficientnet_lite0": entry("vision.efficientnet_lite:efficientnet_lite0"),
+    **{f"fcn{n}s": entry(f"segmentation.fcn:fcn{n}s") for n in (8, 16, 32)},
+    **{f"fcn_resnet{d}": entry(f"segmentation.fcn_resnet:fcn_resnet{d}") for d in (50, 101)},
     "fractalnet": entry("vision.fractalnet:fractalnet"),
     "googlenet": entry("vision.googlenet:googlenet"),
     "googlenet_with_heads": entry("vision.googlenet:googlenet_with_heads"),
@@ -54,6 +56,8 @@ NETWORKS = {
     },
     "squeezenet1_0": entry("vision.squeezenet:squeezenet", version="1.0"),
     "squeezenet1_1": entry("vision.squeezenet:squeezenet", version="1.1"),
+    "unet": entry("segmentation.unet:unet"),
+    "padded_unet": entry("segmentation.unet:padded_unet"),
     **{f"vgg{d}": entry(f"vision.vgg:vgg{d}") for d in (11, 13, 16, 19)},
     **{f"vgg{d}_bn": entry(f"vision.vgg:vgg{d}", norm=True) for d in (11, 13, 16, 19)},
 }

@@ -112,3 +112,13 @@ def test_dropout_is_that_of_the_papers():
     assert {size: rates(efficientnet(size)) for size in sizes} == {
         size: [rate] for size, rate in sizes.items()
     }
+
+
+def test_normalizations_have_the_eps_of_torchvision():
+    """Weights of B5 to B7 come from TensorFlow, where eps is larger."""
+
+    def eps(module):
+        return {module.config.get("eps")}.union(*map(eps, module.children.values())) - {None}
+
+    for n in range(8):
+        assert eps(efficientnet(f"b{n}")) == {1e-5 if n < 5 else 1e-3}, n
