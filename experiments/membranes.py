@@ -35,7 +35,7 @@ CALIBRATION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    steps: int = 300
+    steps: int = 600
     """Steps of 8 tiles."""
     tile: int = 128
     """Height and width of the tiles, in pixels."""
