@@ -158,11 +158,11 @@ def test_it_learns_to_detect_shapes():
         loss=total_loss,
         optimizer=optax.adam(3e-3),
         batch_size=16,
-        epochs=35,
+        epochs=75,
         metrics=[],
         verbose=0,
     )
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     detections = train.predict(model, state, test[0], batch_size=40)
     score = metrics.coco_map(*detections[:3], *test[1:])
-    assert score.map_50 > 0.5  # 0.66 with these numbers
+    assert score.map_50 > 0.5
