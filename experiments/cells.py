@@ -184,7 +184,9 @@ def draw(images, boxes, scores, labels, true_boxes, names) -> Any:
     shown = np.linspace(0, len(images) - 1, SHOWN).astype(int)
     figure, axes = plt.subplots(2, SHOWN // 2, figsize=(9, 7.2), layout="constrained")
     for axis, i in zip(axes.flat, shown, strict=True):
-        axis.imshow(np.clip(images[i], 0, 1))
+        height, width, _ = images[i].shape
+        # Boxes have the coordinates of edges, where imshow's default has those of centres.
+        axis.imshow(np.clip(images[i], 0, 1), extent=(0, width, height, 0))
         axis.set(xticks=[], yticks=[])
         for box in true_boxes[i]:
             axis.add_patch(rectangle(plt, box, "white", 0.8))
