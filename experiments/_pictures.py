@@ -244,24 +244,28 @@ def evaluation(folder: pathlib.Path) -> None:
     maps = {
         "LRP": interpret.lrp(coffee.scores, coffee.x, target="argmax", composite=BOX),
         "integrated gradients": interpret.integrated_gradients(
-            coffee.scores, coffee.x, target="argmax", baseline=0.0
+            coffee.scores, coffee.x, target="argmax", baseline=0.0, steps=20
         ),
         "saliency": interpret.saliency(coffee.scores, coffee.x, target="argmax"),
         "random": jax.random.normal(key, coffee.x.shape),
     }
-    figure = Figure(figsize=(7, 2.6), dpi=150, layout="constrained")
-    measures = {"deletion": evaluate.deletion, "insertion": evaluate.insertion}
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, (name, measure) in zip(axes, measures.items(), strict=True):
-        for method, values in maps.items():
-            curve = measure(probabilities, coffee.x, values, target="argmax")
-            label = f"{method}: area {float(curve.area[0]):.2f}"
-            scores = np.asarray(curve.scores[0])
-            ax.plot(np.linspace(0, 1, len(scores)), scores, label=label)
-        ax.set(title=name, xlabel="share of the pixels", ylim=(0, 1))
-        ax.legend(fontsize=7)
-    axes[0].set_ylabel("probability of the class")
-    figure.savefig(folder / "evaluate.png")
+    figure = Figure(figsize=(7.4, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for name, values in maps.items():
+        deleted, inserted = (
+            measure(probabilities, coffee.x, values, target="argmax", steps=25)
+            for measure in (evaluate.deletion, evaluate.insertion)
+        )
+        areas = f"{float(deleted.area[0]):.2f}, {float(inserted.area[0]):.2f}"
+        for ax, curve in ((left, deleted), (right, inserted)):
+            ax.plot(np.linspace(0, 1, 26), np.asarray(curve.scores[0]), label=f"{name}: {areas}")
+    left.set(title="deletion", xlabel="share of pixels", ylabel="probability", ylim=(0, 1))
+    right.set(title="insertion", xlabel="share of pixels")
+    options: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": 8}
+    title = "area by deletion, by insertion"
+    figure.legend(handles=left.get_lines(), title=title, title_fontsize=8, **options)
+    figure.savefig(file := io.BytesIO(), dpi=150)
+    Image.open(file).convert("RGB").quantize(32).save(folder / "evaluate.png", optimize=True)
 
 
 def words(folder: pathlib.Path) -> None:
