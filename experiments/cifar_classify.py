@@ -28,7 +28,7 @@ import tyro
 from experiments import _figure, _run
 from jaxdl import data, train, tree
 from jaxdl.data import augment
-from jaxdl.zoo.vision.resnet import cifar_resnet
+from jaxdl.zoo.vision.cifar_resnet import cifar_resnet
 
 FULL = {
     "epochs": 16,

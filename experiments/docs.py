@@ -72,7 +72,7 @@ def results() -> str:
         ("training many networks at once", "train/sweep.py zoo/classic/neuron.py", "report"),
         ("MNIST", "train/fit.py", "mnist"),
         ("embedded digits", "interpret/saliency.py interpret/cam.py", "digits"),
-        ("residual networks", "zoo/vision/resnet.py", "plain_56"),
+        ("residual networks", "zoo/vision/cifar_resnet.py", "plain_56"),
         (
             "membranes of nerve cells",
             "zoo/segmentation/unet.py metrics/segmentation.py",

@@ -27,14 +27,14 @@ from experiments import _figure, _run, _seeds
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import data, train
 from jaxdl.data import augment
-from jaxdl.zoo.vision.resnet import cifar_resnet
+from jaxdl.zoo.vision.cifar_resnet import cifar_resnet
 
 CLAIM = Claim(
     rows=("G05", "T11"),
     step="best",
     statement="A plain network of 56 layers has a larger error than one of 20, in training too.",
     deck={"plain, 20": None, "plain, 56": None, "residual, 20": None, "residual, 56": None},
-    source="zoo/vision/resnet.py",
+    source="zoo/vision/cifar_resnet.py",
     minutes=4,
 )
 KINDS = {name: (int(name[-2:]), name.startswith("plain")) for name in CLAIM.deck}

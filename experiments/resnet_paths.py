@@ -25,14 +25,14 @@ import jaxdl
 from experiments import _figure, _run, _seeds, plain_56
 from experiments._claim import Claim, Verdict, numbers
 from jaxdl import losses
-from jaxdl.zoo.vision.resnet import cifar_resnet
+from jaxdl.zoo.vision.cifar_resnet import cifar_resnet
 
 CLAIM = Claim(
     rows=("G06",),
     step="set",
     statement="A residual network works like an ensemble of many shallow ones.",
     deck={"residual, one block less": None, "plain, one block less": None},
-    source="zoo/vision/resnet.py",
+    source="zoo/vision/cifar_resnet.py",
     minutes=13,
 )
 

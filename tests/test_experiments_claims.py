@@ -22,7 +22,7 @@ from experiments import (
     resnet_paths,
 )
 from jaxdl.nn.recurrent import bptt
-from jaxdl.zoo.vision.resnet import cifar_resnet
+from jaxdl.zoo.vision.cifar_resnet import cifar_resnet
 
 CLAIMS = dict(_claim.modules())
 

@@ -20,11 +20,11 @@ def entry(factory: str, **arguments: Any) -> Entry:
 NETWORKS = {
     "alexnet": entry("vision.alexnet:alexnet"),
     **{
-        f"cifar_plain{d}": entry("vision.resnet:cifar_resnet", depth=d, plain=True)
+        f"cifar_plain{d}": entry("vision.cifar_resnet:cifar_resnet", depth=d, plain=True)
         for d in (20, 56)
     },
     **{
-        f"cifar_resnet{depth}": entry("vision.resnet:cifar_resnet", depth=depth)
+        f"cifar_resnet{depth}": entry("vision.cifar_resnet:cifar_resnet", depth=depth)
         for depth in (20, 32, 44, 56, 110)
     },
     **{f"densenet{d}": entry(f"vision.densenet:densenet{d}") for d in (121, 161, 169, 201)},
@@ -33,6 +33,7 @@ NETWORKS = {
         for n in range(8)
     },
     "efficientnet_lite0": entry("vision.efficientnet_lite:efficientnet_lite0"),
+    "faster_rcnn_resnet50_fpn": entry("detection.faster_rcnn:faster_rcnn_resnet50_fpn"),
     **{f"fcn{n}s": entry(f"segmentation.fcn:fcn{n}s") for n in (8, 16, 32)},
     **{f"fcn_resnet{d}": entry(f"segmentation.fcn_resnet:fcn_resnet{d}") for d in (50, 101)},
     "fractalnet": entry("vision.fractalnet:fractalnet"),

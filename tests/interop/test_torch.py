@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 import jaxdl
 from jaxdl import interop, nn, tree
-from jaxdl.zoo.vision import efficientnet, resnet, vgg
+from jaxdl.zoo.vision import cifar_resnet, efficientnet, resnet, vgg
 from tests import docs_code
 from tests.nn.filled import filled, normal
 
@@ -146,8 +146,8 @@ def small(family):
         model = {
             "vgg": lambda: vgg.vgg((1, 2), num_classes=3, norm=True),
             "resnet": lambda: resnet.resnet(resnet.bottleneck, (1, 2), num_classes=3),
-            "cifar_resnet": lambda: resnet.cifar_resnet(14),
-            "plain": lambda: resnet.cifar_resnet(8, plain=True),
+            "cifar_resnet": lambda: cifar_resnet.cifar_resnet(14),
+            "plain": lambda: cifar_resnet.cifar_resnet(8, plain=True),
             "efficientnet": lambda: efficientnet.efficientnet(num_classes=3),
         }[family]()
     if family == "vgg":  # without its 4096 units

@@ -48,7 +48,9 @@ def test_mistakes_are_named():
 
 
 def test_a_required_option_that_is_missing(monkeypatch):
-    monkeypatch.setitem(_registry.NETWORKS, "net", _registry.entry("vision.resnet:cifar_resnet"))
+    monkeypatch.setitem(
+        _registry.NETWORKS, "net", _registry.entry("vision.cifar_resnet:cifar_resnet")
+    )
     with pytest.raises(ValueError, match="create: net requires depth="):
         zoo.create("net")
     assert zoo.create("net", depth=8).children

@@ -13,10 +13,11 @@ import jaxdl
 from jaxdl import interop, tree
 from jaxdl.zoo.vision import resnet
 from jaxdl.zoo.vision.alexnet import alexnet, local_response_normalization
+from jaxdl.zoo.vision.cifar_resnet import cifar_resnet, plain_block, zero_padding_shortcut
 from jaxdl.zoo.vision.densenet import densenet121
 from jaxdl.zoo.vision.efficientnet import efficientnet, image_size
 from jaxdl.zoo.vision.googlenet import googlenet, googlenet_with_heads
-from jaxdl.zoo.vision.resnet import cifar_resnet, resnet18, resnet34, resnet50, resnet101, resnet152
+from jaxdl.zoo.vision.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from jaxdl.zoo.vision.senet import se_resnet50, squeeze_excite
 from jaxdl.zoo.vision.vgg import vgg11, vgg13, vgg16, vgg19
 from tests import docs_code
@@ -323,14 +324,14 @@ def test_a_plain_network_has_no_way_around_its_layers():
 
     counts = [kinds(cifar_resnet(56, plain=plain)).count("residual") for plain in (False, True)]
     assert counts == [27, 0]
-    block, x = resnet.plain_block(4, 1, False), draw(2, 5, 5, 4)
+    block, x = plain_block(4, 1, False), draw(2, 5, 5, 4)
     params, state = jax.tree.map(np.zeros_like, random_parameters(block, x))
     assert not np.asarray(jax.jit(block.apply)(params, state, x)[0]).any()
 
 
 def test_channels_of_zeros_stand_on_both_sides():
     x = np.arange(2 * 4 * 4 * 2, dtype=np.float32).reshape(2, 4, 4, 2)
-    found = np.asarray(resnet.zero_padding_shortcut(4, 2)(jnp.asarray(x)))
+    found = np.asarray(zero_padding_shortcut(4, 2)(jnp.asarray(x)))
     assert found.shape == (2, 2, 2, 4)
     np.testing.assert_array_equal(found[..., 1:3], x[:, ::2, ::2])
     assert not found[..., 0].any() and not found[..., 3].any()
