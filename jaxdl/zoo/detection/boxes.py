@@ -30,7 +30,14 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 
 
 def areas(boxes: jax.Array) -> jax.Array:
-    """Returns the areas (...) of boxes (..., 4); an inverted box has area 0."""
+    """Returns the areas of boxes.
+
+    Args:
+      boxes: (..., 4).
+
+    Returns:
+      (...) areas; 0 for an inverted box.
+    """
     _check_boxes("areas", boxes)
     return jnp.prod(jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
 
@@ -58,7 +65,15 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def clip(boxes: jax.Array, height: int, width: int) -> jax.Array:
-    """Moves the edges of boxes (..., 4) that are outside of an image to its border."""
+    """Moves the edges of boxes that are outside of an image to its border.
+
+    Args:
+      boxes: (..., 4).
+      height, width: of the image.
+
+    Returns:
+      (..., 4).
+    """
     _check_boxes("clip", boxes)
     return jnp.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
