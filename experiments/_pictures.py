@@ -184,8 +184,9 @@ def occlusion(folder: pathlib.Path) -> None:
         "ablation": interpret.ablation(f, coffee.x, target="argmax", mask=patches),
         "KernelSHAP": interpret.kernel_shap(f, coffee.x, **options, mask=patches, samples=300),
         "LIME": interpret.lime(f, coffee.x, **options, mask=patches, samples=300),
-        "RISE": interpret.rise(f, coffee.x, **options, samples=300),
     }
+    rise = interpret.rise(f, coffee.x, **options, samples=300)
+    maps["RISE less its mean"] = rise - rise.mean()  # mean scores are all positive
     draw_maps(folder / "occlusion.jpg", coffee, maps, over=True, columns=3)
 
 

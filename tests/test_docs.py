@@ -1,7 +1,10 @@
 """The code of every page of the documentation runs as it is, and every method has its picture."""
 
+import os
 import re
 import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -17,6 +20,15 @@ OTHER_TESTS = {
     "train/recipes.md": "tests/train/test_recipes.py, which also checks the values",
 }
 """Pages that are run elsewhere, or are no programs."""
+NEW_PROCESS = {"train/cpu.md", "train/sharding.md"}
+"""Pages whose settings must precede the first computation of JAX."""
+RUN = """
+import socket, sys, warnings
+from tests import docs_code
+del socket.getaddrinfo
+warnings.simplefilter("error")
+docs_code.run(sys.argv[1])
+"""
 PAGES = [page for page in docs_code.pages() if page not in OTHER_TESTS]
 
 
@@ -44,6 +56,12 @@ def test_code_has_no_other_form():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_runs(page, tmp_path, monkeypatch):
+    if page in NEW_PROCESS:
+        environment = os.environ | {"PYTHONPATH": str(docs_code.DOCS.parent)}
+        command = [sys.executable, "-c", RUN, page]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+        return
+
     def refuse(*args):
         raise OSError(f"{page}: this test has no network")
 
