@@ -28,6 +28,7 @@ LAYERS = {"early": "stage2_1", "middle": "stage4_1", "late": "stage6_0", "last":
 """Layers of the network, from 56 x 56 positions to 7 x 7."""
 MAX_BYTES = 60_000
 """Size of a picture, to which the quality of noisy maps is reduced."""
+# Pixels 0 and 255 in the units of the network, (pixel - 127) / 128.
 BLACK, WHITE = -127 / 128, 1.0
 BOX = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
 
@@ -199,6 +200,7 @@ def layer(folder: pathlib.Path) -> None:
         )
         cells = np.asarray(values).sum(-1)
         scale = coffee.x.shape[1] // cells.shape[1]
+        # Divided, so that the enlarged map has the same sum of relevance.
         return np.kron(cells, np.ones((1, scale, scale))) / scale**2
 
     maps = {LAYERS[name]: relevance(name) for name in ("early", "middle", "late")}
@@ -239,6 +241,7 @@ def plots(folder: pathlib.Path) -> None:
 def evaluation(folder: pathlib.Path) -> None:
     coffee, key = load().one("coffee"), jax.random.key(0)
 
+    # Probabilities as in Petsiuk et al. 2018, arXiv 1806.07421; logits have no fixed range.
     def probabilities(x):
         return jax.nn.softmax(coffee.scores(x))
 
@@ -316,7 +319,7 @@ def draw_maps(
     over: bool = False,
     columns: int | None = None,
 ) -> None:
-    """Draws a photograph and its maps, each with a color scale of its own around zero."""
+    """Draws a photograph and its maps, each with a separate color scale around zero."""
     figures = [plot.image_grid(photograph.images, titles=photograph.titles)]
     for name, values in maps.items():
         if over:

@@ -85,7 +85,7 @@ def augment(key: jax.Array, x: tuple, y: jax.Array, *, pixels: int = 24) -> tupl
       pixels: the largest shift. Pixels from outside have the mean of the image.
 
     Returns:
-      `(x, y)`. Boxes of which less than 40 % remain in the image become padding.
+      `(x, y)`. Boxes with less than 40 % of their area in the image become padding.
     """
     images, boxes, labels = x
     n, height, width, _ = images.shape
@@ -97,9 +97,11 @@ def augment(key: jax.Array, x: tuple, y: jax.Array, *, pixels: int = 24) -> tupl
         image = jnp.where(flip_x, image[:, ::-1], image)
         image = jnp.where(flip_y, image[::-1], image)
         x0, y0, x1, y1 = boxes.T
+        # Mirrored edges change places, so that x0 <= x1.
         x0, x1 = jnp.where(flip_x, width - x1, x0), jnp.where(flip_x, width - x0, x1)
         y0, y1 = jnp.where(flip_y, height - y1, y0), jnp.where(flip_y, height - y0, y1)
         mean = image.mean((0, 1))
+        # Subtracting the mean makes the zeros of the padding equal to it.
         padded = jnp.pad(image - mean, ((pixels, pixels), (pixels, pixels), (0, 0)))
         start = (pixels - shift[1], pixels - shift[0], 0)
         image = jax.lax.dynamic_slice(padded, start, image.shape) + mean
@@ -139,6 +141,7 @@ def run(config: Config) -> dict:
     parts = ("objectness", "proposal_box", "class", "box")
     state, history = train.fit(
         model,
+        # Boxes are inputs: the model matches them with its anchors and returns the losses.
         train.AugmentedData(((learned.x, learned.boxes, learned.labels), learned.labels), augment),
         loss=total_loss,
         optimizer=optimizer,

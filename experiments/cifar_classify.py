@@ -85,6 +85,7 @@ def load_images(config: Config) -> data.Dataset:
 
 def standardize(dataset: data.Dataset, few: int | None) -> data.Dataset:
     """Scales the channels to mean 0 and deviation 1 in training; keeps the first `few` images."""
+    # The statistics of the test images are not known in training.
     mean, deviation = dataset.train.x.mean((0, 1, 2)), dataset.train.x.std((0, 1, 2))
     train_split, test_split = (
         data.Split((split.x[:few] - mean) / deviation, split.y[:few])
@@ -100,12 +101,14 @@ def augment_images(
     keys = jax.random.split(key, 3)
     x = augment.flip(keys[0], augment.crop(keys[1], x, x.shape[1], padding=padding))
     if not alpha:
+        # One-hot like the targets of mixup, so that both settings have the same loss.
         return x, jax.nn.one_hot(y, 10), weight
     return augment.mixup(keys[2], x, y, weight, num_classes=10, alpha=alpha)
 
 
 def smoothed_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Returns the cross-entropy with a tenth of each target spread over all classes."""
+    # 0.1 as in Szegedy et al. 2016, arXiv 1512.00567, section 7.
     return optax.losses.softmax_cross_entropy(logits, optax.smooth_labels(targets, 0.1))
 
 
@@ -123,6 +126,7 @@ def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndar
         config = dataclasses.replace(config, epochs=1, depth=8, width=4, batch_size=16)
     model = cifar_resnet(config.depth, width=config.width)
     steps = config.epochs * -(-len(dataset.train.y) // config.batch_size)
+    # One cycle as in Smith and Topin 2017, arXiv 1708.07120.
     schedule = optax.cosine_onecycle_schedule(steps, config.rate, pct_start=0.2)
     change = functools.partial(augment_images, padding=config.padding, alpha=config.mixup)
     start = time.perf_counter()
@@ -131,7 +135,9 @@ def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndar
         train.AugmentedData(dataset.train, change),
         loss=smoothed_cross_entropy,
         optimizer=optax.chain(
-            optax.add_decayed_weights(5e-4), optax.sgd(schedule, momentum=0.9, nesterov=True)
+            # Before SGD, so that momentum and rate apply to the decay, as in PyTorch's SGD.
+            optax.add_decayed_weights(5e-4),
+            optax.sgd(schedule, momentum=0.9, nesterov=True),
         ),
         batch_size=config.batch_size,
         epochs=config.epochs,

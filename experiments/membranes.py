@@ -73,6 +73,7 @@ def run(config: Config) -> dict:
     known, cells = predict(x[:CALIBRATION]), predict(test_x)
     scores = {t: rand_score(known, y[:CALIBRATION], t) for t in THRESHOLDS}
     threshold = max(scores, key=lambda t: scores[t])
+    # The metrics take scores, and the mean over symmetries is one of probabilities.
     logits = np.log(np.maximum(np.stack([1 - cells, cells], -1), 1e-12))
     accuracy = metrics.accuracy(jnp.asarray(logits), jnp.asarray(test_y))
     result = {
@@ -82,6 +83,7 @@ def run(config: Config) -> dict:
         "share_of_cells": float(test_y.mean()),
         "miou": metrics.miou()(logits, test_y),
         "rand_f_score": rand_score(cells, test_y, threshold),
+        # A baseline without a network: cells are brighter than mean minus deviation.
         "rand_f_score_of_dark_pixels": rand_score(test_x[..., 0], test_y, -1.0),
         "threshold": threshold,
         "training_loss": np.round(history["loss"], 4).tolist(),
@@ -102,6 +104,7 @@ def deform_tiles(tile: int, key: jax.Array, x: jax.Array, y: jax.Array) -> tuple
     deform = functools.partial(augment.elastic, alpha=150.0, sigma=12.0)
     x, y, _ = augment.both(functools.partial(augment.crop, size=tile))(keys[0], x, y)
     x, y, _ = augment.both(turn)(keys[1], x, y)
+    # Order 0 for labels, because interpolation would make values between the classes.
     x, y, _ = augment.both(deform, functools.partial(deform, order=0))(keys[2], x, y)
     gain, offset = 0.1 * jax.random.normal(keys[3], (2, len(x), 1, 1, 1), x.dtype)
     return x * (1 + gain) + offset, y
@@ -151,6 +154,7 @@ def rand_score(cells: np.ndarray, labels: np.ndarray, threshold: float) -> float
     """
     scores = []
     for p, label in zip(cells, labels, strict=True):
+        # Keeps the border at 0, which the score does not count.
         target = label * metrics.split_segments(label)
         scores.append(metrics.rand_f_score(metrics.split_segments(p > threshold), target))
     return float(np.mean(scores))

@@ -66,6 +66,7 @@ def prune(
     if scope == "layer":
         masks = {path: _largest(size, fraction) for path, size in sizes.items()}
     else:
+        # Layers may differ in dtype, which `concatenate` rejects under strict promotion.
         dtype = jnp.result_type(*(size.dtype for size in sizes.values()))
         whole = _largest(jnp.concatenate([s.astype(dtype) for s in sizes.values()]), fraction)
         masks, first = {}, 0
@@ -169,11 +170,13 @@ def _select(
 
 def _largest(sizes: jax.Array, fraction: float) -> jax.Array:
     """Returns bools, false for the given share of smallest sizes (n,)."""
+    # By rank: a threshold would remove all or none of several equal weights.
     removed = jnp.argsort(sizes, stable=True)[: round(fraction * sizes.size)]
     return jnp.ones(sizes.shape, bool).at[removed].set(False)
 
 
 def _apply(leaves: dict[str, Any], masks: dict[str, Any]) -> tuple[Tree, Tree]:
     whole = {path: masks.get(path, jnp.ones(leaf.shape, bool)) for path, leaf in leaves.items()}
+    # Not a product, in which a pruned NaN stays NaN and a negative weight becomes -0.
     pruned = {path: jnp.where(whole[path], leaf, 0) for path, leaf in leaves.items()}
     return unflatten(pruned), unflatten(whole)

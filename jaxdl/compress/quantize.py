@@ -206,6 +206,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _to_int8(x: jax.Array, scale: jax.Array) -> QuantizedArray:
+    # Without -128, so that -w is rounded to -q.
     return QuantizedArray(jnp.clip(jnp.round(x / scale), -127, 127).astype(jnp.int8), scale)
 
 
@@ -231,6 +232,7 @@ def _run(
     for operation in graph.operations:
         values = [read(known, atom) for atom in operation.inputs]
         weight = weights.get(operation.inputs[1]) if len(operation.inputs) == 2 else None  # pyright: ignore
+        # A product of two weights has no calibrated input.
         if weight is not None and operation.inputs[0] not in weights and _fits(operation):
             outputs = [product(operation, values[0], weight)]
         else:
@@ -256,6 +258,7 @@ def _integer_product(operation: Operation, x: jax.Array, weight: jax.Array) -> j
     equation = operation.equation
     if operation.name == "dot_general":
         dot = readers().dot_general(equation)
+        # int32 has room for 2^17 products of 127 * 127, int8 for none.
         return jax.lax.dot_general(
             x, weight, (dot.contracting, dot.batch), preferred_element_type=jnp.int32
         )

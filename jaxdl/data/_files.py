@@ -79,7 +79,7 @@ def data_folder(dataset: str, name: str, *, root: str | os.PathLike | None) -> p
     """Returns the path of a data set's folder, from the same places as `data_file`.
 
     Raises:
-      ValueError: the folder is missing; the message says where to put it.
+      ValueError: the folder is missing; the message gives its expected path.
     """
     if root is not None:
         places = [pathlib.Path(root)]

@@ -133,13 +133,13 @@ def flattened_grids(
     grids: dict[str, tuple[int, ...]] = {}
     for operation in graph.operations:
         if operation.name == "dot_general" and operation.scope in dense:
-            passed, grid = _flattened(graph, producers, operation)
+            passed, grid = _trace_flattening(graph, producers, operation)
             if grid:
                 grids |= {path: grid for path in (operation.scope, *passed) if path in layers}
     return grids
 
 
-def _flattened(
+def _trace_flattening(
     graph: JaxprGraph, producers: Mapping[Any, Operation], product: Operation
 ) -> tuple[list[str], tuple[int, ...]]:
     """Returns the scopes between a flattening and a dense layer, and the map that it flattens."""

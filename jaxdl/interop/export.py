@@ -52,6 +52,7 @@ def export(
       ValueError: an argument is invalid; or the model uses the size of its batch in a way that does
         not allow any size.
     """
+    # JAX imports flatbuffers in `serialize`, after the trace; here a missing one raises at once.
     with extra("export", "export"):
         import flatbuffers  # noqa: F401
     check_model("export", model)

@@ -36,7 +36,7 @@ def fold_batch_norm(
     A normalization is folded if its input is the output of the layer, and nothing else uses this
     output or shares the parameters of either. The dataflow is read from the program, so this
     covers composites of any form. Other normalizations, such as those before a convolution in a
-    DenseNet, stay as they are.
+    DenseNet, are not changed.
 
     The new model is for inference: with `train=True` the folded normalizations use the running
     statistics, too. Layers keep their names; a folded normalization returns its input.
@@ -121,6 +121,7 @@ def _pairs(graph: JaxprGraph, layers: Mapping[str, Module]) -> dict[str, str]:
         ]
         if layers[path].kind in LAYERS and len(outside) == len(outside[0] if outside else ()) == 1:
             (norm,) = outside[0]
+            # Repeated calls have scopes with #n; a shared kernel could not fold several norms.
             once = called[path] == {path} and called[norm] == {norm}
             if once and norm in owners and layers[norm].kind == "batch_norm":
                 pairs[path] = norm

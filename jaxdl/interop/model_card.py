@@ -67,6 +67,7 @@ def write_model_card(
             f"write_model_card: config is a {type(config).__name__}; expected a dict, such as "
             "{'optimizer': 'sgd(0.1)', 'batch_size': 100}."
         )
+    # Times are left out, because they depend on the machine.
     results = {
         metric: _number(metric, values)
         for metric, values in history.items()

@@ -128,6 +128,7 @@ def recurrent_to_flax(params: Tree) -> Tree:
         tree: Tree = {}
         for gate, w, u, b in zip(GATES[kind], ws, us, bs, strict=True):
             tree[f"i{gate}"], tree[f"h{gate}"] = {"kernel": w}, {"kernel": u}
+            # Flax has the biases of an LSTM in its h kernels, those of a GRU in i and hn.
             tree[f"{'h' if kind == 'lstm' else 'i'}{gate}"]["bias"] = b
         if kind == "gru":
             tree["hn"]["bias"] = params["recurrent_bias"]

@@ -60,6 +60,7 @@ def load(
     """
     check_model("load", model)
     arrays = dict(path) if isinstance(path, Mapping) else _read(path)
+    # PyTorch uses this counter with momentum=None only, which has no counterpart here.
     arrays = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
     inputs = example_inputs(inputs)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)

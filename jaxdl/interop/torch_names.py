@@ -5,7 +5,7 @@ matches the whole path of a layer gives the path of its PyTorch module:
 
     (r"layer(\\d)_(\\d+)/conv(\\d)", r"layer\\1.\\2.conv\\3")     layer3_1/conv2 -> layer3.1.conv2
 
-`module` is as in `re.sub`, a template or a function of the match. In a template, # stands for the
+`module` is as in `re.sub`, a template or a function of the match. In a template, # is the
 position of the layer among its siblings, which is its name in a `torch.nn.Sequential`, and ## for
 that of its parent. A rule with the third element "1x1" is for a dense layer that is a convolution
 with a 1x1 window in PyTorch. A family whose rules depend on the depth of the network has a function

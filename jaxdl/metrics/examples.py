@@ -54,6 +54,7 @@ def binary_accuracy(output: jax.Array, target: jax.Array) -> jax.Array:
     """
     target = match_labels("binary_accuracy", output, target)
     right = (output > 0) == (as_float(target) > 0.5)
+    # NaN > 0 is False, which would count as the decision 0.
     return jnp.where(jnp.isnan(output), jnp.nan, right.astype(jnp.float32))
 
 
@@ -187,6 +188,7 @@ def mean(values: jax.Array, weight: jax.Array | None = None) -> Average:
 
 def mask_unknown(values: jax.Array, classes: jax.Array, output: jax.Array) -> jax.Array:
     """Casts values to float32, with NaN where the class is out of range or a score is NaN."""
+    # argmax returns the index of a NaN, which would count as a decision.
     known = (classes >= 0) & (classes < output.shape[-1]) & ~jnp.isnan(output).any(axis=-1)
     return jnp.where(known, values.astype(jnp.float32), jnp.nan)
 

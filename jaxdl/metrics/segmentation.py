@@ -111,6 +111,7 @@ def split_segments(interior: Any) -> np.ndarray:
         from scipy import ndimage
 
     parts = np.zeros(interior.shape, np.int32)
+    # Without parts there is no nearest one for the distance transform to return.
     if not ndimage.label(interior, output=parts):
         return parts
     nearest = np.zeros((2, *interior.shape), np.int32)

@@ -39,6 +39,7 @@ def spans(labels: Sequence[str]) -> set[tuple[str, int, int]]:
       ValueError: a label is not O, B-x or I-x.
     """
     result, begin, kind = set(), 0, ""
+    # The additional O ends a span that reaches the last label.
     for i, label in enumerate([*labels, "O"]):
         prefix, _, name = label.partition("-")
         if label != "O" and (prefix not in ("B", "I") or not name):

@@ -103,7 +103,7 @@ def evaluate(
       `{"loss": ..., "accuracy": ...}`, the loss first.
 
     Raises:
-      ValueError: the data or a name are invalid; the message says how to fix it.
+      ValueError: the data or a name are invalid; the message explains how to fix it.
     """
     check_model("evaluate", model)
     check_state("evaluate", state)

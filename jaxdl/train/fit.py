@@ -100,8 +100,8 @@ def fit(
       are not included. After Ctrl-C the unfinished epoch counts as one.
 
     Raises:
-      ValueError: an argument is invalid, or the checkpoints are of another run; the message says
-        how to fix it.
+      ValueError: an argument is invalid, or the checkpoints are of another run; the message
+        explains how to fix it.
       NonFiniteError: see `Execution.on_nonfinite`.
       CheckpointCorrupt: there are checkpoints, but all are damaged.
       OSError: a checkpoint could not be written.

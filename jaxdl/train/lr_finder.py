@@ -122,7 +122,7 @@ def lr_find(
 
 
 def _rows(data: Any, n: int, batch_size: int, steps: int, seed: int) -> EpochBatches:
-    """Returns the rows of the batches of the test, over as many epochs as needed."""
+    """Returns the rows of the batches of the test, which may span several epochs."""
     per_epoch = -(-n // batch_size)
     epochs = [epoch_batches(n, batch_size, seed, epoch) for epoch in range(-(-steps // per_epoch))]
     order = np.concatenate([order for order, _ in epochs])[:steps]

@@ -124,7 +124,7 @@ def _apply(model: Module, params: Any, model_state: Any, x: Any) -> tuple[Any, A
         return output, carries(new)
 
     if all(leaf.ndim == 1 for leaf in jax.tree.leaves(x)):
-        # One example of N features looks like N rows; tracing N + 1 rows tells them apart.
+        # One example of N features looks like N rows; tracing N + 1 rows distinguishes them.
         jax.eval_shape(apply, jax.tree.map(lambda a: validation.spec(a, len(a) + 1), x))
     return apply(x)
 

@@ -177,7 +177,7 @@ def _context(config: RunConfig, progress: Progress) -> Context:
 
 
 def _begin(config: RunConfig, progress: Progress, saved: RestoredRun | None) -> None:
-    """Tells the callbacks that the run begins, and restores their state from a checkpoint."""
+    """Notifies the callbacks of the start and restores their state from a checkpoint."""
     _notify(config, progress, "on_fit_begin", {})
     for i, callback in enumerate(config.callbacks if saved is not None else ()):
         prefix, extra = f"{i}/", saved.extra if saved is not None else {}

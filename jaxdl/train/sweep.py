@@ -114,8 +114,8 @@ def train_many(
       A run that diverges becomes NaN and does not stop the others.
 
     Raises:
-      ValueError: an argument is invalid, or the checkpoints are of other runs; the message says how
-        to fix it.
+      ValueError: an argument is invalid, or the checkpoints are of other runs; the message
+        explains how to fix it.
       CheckpointCorrupt: there are checkpoints, but all are damaged.
       OSError: a checkpoint could not be written.
 

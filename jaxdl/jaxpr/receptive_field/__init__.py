@@ -93,6 +93,7 @@ def _along(graph: JaxprGraph, shape: tuple[int, ...], axis: int) -> tuple[int, f
     """Returns size, stride and offset of the output's field along one axis of the input."""
     n = shape[axis]
     places = np.arange(n, dtype=float).reshape([n if i == axis else 1 for i in range(len(shape))])
+    # Exact fractions: a transposed convolution divides the step by its stride.
     source = Extent(places, places, tuple(Fraction(int(i == axis)) for i in range(len(shape))))
     (extent,) = propagate(graph, [source] + [None] * (len(graph.inputs) - 1))
     if extent is None or not np.isfinite(extent.low).any():

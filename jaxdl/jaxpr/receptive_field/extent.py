@@ -77,6 +77,7 @@ def slide(
     """
     n, count = sizes
     step = extent.step[axis]
+    # All positions have one interval, so every window has it, too.
     if not step and extent.low.shape[axis] == 1:
         return extent
     low, high = (

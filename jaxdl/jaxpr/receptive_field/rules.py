@@ -157,6 +157,7 @@ def _concatenate(equation: Any, operands: Extents) -> Extents:
     parts = [nothing if operand is None else operand for operand in operands]
     sizes = [variable.aval.shape[axis] for variable in equation.invars]
     first = parts[0]
+    # Equal channels stay at length 1, which keeps the cost independent of their number.
     if all(np.array_equal(p.low, first.low) and np.array_equal(p.high, first.high) for p in parts):
         if first.low.shape[axis] == 1 and not first.step[axis]:
             return [first]
@@ -179,6 +180,7 @@ def _dot(equation: Any, operands: Extents) -> Extents:
         shape = variable.aval.shape
         free = [i for i in range(len(shape)) if i not in (*contracted, *batch)]
         if extent is not None:
+            # The values of the other matrix are not read, so every contracted position counts.
             extent = reduce(extent, contracted, keep=True)
             order = [*batch, *free, *contracted]
             places = [*range(batches), *range(done, done + len(free))]
@@ -209,6 +211,7 @@ def _broadcast(equation: Any, operands: Extents) -> Extents:
     full, step = [1] * len(after), [Fraction(0)] * len(after)
     for axis, place in enumerate(places):
         full[place] = extent.low.shape[axis]  # pyright: ignore
+        # A repeated axis of length 1 has no step.
         if before[axis] == after[place]:
             step[place] = extent.step[axis]  # pyright: ignore
     return [map_ends(extent, lambda end: end.reshape(full), step)]  # pyright: ignore
@@ -265,6 +268,7 @@ def _scan(equation: Any, operands: Extents) -> Extents:
 
 
 def _cond(equation: Any, operands: Extents) -> Extents:
+    # Only the run decides on the branch, so the field covers all of them.
     branches = (build_graph(branch) for branch in readers().branches(equation))
     results = [propagate(branch, operands[1:]) for branch in branches]
     return [union(outputs) for outputs in zip(*results, strict=True)]

@@ -65,6 +65,7 @@ def anchors(
             f"anchors: sizes of {len(sizes)} levels for {len(map_shapes)} maps; expected a "
             "sequence of sizes for each map, finest first."
         )
+    # NumPy, because anchors depend on shapes only and become constants of the program.
     levels = []
     for (height, width), level_sizes in zip(map_shapes, sizes, strict=True):
         y = np.arange(height) * (image_shape[0] // height)

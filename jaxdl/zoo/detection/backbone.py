@@ -42,6 +42,7 @@ def resnet_backbone(
         for name in stem:
             x = call(name, x)
         for name in stages:
+            # The last block of a stage overwrites the maps of the earlier ones.
             x = maps[name.partition("_")[0]] = call(name, x)
         return tuple(maps.values())
 

@@ -61,6 +61,7 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
     low, high = jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])
     common = jnp.prod(jnp.maximum(high - low, 0), axis=-1)
     union = areas(a) + areas(b) - common
+    # 0 / 0 would be NaN, also in the gradient.
     return common / jnp.where(union > 0, union, 1)
 
 
@@ -178,6 +179,7 @@ def batched_nms(
         valid = remaining[best] != -jnp.inf  # a NaN stays visible in the result
         overlap = iou(boxes[best][None], boxes)[0]
         removed = (overlap > threshold) & (classes == classes[best])
+        # At threshold 1 or without area, the IoU with itself does not remove a box.
         removed = removed.at[best].set(True)
         return jnp.where(removed, -jnp.inf, remaining), (jnp.where(valid, best, 0), valid)
 

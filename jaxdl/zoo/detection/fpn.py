@@ -63,6 +63,7 @@ def feature_pyramid(levels: int, features: int = 256, *, extra_level: bool = Fal
             top = x + upsample(top, x.shape[1:3])
             merged.append(top)
         outputs = [call(f"layer{k + 1}", x) for k, x in enumerate(reversed(merged))]
+        # torchvision max-pools with window 1 and stride 2, which is subsampling.
         return (*outputs, outputs[-1][:, ::2, ::2]) if extra_level else tuple(outputs)
 
     return compose("feature_pyramid", children, forward, levels=levels, features=features)
@@ -70,6 +71,7 @@ def feature_pyramid(levels: int, features: int = 256, *, extra_level: bool = Fal
 
 def upsample(x: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Resizes maps (N, H, W, C) by their nearest values, in cell floor(i H / H')."""
+    # PyTorch's cells; `jax.image.resize` takes floor((i + 0.5) H / H'), which can differ.
     rows, columns = (np.arange(n) * size // n for n, size in zip(shape, x.shape[1:3], strict=True))
     return x[:, rows][:, :, columns]
 

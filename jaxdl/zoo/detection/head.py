@@ -55,6 +55,7 @@ def box_head(num_classes: int, *, hidden: int = 1024) -> Module:
         "flatten": flatten(),
         "fc6": dense(hidden, kernel_init="he_normal"),
         "fc7": dense(hidden, kernel_init="he_normal"),
+        # Standard deviations 0.01 and 0.001 as in section 2.3.
         "logits": dense(num_classes, kernel_init=jax.nn.initializers.normal(0.01)),
         "deltas": dense(4 * num_classes, kernel_init=jax.nn.initializers.normal(0.001)),
     }
@@ -121,6 +122,7 @@ def detect(
     Returns:
       `Detections` without the axis N.
     """
+    # Every class of a region is a candidate, not only the best one, as in torchvision.
     probabilities = jax.nn.softmax(logits)[:, 1:]
     boxes = clip(decode(deltas[:, 1:], rois[:, None], WEIGHTS), *image_shape)
     large = jnp.all(boxes[..., 2:] - boxes[..., :2] >= smallest, axis=-1)

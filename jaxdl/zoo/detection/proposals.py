@@ -58,10 +58,12 @@ def selective_search(
         raise ValueError(f"selective_search: scale is {scale}; expected a number above 0.")
     with extra("superpixels", "selective_search"):
         from skimage.segmentation import felzenszwalb
+    # sigma 0.8 as in Felzenszwalb and Huttenlocher 2004, who use it for all images.
     segments = felzenszwalb(pixels, scale=scale, sigma=0.8, min_size=smallest, channel_axis=-1)
     regions, neighbours = _describe(pixels, np.unique(segments, return_inverse=True)[1], segments)
     _merge(regions, neighbours, pixels.shape[0] * pixels.shape[1])
     regions.sort(key=lambda region: -region["size"])
+    # A dict keeps the order of the sizes, which a set would lose.
     boxes = list(dict.fromkeys(tuple(region["box"]) for region in regions))[:count]
     result = np.zeros((count, 4), np.float32)
     result[: len(boxes)] = boxes
@@ -98,6 +100,7 @@ def _merge(regions: list[dict], neighbours: set[tuple[int, int]], total: int) ->
     """Merges the most similar neighbours and appends each new region, until one is left."""
     similarity = {(i, j): _similarity(regions[i], regions[j], total) for i, j in neighbours}
     while similarity:
+        # The pair breaks ties, so that the result is independent of the order of a set.
         pair = max(similarity, key=lambda pair: (similarity[pair], pair))
         a, b = (regions[i] for i in pair)
         size = a["size"] + b["size"]

@@ -114,6 +114,7 @@ def region_loss(
     """
 
     def one(logits, deltas, proposals, boxes, labels):
+        # Fast R-CNN takes the background from IoU 0.1 to 0.5 (section 2.3); here 0 to 0.5.
         matches = match(proposals, boxes, labels, low=0.5, high=0.5)
         classes = jnp.where(matches.positive, labels[matches.index], 0)
         valid = jnp.all(proposals[:, 2:] > proposals[:, :2], axis=-1)

@@ -38,6 +38,7 @@ def rpn_head(features: int = 256, num_anchors: int = 3) -> Module:
       A `Module` from maps (N, H_k, W_k, features), as separate inputs, to `(logits, deltas)` of all
       B anchors in the order of `anchors`: (N, B) and (N, B, 4).
     """
+    # Standard deviation 0.01 as in section 3.1.3.
     small = jax.nn.initializers.normal(0.01)
     children = {
         "conv": conv(features, 3, kernel_init=small),
@@ -82,6 +83,7 @@ def propose(
     Returns:
       `(boxes (after, 4), valid (after,))`, by descending logit; a row that is not valid is 0.
     """
+    # Approximate joint training ignores derivatives by the boxes (section 3.2).
     logits, deltas = lax.stop_gradient((logits, deltas))
     chosen, groups, start = [], [], 0
     for level, boxes in enumerate(anchors):
@@ -93,6 +95,7 @@ def propose(
     boxes = decode(deltas[chosen], jnp.asarray(np.concatenate(anchors), deltas.dtype)[chosen])
     boxes = clip(boxes, *image_shape)
     large = jnp.all(boxes[:, 2:] - boxes[:, :2] >= smallest, axis=-1)
+    # Shapes are fixed, so small boxes are excluded by their score instead of removed.
     scores = jnp.where(large, logits[chosen], -jnp.inf)
     groups = jnp.asarray(np.concatenate(groups))
     indices, valid = batched_nms(boxes, scores, groups, threshold=threshold, count=after)
@@ -119,6 +122,7 @@ def rpn_losses(
       Two scalars: the loss of the objectness and that of the boxes.
     """
     positive = matches.positive[indices] & valid
+    # One divisor for both losses, as in torchvision; the paper has two and lambda = 10.
     total = jnp.maximum(valid.sum(), 1).astype(logits.dtype)
     objectness = optax.losses.sigmoid_binary_cross_entropy(
         logits[indices], positive.astype(logits.dtype)

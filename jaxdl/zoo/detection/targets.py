@@ -56,10 +56,12 @@ def match(
     Returns:
       `Matches` of the reference boxes. Without true boxes, all are negative.
     """
+    # -1, because an anchor may have IoU 0 with all true boxes, and padding must rank below.
     overlap = jnp.where(labels[:, None] > 0, iou(boxes, reference), -1)
     index, largest = jnp.argmax(overlap, axis=0), jnp.max(overlap, axis=0)
     positive = largest >= high
     if best:
+        # All tied anchors, as in section 3.1.2 (i); padding has a maximum of -1.
         top = jnp.max(overlap, axis=1, keepdims=True)
         positive |= jnp.any((overlap == top) & (top > 0), axis=0)
     return Matches(index, positive, (largest < low) & ~positive)
@@ -90,6 +92,7 @@ def sample(
     )
     if count > len(positive):
         raise ValueError(f"sample: count is {count}; expected at most {len(positive)} examples.")
+    # The largest of random numbers are a sample without replacement of fixed shape.
     draws = jax.random.uniform(key, positive.shape)
 
     def draw(mask, n):

@@ -62,8 +62,10 @@ def border_weights(
         counts = np.maximum(1, [background.sum(), (~background).sum()])
         class_weight = tuple(cells.size / (2 * counts))
     weights = np.where(background, *class_weight)
+    # inf where there is no second cell, since exp(-inf) adds no border.
     nearest = np.full((2, *cells.shape), np.inf)
     for cell in np.unique(cells[~background]):
+        # One cell at a time, because all distances need the memory of an image for each cell.
         distance = np.asarray(ndimage.distance_transform_edt(cells != cell))
         nearest = np.sort(np.concatenate([nearest, distance[None]]), axis=0)[:2]
     border = w0 * np.exp(-(nearest.sum(axis=0) ** 2) / (2 * sigma**2))

@@ -41,7 +41,7 @@ def encoder(channels: Sequence[int], hidden: int) -> Layers:
             padding = 1 if layers else FIRST_PADDING
             layers[f"conv{stage}_{i}"] = conv(features, padding=padding, kernel_init="he_normal")
             layers[f"relu{stage}_{i}"] = jax.nn.relu
-        # A last row or column of one cell makes a window of its own, as in Caffe.
+        # A last row or column of one cell makes a separate window, as in Caffe.
         layers[f"pool{stage}"] = max_pool(2, padding="SAME")
     for name, window in (("6", 7), ("7", 1)):
         layers[f"fc{name}"] = conv(hidden, window, padding=0, kernel_init="he_normal")

@@ -80,6 +80,7 @@ def fcn_resnet(
     def forward(call, x):
         def upsample(scores):
             shape = (*x.shape[:3], num_classes)
+            # Aligns the centres of pixels, like align_corners=False in PyTorch.
             return jax.image.resize(scores, shape, "bilinear", antialias=False)
 
         y, layer3 = x, x

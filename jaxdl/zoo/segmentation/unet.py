@@ -143,7 +143,7 @@ def unet(
 
     Args:
       num_classes: K, the number of classes.
-      width: channels of the first block; each level below has twice as many.
+      width: channels of the first block; they double with each level below.
       depth: the number of poolings.
       dropout_rate: of the last two blocks of the contracting path (section 3.1).
 
@@ -166,7 +166,7 @@ def padded_unet(
 
     Args:
       num_classes: K, the number of classes.
-      width: channels of the first block; each level below has twice as many.
+      width: channels of the first block; they double with each level below.
       depth: the number of poolings.
       bilinear: upsample by bilinear interpolation instead of transposed convolutions, with half of
         the channels at the bottom: 17,263,042 parameters.

@@ -90,6 +90,7 @@ def alexnet(*, num_classes: int = 1000, variant: str = "paper") -> Module:
         pool5=pool,
         **({} if norms else {"average": adaptive_avg_pool(6)}),
         flatten=flatten(),
+        # Dropout precedes each hidden layer, as in torchvision; the paper drops their outputs.
         dropout1=dropout(0.5),
         dense1=dense(4096),
         relu6=jax.nn.relu,

@@ -28,6 +28,7 @@ def zero_padding_shortcut(features: int, stride: int) -> Callable[[jax.Array], j
 
     def pad_channels(x):
         missing = features - x.shape[-1]
+        # The paper leaves the side open; PyTorch implementations for CIFAR pad both sides.
         edges = [(0, 0)] * (x.ndim - 1) + [(missing // 2, missing - missing // 2)]
         return jnp.pad(x[:, ::stride, ::stride], edges)
 
@@ -48,6 +49,7 @@ def padded_block(features: int, stride: int, project: bool) -> Module:
 
 def plain_block(features: int, stride: int, project: bool) -> Module:
     """Builds a block without shortcut: y = relu(F(x))."""
+    # Only a shortcut could project; `blocks` passes this argument to every block.
     del project
     return serial(layers=two_convolutions(features, stride), relu=jax.nn.relu)
 
@@ -61,7 +63,7 @@ def cifar_resnet(
       depth: layers with weights, 6n + 2: 20, 32, 44, 56, 110, ...
       num_classes: the number of classes.
       plain: leave out the shortcuts; the parameters are the same.
-      width: channels of the first of the three stages; the others have two and four times as many.
+      width: channels of the first of the three stages; they double with each stage.
 
     Returns:
       A `Module` from (N, H, W, C) to logits (N, num_classes).

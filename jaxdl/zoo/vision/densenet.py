@@ -59,12 +59,14 @@ def dense_layer(growth_rate: int) -> Module:
     Returns:
       A `Module` from (N, H, W, C) to (N, H, W, C + k). The first C channels are the input.
     """
+    # Pre-activation order of He et al. 2016, arXiv 1603.05027, as in section 3 of the paper.
     children = norm_relu_conv(BOTTLENECK * growth_rate, 1, 1) | norm_relu_conv(growth_rate, 3, 2)
 
     def forward(call, x):
         y = x
         for name in children:
             y = call(name, y)
+        # x comes first, as in torchvision; the weights of later layers depend on this order.
         return jnp.concatenate([x, y], axis=-1)
 
     return compose("dense_layer", children, forward, growth_rate=growth_rate)
@@ -103,6 +105,7 @@ def densenet(
     """
     require_ints("densenet", 1, growth_rate=growth_rate, stem=stem, num_classes=num_classes)
     require_ints("densenet", 1, **{f"depths[{i}]": depth for i, depth in enumerate(depths)})
+    # Padding 3 as in PyTorch: SAME pads even sizes by 2 before and 3 after at stride 2.
     options = {"stride": 2, "padding": 3, "use_bias": False, "kernel_init": "he_normal"}
     children: dict[str, Module | Callable] = {
         "conv1": conv(stem, 7, **options),
@@ -120,6 +123,7 @@ def densenet(
         channels += depth * growth_rate
     return serial(
         **children,
+        # Dense layers end in a convolution, so the last block still needs a norm and a ReLU.
         norm2=batch_norm(momentum=0.9),
         relu2=jax.nn.relu,
         mean=global_avg_pool(),

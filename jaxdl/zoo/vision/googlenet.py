@@ -2,8 +2,8 @@
 
     inception    1x1  |  1x1 3x3  |  1x1 5x5  |  pool 3x3, 1x1        concatenated along channels
 
-The 1x1 convolutions reduce the channels before the larger kernels. torchvision's network, of which
-there are published weights, normalizes every convolution in place of biases and local response
+The 1x1 convolutions reduce the channels before the larger kernels. torchvision's network, which has
+published weights, normalizes every convolution in place of biases and local response
 normalization, has 3x3 kernels in the third branch, and pools with sizes rounded up.
 """
 
@@ -91,6 +91,7 @@ def inception(
     parts = {
         "branch1x1": conv_relu(1, one, 1, norm=norm),
         "branch3x3": conv_relu(1, three_reduced, 1, norm=norm) | conv_relu(2, three, 3, norm=norm),
+        # torchvision's 3x3 is a bug that its weights need: github.com/pytorch/vision/issues/906
         "branch5x5": conv_relu(1, five_reduced, 1, norm=norm)
         | conv_relu(2, five, 3 if norm else 5, norm=norm),
         "branch_pool": pool | conv_relu(1, pooled, 1, norm=norm),
@@ -117,6 +118,7 @@ def googlenet(*, num_classes: int = 1000, variant: str = "paper") -> Module:
       ValueError: there is no such variant.
     """
     norm = _is_torchvision("googlenet", variant)
+    # Both give the sizes of table 1: 112, 56, 28, 14 and 7.
     pool = ceil_max_pool(3, stride=2) if norm else max_pool(3, stride=2, padding=1)
     children: dict[str, Any] = {
         **conv_relu(1, 64, 7, stride=2, norm=norm),
@@ -133,6 +135,7 @@ def googlenet(*, num_classes: int = 1000, variant: str = "paper") -> Module:
         if name == "5a":
             children["pool4"] = ceil_max_pool(2, stride=2) if norm else pool
         children[f"inception{name}"] = inception(*channels, variant=variant)
+    # Table 1 has 40 %, torchvision 20 %.
     rate = 0.2 if norm else 0.4
     return serial(
         **children, mean=global_avg_pool(), dropout=dropout(rate), logits=dense(num_classes)

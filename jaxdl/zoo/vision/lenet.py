@@ -54,6 +54,7 @@ def subsampling() -> Module:
         return {"scale": channels + 0.25, "bias": channels}, {}
 
     def apply(params, state, x, **_):
+        # The trainable weight multiplies the sum of four inputs, not their mean (section II B).
         sums = 4 * functional.avg_pool(x, 2)
         return params["scale"] * sums + params["bias"], state
 
@@ -68,6 +69,7 @@ def partial_convolution() -> Module:
     def init(key, x):
         if x.shape[-1] != 6:
             raise ValueError(f"lenet5: C3 reads {x.shape[-1]} maps; expected the 6 maps of S2.")
+        # Units of C3 have 75, 100 or 150 inputs, hence different initial ranges (appendix A).
         inputs = np.array([25 * len(maps) for maps in CONNECTIONS])[targets]
         unit = jax.random.uniform(key, (5, 5, len(sources)), x.dtype, -1, 1)
         bias = jnp.zeros(len(CONNECTIONS), x.dtype)
@@ -112,6 +114,7 @@ def radial_basis(num_classes: int, codes: Any = None) -> Module:
         return {}, {"codes": jnp.asarray(codes, x.dtype)}
 
     def apply(params, state, x, **_):
+        # Differences, because |x|^2 - 2 x c + |c|^2 cancels close to a code.
         return -jnp.square(x[:, None] - state["codes"]).sum(-1), state
 
     return Module(init, apply, "radial_basis", {"num_classes": num_classes})

@@ -39,6 +39,7 @@ def ceil_max_pool(window: int, *, stride: int) -> Callable[[jax.Array], jax.Arra
         )
 
     def ceil_max_pool(x):
+        # Less than the window, because a window of padding alone would give -inf.
         edges = [(0, (window - size) % stride) for size in x.shape[1:-1]]
         return F.max_pool(x, window, stride=stride, padding=edges)
 
@@ -65,6 +66,7 @@ def adaptive_avg_pool(size: int) -> Callable[[jax.Array], jax.Array]:
     def adaptive_avg_pool(x):
         if x.shape[1:3] == (size, size):
             return x
+        # Axis by axis takes 2 size slices instead of size^2; the mean over a rectangle separates.
         for axis in (1, 2):
             cells = x.shape[axis]
             windows = [(i * cells // size, -(-(i + 1) * cells // size)) for i in range(size)]

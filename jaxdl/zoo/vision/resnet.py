@@ -44,8 +44,10 @@ def conv_norm(
         features,
         kernel_size,
         stride=stride,
+        # Not SAME, which pads even sizes by one cell more at their end at stride 2.
         padding=dilation * (kernel_size // 2),
         dilation=dilation,
+        # The mean that the normalization subtracts would cancel a bias.
         use_bias=False,
         kernel_init="he_normal",
     )
@@ -73,6 +75,7 @@ def residual_block(
         y = x
         for name in layers:
             y = call(name, y)
+        # With a ReLU at its end, F could only increase x (arXiv 1603.05027, section 4.1).
         return call("relu", y + (x if shortcut is None else call("shortcut", x)))
 
     return compose(kind, {**layers, **rest}, forward)
@@ -144,6 +147,7 @@ def resnet(block: Block, depths: Sequence[int], *, num_classes: int = 1000) -> M
         **conv_norm(64, 7, 2, 1),
         relu=jax.nn.relu,
         pool=max_pool(3, stride=2, padding=1),
+        # Bottlenecks widen the 64 channels of the stem to 256, so their first block projects.
         **blocks(block, depths, 64, project_first=block is bottleneck),
         mean=global_avg_pool(),
         logits=dense(num_classes),

@@ -46,6 +46,7 @@ def shuffle(x: jax.Array, groups: int = 2) -> jax.Array:
         raise ValueError(
             f"shuffle: {x.shape[-1]} channels; expected a multiple of the {groups} groups."
         )
+    # The order of torchvision, on which published weights depend.
     split = x.reshape(*x.shape[:-1], groups, -1)
     return jnp.swapaxes(split, -1, -2).reshape(x.shape)
 
@@ -75,6 +76,7 @@ def shuffle_unit(channels: int, features: int, stride: int) -> Module:
 
     def forward(call, x):
         if stride > 1:
+            # No split here: both branches read all channels, which widens the map (figure 3d).
             halves = [call("branch1", x), call("branch2", x)]
         else:
             kept, convolved = jnp.split(x, 2, axis=-1)
