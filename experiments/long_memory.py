@@ -263,7 +263,7 @@ def draw(result: dict) -> Any:
     from matplotlib.colors import LogNorm
 
     figure, axes = pyplot.subplots(1, 4, figsize=(14, 3.4), layout="constrained")
-    for axis, (name, values) in zip(axes, result.get("norms", {}).items(), strict=False):
+    for axis, (name, values) in zip(axes[:3], result["norms"].items(), strict=True):
         scaled = np.array(values)
         shown = axis.imshow(
             np.where(scaled > 0, scaled, np.nan),
@@ -272,9 +272,8 @@ def draw(result: dict) -> Any:
             extent=(0, 2 * len(scaled), 2 * len(scaled), 0),
         )
         axis.set(title=name, xlabel="state k", ylabel="error t")
-    if "norms" in result:
-        figure.colorbar(shown, ax=axes[2], label="|dE_t/ds_k| / |dE_t/ds_t|")
-    for i, (name, values) in enumerate(result.get("losses", {}).items()):
+    figure.colorbar(shown, ax=axes[2], label="|dE_t/ds_k| / |dE_t/ds_t|")
+    for i, (name, values) in enumerate(result["losses"].items()):
         steps = np.linspace(0, result["updates"], len(values[0]), endpoint=False)
         axes[3].semilogy(steps, np.mean(values, 0), color=f"C{i}", label=name)
         axes[3].fill_between(
@@ -283,6 +282,5 @@ def draw(result: dict) -> Any:
     axes[3].axhline(1 / 6, color="0.6", linestyle=":")
     longest = max(result["scores"]["adding"], key=int)
     axes[3].set(title=f"adding, T = {longest}", xlabel="step", ylabel="squared error")
-    if "losses" in result:
-        axes[3].legend(frameon=False)
+    axes[3].legend(frameon=False)
     return figure

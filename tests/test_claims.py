@@ -432,7 +432,7 @@ def test_long_memory(result):
     parts = [shown(task) for task in longest]
     reach = m["reach_of_the_last_error"]
     assert reach["Elman"] < 1e-4 < min(reach["LSTM"], reach["GRU"])
-    confirm(result, "holds in part", any(parts), all(parts), seeds=[1])
+    confirm(result, "holds in part", any(parts), all(parts), seeds=[3])
 
 
 @pytest.mark.row("A16", "A17")

@@ -31,9 +31,9 @@ def test_three_small_kernels_see_as_much_as_a_large_one():
 def test_published_sizes():
     """AlexNet and VGG-16 from Araujo et al. 2019; ResNet-50 with both places of its strides."""
     for model, size, layer, expected in (
-        (alexnet(), 227, "conv_4", (163, 16)),
-        (alexnet(), 227, "max_pool_2", (195, 32)),
-        (vgg16(), 224, "max_pool_4", (212, 32)),
+        (alexnet(), 227, "conv5", (163, 16)),
+        (alexnet(), 227, "pool5", (195, 32)),
+        (vgg16(), 224, "pool5", (212, 32)),
     ):
         field = receptive_field(model, image(size), layer=layer)
         assert (field.size[0], field.stride[0]) == expected, layer
@@ -53,7 +53,7 @@ def test_of_two_branches_the_longer_counts():
     depths, size, step = (1, 2, 1, 1), 1, 1
     for kernel, stride in windows(depths):
         size, step = size + (kernel - 1) * step, step * stride
-    field = receptive_field(resnet(bottleneck, depths), image(64), layer="block_4")
+    field = receptive_field(resnet(bottleneck, depths), image(64), layer="layer4_0")
     assert (field.size[0], field.stride[0]) == (size, step)
 
 

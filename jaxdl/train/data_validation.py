@@ -98,12 +98,12 @@ def validate_batch(
 
     check_labels(y, weight, name)
     if loss is not None:
-        target = jax.tree.map(spec, y)
+        target = y
         if augment is not None and count_arguments(augment) > 2:
             specs = jax.tree.map(spec, (x, y, weight))
             _, target, _ = jax.eval_shape(normalize_augment(augment), jax.random.key(0), *specs)
         try:
-            jax.eval_shape(losses.loss(loss), predicted, target)
+            jax.eval_shape(losses.loss(loss), predicted, jax.tree.map(spec, target))
         except (AttributeError, TypeError, ValueError) as error:
             shapes = f"the output {show(predicted)} with y {show(target)}"
             fix = _suggest_labels(y, predicted) if task == "multiclass" else ""

@@ -246,7 +246,7 @@ def count_arguments(augment: Augment) -> int:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [p for p in parameters if p.kind in kinds]
     required = sum(p.default is p.empty for p in positional)
-    if required == 1 and len(positional) == 1:
+    if required == 1:
         raise ValueError(
             f"augment is {augment!r}, a function of one value; expected (key, x) -> x, "
             "(key, x, y) -> (x, y) or (key, x, y, weight) -> (x, y, weight)."

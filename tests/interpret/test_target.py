@@ -31,7 +31,7 @@ def callers():
         "background": X,
         "attributions": X,
         "shift": 0.0,
-        "classes": 3,
+        "num_classes": 3,
         "method": interpret.saliency,
     }
     smooth = interpret.average_over_noise(interpret.saliency, sigma=0.1)

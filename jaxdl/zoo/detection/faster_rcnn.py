@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +161,14 @@ def _check_truth(images, *truth):
     return truth
 
 
-def faster_rcnn_resnet50_fpn(*, num_classes: int = 91, **options: Any) -> Module:
+def faster_rcnn_resnet50_fpn(
+    *,
+    num_classes: int = 91,
+    proposals: int = 1000,
+    score_threshold: float = 0.05,
+    nms_threshold: float = 0.5,
+    detections: int = 100,
+) -> Module:
     """Builds `faster_rcnn` on a ResNet-50 with FPN: 41,808,406 parameters.
 
     As in torchvision with trainable batch normalization. Images are expected as it passes them to
@@ -171,11 +177,18 @@ def faster_rcnn_resnet50_fpn(*, num_classes: int = 91, **options: Any) -> Module
 
     Args:
       num_classes: K, including the background; 91 for COCO.
-      **options: other arguments of `faster_rcnn`, such as `detections`.
+      proposals, score_threshold, nms_threshold, detections: see `faster_rcnn`.
 
     Returns:
       A `Module`, see `faster_rcnn`.
     """
-    pyramid = feature_pyramid_network(resnet_backbone(), 4, extra_level=True)
-    options = dict(sizes=[(32,), (64,), (128,), (256,), (512,)], roi_levels=4) | options
-    return faster_rcnn(pyramid, num_classes=num_classes, **options)
+    return faster_rcnn(
+        feature_pyramid_network(resnet_backbone(), 4, extra_level=True),
+        num_classes=num_classes,
+        sizes=[(32,), (64,), (128,), (256,), (512,)],
+        roi_levels=4,
+        proposals=proposals,
+        score_threshold=score_threshold,
+        nms_threshold=nms_threshold,
+        detections=detections,
+    )

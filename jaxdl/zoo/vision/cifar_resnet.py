@@ -20,7 +20,7 @@ from jaxdl.core import Module
 from jaxdl.nn import dense, global_avg_pool
 from jaxdl.zoo.vision.resnet import blocks, conv_norm
 
-__all__ = ["cifar_resnet", "padded_block", "plain_block"]
+__all__ = ["cifar_resnet"]
 
 
 def zero_padding_shortcut(features: int, stride: int) -> Callable[[jax.Array], jax.Array]:
