@@ -63,8 +63,8 @@ def validate_batch(
     """Raises unless model and loss accept the data, and all values are in range.
 
     Args:
-      augment: the augmentation; the loss is checked with the targets that it returns, such as the
-        rows of probabilities of mixup.
+      augment: the augmentation; the loss is checked with the inputs and targets that it returns,
+        such as the rows of probabilities of mixup.
 
     Returns:
       `check(data, name)`, which validates the values of a later batch. It traces nothing if the
@@ -101,7 +101,13 @@ def validate_batch(
         target = y
         if augment is not None and count_arguments(augment) > 2:
             specs = jax.tree.map(spec, (x, y, weight))
-            _, target, _ = jax.eval_shape(normalize_augment(augment), jax.random.key(0), *specs)
+            change = normalize_augment(augment)
+            changed, target, _ = jax.eval_shape(change, jax.random.key(0), *specs)
+            if changed != specs[0]:  # as after a crop of images and masks
+                state = reset_carry(model_state, jax.tree.leaves(changed)[0].shape[0])
+                apply = functools.partial(apply_model, model, None)
+                with annotate_errors(model, changed):
+                    predicted = jax.eval_shape(apply, params, state, changed)
         try:
             jax.eval_shape(losses.loss(loss), predicted, jax.tree.map(spec, target))
         except (AttributeError, TypeError, ValueError) as error:

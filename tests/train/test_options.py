@@ -144,6 +144,20 @@ def test_the_loss_is_checked_with_the_targets_of_the_augmentation():
         fit(train.AugmentedData((X, Y), lambda key, x, y: (x, jax.nn.one_hot(y, 4))), **options)
 
 
+def test_the_loss_is_checked_with_the_inputs_of_the_augmentation():
+    """Images and masks that are cropped alike, for a model that labels pixels."""
+    images, masks = np.zeros((4, 6, 6, 1), np.float32), np.zeros((4, 6, 6), np.int32)
+    crop = lambda key, x, y: (x[:, :3, :3], y[:, :3, :3])
+    model = jaxdl.serial(nn.dense(2))
+    train.fit(
+        model,
+        train.AugmentedData((images, masks), crop),
+        loss="cross_entropy",
+        optimizer=SGD,
+        verbose=0,
+    )
+
+
 def test_mixup_and_cutmix_keep_the_mass_of_the_targets():
     images = jnp.stack([jnp.full((8, 6, 1), i) for i in range(10)]).astype(jnp.float32)
     labels = jnp.arange(10) % 3
