@@ -78,6 +78,7 @@ def results() -> str:
             "zoo/segmentation/unet.py metrics/segmentation.py",
             "membranes",
         ),
+        ("blood cells", "zoo/detection/faster_rcnn.py metrics/detection.py", "cells"),
         ("long-term memory", "nn/recurrent/bptt.py", "long_memory"),
         ("gradient clipping", "nn/recurrent/bptt.py", "rough_surface"),
         ("slot filling", "nn/recurrent/bidirectional.py", "slot_filling"),
@@ -212,12 +213,20 @@ def membranes(metrics: dict[str, Any]) -> str:
     )
 
 
+def detections(metrics: dict[str, Any]) -> str:
+    return (
+        f"mean average precision at IoU 0.5 {metrics['map_50']:.3f}, as COCO averages it "
+        f"{metrics['map']:.3f}, of {metrics['images']['test']} test images"
+    )
+
+
 def translation(metrics: dict[str, Any]) -> str:
     rows = ", ".join(f"{name} {row['exact_match']:.4f}" for name, row in metrics.items())
     return f"exact match by attention: {rows}"
 
 
 SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cells": detections,
     "char_lm": nats,
     "clever_hans": confounder,
     "digits": accuracy,
