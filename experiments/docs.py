@@ -113,9 +113,9 @@ def provenance() -> str:
         result = read_result(name)
         if result is not None:
             versions = result["versions"]
-                training = result["metrics"].get("seconds", 0)  # of all networks together, or of each
+            training = result["metrics"].get("seconds", 0)  # of all networks together, or of each
             parts = training.values() if isinstance(training, dict) else [training]
-        seconds = max(result["seconds"], sum(parts))
+            seconds = max(result["seconds"], sum(parts))
             lines.append(
                 f"| `{name}` | {result['seed']} | {result['commit']} | {versions['jax']} | "
                 f"{versions['python']} | {machine(result)} | {seconds / 60:.1f} |"
