@@ -52,7 +52,6 @@ def test_suppression(threshold):
     assert indices[valid].tolist() == expected.tolist()
 
 
-@pytest.mark.row("H08")
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_regions(scale):
     features = np.random.default_rng(0).normal(size=(23, 31, 5)).astype(np.float32)
@@ -84,7 +83,6 @@ def test_regions(scale):
             )
 
 
-@pytest.mark.row("H09")
 def test_anchors():
     sizes, ratios = ((32, 45), (64, 100)), (0.5, 1.0, 2.0)
     generator = torchvision.models.detection.anchor_utils.AnchorGenerator(sizes, (ratios,) * 2)
@@ -96,7 +94,6 @@ def test_anchors():
     np.testing.assert_array_equal(np.concatenate(anchors(shapes, (100, 150), sizes)), expected)
 
 
-@pytest.mark.row("H10")
 def test_a_pyramid():
     channels = (4, 6, 8)
     module = ops.FeaturePyramidNetwork(
@@ -126,7 +123,6 @@ def test_a_pyramid():
 
 
 @pytest.mark.slow
-@pytest.mark.row("H09")
 def test_the_same_weights_detect_the_same_objects():
     torch.manual_seed(0)
     network = torchvision.models.detection.fasterrcnn_resnet50_fpn(

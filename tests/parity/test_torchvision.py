@@ -42,7 +42,6 @@ def randomize(network):
     return network.eval()
 
 
-@pytest.mark.row("V07")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in NETWORKS]
 )
