@@ -56,7 +56,7 @@ def quantize(params: Tree, *, where: Where = is_weight) -> Tree:
 
     Returns:
       The tree with a `QuantizedArray` for each such array; the others are unchanged. The error of
-      a weight is at most half its scale.
+      a weight is at most half its scale. A channel with a NaN has the scale NaN.
 
     Raises:
       ValueError: a parameter to convert is not floating-point, or no parameter is selected.
@@ -73,8 +73,7 @@ def quantize(params: Tree, *, where: Where = is_weight) -> Tree:
     def convert(w):
         w = widen(w)
         largest = jnp.max(jnp.abs(w), tuple(range(w.ndim - 1)), keepdims=True)
-        # Channels of zeros have any scale.
-        return _to_int8(w, jnp.where(largest > 0, largest, 127) / 127)
+        return _to_int8(w, _scale(largest))
 
     return unflatten({p: convert(leaf) if p in chosen else leaf for p, leaf in leaves.items()})
 
@@ -138,8 +137,7 @@ def calibrate(model: Module, params: Tree, state: Tree, *inputs: Any) -> jax.Arr
         scales = []
 
         def product(operation, x, weight):
-            largest = widen(jnp.max(jnp.abs(x)))
-            scales.append(jnp.where(largest > 0, largest, 127) / 127)
+            scales.append(_scale(widen(jnp.max(jnp.abs(x)))))
             return operation(x, dequantize(weight).astype(x.dtype))[0]
 
         _run(model, params, state, inputs, product)
@@ -159,7 +157,7 @@ def integer_model(model: Module, input_scales: jax.Array) -> Module:
 
     This concerns every matrix product and convolution of an input with a quantized weight. Biases,
     activations and normalizations are computed in floating point, as are products inside of loops.
-    Inputs beyond the calibrated range saturate.
+    Inputs beyond the calibrated range saturate; a NaN in a batch makes its outputs NaN.
 
     Args:
       model: any `Module`, for evaluation only.
@@ -185,6 +183,8 @@ def integer_model(model: Module, input_scales: jax.Array) -> Module:
             count += 1
             # A wrong number of scales raises below; indices beyond them are clipped.
             scale = input_scales[count - 1].astype(widen(x).dtype)
+            # int8 has no NaN: an input with one would become finite.
+            scale = jnp.where(jnp.isnan(x).any(), jnp.nan, scale)
             total = _integer_product(operation, _to_int8(widen(x), scale).values, weight.values)
             # The features are the last axis of kernel and output.
             scales = scale * weight.scale.reshape(-1).astype(scale.dtype)
@@ -203,6 +203,11 @@ def integer_model(model: Module, input_scales: jax.Array) -> Module:
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, QuantizedArray)
+
+
+def _scale(largest: jax.Array) -> jax.Array:
+    """Returns s for the largest magnitudes; a NaN stays NaN, and with it the product s q."""
+    return jnp.where(largest == 0, 127, largest) / 127  # zeros have any scale
 
 
 def _to_int8(x: jax.Array, scale: jax.Array) -> QuantizedArray:

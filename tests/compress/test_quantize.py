@@ -43,6 +43,20 @@ def test_the_error_is_at_most_half_a_step(seed, scale):
         np.testing.assert_array_equal(quantized[name]["bias"], params[name]["bias"])
 
 
+def test_a_nan_stays_nan():
+    """int8 has no NaN: the scale has it, of a channel of weights and of a batch of inputs."""
+    kernel = np.arange(6, dtype=np.float32).reshape(3, 2)
+    kernel[1, 0] = np.nan
+    weights = compress.dequantize(quantize({"kernel": kernel}))["kernel"]
+    assert np.isnan(weights[:, 0]).all() and np.isfinite(weights[:, 1]).all()
+    model, params = nn.dense(2, use_bias=False), quantize({"kernel": np.ones((3, 2), np.float32)})
+    x = np.ones((1, 3), np.float32)
+    scales = compress.calibrate(model, params, {}, x)
+    integers = jax.jit(compress.integer_model(model, scales).apply)
+    np.testing.assert_allclose(integers(params, {}, x)[0], 3, rtol=1e-2)
+    assert np.isnan(integers(params, {}, np.where([True, False, False], np.nan, x))[0]).all()
+
+
 @pytest.mark.row("G13")
 def test_bytes():
     kernels = sum(w.size for w in jax.tree.leaves(PARAMS) if w.ndim > 1)

@@ -73,7 +73,8 @@ def faster_rcnn(
         "proposal_box", "class" and "box". Labels are 1 .. K - 1; rows with label 0 are padding.
 
     Raises:
-      ValueError: when it runs, `sizes` does not fit the maps, or boxes and labels do not fit.
+      ValueError: when it runs, `sizes` does not fit the maps, boxes and labels do not fit, or the
+        images are no multiple of the strides of the maps that the head uses.
     """
     children = {
         "backbone": pyramid,
@@ -87,8 +88,7 @@ def faster_rcnn(
 
     def run_head(call, maps, rois, image_shape):
         """Returns logits (N, R, K) and deltas (N, R, K, 4)."""
-        # Strides are powers of two, also where the size of the image is not a multiple of them.
-        scales = [2.0 ** round(np.log2(x.shape[1] / image_shape[0])) for x in maps[:roi_levels]]
+        scales = [x.shape[1] / image_shape[0] for x in maps[:roi_levels]]
         align = functools.partial(
             pyramid_roi_align, scales=scales, size=7, canonical_size=canonical_size
         )
@@ -99,6 +99,7 @@ def faster_rcnn(
     def forward(call, images, *truth):
         image_shape = images.shape[1:3]
         maps = call("backbone", images)
+        _check_strides(image_shape, [x.shape[1:3] for x in maps[:roi_levels]])
         levels = anchors([x.shape[1:3] for x in maps], image_shape, sizes, ratios)
         logits, deltas = call("rpn", *maps)
         options = dict(anchors=levels, image_shape=image_shape)
@@ -147,6 +148,17 @@ def total_loss(output: dict[str, jax.Array], target: object) -> jax.Array:
     """
     del target
     return sum(output.values(), start=jnp.zeros(()))
+
+
+def _check_strides(image_shape, map_shapes):
+    """Raises unless every map has one stride, on which the places of regions depend."""
+    for shape in map_shapes:
+        strides = {pixels / cells for pixels, cells in zip(image_shape, shape, strict=True)}
+        if len(strides) > 1 or min(strides) % 1:
+            raise ValueError(
+                f"faster_rcnn: images are {image_shape} and a map is {shape}; expected a map of "
+                "one stride. Pad the images to a multiple of it, such as 32 for a ResNet."
+            )
 
 
 def _check_truth(images, *truth):

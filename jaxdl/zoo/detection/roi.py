@@ -32,7 +32,7 @@ def roi_pool(features: jax.Array, rois: jax.Array, *, size: int, scale: float = 
       scale: the size of the map divided by that of the image.
 
     Returns:
-      (R, P, P, C); 0 for bins outside of the map.
+      (R, P, P, C); 0 for bins outside of the map. A NaN of the map stays NaN.
 
     Raises:
       ValueError: the shapes do not fit, or `size` is below 1.
@@ -51,11 +51,13 @@ def roi_pool(features: jax.Array, rois: jax.Array, *, size: int, scale: float = 
         return (cell >= first[:, None]) & (cell < last[:, None])
 
     def pool(box):
-        rows = cells(box[1], box[3], features.shape[0])[:, :, None, None]
-        columns = cells(box[0], box[2], features.shape[1])[None, :, :, None]
-        strips = jnp.max(jnp.where(rows, features, -jnp.inf), axis=1)
-        bins = jnp.max(jnp.where(columns, strips[:, None], -jnp.inf), axis=2)
-        return jnp.where(jnp.isfinite(bins), bins, 0)
+        rows = cells(box[1], box[3], features.shape[0])
+        columns = cells(box[0], box[2], features.shape[1])
+        strips = jnp.max(jnp.where(rows[:, :, None, None], features, -jnp.inf), axis=1)
+        bins = jnp.max(jnp.where(columns[:, :, None], strips[:, None], -jnp.inf), axis=2)
+        # By the cells of a bin, not by its value: a NaN of the map must not become 0.
+        filled = rows.any(1)[:, None] & columns.any(1)
+        return jnp.where(filled[:, :, None], bins, 0)
 
     # One region at a time: the masked copies of the map take P times its memory.
     return lax.map(pool, corners)

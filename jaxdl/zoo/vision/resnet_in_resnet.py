@@ -111,8 +111,7 @@ def resnet_in_resnet(
 ) -> Module:
     """Builds ResNet in ResNet for 32x32 images: by default 18 layers, 9,539,050 parameters.
 
-    A first convolution makes both streams; the logits are of the means of both. The paper gives
-    10.3 million parameters for its wide network of 18 layers.
+    A first convolution makes both streams; the logits are of the means of both.
 
     Args:
       widths: channels of each stream in each stage; each stage after the first halves the map.

@@ -118,6 +118,8 @@ def test_invalid_input():
         init(IMAGES, BOXES, LABELS[:, :1])
     with pytest.raises(ValueError, match="integer labels"):
         init(IMAGES, BOXES, LABELS.astype(np.float32))
+    with pytest.raises(ValueError, match=r"images are \(32, 44\) and a map is \(4, 6\)"):
+        init(IMAGES[:, :, :44])
     wrong = faster_rcnn(
         feature_pyramid_network(small_backbone(), 2, 4), num_classes=3, sizes=[(8,)], features=4
     )

@@ -33,6 +33,15 @@ def test_numbers_of_torchvision():
         np.testing.assert_allclose(y[..., 0], values, atol=1e-5)
 
 
+def test_pooling_keeps_what_is_not_finite():
+    """The 2 x 2 bins of the first map, with a NaN and infinities; the last bin is outside."""
+    x = np.zeros((4, 4, 1), np.float32)
+    x[0, 0], x[0, 3], x[3, :2] = np.nan, np.inf, -np.inf
+    x[2, :2] = -np.inf
+    bins = roi_pool(x, np.array([[0, 0, 3, 3], [9, 9, 12, 12]], np.float32), size=2)[..., 0]
+    np.testing.assert_array_equal(bins, [[[np.nan, np.inf], [-np.inf, 0]], [[0, 0], [0, 0]]])
+
+
 def pool_by_loops(features, rois, size, scale):
     height, width, channels = features.shape
     y = np.zeros((len(rois), size, size, channels))
