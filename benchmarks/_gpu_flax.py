@@ -61,17 +61,19 @@ class ResNet(linen.Module):
       block: "basic" or "bottleneck".
       depths: the number of blocks in each stage.
       dtype: what the layers compute in; parameters and statistics are float32.
+      train: whether to normalize by the statistics of the batch.
     """
 
     block: str
     depths: tuple[int, ...]
     dtype: Any = jnp.float32
+    train: bool = True
 
     @linen.compact
     def __call__(self, x):
         conv = functools.partial(linen.Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(
-            linen.BatchNorm, use_running_average=False, momentum=0.9, dtype=self.dtype
+            linen.BatchNorm, use_running_average=not self.train, momentum=0.9, dtype=self.dtype
         )
 
         def conv_norm(x, features, size, stride=1):

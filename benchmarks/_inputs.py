@@ -53,3 +53,11 @@ def characters(rows: int, steps: int, symbols: int) -> tuple[np.ndarray, np.ndar
     """Symbols and those after them, (rows, steps) int32."""
     text = np.random.default_rng(0).integers(0, symbols, (rows, steps + 1), np.int32)
     return text[:, :-1], text[:, 1:]
+
+
+def vision(name: str, n: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns n images (n, side, side, 3) and labels: of the pixels for a U-Net, else of images."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, side, side, 3), np.float32)
+    shape, classes = ((n, side, side), 2) if name == "unet" else ((n,), 1000)
+    return x, rng.integers(0, classes, shape, np.int32)

@@ -124,6 +124,7 @@ def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndar
     """Trains a network and returns its measures and its logits (N, 10) of the test images."""
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, depth=8, width=4, batch_size=16)
+    train.keep_memory()
     model = cifar_resnet(config.depth, width=config.width)
     steps = config.epochs * -(-len(dataset.train.y) // config.batch_size)
     # One cycle as in Smith and Topin 2017, arXiv 1708.07120.

@@ -41,6 +41,32 @@ def moments(x: jax.Array, axes: int | Sequence[int]) -> tuple[jax.Array, jax.Arr
     return mean, jnp.mean((x - mean) ** 2, axes, keepdims=True)
 
 
+def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Computes the mean m and the biased variance v of each channel, reading x once.
+
+    v = E[(x - s)^2] - (m - s)^2, where s is the mean of every 16th row: shifted data, Chan, Golub
+    and LeVeque 1983, doi:10.1080/00031305.1983.10483115. As (m - s)^2 is at most 16 v, the relative
+    error of v is at worst some 16 times that of two passes; far from zero it is smaller.
+
+    Args:
+      x: (N, ..., C), floats.
+
+    Returns:
+      `(mean, var)` of shape (1, ..., 1, C), in float32 at least.
+    """
+    axes = tuple(range(x.ndim - 1))
+    if x.ndim == 2:
+        return moments(x, axes)
+    # On a GPU, reading x a second time costs a fifth of a training step of ResNet-50. The rows are
+    # of all examples: an array that is divided among devices by examples is not moved.
+    x, every = widen(x), max(1, min(16, x.shape[1]))
+    shift = lax.stop_gradient(jnp.mean(x[:, every // 2 :: every], axes, keepdims=True))
+    mean = jnp.mean(x - shift, axes, keepdims=True)
+    var = jnp.mean((x - shift) ** 2, axes, keepdims=True) - mean**2
+    # Rounding can make it negative. A maximum would change the derivatives of constant channels.
+    return mean + shift, var + lax.stop_gradient(jnp.maximum(-var, 0))
+
+
 def normalize(
     x: jax.Array,
     mean: jax.Array,
@@ -63,8 +89,9 @@ def normalize(
     Returns:
       An array of x's shape and dtype.
     """
-    y = (widen(x) - mean) * lax.rsqrt(var + eps)
-    y = y if scale is None else y * widen(scale)
+    factor = lax.rsqrt(var + eps)
+    factor = factor if scale is None else factor * widen(scale)
+    y = (widen(x) - mean) * factor
     y = y if bias is None else y + widen(bias)
     return y.astype(x.dtype)
 
@@ -111,7 +138,7 @@ def batch_norm(
                     f"batch_norm: {count} values for each channel of {x.shape} with train=True; "
                     "expected at least two, to compute a variance. Use a larger batch."
                 )
-            mean, var = moments(x, tuple(range(x.ndim - 1)))
+            mean, var = batch_moments(x)
             state = {
                 # No gradient flows through the running statistics into an earlier step.
                 name: momentum * state[name] + (1 - momentum) * lax.stop_gradient(new.reshape(-1))

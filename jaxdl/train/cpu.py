@@ -56,19 +56,21 @@ def keep_memory() -> bool:
 
     A compiled step allocates its temporaries every time it runs. glibc returns blocks of megabytes
     to the system when they are freed, and the system clears their pages again at the next step.
-    With this setting they are reused, and the process keeps its largest size.
+    With this setting they are reused, and the process keeps its largest size. All threads share
+    one heap, because the heaps of single threads are always returned. Call it before the first
+    computation: threads that have a heap keep it.
 
     Returns:
       True if the setting was made; only glibc on Linux has it.
     """
     if not sys.platform.startswith("linux"):
         return False
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # of mallopt(3)
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # of mallopt(3)
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = {mmap_max: 0, trim_threshold: 2**31 - 1, top_pad: 2**26}
+    settings = {mmap_max: 0, trim_threshold: 2**31 - 1, top_pad: 2**26, arena_max: 1}
     return all(mallopt(option, value) == 1 for option, value in settings.items())
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdl import nn
+from jaxdl.nn.norm import batch_moments
 from tests.nn.filled import normal
 
 BATCH_NORM = nn.batch_norm(eps=1e-8)
@@ -44,6 +45,38 @@ def test_the_variance_survives_a_distant_mean():
     assert np.any(abs(short - 1) > 0.1)
     y, _ = run(BATCH_NORM, x, train=True)
     chex.assert_trees_all_close(np.std(y, 0), np.ones(3, np.float32), atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16, 33])
+def test_one_pass_over_images_is_as_exact_as_two(rows):
+    """Also where the mean is far away, or the rows of the shift are."""
+    x = np.random.default_rng(2).normal(size=(8, rows, 5, 3))
+    outlier, every = x.copy(), min(16, rows)
+    outlier[:, every // 2 :: every] += 1e5
+    for y, tolerance in ((x, 1e-5), (x + 1e4, 1e-5), (outlier, 5e-5)):
+        y = np.float32(y)
+        mean, var = jax.jit(batch_moments)(y)
+        exact = np.float64(y)
+        # By standard deviations, the unit that the normalization divides by.
+        error = (mean - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+        chex.assert_trees_all_close(error, np.zeros_like(error), atol=tolerance)
+        chex.assert_trees_all_close(var, exact.var((0, 1, 2), keepdims=True), rtol=tolerance)
+
+
+def test_one_pass_has_the_derivatives_of_the_variance():
+    """Of second order too, and for a constant channel, whose variance is the clamped one."""
+    x = np.array(images(3, (2, 2, 2, 2)))
+    x[..., 0] = 0.1
+
+    def gradient(f):
+        # The square: a gradient that depends on the variance itself.
+        return jax.grad(lambda x: jnp.sum(f(x) ** 2 + f(x)))
+
+    ours = gradient(lambda x: batch_moments(x)[1])
+    theirs = gradient(lambda x: jnp.var(x, (0, 1, 2)))
+    chex.assert_trees_all_close(jax.jit(ours)(x), jax.jit(theirs)(x), atol=1e-6)
+    second = [jax.jit(jax.jacobian(f))(x) for f in (ours, theirs)]
+    chex.assert_trees_all_close(*second, atol=1e-6)
 
 
 @pytest.mark.row("D20")
