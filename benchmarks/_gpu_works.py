@@ -34,6 +34,7 @@ class Work:
       variant: where one library has several implementations, which; else "".
       flops: of one call, or None where there is no fair count.
       dtype: what the matrix units compute in: "bf16", "tf32" or "f32".
+      images: those of one call, for the column of images per second, or None.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Work:
     variant: str = ""
     flops: float | None = None
     dtype: str = "tf32"
+    images: int | None = None
 
     @property
     def key(self) -> str:
@@ -100,7 +102,7 @@ def _training(smoke: bool) -> list[Work]:
         # is two.
         flops = 3 * batch * resnet_flops(block, counts, side)
         title = f"{name} step, {'f32' if dtype == 'tf32' else dtype}"
-        return Work(title, "resnet_step", size, LIBRARIES, "", flops, dtype)
+        return Work(title, "resnet_step", size, LIBRARIES, "", flops, dtype, batch)
 
     def network(name: str, title: str) -> Work:
         flops = 3 * rows * forward[name]
@@ -108,12 +110,14 @@ def _training(smoke: bool) -> list[Work]:
 
     many = epoch | {"seeds": seeds}
     flops = 3 * rows * seeds * forward["mlp"]
-    more = () if smoke else (resnet("ResNet-18", "bf16"), resnet("ResNet-50", "tf32"))
+    small = () if smoke else (resnet("ResNet-18", "bf16"),)
+    large = () if smoke else (resnet("ResNet-50", "tf32"),)
     return [
         network("mlp", "784-500-500-10, epoch"),
         resnet("ResNet-50", "bf16"),
+        *small,
         network("lenet", "LeNet-like CNN, epoch"),
-        *more,
+        *large,
         resnet("ResNet-18", "tf32"),
         Work(f"784-500-500-10, {seeds} seeds", "seeds", many, ("ours", "torch"), "", flops),
     ]

@@ -118,7 +118,7 @@ def test_the_table_has_ratios_and_shares_of_the_best_matmul(tmp_path, capsys):
     table = gpu.Table({"gpu": "toy"}, file)
     product = gpu_works.Work("matmul", "matmul", {}, flops=2e9, dtype="bf16")
     step = gpu_works.Work("step", "step", {}, flops=1e9, dtype="bf16")
-    layer = gpu_works.Work("step", "step", {}, variant="fused", flops=1e9, dtype="bf16")
+    layer = gpu_works.Work("step", "step", {}, (), "fused", flops=1e9, dtype="bf16", images=8)
     table.describe("ours", {"device": "toy"})
     table.add("ours", product, {"ms": 2.0})
     table.add("torch", product, {"ms": 1.0})  # the peak: 2e12 FLOP/s
@@ -144,6 +144,7 @@ def test_the_table_has_ratios_and_shares_of_the_best_matmul(tmp_path, capsys):
         "peak_mb": 5.0,
         "share_of_peak": 0.125,
         "note": "",
+        "images_per_s": 2000.0,
     }
     assert saved["rows"][4]["ms"] is None and saved["rows"][4]["note"] == "skipped: out of time"
     assert saved["failures"] == [{"work": "step", "library": "torch.compile", "trace": "line 1"}]
@@ -151,7 +152,8 @@ def test_the_table_has_ratios_and_shares_of_the_best_matmul(tmp_path, capsys):
         {"work": "matmul", "ours": "ours", "peer": "torch", "ratio": 2.0},
         {"work": "step", "ours": "ours, fused", "peer": "torch", "ratio": 2.0},
     ]
-    assert "ours, fused" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ours, fused" in printed and "0.125  2,000 images/s" in printed
 
 
 def test_times_are_medians_of_a_call():
