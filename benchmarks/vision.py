@@ -40,18 +40,15 @@ def step(config) -> Iterator[Row]:
 
 
 def _networks(config, function: str) -> Iterator[Row]:
-    for name, batch, side in CASES:
-        if config.smoke and name != "resnet18":
-            continue
-        arguments: dict[str, Any] = {"name": name, "batch": 2 if config.smoke else batch}
-        arguments["side"] = side
+    for name, batch, side in [("resnet18", 2, 32)] if config.smoke else CASES:
+        arguments: dict[str, Any] = {"name": name, "batch": batch, "side": side}
         calls = {"ours": Call(f"benchmarks._vision_ours:{function}", arguments)}
         for peer, module in PEERS.items():
             more = {"channels_last": peer.endswith("last")} if module == "torch" else {}
             calls[peer] = Call(f"benchmarks._vision_{module}:{function}", arguments | more)
         measurement = measure(calls, config.rounds, config.turn)
         for peer in PEERS:
-            work = f"{function} of {name}, {side}x{side}, batch {arguments['batch']}"
+            work = f"{function} of {name}, {side}x{side}, batch {batch}"
             yield measurement.row(work, peer, TARGETS[peer])
 
 

@@ -74,6 +74,12 @@ def results() -> str:
         ("embedded digits", "interpret/saliency.py interpret/cam.py", "digits"),
         ("residual networks", "zoo/vision/cifar_resnet.py", "plain_56"),
         (
+            "4,000 images of CIFAR-10",
+            "zoo/vision/cifar_resnet.py data/augment.py",
+            "cifar_classify",
+        ),
+        ("Fashion-MNIST", "zoo/vision/cifar_resnet.py train/fit.py", "fashion"),
+        (
             "membranes of nerve cells",
             "zoo/segmentation/unet.py metrics/segmentation.py",
             "membranes",
@@ -208,6 +214,13 @@ def speech(metrics: dict[str, Any]) -> str:
     return "digit error rate: " + ", ".join(f"{name} {rate:.4f}" for name, rate in rates.items())
 
 
+def images(metrics: dict[str, Any]) -> str:
+    return (
+        f"accuracy {metrics['accuracy']:.4f} of {metrics['test images']:,} test images, "
+        f"{metrics['training seconds']:.0f} s of training"
+    )
+
+
 def membranes(metrics: dict[str, Any]) -> str:
     return (
         f"accuracy of pixels {metrics['pixel_accuracy']:.4f}, mean IoU {metrics['miou']:.4f}, "
@@ -230,11 +243,13 @@ def translation(metrics: dict[str, Any]) -> str:
 SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "cells": detections,
     "char_lm": nats,
+    "cifar_classify": images,
     "clever_hans": confounder,
     "digits": accuracy,
     "explain_digits": best_methods,
     "explain_lstm": words,
     "explain_photo": best_methods,
+    "fashion": images,
     "membranes": membranes,
     "mnist": accuracy,
     "rough_surface": clipping,
@@ -262,6 +277,7 @@ def ratios() -> str:
                 "Recurrent layers, (batch, steps, inputs, units)",
                 ("torch", "Flax", "Equinox", "Keras on JAX"),
             ),
+            ratio_table("vision", "Vision", ("torch", "torch, channels last", "Flax Linen")),
             ratio_table("attribution", "Explanations", ("Captum", "Zennit")),
         ]
     )

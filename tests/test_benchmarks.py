@@ -117,6 +117,7 @@ def test_a_record_says_when_where_and_with_what():
         ("train", "start"),
         ("rnn", "step"),
         ("rnn", "memory"),
+        ("vision", "forward"),
         ("many_models", "requests"),
         ("many_models", "characters"),
         ("attribution", "methods"),

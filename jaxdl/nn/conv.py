@@ -17,7 +17,7 @@ from jax import lax
 from jaxdl.core import Module, named_key
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
-from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers
+from jaxdl.nn.conv_cpu import convolution_on_cpu, is_fast_on_cpu, numbers
 from jaxdl.nn.initializers import Initializer, initializer
 
 __all__ = ["conv", "conv_transpose"]
@@ -49,8 +49,9 @@ def convolution(
       groups: the number of groups of channels; each group of outputs reads one group of inputs.
       flip: whether to flip the kernel along all axes: true convolution, sum_m x[i - m] K[m].
       implementation: "xla" for XLA's convolution; "cpu" for the algorithms of `jaxdl.nn.conv_cpu`,
-        which require stride and dilation 1 and no groups and are many times faster on a CPU with
-        few channels or inside compiled loops; "auto" for "cpu" where it applies and JAX's default
+        which require dilation 1, and stride 1 without groups, at most 16 positions, or a group for
+        each channel. They are many times faster on a CPU with few channels, few positions or many
+        groups, and inside compiled loops. "auto" for "cpu" where it applies and JAX's default
         backend is a CPU, else "xla". Results are equal up to rounding.
 
     Returns:
@@ -87,17 +88,18 @@ def convolution(
         pads = tuple((lo - a, hi - b) for (lo, hi), (a, b) in zip(pads, excess, strict=True))
     if flip:
         kernel = jnp.flip(kernel, tuple(range(n)))
-    applies = groups == 1 and all(s == 1 for s in (*stride, *dilation))
+    plain = all(d == 1 for d in dilation)
+    applies = plain and is_fast_on_cpu(x, kernel, pads, stride, groups)
     if implementation not in ("auto", "xla", "cpu") or (implementation == "cpu" and not applies):
         raise ValueError(
             f"conv: implementation is {implementation!r}; expected 'auto', 'xla', or, for stride "
-            "and dilation 1 without groups, 'cpu'."
+            "and dilation 1 without groups and for a group a channel, 'cpu'."
         )
     fast = implementation == "cpu" or (
         implementation == "auto" and applies and jax.default_backend() == "cpu"
     )
     if fast:
-        y = convolution_on_cpu(x, kernel, pads)
+        y = convolution_on_cpu(x, kernel, pads, stride)
     else:
         y = lax.conv_general_dilated(
             x,

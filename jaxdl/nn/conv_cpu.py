@@ -1,9 +1,11 @@
-"""Convolution of stride 1 by operations that XLA compiles to fast CPU code, also inside loops.
+"""Convolution by operations that XLA compiles to fast CPU code, also inside loops.
 
 XLA:CPU is fast at convolutions of many channels in the standard layout, at matrix products and at
 elementwise sums of products. So a convolution of few input channels, such as that of an image, is
-computed as a sum over the cells of its window. One of few output channels, such as the gradient
-with respect to an image, is computed as a matrix product and shifted sums.
+computed as a sum over the cells of its window, and so is a depthwise one, where this is 10 to 80
+times as fast as XLA's convolution of many groups. One of few output channels, such as the gradient
+with respect to an image, is computed as a matrix product and shifted sums. One of few positions is
+a product of patches: on maps of 2x2 positions it is 20 to 60 times as fast.
 
 A convolution y = x * K is linear in x and in K. Its tangent is dx * K + x * dK, and reverse mode
 transposes both terms. The weight gradient of autodiff takes two to three times as long as the
@@ -26,6 +28,7 @@ import functools
 import itertools
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -50,6 +53,9 @@ PRODUCTS = 1300
 
 NARROW = 16
 """The most features for which the sum is used if the output is a residual, see `_forward`."""
+
+POSITIONS = 16
+"""The most positions of an example for which the product of patches is faster."""
 
 CHUNK = 5 * 2**20
 """Size of the shifted copies formed at a time, in bytes, so that they stay in the cache."""
@@ -87,10 +93,30 @@ def _forward(x: jax.Array, kernel: jax.Array, pads: Pairs, residual: bool) -> ja
     return _plain(x, kernel, pads)
 
 
+def is_fast_on_cpu(
+    x: jax.Array, kernel: jax.Array, pads: Pairs, stride: Sequence[int], groups: int
+) -> bool:
+    """Returns whether `convolution_on_cpu` applies: stride 1, few positions, or depthwise."""
+    if groups == 1:
+        return all(s == 1 for s in stride) or has_few_positions(x, kernel, pads, stride)
+    # In half precision the sum over the window would be rounded after every term.
+    exact = x.dtype in (jnp.float32, jnp.float64) and math.prod(kernel.shape[:-2]) <= TERMS
+    return exact and groups == x.shape[-1] == kernel.shape[-1]
+
+
+def has_few_positions(x: jax.Array, kernel: jax.Array, pads: Pairs, stride: Sequence[int]) -> bool:
+    """Returns whether the window has so few positions that patches are faster."""
+    sizes = zip(x.shape[1:-1], kernel.shape[:-2], pads, stride, strict=True)
+    positions = math.prod((n + lo + hi - k) // s + 1 for n, k, (lo, hi), s in sizes)
+    return _can_split(x) and math.prod(kernel.shape[:-2]) > 1 and positions <= POSITIONS
+
+
 # Not inline: without `jax.jit` around it, a gradient would compile the conditional at every call.
-@functools.partial(jax.jit, static_argnums=2)
-def convolution_on_cpu(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
-    """Computes a convolution of stride 1, on a CPU by the algorithms of this module.
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def convolution_on_cpu(
+    x: jax.Array, kernel: jax.Array, pads: Pairs, stride: tuple[int, ...] | None = None
+) -> jax.Array:
+    """Computes a convolution, on a CPU by the algorithms of this module.
 
     Compiled for another platform, it is XLA's convolution. The program contains both, so that
     functions that read programs find a convolution (`jaxdl.jaxpr.platform`). Derivatives on a CPU
@@ -98,18 +124,28 @@ def convolution_on_cpu(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Arra
 
     Args:
       x: (N, *space, C).
-      kernel: (*window, C, F), of x's dtype.
+      kernel: (*window, C, F), or (*window, 1, C) for a depthwise convolution, of x's dtype.
       pads: zeros before and after, for each spatial axis.
+      stride: the step of the window for each spatial axis; None for 1.
 
     Returns:
       (N, *positions, F).
     """
+    n = len(pads)
+    stride = (1,) * n if stride is None else stride
+    groups = x.shape[-1] // kernel.shape[-2]
 
     def on_cpu(x, kernel):
+        if groups > 1:
+            return _depthwise(x, kernel, pads, stride)
+        if has_few_positions(x, kernel, pads, stride):
+            return _of_whole_patches(x, kernel, pads, stride)
         return _convolution(x, kernel, pads, False)
 
     def elsewhere(x, kernel):
-        return _plain(x, kernel, pads)
+        return lax.conv_general_dilated(
+            x, kernel, stride, pads, dimension_numbers=numbers(n), feature_group_count=groups
+        )
 
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
@@ -143,6 +179,55 @@ def _of_x(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:
     edges = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(window, pads, strict=True))
     y = jax.eval_shape(lambda x: _plain(x, kernel, pads), x)
     return jax.linear_transpose(lambda g: _forward(g, flipped, edges, False), y)(x)[0]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _depthwise(x: jax.Array, kernel: jax.Array, pads: Pairs, stride: tuple[int, ...]) -> jax.Array:
+    weights = kernel.reshape(-1, x.shape[-1])
+    cells = _strided_cells(x, kernel, pads, stride)
+    return functools.reduce(operator.add, [x * w for x, w in zip(cells, weights, strict=True)])
+
+
+def _depthwise_tangent(pads, stride, primals, tangents):
+    (x, kernel), (dx, dkernel) = primals, tangents
+    y = _depthwise(x, kernel, pads, stride)
+    tangent = jnp.zeros((), y.dtype)
+    if not isinstance(dx, SymbolicZero):
+        tangent += _depthwise(dx, kernel, pads, stride)
+    if not isinstance(dkernel, SymbolicZero):
+        # The transpose reads x once for each cell of the window, so x must stay in the cache.
+        compute = jax.checkpoint(lambda x: _depthwise(x, dkernel, pads, stride))
+        most = max(1, CHUNK // (8 * math.prod(x.shape[1:]) * x.dtype.itemsize))
+        parts = _can_split(x) and len(x) > most
+        tangent += _by_parts(compute, x, most) if parts else compute(x)
+    return y, tangent
+
+
+_depthwise.defjvp(_depthwise_tangent, symbolic_zeros=True)
+
+
+def _strided_cells(x, kernel, pads, stride) -> list[jax.Array]:
+    """Returns for each cell of the window the values of x that it meets, (N, *positions, C)."""
+    window = kernel.shape[:-2]
+    edges = [(lo, hi, 0) for lo, hi in pads]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    last = [(n - k) // s * s for n, k, s in zip(x.shape[1:-1], window, stride, strict=True)]
+    return [
+        x[
+            (
+                slice(None),
+                *(slice(i, i + n + 1, s) for i, n, s in zip(cell, last, stride, strict=True)),
+            )
+        ]
+        for cell in itertools.product(*map(range, window))
+    ]
+
+
+def _of_whole_patches(x, kernel, pads, stride):
+    """Computes patches(x) K, with the patches of whole windows."""
+    patches = jnp.concatenate(_strided_cells(x, kernel, pads, stride), -1)
+    y = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return y.reshape(*patches.shape[:-1], kernel.shape[-1])
 
 
 def products(x: jax.Array, kernel: jax.Array, pads: Pairs) -> jax.Array:

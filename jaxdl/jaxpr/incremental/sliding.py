@@ -14,7 +14,7 @@ from jaxdl.jaxpr.graph import Operation
 from jaxdl.jaxpr.incremental import box as boxes
 from jaxdl.jaxpr.incremental.box import Box, Change
 from jaxdl.jaxpr.primitives import readers
-from jaxdl.nn.conv_cpu import convolution_on_cpu, numbers
+from jaxdl.nn.conv_cpu import Pairs, convolution_on_cpu, is_fast_on_cpu, numbers
 
 if TYPE_CHECKING:
     from jaxdl.jaxpr.primitives.parameters import Convolution
@@ -24,20 +24,22 @@ def evaluate(operation: Operation, values: Sequence[Any]) -> Sequence[Any]:
     """Evaluates an operation, convolutions in the form that is fast on a CPU."""
     if operation.name == "conv_general_dilated":
         p = readers().convolution(operation.equation)
-        if _is_simple(p, values[0].dtype):
-            return [convolution_on_cpu(*values, tuple(p.padding))]
+        pads = tuple(p.padding)
+        if _is_fast(p, *values, pads):
+            return [convolution_on_cpu(*values, pads, tuple(p.strides))]
     return operation(*values)
 
 
-def _is_simple(p: Convolution, dtype) -> bool:
-    """Returns whether `convolution_on_cpu` applies: stride 1, no dilation, groups."""
+def _is_fast(p: Convolution, x: jax.Array, kernel: jax.Array, pads: Pairs) -> bool:
+    """Returns whether `convolution_on_cpu` applies, on a CPU."""
     return (
         jax.default_backend() == "cpu"
         and p.dimension_numbers == numbers(len(p.strides))
-        and all(i == 1 for i in (*p.strides, *p.lhs_dilation, *p.rhs_dilation))
-        and min((n for pair in p.padding for n in pair), default=0) >= 0
-        and p.feature_groups == p.batch_groups == 1
-        and p.preferred_element_type in (None, dtype)
+        and all(i == 1 for i in (*p.lhs_dilation, *p.rhs_dilation))
+        and min((n for pair in pads for n in pair), default=0) >= 0
+        and p.batch_groups == 1
+        and p.preferred_element_type in (None, x.dtype)
+        and is_fast_on_cpu(x, kernel, pads, p.strides, p.feature_groups)
     )
 
 
@@ -79,12 +81,14 @@ def convolution(operation, changed, shapes, outs) -> Change | None:
     out = out.replace([out_batch], box.select([batch]))
     pads = ((0, 0),) * len(space)
 
-    def convolve_on_cpu(x, kernel):
-        return [convolution_on_cpu(x, kernel, pads)]
-
     # The cut-out cells already contain the padding, so the convolution adds none.
-    simple = _is_simple(p, outs[0].dtype)
-    compute = convolve_on_cpu if simple else readers().with_padding(operation.equation, pads)
+    convolve = readers().with_padding(operation.equation, pads)
+
+    def compute(x, kernel):
+        if _is_fast(p, x, kernel, pads):
+            return [convolution_on_cpu(x, kernel, pads, tuple(p.strides))]
+        return convolve(x, kernel)
+
     return Change([box.replace(space, receptive), None], [out], compute)
 
 
