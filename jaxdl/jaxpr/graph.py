@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxdl.jaxpr import equations, tracing
+from jaxdl.jaxpr.convolution import convolve
 from jaxdl.jaxpr.primitives import readers
 
 Value = int
@@ -75,6 +76,10 @@ class Operation:
         return self._bind(values, readers().widen_params(self.equation))
 
     def _bind(self, values: Sequence[Any], params: dict[str, Any]) -> Sequence[Any]:
+        if self.name == "conv_general_dilated":
+            y = convolve(self.equation, *values)
+            if y is not None:
+                return [y]
         result = self.equation.primitive.bind(*values, **params)
         return result if self.equation.primitive.multiple_results else [result]
 

@@ -27,6 +27,16 @@ SHAPES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_patches_of_few_positions():
+    """Tests the algorithms for many positions, on small images; test_conv_patches has the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv_cpu, "POSITIONS", 0)
+        forget()
+        yield
+    forget()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("x, kernel, pads", SHAPES.values(), ids=SHAPES)
 def test_the_forms_agree_in_every_derivative(x, kernel, pads):
@@ -176,7 +186,8 @@ def slopes(x, kernel, form):
 
 
 def forget():
-    """Drops the traces that know the value of CHUNK."""
+    """Drops the traces that depend on CHUNK and POSITIONS."""
+    conv_cpu.convolution_on_cpu.clear_cache()
     conv_cpu._forward.clear_cache()
     conv_cpu._of_x.clear_cache()
 

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.jaxpr.graph import Operation
+from jaxdl.jaxpr.convolution import convolve
 from jaxdl.jaxpr.incremental import box as boxes
 from jaxdl.jaxpr.incremental.box import Box, Change
 from jaxdl.jaxpr.primitives import readers
-from jaxdl.nn.conv_cpu import Pairs, convolution_on_cpu, is_fast_on_cpu, numbers
-
-if TYPE_CHECKING:
-    from jaxdl.jaxpr.primitives.parameters import Convolution
-
-
-def evaluate(operation: Operation, values: Sequence[Any]) -> Sequence[Any]:
-    """Evaluates an operation, convolutions in the form that is fast on a CPU."""
-    if operation.name == "conv_general_dilated":
-        p = readers().convolution(operation.equation)
-        pads = tuple(p.padding)
-        if _is_fast(p, *values, pads):
-            return [convolution_on_cpu(*values, pads, tuple(p.strides))]
-    return operation(*values)
-
-
-def _is_fast(p: Convolution, x: jax.Array, kernel: jax.Array, pads: Pairs) -> bool:
-    """Returns whether `convolution_on_cpu` applies, on a CPU."""
-    return (
-        jax.default_backend() == "cpu"
-        and p.dimension_numbers == numbers(len(p.strides))
-        and all(i == 1 for i in (*p.lhs_dilation, *p.rhs_dilation))
-        and min((n for pair in pads for n in pair), default=0) >= 0
-        and p.batch_groups == 1
-        and p.preferred_element_type in (None, x.dtype)
-        and is_fast_on_cpu(x, kernel, pads, p.strides, p.feature_groups)
-    )
 
 
 def pooling(fill: float) -> Callable[..., Change | None]:
@@ -82,12 +53,11 @@ def convolution(operation, changed, shapes, outs) -> Change | None:
     pads = ((0, 0),) * len(space)
 
     # The cut-out cells already contain the padding, so the convolution adds none.
-    convolve = readers().with_padding(operation.equation, pads)
+    without_padding = readers().with_padding(operation.equation, pads)
 
     def compute(x, kernel):
-        if _is_fast(p, x, kernel, pads):
-            return [convolution_on_cpu(x, kernel, pads, tuple(p.strides))]
-        return convolve(x, kernel)
+        y = convolve(operation.equation, x, kernel, pads)
+        return without_padding(x, kernel) if y is None else [y]
 
     return Change([box.replace(space, receptive), None], [out], compute)
 
