@@ -230,7 +230,7 @@ def picture_classes(network: Classifier, config: _run.Config) -> dict:
     return result
 
 
-def average_views(f: Callable[[jax.Array], jax.Array], x: jax.Array, pixels: int = 2) -> jax.Array:
+def average_views(f: Callable[[jax.Array], jax.Array], x: Any, pixels: int = 2) -> jax.Array:
     """Returns the mean of f over shifted and mirrored copies of x.
 
     Args:
