@@ -56,7 +56,8 @@ def test_squares_and_the_share_within_them():
 
 def test_maxima_are_apart_and_finite():
     score = np.full((2, 20, 20), -np.inf)
-    score[0, 5, 5], score[0, 6, 6], score[0, 12, 5], score[1, 5, 5] = 4, 3, 2, 1
+    score[0, 5, 5], score[0, 12, 5], score[1, 5, 5] = 4, 2, 1
+    score[0, 6, 6] = score[0, 3, 4] = 3  # near the first
     assert segmentation.find_maxima(score, 5, 4) == [(0, 5, 5), (0, 12, 5), (1, 5, 5)]
     assert segmentation.find_maxima(score, 1, 4) == [(0, 5, 5)]
 
