@@ -22,6 +22,8 @@ from jaxdl.zoo.detection.roi import pyramid_roi_align
 
 COUNT = 6
 """Detections of each class, of different images."""
+LONG = {"RBC": "red blood cell", "WBC": "white blood cell", "Platelets": "platelet"}
+"""Names of the classes in the figure's titles."""
 MARGINS = (0, 8, 16, 32)
 """Pixels around a box that remain visible."""
 
@@ -97,7 +99,7 @@ def run(config: _run.Config, steps: int) -> dict:
         maps["occlusion"] = np.asarray(drops[0])
         inside = pixels_inside(detection.box, x.shape[:2])
         share = share_inside(maps["occlusion"], inside)
-        result["by class"][names[detection.label]]["occlusion, inside (one)"] = share
+        result["by class"][names[detection.label]]["occlusion of the one drawn, inside"] = share
     figure = draw([test.x[d.image] * deviation + mean for d, _ in shown.values()], shown, names)
     _figure.save(figure, config, "explain_vision", "detection")
     return result
@@ -225,9 +227,10 @@ def draw(images: list[np.ndarray], shown: dict, names: Sequence[str]) -> Any:
     detections = [detection for detection, _ in shown.values()]
     methods = [maps for _, maps in shown.values()]
     maps = {name: np.stack([values[name] for values in methods]) for name in methods[0]}
-    titles = [f"{names[d.label]} {d.score:.2f}" for d in detections]
-    figure = _figure.pyplot().figure(figsize=(9.5, 9.2), layout="constrained")
-    boxes = [d.box for d in detections]
-    pictures = {"image": np.stack(images)}
-    _figure.compare_maps(figure, pictures, maps, titles, boxes=boxes, overlay=True)
+    titles = [f"{LONG.get(names[d.label], names[d.label])}, {d.score:.2f}" for d in detections]
+    figure = _figure.pyplot().figure(figsize=(9.5, 8.2), layout="constrained")
+    options: dict[str, Any] = {"boxes": [d.box for d in detections], "overlay": True}
+    # A box has so few of the pixels that the 99th percentile would be exceeded in most of it.
+    options["percentile"] = 99.8
+    _figure.compare_maps(figure, {"image": np.stack(images)}, maps, titles, **options)
     return figure

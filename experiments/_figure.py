@@ -68,6 +68,7 @@ def compare_maps(
     *,
     boxes: Sequence[Any] | None = None,
     overlay: bool = False,
+    percentile: float = 99.0,
 ) -> None:
     """Draws N pictures above their attributions, with a row for each method.
 
@@ -81,6 +82,7 @@ def compare_maps(
       titles: N texts above the columns.
       boxes: N boxes (x0, y0, x1, y1) to outline, in pixels.
       overlay: whether to draw the maps over pale copies of the first row of pictures.
+      percentile: that of the absolute values of a map at which its scale ends.
     """
     axes = figure.subplots(len(pictures) + len(maps), len(titles), squeeze=False)
     bases = np.asarray(next(iter(pictures.values())), float)
@@ -94,7 +96,8 @@ def compare_maps(
             if label in pictures:
                 axis.imshow(np.clip(values[i], 0, 1), cmap="gray", vmin=0, vmax=1, **style)
             else:
-                limit = np.percentile(np.abs(values[i]), 99) or np.abs(values[i]).max() or 1.0
+                sizes = np.abs(values[i])
+                limit = np.percentile(sizes, percentile) or sizes.max() or 1.0
                 shares = np.clip(values[i] / limit, -1, 1)
                 if overlay:
                     pale = 0.5 + 0.5 * bases[i]
@@ -116,7 +119,7 @@ def compare_maps(
         ax=axes.ravel().tolist(),
         shrink=0.98 * len(maps) / len(axes),
         anchor=(0.0, 0.0),
-        label="attribution, in units of each map's 99th percentile",
+        label=f"attribution / {percentile:g}th percentile of its map",
         aspect=40,
         extend="both",
     )
