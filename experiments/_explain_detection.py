@@ -224,7 +224,7 @@ def average(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def draw(images: list[np.ndarray], shown: dict, names: Sequence[str]) -> Any:
     """Draws a detection of each class with its maps."""
-    detections = [detection for detection, _ in shown.values()]
+    detections: list[Detection] = [detection for detection, _ in shown.values()]
     methods = [maps for _, maps in shown.values()]
     maps = {name: np.stack([values[name] for values in methods]) for name in methods[0]}
     titles = [f"{LONG.get(names[d.label], names[d.label])}, {d.score:.2f}" for d in detections]
