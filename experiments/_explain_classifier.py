@@ -183,7 +183,7 @@ def measure_sums(
 
 def picture_classes(network: Classifier, config: _run.Config) -> dict:
     """Draws the input with the highest score of each class, and tests it on shifted copies."""
-    shape, steps = network.x.shape[1:], 2 if config.smoke else 200
+    shape, steps = network.x.shape[1:], 2 if config.smoke else 100
     k = len(network.classes)
     # One range for all channels, in which every channel has a colour.
     bounds = float(network.limits[0].max()), float(network.limits[1].min())
@@ -204,11 +204,12 @@ def picture_classes(network: Classifier, config: _run.Config) -> dict:
         plain = interpret.activation_maximization(f, shape, **options, l2=1e-3).image
         half = (shape[0] // 2, shape[1] // 2, shape[2])
         smooth = interpret.activation_maximization(average, half, **options, l2=5e-3).image
-        return {"plain": plain, "averaged over views": jnp.clip(coarse(smooth), *bounds)}
+        return plain, jnp.clip(coarse(smooth), *bounds)
 
-    pictures = {name: np.asarray(x) for name, x in maximize(jax.random.key(config.seed)).items()}
+    plain, smooth = map(np.asarray, maximize(jax.random.key(config.seed)))
+    pictures = {"highest logit": plain, "highest mean over views": smooth}
     logits = np.asarray(jax.jit(f)(network.x))
-    best = logits[:, :k].argmax(0)
+    best = logits.argmax(0)
     result: dict[str, Any] = {"best logit of a test image": logits.max(0).tolist()}
     titles = []
     for name, x in pictures.items():
@@ -219,13 +220,17 @@ def picture_classes(network: Classifier, config: _run.Config) -> dict:
         ]
         mean = {measure: round(float(np.mean(v)), 3) for measure, v in result[name].items()}
         print(f"pictures of classes, {name}: mean {mean}", flush=True)
-    titles += list(network.classes)
+    own = np.asarray(jax.nn.softmax(logits[best]))[np.arange(k), np.arange(k)]
+    titles += [f"{label} {p:.2f}" for label, p in zip(network.classes, own, strict=True)]
     figure = plot.image_grid(
         network.colors(np.concatenate([*pictures.values(), network.x[best]])),
         titles=titles,
         columns=k,
         size=1.0,
     )
+    labels = ["highest\nlogit", "highest mean\nover views", "test image of\nhighest logit"]
+    for axis, label in zip(figure.axes[::k], labels, strict=True):
+        axis.set_ylabel(label, fontsize=9)
     _figure.save(figure, config, "explain_vision", "classes", dpi="figure")
     return result
 

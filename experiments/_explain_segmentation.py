@@ -25,8 +25,10 @@ from jaxdl.zoo.segmentation.unet import padded_unet
 REGION = 5
 """Side of a region, in pixels."""
 RADII = (4, 8, 16, 32, 64)
-COUNT = 4
+COUNT = 8
 """Regions of each kind."""
+SHOWN = 64
+"""Pixels around a region that the figure shows of its crop."""
 KINDS = ("membrane", "dark, in a cell", "mistake")
 
 
@@ -270,32 +272,47 @@ def draw(
     field: int,
 ) -> Any:
     """Draws a region of each kind with its maps, and the share of relevance by distance."""
-    figure = _figure.pyplot().figure(figsize=(11, 9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1))
-    crops = np.stack([regions[i].crop[..., 0] for i in shown])
-    low, high = crops.min(), crops.max()
+    figure = _figure.pyplot().figure(figsize=(11, 8.6), layout="constrained")
+    # A margin, because the layout of subfigures cuts the labels of their first column.
+    figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    radius = min(SHOWN, *(min(*r.centre, len(r.crop) - 1 - max(r.centre)) for r in regions))
+
+    def zoom(image, region):
+        row, column = region.centre
+        return image[row - radius : row + radius + 1, column - radius : column + radius + 1]
+
+    crops = np.stack([zoom(regions[i].crop[..., 0], regions[i]) for i in shown])
+    dark, bright = crops.min(), crops.max()
     pictures = {
-        "slice": (crops - low) / (high - low),
-        "labels": np.stack([regions[i].labels for i in shown]),
+        "slice": (crops - dark) / (bright - dark),
+        "labels": np.stack([zoom(regions[i].labels, regions[i]) for i in shown]),
     }
-    titles, boxes = [], []
+    titles, low, high = [], radius + 0.5 - REGION / 2, radius + 0.5 + REGION / 2
     for i in shown:
         region = regions[i]
         answer = slices.classes[0 if region.sign > 0 else 1]
         titles.append(f"{region.kind}\nanswer: {answer}")
-        row, column = region.centre
-        half = REGION / 2
-        boxes.append((column + 0.5 - half, row + 0.5 - half, column + 0.5 + half, row + 0.5 + half))
-    rows = {name: values[shown] for name, values in maps.items() if name != "sum"}
+    rows = {
+        name: np.stack([zoom(values[i], regions[i]) for i in shown])
+        for name, values in maps.items()
+        if name != "sum"
+    }
+    boxes = [(low, low, high, high)] * len(shown)
     _figure.compare_maps(left, pictures, rows, titles, boxes=boxes, overlay=True)
     axis = right.subplots()
+    axis.set_box_aspect(1.25)
     for name, measured in within.items():
         curve = measured["curve"]
         style = {"color": "0.6", "ls": "--"} if name == "uniform" else {}
         label = f"{name}, half within {measured['radius of half']}"
         axis.plot(range(len(curve)), curve, label=label, **style)
     axis.axvline(field / 2, color="0.6", lw=1, ls=":")
-    axis.set(xlabel="distance from the region's centre, in pixels", ylim=(0, 1.02), xlim=(0, None))
+    axis.set(
+        xlabel="distance from the region's centre, in pixels",
+        ylim=(0, 1.02),
+        xlim=(0, field / 2 + 2),
+    )
     axis.set_ylabel("share of the attribution within the distance")
     axis.set_title(f"{len(regions)} regions, receptive field of {field} pixels", fontsize=10)
     axis.legend(frameon=False, fontsize=9)

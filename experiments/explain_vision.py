@@ -17,11 +17,11 @@ from jaxdl import train
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    cifar_epochs: int = 18
+    cifar_epochs: int = 15
     """Epochs of the classifier's training, of 60 in `cifar_classify`."""
-    membrane_steps: int = 180
+    membrane_steps: int = 150
     """Steps of the U-Net's training, of 600 in `membranes`."""
-    cell_steps: int = 600
+    cell_steps: int = 500
     """Steps of the detector's training, of 1,800 in `cells`."""
     measured: int = 32
     """Test images of which the classifier's explanations are measured."""
