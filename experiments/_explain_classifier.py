@@ -168,14 +168,15 @@ def measure_sums(
     ratios = {}
     for composite in composites:
         relevance = interpret.lrp(f, x, target="argmax", composite=composite, check=False)
-        ratio = np.asarray(relevance.sum((1, 2, 3))) / logits
-        ratios[composite] = {
-            "median": float(np.median(ratio)),
-            "least": float(ratio.min()),
-            "greatest": float(ratio.max()),
-        }
+        ratios[composite] = spread(np.asarray(relevance.sum((1, 2, 3))) / logits)
         print(f"relevance over logit, {composite}: {ratios[composite]}", flush=True)
     return ratios
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Returns the median and both ends of values."""
+    ends = {"median": np.median(values), "least": values.min(), "greatest": values.max()}
+    return {name: float(value) for name, value in ends.items()}
 
 
 # Class pictures

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 import jaxdl
 from experiments import _figure, _run, membranes
-from experiments._explain_classifier import random_state
+from experiments._explain_classifier import random_state, spread
 from jaxdl import interpret, train
 from jaxdl.interpret.lrp import rules
 from jaxdl.zoo.segmentation.unet import padded_unet
@@ -68,7 +68,8 @@ def run(config: _run.Config, steps: int) -> dict:
     maps = explain_regions(model, state, regions, f"down{depth}")
     shown = [next(i for i, r in enumerate(regions) if r.kind == kind) for kind in KINDS]
     within = measure_distances(regions, maps, field)
-    figure = draw(slices, regions, maps, shown, within, field)
+    kept = replace_surroundings(model, state, regions)
+    figure = draw(slices, regions, maps, shown, within, kept, field)
     _figure.save(figure, config, "explain_vision", "segmentation")
     return {
         "source": source,
@@ -77,7 +78,7 @@ def run(config: _run.Config, steps: int) -> dict:
         "regions": len(regions),
         "relevance over score": maps.pop("sum"),
         "within": within,
-        "label kept": replace_surroundings(model, state, regions),
+        "label kept": kept,
     }
 
 
@@ -190,12 +191,7 @@ def explain_regions(
         name: np.stack([np.asarray(values[name]) for values, _ in results]) for name in methods
     }
     scores = np.array([float(score) for _, score in results])
-    ratio = maps["LRP"].sum((1, 2)) / scores
-    maps["sum"] = {
-        "median": float(np.median(ratio)),
-        "least": float(ratio.min()),
-        "greatest": float(ratio.max()),
-    }
+    maps["sum"] = spread(maps["LRP"].sum((1, 2)) / scores)
     return maps
 
 
@@ -269,9 +265,10 @@ def draw(
     maps: dict[str, Any],
     shown: list[int],
     within: dict[str, dict[str, Any]],
+    kept: dict[str, float],
     field: int,
 ) -> Any:
-    """Draws a region of each kind with its maps, and the share of relevance by distance."""
+    """Draws a region of each kind with its maps, and the shares by distance."""
     figure = _figure.pyplot().figure(figsize=(11, 8.6), layout="constrained")
     # A margin, because the layout of subfigures cuts the labels of their first column.
     figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
@@ -308,12 +305,12 @@ def draw(
         label = f"{name}, half within {measured['radius of half']}"
         axis.plot(range(len(curve)), curve, label=label, **style)
     axis.axvline(field / 2, color="0.6", lw=1, ls=":")
-    axis.set(
-        xlabel="distance from the region's centre, in pixels",
-        ylim=(0, 1.02),
-        xlim=(0, field / 2 + 2),
-    )
-    axis.set_ylabel("share of the attribution within the distance")
+    radii = [r for r in RADII if r <= field / 2]
+    label = "regions that keep their label\nif only pixels within the distance remain"
+    axis.plot(radii, [kept[str(r)] for r in radii], "ko", label=label, clip_on=False)
+    axis.set(xlim=(0, field / 2 + 2), ylim=(0, 1.02))
+    axis.set_xlabel("distance from the region's centre, in pixels")
+    axis.set_ylabel("share within the distance")
     axis.set_title(f"{len(regions)} regions, receptive field of {field} pixels", fontsize=10)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     return figure
