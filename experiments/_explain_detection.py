@@ -228,7 +228,9 @@ def draw(images: list[np.ndarray], shown: dict, names: Sequence[str]) -> Any:
     methods = [maps for _, maps in shown.values()]
     maps = {name: np.stack([values[name] for values in methods]) for name in methods[0]}
     titles = [f"{LONG.get(names[d.label], names[d.label])}, {d.score:.2f}" for d in detections]
-    figure = _figure.pyplot().figure(figsize=(9.5, 8.2), layout="constrained")
+    figure = _figure.pyplot().figure(figsize=(9.5, 8.6), layout="constrained")
+    # A margin, because the layout does not count the labels of panels of a fixed shape.
+    figure.get_layout_engine().set(rect=(0.03, 0, 0.97, 1))
     options: dict[str, Any] = {"boxes": [d.box for d in detections], "overlay": True}
     # A box has so few of the pixels that the 99th percentile would be exceeded in most of it.
     options["percentile"] = 99.8
