@@ -24,7 +24,7 @@ RIGHT, WRONG = 6, 2
 METHODS: dict[str, explain_digits.Explain] = {
     "Grad-CAM": lambda f, x, t, key: interpret.grad_cam(f, x, target=t, layer="block_2"),
     "LRP": lambda f, x, t, key: interpret.lrp(f, x, target=t, composite="epsilon_plus_flat"),
-    "integrated\ngradients": lambda f, x, t, key: interpret.integrated_gradients(
+    "integrated gradients": lambda f, x, t, key: interpret.integrated_gradients(
         f, x, target=t, steps=32
     ),
     "SmoothGrad": lambda f, x, t, key: interpret.smooth_grad(f, x, target=t, key=key, sigma=0.2),
@@ -86,7 +86,7 @@ def run(config: _run.Config, epochs: int, measured: int) -> dict:
     result = {
         "accuracy": accuracy,
         "test images": len(labels),
-        "areas": {name.replace("\n", " "): values for name, values in areas.items()},
+        "areas": areas,
         "relevance over logit": measure_sums(network, x[:measured], composites),
         "classes": picture_classes(network, config),
     }
@@ -146,7 +146,9 @@ def draw_examples(network: Classifier, probabilities: np.ndarray, methods: dict)
         if name != "random":
             compiled = explain_digits.compile_method(network.apply, explain)
             values = compiled(network.params, network.x[rows], targets, jax.random.key(0))
-            maps[name] = np.asarray(values if values.ndim == 3 else values.sum(-1))
+            maps[name.replace(" ", "\n")] = np.asarray(
+                values if values.ndim == 3 else values.sum(-1)
+            )
     size = (1.02 * len(rows) + 1.2, 1.02 * (len(maps) + 1) + 0.6)
     figure = _figure.pyplot().figure(figsize=size, layout="constrained")
     _figure.compare_maps(figure, {"image": network.colors(network.x[rows])}, maps, titles)
