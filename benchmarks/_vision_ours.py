@@ -19,7 +19,8 @@ def _model(name: str) -> Any:
 
 
 def _batch(name: str, batch: int, side: int) -> tuple[jax.Array, jax.Array]:
-    return tuple(map(jnp.asarray, _inputs.vision(name, batch, side)))
+    x, y = _inputs.vision(name, batch, side)
+    return jnp.asarray(x), jnp.asarray(y)
 
 
 def forward(name, batch, side):

@@ -107,7 +107,7 @@ class Table:
 
     def add(self, library: str, work: Work, fields: dict[str, Any]) -> None:
         """Adds a row, prints it and writes the file."""
-        row = {"work": work.name, "library": work.label(library)}
+        row: dict[str, Any] = {"work": work.name, "library": work.label(library)}
         names = ("ms", "compile_s", "peak_mb", "share_of_peak")
         row |= {name: fields.get(name) for name in names} | {"note": fields.get("note", "")}
         if work.images and row["ms"]:

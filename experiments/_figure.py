@@ -8,8 +8,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxdl.interpret import plot
@@ -55,6 +58,71 @@ def words(axis: Any, y: float, label: str, words: Sequence[str], values: Any) ->
         ink = "white" if abs(value) > 0.6 else "black"
         axis.text(x, y, word, ha="left", bbox=box, color=ink, **style)
         x += 0.13 * len(word) + 0.22
+
+
+def compare_maps(
+    figure: Any,
+    pictures: Mapping[str, Any],
+    maps: Mapping[str, Any],
+    titles: Sequence[str],
+    *,
+    boxes: Sequence[Any] | None = None,
+    overlay: bool = False,
+    percentile: float = 99.0,
+) -> None:
+    """Draws N pictures above their attributions, with a row for each method.
+
+    Red is positive, blue negative and white 0. Each map has a scale of its own, because the units
+    of methods differ.
+
+    Args:
+      figure: an empty figure or subfigure with a constrained layout.
+      pictures: rows of pictures without attributions by label, (N, H, W) or (N, H, W, 3) in [0, 1].
+      maps: (N, H, W) attributions by method.
+      titles: N texts above the columns.
+      boxes: N boxes (x0, y0, x1, y1) to outline, in pixels.
+      overlay: whether to draw the maps over pale copies of the first row of pictures.
+      percentile: that of the absolute values of a map at which its scale ends.
+    """
+    axes = figure.subplots(len(pictures) + len(maps), len(titles), squeeze=False)
+    bases = np.asarray(next(iter(pictures.values())), float)
+    bases = bases.mean(-1) if bases.ndim == 4 else bases
+    for row, (label, values) in zip(axes, {**pictures, **maps}.items(), strict=True):
+        row[0].set_ylabel(label, fontsize=9)
+        for i, axis in enumerate(row):
+            height, width = values[i].shape[:2]
+            # Boxes have the coordinates of edges, where imshow's default has those of centres.
+            style: dict[str, Any] = {"extent": (0, width, height, 0), "interpolation": "nearest"}
+            if label in pictures:
+                axis.imshow(np.clip(values[i], 0, 1), cmap="gray", vmin=0, vmax=1, **style)
+            else:
+                sizes = np.abs(values[i])
+                limit = np.percentile(sizes, percentile) or sizes.max() or 1.0
+                shares = np.clip(values[i] / limit, -1, 1)
+                if overlay:
+                    pale = 0.5 + 0.5 * bases[i]
+                    axis.imshow(pale, cmap="gray", vmin=0, vmax=1, **style)
+                    style["alpha"] = 0.85 * np.abs(shares)
+                axis.imshow(shares, cmap="RdBu_r", vmin=-1, vmax=1, **style)
+            if boxes is not None:
+                x0, y0, x1, y1 = boxes[i]
+                outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec="black", lw=1)
+                outline.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
+                axis.add_patch(outline)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    figure.colorbar(
+        ScalarMappable(Normalize(-1, 1), "RdBu_r"),
+        # Of all rows, so that the columns are in line, but as high as those of the maps.
+        ax=axes.ravel().tolist(),
+        shrink=0.98 * len(maps) / len(axes),
+        anchor=(0.0, 0.0),
+        label=f"attribution / {percentile:g}th percentile of its map",
+        aspect=40,
+        extend="both",
+    )
 
 
 def save(

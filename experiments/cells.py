@@ -29,6 +29,10 @@ from jaxdl.zoo.vision.resnet import basic_block
 
 SHOWN = 4
 """Test images in the figure."""
+PARTS = ("objectness", "proposal_box", "class", "box")
+"""The losses of the network."""
+CANONICAL_SIZE = 52
+"""Width in pixels of a square region that is pooled from the map of stride 16."""
 COLOURS = {1: "tab:red", 2: "tab:blue", 3: "tab:green"}
 
 
@@ -54,7 +58,7 @@ def network() -> jaxdl.Module:
         sizes=[(16,), (40,), (80,)],
         features=48,
         hidden=128,
-        canonical_size=52,
+        canonical_size=CANONICAL_SIZE,
         proposals=64,
         proposals_per_level=200,
         sampled_anchors=128,
@@ -121,14 +125,21 @@ def join(*splits: data.DetectionSplit) -> data.DetectionSplit:
     return data.DetectionSplit(*(np.concatenate(parts) for parts in zip(*splits, strict=True)))
 
 
-def run(config: Config) -> dict:
-    train.keep_memory()
-    cells = load_images(config)
+def split(
+    cells: data.DetectionDataset, *, validate: bool
+) -> tuple[data.DetectionSplit, data.DetectionSplit, tuple[np.ndarray, np.ndarray]]:
+    """Returns the images for training and test, standardized, and the mean and the deviation."""
     mean, deviation = cells.train.x.mean((0, 1, 2)), cells.train.x.std((0, 1, 2))
-    tuning = config.validate or config.smoke
-    learned = cells.train if tuning else join(cells.train, cells.validation)
-    test = cells.validation if tuning else cells.test
+    learned = cells.train if validate else join(cells.train, cells.validation)
+    test = cells.validation if validate else cells.test
     learned, test = (part._replace(x=(part.x - mean) / deviation) for part in (learned, test))
+    return learned, test, (mean, deviation)
+
+
+def train_network(
+    learned: data.DetectionSplit, config: Config
+) -> tuple[jaxdl.Module, train.TrainState, dict[str, Any]]:
+    """Trains a network on standardized images, in a smoke run for two steps."""
     steps = 2 if config.smoke else config.steps
     model = network()
     optimizer = optax.chain(
@@ -138,7 +149,6 @@ def run(config: Config) -> dict:
             weight_decay=1e-4,
         ),
     )
-    parts = ("objectness", "proposal_box", "class", "box")
     state, history = train.fit(
         model,
         # Boxes are inputs: the model matches them with its anchors and returns the losses.
@@ -147,10 +157,18 @@ def run(config: Config) -> dict:
         optimizer=optimizer,
         batch_size=config.batch_size,
         epochs=train.Steps(steps),
-        metrics={part: functools.partial(loss_part, part) for part in parts},
+        metrics={part: functools.partial(loss_part, part) for part in PARTS},
         seed=config.seed,
         verbose=2,
     )
+    return model, state, history
+
+
+def run(config: Config) -> dict:
+    train.keep_memory()
+    cells = load_images(config)
+    learned, test, (mean, deviation) = split(cells, validate=config.validate or config.smoke)
+    model, state, history = train_network(learned, config)
     detections = train.predict(model, state, test.x, batch_size=8)
     boxes, scores, labels, _ = (np.asarray(part) for part in detections)
     everything = (boxes, scores, labels, test.boxes, test.labels)
@@ -159,14 +177,14 @@ def run(config: Config) -> dict:
     names = cells.classes
     result = {
         "images": {"train": len(learned.x), "test": len(test.x)},
-        "steps": steps,
+        "steps": 2 if config.smoke else config.steps,
         "parameters": jaxdl.tree.count(state.params),
         "map_50": coco.map_50,
         "map": coco.map,
         "map_75": coco.map_75,
         "voc_2010": voc,
         "by_class": {names[label]: value for label, value in coco.by_class.items()},
-        "losses": {part: history[part][-1] for part in ("loss", *parts)},
+        "losses": {part: history[part][-1] for part in ("loss", *PARTS)},
         "seconds": float(np.sum(history["seconds"])),
     }
     for name, value in result.items():

@@ -25,6 +25,7 @@ import numpy as np
 import optax
 import tyro
 
+import jaxdl
 from experiments import _figure, _run
 from jaxdl import data, train, tree
 from jaxdl.data import augment
@@ -120,8 +121,10 @@ def run(config: Config) -> dict:
     return result
 
 
-def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndarray]:
-    """Trains a network and returns its measures and its logits (N, 10) of the test images."""
+def train_network(
+    dataset: data.Dataset, config: Recipe
+) -> tuple[jaxdl.Module, train.TrainState, dict[str, Any]]:
+    """Trains a network, in a smoke run a narrow one for an epoch."""
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, depth=8, width=4, batch_size=16)
     train.keep_memory()
@@ -130,7 +133,6 @@ def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndar
     # One cycle as in Smith and Topin 2017, arXiv 1708.07120.
     schedule = optax.cosine_onecycle_schedule(steps, config.rate, pct_start=0.2)
     change = functools.partial(augment_images, padding=config.padding, alpha=config.mixup)
-    start = time.perf_counter()
     state, history = train.fit(
         model,
         train.AugmentedData(dataset.train, change),
@@ -145,6 +147,13 @@ def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndar
         execution=train.Execution(precision=config.precision),
         seed=config.seed,
     )
+    return model, state, history
+
+
+def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndarray]:
+    """Trains a network and returns its measures and its logits (N, 10) of the test images."""
+    start = time.perf_counter()
+    model, state, history = train_network(dataset, config)
     seconds = time.perf_counter() - start
     x, labels = dataset.test
     # The mean over both views is invariant to reflection, as the classes are.
@@ -162,14 +171,14 @@ def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndar
         "training images": len(dataset.train.y),
         "test images": len(labels),
         "parameters": tree.count(state.params),
-        "epochs": config.epochs,
+        "epochs": len(history["loss"]),
         "training loss": history["loss"],
         "training seconds": round(seconds, 1),
     }
     print(
         f"{result['accuracy']:.4f} of {len(labels)} test images are classified correctly "
         f"(without mirror images {result['accuracy of one view']:.4f}), "
-        f"after {config.epochs} epochs in {seconds:.0f} s"
+        f"after {len(history['loss'])} epochs in {seconds:.0f} s"
     )
     return result, logits
 

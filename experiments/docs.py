@@ -100,6 +100,11 @@ def results() -> str:
         ("attribution of words", "interpret/lrp/lrp.py", "explain_lstm"),
         ("comparison of attributions, photographs", "interpret/evaluate/", "explain_photo"),
         ("comparison of attributions, digits", "interpret/evaluate/", "explain_digits"),
+        (
+            "explanations of a classifier, a segmentation and a detector",
+            "interpret/lrp/lrp.py interpret/cam.py interpret/activation_maximization.py",
+            "explain_vision",
+        ),
         ("adversarial examples", "attack/gradient.py", "adversarial"),
     ]
     lines = ["| topic | experiment | result | code in `jaxdl/` |", "|---|---|---|---|"]
@@ -176,6 +181,19 @@ def best_methods(metrics: dict[str, Any]) -> str:
     return f"best of {len(metrics['areas'])} methods: {best}"
 
 
+def vision(metrics: dict[str, Any]) -> str:
+    segmentation, boxes = metrics["segmentation"], metrics["detection"]["by class"]
+    half, field = segmentation["within"]["LRP"]["radius of half"], segmentation["receptive field"]
+    shares = ", ".join(
+        f"{name} {row['LRP, inside']:.2f} (of the area {row['share of area']:.3f})"
+        for name, row in boxes.items()
+    )
+    return (
+        f"half of the relevance of a small region within {half} pixels of its centre, receptive "
+        f"field {field} pixels; share of the relevance inside of a box: {shares}"
+    )
+
+
 def words(metrics: dict[str, Any]) -> str:
     value = metrics["rank_correlation"]["LRP and removal"]
     return f"rank correlation of relevance with the effect of removing a word: {value:.2f}"
@@ -250,6 +268,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "explain_lstm": words,
     "explain_photo": best_methods,
     "fashion": images,
+    "explain_vision": vision,
     "membranes": membranes,
     "mnist": accuracy,
     "rough_surface": clipping,

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from scipy import spatial
 
+import jaxdl
 from experiments import _figure, _run
 from jaxdl import data, metrics, train, tree
 from jaxdl.data import augment
@@ -49,22 +50,9 @@ class Config(_run.Config):
 
 def run(config: Config) -> dict:
     membranes, source = load_slices(config.smoke)
-    if config.smoke:
-        config = dataclasses.replace(config, steps=2, tile=32, width=8, depth=1)
-    mean, deviation = membranes.train.x.mean(), membranes.train.x.std()
-    x, test_x = ((split.x - mean) / deviation for split in (membranes.train, membranes.test))
-    y, test_y = membranes.train.y, membranes.test.y
-    model = padded_unet(width=config.width, depth=config.depth)
+    (x, y), (test_x, test_y) = standardize(membranes)
     start = time.perf_counter()
-    state, history = train.fit(
-        model,
-        train.AugmentedData((x, y), functools.partial(deform_tiles, config.tile)),
-        loss="cross_entropy",
-        optimizer=optax.adam(optax.cosine_onecycle_schedule(config.steps, config.rate)),
-        batch_size=min(BATCH, len(x)),
-        epochs=train.Steps(config.steps),
-        seed=config.seed,
-    )
+    model, state, history = train_network(data.Split(x, y), config)
     seconds = time.perf_counter() - start
     size = tree.count(state.params)
     print(f"{source}: {size:,} parameters, {seconds:.0f} s of training", flush=True)
@@ -95,6 +83,32 @@ def run(config: Config) -> dict:
     figure = draw(membranes.test, cells, threshold)
     _figure.save(figure, config, "membranes", "membranes")
     return result
+
+
+def standardize(membranes: data.Dataset) -> tuple[data.Split, data.Split]:
+    """Returns the slices for training and test, with mean 0 and deviation 1 in training."""
+    mean, deviation = membranes.train.x.mean(), membranes.train.x.std()
+    learned, test = (split._replace(x=(split.x - mean) / deviation) for split in membranes[:2])
+    return learned, test
+
+
+def train_network(
+    slices: data.Split, config: Config
+) -> tuple[jaxdl.Module, train.TrainState, dict[str, Any]]:
+    """Trains a U-Net on standardized slices, in a smoke run a small one for two steps."""
+    if config.smoke:
+        config = dataclasses.replace(config, steps=2, tile=32, width=8, depth=1)
+    model = padded_unet(width=config.width, depth=config.depth)
+    state, history = train.fit(
+        model,
+        train.AugmentedData(tuple(slices), functools.partial(deform_tiles, config.tile)),
+        loss="cross_entropy",
+        optimizer=optax.adam(optax.cosine_onecycle_schedule(config.steps, config.rate)),
+        batch_size=min(BATCH, len(slices.x)),
+        epochs=train.Steps(config.steps),
+        seed=config.seed,
+    )
+    return model, state, history
 
 
 def deform_tiles(tile: int, key: jax.Array, x: jax.Array, y: jax.Array) -> tuple:
