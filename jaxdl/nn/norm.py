@@ -61,8 +61,9 @@ def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     # of all examples: an array that is divided among devices by examples is not moved.
     x, every = widen(x), max(1, min(16, x.shape[1]))
     shift = lax.stop_gradient(jnp.mean(x[:, every // 2 :: every], axes, keepdims=True))
-    mean = jnp.mean(x - shift, axes, keepdims=True)
-    var = jnp.mean((x - shift) ** 2, axes, keepdims=True) - mean**2
+    centred = x - shift
+    mean = jnp.mean(centred, axes, keepdims=True)
+    var = jnp.mean(centred**2, axes, keepdims=True) - mean**2
     # Rounding can make it negative. A maximum would change the derivatives of constant channels.
     return mean + shift, var + lax.stop_gradient(jnp.maximum(-var, 0))
 
@@ -138,7 +139,9 @@ def batch_norm(
                     f"batch_norm: {count} values for each channel of {x.shape} with train=True; "
                     "expected at least two, to compute a variance. Use a larger batch."
                 )
-            mean, var = batch_moments(x)
+            # On a CPU, one pass saves no time, and compiling it takes a quarter more.
+            on_cpu = jax.default_backend() == "cpu"
+            mean, var = moments(x, tuple(range(x.ndim - 1))) if on_cpu else batch_moments(x)
             state = {
                 # No gradient flows through the running statistics into an earlier step.
                 name: momentum * state[name] + (1 - momentum) * lax.stop_gradient(new.reshape(-1))
