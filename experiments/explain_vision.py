@@ -1,4 +1,4 @@
-"""Grad-CAM, LRP and class visualization on the trained models; figures.
+"""Explains trained vision networks by Grad-CAM, LRP and class pictures, and checks the maps.
 
 Three networks are trained by the recipes of `cifar_classify`, `membranes` and `cells` with shorter
 schedules, and explained: the answers and the classes of a residual network, the label of a small
