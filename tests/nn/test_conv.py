@@ -105,7 +105,7 @@ def test_bad_arguments(key):
     x, kernel = np.ones((1, 5, 5, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     cases = [
         (dict(implementation="fast"), "implementation is 'fast'"),
-        (dict(implementation="cpu", stride=2), "implementation is 'cpu'"),
+        (dict(implementation="cpu", dilation=2), "implementation is 'cpu'"),
         (dict(padding="HALF"), "no padding 'HALF'"),
         (dict(padding=-1), "padding is -1"),
         (dict(stride=0), r"stride\[0\] is 0"),
