@@ -74,9 +74,9 @@ def test_one_pass_has_the_derivatives_of_the_variance():
 
     ours = gradient(lambda x: batch_moments(x)[1])
     theirs = gradient(lambda x: jnp.var(x, (0, 1, 2)))
-    chex.assert_trees_all_close(jax.jit(ours)(x), jax.jit(theirs)(x), atol=1e-6)
+    chex.assert_trees_all_close(jax.jit(ours)(x), jax.jit(theirs)(x), atol=1e-4)
     second = [jax.jit(jax.jacobian(f))(x) for f in (ours, theirs)]
-    chex.assert_trees_all_close(*second, atol=1e-6)
+    chex.assert_trees_all_close(*second, atol=1e-4)
 
 
 @pytest.mark.row("D20")
