@@ -56,6 +56,13 @@ class Operation:
         return self.equation.primitive.name
 
     @property
+    def is_grouped_convolution(self) -> bool:
+        """Whether this is a convolution of groups of channels, such as a depthwise one."""
+        if self.name != "conv_general_dilated":
+            return False
+        return readers().convolution(self.equation).feature_groups > 1
+
+    @property
     def line(self) -> str:
         """The line of the user's code: its own, or that of the nearest call that has one."""
         lines = map(equations.source_line, (self.equation, *reversed(self.calls)))
@@ -76,10 +83,10 @@ class Operation:
         return self._bind(values, readers().widen_params(self.equation))
 
     def _bind(self, values: Sequence[Any], params: dict[str, Any]) -> Sequence[Any]:
-        if self.name == "conv_general_dilated":
-            y = convolve(self.equation, *values)
-            if y is not None:
-                return [y]
+        # Of other convolutions, compiling the fast form for one call takes longer than it saves.
+        y = convolve(self.equation, *values) if self.is_grouped_convolution else None
+        if y is not None:
+            return [y]
         result = self.equation.primitive.bind(*values, **params)
         return result if self.equation.primitive.multiple_results else [result]
 

@@ -59,8 +59,10 @@ class Product:
 
     def back(self, s: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
         """Computes w^T s, an array like x."""
-        # Not `linear_transpose`: convolutions that are fast on a CPU have derivatives of their own.
-        return jax.vjp(lambda x: self.apply(x, w), x)[1](s)[0]
+        if self.operation.is_grouped_convolution:
+            # Its fast form on a CPU has a derivative of its own, which cannot be transposed.
+            return jax.vjp(lambda x: self.apply(x, w), x)[1](s)[0]
+        return jax.linear_transpose(lambda x: self.apply(x, w), x)(s)[0]
 
     def to_output_layout(self, y: jax.Array, count: int | None = None) -> jax.Array:
         """Applies the layout changes of the epilogue's first `count` operations, or all."""

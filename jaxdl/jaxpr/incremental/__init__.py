@@ -20,6 +20,7 @@ import jax
 from jaxdl.jaxpr.graph import Atom, Value, read, trace_graph
 from jaxdl.jaxpr.incremental import rules
 from jaxdl.jaxpr.incremental.box import Box, Window, whole, within
+from jaxdl.jaxpr.incremental.sliding import evaluate
 
 __all__ = ["Box", "rerun", "within"]
 
@@ -57,7 +58,7 @@ def rerun(f: Callable[[Any], Any], x: Any, changes: Any) -> tuple[Any, Callable[
     steps = []
     for operation in graph.operations:
         values = [read(env, atom) for atom in operation.inputs]
-        outs = operation(*values)
+        outs = evaluate(operation, values)
         env |= zip(operation.outputs, outs, strict=True)
         if any(atom in changed_boxes for atom in operation.inputs):
             changed = [changed_boxes.get(atom) for atom in operation.inputs]

@@ -18,6 +18,7 @@ from jaxdl.jaxpr.incremental import box as boxes
 from jaxdl.jaxpr.incremental.box import Box, Change
 from jaxdl.jaxpr.incremental.sliding import (
     convolution,
+    evaluate,
     padding,
     pooling,
     strided_slice,
@@ -62,7 +63,7 @@ def plan(
     return Change(
         [box and boxes.whole(shape, count) for box, shape in zip(changed, shapes, strict=True)],
         [boxes.whole(out.shape, count) for out in outs],
-        operation,
+        lambda *values: evaluate(operation, values),
     )
 
 
