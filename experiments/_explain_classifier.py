@@ -5,6 +5,7 @@ Letters: N images of H x W pixels with C channels, K classes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -201,15 +202,16 @@ def picture_classes(network: Classifier, config: _run.Config) -> dict:
         return average_views(f, coarse(x))
 
     @jax.jit
-    def maximize(key):
-        options: dict[str, Any] = {"target": jnp.arange(k), "key": key, "steps": steps}
-        options |= {"bounds": bounds, "noise": 0.1}
-        plain = interpret.activation_maximization(f, shape, **options, l2=1e-3).image
+    def draw(key):
+        options: dict[str, Any] = {"target": jnp.arange(k), "steps": steps, "noise": 0.1}
+        maximize = functools.partial(interpret.activation_maximization, **options, bounds=bounds)
+        keys = jax.random.split(key)
+        plain = maximize(f, shape, key=keys[0], l2=1e-3).image
         half = (shape[0] // 2, shape[1] // 2, shape[2])
-        smooth = interpret.activation_maximization(average, half, **options, l2=5e-3).image
+        smooth = maximize(average, half, key=keys[1], l2=5e-3).image
         return plain, jnp.clip(coarse(smooth), *bounds)
 
-    plain, smooth = map(np.asarray, maximize(jax.random.key(config.seed)))
+    plain, smooth = map(np.asarray, draw(jax.random.key(config.seed)))
     pictures = {"highest logit": plain, "highest mean over views": smooth}
     logits = np.asarray(jax.jit(f)(network.x))
     best = logits.argmax(0)
