@@ -92,8 +92,9 @@ def convolution(
     applies = plain and is_fast_on_cpu(x, kernel, pads, stride, groups)
     if implementation not in ("auto", "xla", "cpu") or (implementation == "cpu" and not applies):
         raise ValueError(
-            f"conv: implementation is {implementation!r}; expected 'auto', 'xla', or, for stride "
-            "and dilation 1 without groups and for a group a channel, 'cpu'."
+            f"conv: implementation is {implementation!r}; expected 'auto', 'xla', or, for dilation "
+            "1 and either no groups with stride 1 or few positions, or a group for each channel in "
+            "float32, 'cpu'."
         )
     fast = implementation == "cpu" or (
         implementation == "auto" and applies and jax.default_backend() == "cpu"

@@ -212,15 +212,12 @@ def _strided_cells(x, kernel, pads, stride) -> list[jax.Array]:
     edges = [(lo, hi, 0) for lo, hi in pads]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     last = [(n - k) // s * s for n, k, s in zip(x.shape[1:-1], window, stride, strict=True)]
-    return [
-        x[
-            (
-                slice(None),
-                *(slice(i, i + n + 1, s) for i, n, s in zip(cell, last, stride, strict=True)),
-            )
-        ]
-        for cell in itertools.product(*map(range, window))
-    ]
+
+    def values(cell):
+        along = [slice(i, i + n + 1, s) for i, n, s in zip(cell, last, stride, strict=True)]
+        return x[(slice(None), *along)]
+
+    return [values(cell) for cell in itertools.product(*map(range, window))]
 
 
 def _of_whole_patches(x, kernel, pads, stride):
