@@ -28,6 +28,8 @@ LAYERS = {"early": "stage2_1", "middle": "stage4_1", "late": "stage6_0", "last":
 """Layers of the network, from 56 x 56 positions to 7 x 7."""
 MAX_BYTES = 60_000
 """Size of a picture, to which the quality of noisy maps is reduced."""
+GUIDE_BYTES = 240_000
+"""The same for the picture of all methods."""
 # Pixels 0 and 255 in the units of the network, (pixel - 127) / 128.
 BLACK, WHITE = -127 / 128, 1.0
 BOX = interpret.epsilon_gamma_box(low=-1.0, high=1.0)
@@ -97,6 +99,33 @@ def draw_photographs(path: pathlib.Path) -> None:
 
 
 # Methods, in the order of the guide
+
+
+def guide(folder: pathlib.Path) -> None:
+    coffee, others = load().one("coffee"), np.delete(load().x, 2, axis=0)
+    f, x, key = coffee.scores, coffee.x, jax.random.key(0)
+    t: dict[str, Any] = {"target": "argmax"}
+    last: dict[str, Any] = t | {"layer": LAYERS["last"]}
+    window: dict[str, Any] = {"window": (32, 32, 3), "stride": (16, 16, 3)}
+    patches: dict[str, Any] = t | {"mask": interpret.superpixels(jnp.asarray(x), 40)}
+    masks = interpret.rise(f, x, **t, key=key, samples=300)
+    maps = {
+        "saliency": interpret.saliency(f, x, **t),
+        "input x gradient": interpret.input_x_gradient(f, x, **t),
+        "SmoothGrad": interpret.smooth_grad(f, x, **t, key=key, samples=25, sigma=0.3),
+        "integrated gradients": interpret.integrated_gradients(f, x, **t),
+        "expected gradients": interpret.expected_gradients(f, x, others, **t, key=key, samples=60),
+        "guided backprop": interpret.guided_backprop(f, x, **t),
+        "DeepLIFT": interpret.deep_lift(f, x, **t),
+        "LRP, epsilon plus flat": interpret.lrp(f, x, **t, composite="epsilon_plus_flat"),
+        "LRP, epsilon gamma box": interpret.lrp(f, x, **t, composite=BOX),
+        "Grad-CAM": interpret.grad_cam(f, x, **last),
+        "LayerCAM": interpret.layer_cam(f, x, **last),
+        "occlusion": interpret.occlusion(f, x, **t, **window),
+        "KernelSHAP": interpret.kernel_shap(f, x, **patches, key=key, samples=300),
+        "RISE less its mean": masks - masks.mean(),  # mean scores are all positive
+    }
+    draw_maps(folder / "guide.jpg", coffee, maps, columns=5, max_bytes=GUIDE_BYTES)
 
 
 def saliency(folder: pathlib.Path) -> None:
@@ -291,6 +320,7 @@ def words(folder: pathlib.Path) -> None:
 
 
 METHODS: dict[str, Callable[[pathlib.Path], None]] = {
+    "guide": guide,
     "saliency": saliency,
     "smooth_grad": smooth_grad,
     "integrated_gradients": integrated_gradients,
@@ -318,6 +348,7 @@ def draw_maps(
     *,
     over: bool = False,
     columns: int | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> None:
     """Draws a photograph and its maps, each with a separate color scale around zero."""
     figures = [plot.image_grid(photograph.images, titles=photograph.titles)]
@@ -326,10 +357,15 @@ def draw_maps(
             figures.append(plot.overlay(photograph.images, values, titles=[name]))
         else:
             figures.append(plot.heat_map(values, titles=[name]))
-    save(path, figures, columns)
+    save(path, figures, columns, max_bytes)
 
 
-def save(path: pathlib.Path, figures: Sequence[Figure], columns: int | None = None) -> None:
+def save(
+    path: pathlib.Path,
+    figures: Sequence[Figure],
+    columns: int | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> None:
     """Writes figures of equal size next to each other, with one dot per pixel of a photograph."""
     panels = []
     for figure in figures:
@@ -342,5 +378,5 @@ def save(path: pathlib.Path, figures: Sequence[Figure], columns: int | None = No
         picture.paste(panel, (i % columns * width, i // columns * height))
     for quality in (80, 70, 60, 50):
         picture.save(path, quality=quality, optimize=True)
-        if path.stat().st_size < MAX_BYTES:
+        if path.stat().st_size < max_bytes:
             break

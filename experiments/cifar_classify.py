@@ -17,6 +17,7 @@ import functools
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
@@ -122,13 +123,13 @@ def run(config: Config) -> dict:
 
 
 def train_network(
-    dataset: data.Dataset, config: Recipe
+    dataset: data.Dataset, config: Recipe, network: Callable[..., jaxdl.Module] = cifar_resnet
 ) -> tuple[jaxdl.Module, train.TrainState, dict[str, Any]]:
-    """Trains a network, in a smoke run a narrow one for an epoch."""
+    """Trains `network(depth, width=width)`, in a smoke run a narrow one for an epoch."""
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, depth=8, width=4, batch_size=16)
     train.keep_memory()
-    model = cifar_resnet(config.depth, width=config.width)
+    model = network(config.depth, width=config.width)
     steps = config.epochs * -(-len(dataset.train.y) // config.batch_size)
     # One cycle as in Smith and Topin 2017, arXiv 1708.07120.
     schedule = optax.cosine_onecycle_schedule(steps, config.rate, pct_start=0.2)
@@ -150,10 +151,12 @@ def train_network(
     return model, state, history
 
 
-def train_and_test(dataset: data.Dataset, config: Recipe) -> tuple[dict, np.ndarray]:
+def train_and_test(
+    dataset: data.Dataset, config: Recipe, network: Callable[..., jaxdl.Module] = cifar_resnet
+) -> tuple[dict, np.ndarray]:
     """Trains a network and returns its measures and its logits (N, 10) of the test images."""
     start = time.perf_counter()
-    model, state, history = train_network(dataset, config)
+    model, state, history = train_network(dataset, config, network)
     seconds = time.perf_counter() - start
     x, labels = dataset.test
     # The mean over both views is invariant to reflection, as the classes are.

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import pathlib
 import re
-import shutil
+import statistics
 import tomllib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    """`--results` is the folder that experiments wrote to; figures are copied from it."""
+    """`--results` is the folder that experiments wrote to; the gallery's figures are copied."""
 
     pictures: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Draw the pictures below docs/_static, which needs the weights of EfficientNet-Lite0."""
@@ -42,13 +42,41 @@ def run(config: Config) -> None:
         return
     for page in {page for page, _ in PARTS}:
         (DOCS / page).write_text(regenerate(page), "utf-8")
-    methods = config.results / "explain_photo" / "methods.png"
-    if methods.is_file():
-        shutil.copy(methods, DOCS / "_static" / "methods.png")
+    copy_figures(config.results)
     if config.pictures or config.only:
         from experiments import _pictures  # imports matplotlib
 
         _pictures.draw_all(config.only)
+
+
+GALLERY = (
+    "explain_classifier/answers",
+    "explain_classifier/classes",
+    "explain_segmentation/regions",
+    "explain_detection/boxes",
+    "membranes/membranes",
+    "cells/cells",
+    "fashion/test_images",
+)
+"""Figures of `docs/gallery.md`, by experiment."""
+WIDTH = 1400
+"""Largest width of a figure of the gallery, in pixels."""
+
+
+def copy_figures(results: pathlib.Path) -> None:
+    """Copies the gallery's figures of a results folder, those that it has, as JPEG."""
+    from PIL import Image
+
+    folder = DOCS / "_static" / "gallery"
+    for name in GALLERY:
+        source = results / f"{name}.png"
+        if source.is_file():
+            picture = Image.open(source).convert("RGB")
+            picture.thumbnail((WIDTH, WIDTH))
+            folder.mkdir(exist_ok=True)
+            path = folder / f"{name.replace('/', '_')}.jpg"
+            picture.save(path, quality=80, optimize=True)
+            print(f"figure: {path}")
 
 
 def regenerate(page: str) -> str:
@@ -101,10 +129,12 @@ def results() -> str:
         ("comparison of attributions, photographs", "interpret/evaluate/", "explain_photo"),
         ("comparison of attributions, digits", "interpret/evaluate/", "explain_digits"),
         (
-            "explanations of a classifier, a segmentation and a detector",
+            "explanations of a classifier, pictures of classes",
             "interpret/lrp/lrp.py interpret/cam.py interpret/activation_maximization.py",
-            "explain_vision",
+            "explain_classifier",
         ),
+        ("explanations of a segmentation", "interpret/lrp/lrp.py", "explain_segmentation"),
+        ("explanations of a detector", "interpret/lrp/lrp.py", "explain_detection"),
         ("adversarial examples", "attack/gradient.py", "adversarial"),
     ]
     lines = ["| topic | experiment | result | code in `jaxdl/` |", "|---|---|---|---|"]
@@ -181,17 +211,31 @@ def best_methods(metrics: dict[str, Any]) -> str:
     return f"best of {len(metrics['areas'])} methods: {best}"
 
 
-def vision(metrics: dict[str, Any]) -> str:
-    segmentation, boxes = metrics["segmentation"], metrics["detection"]["by class"]
-    half, field = segmentation["within"]["LRP"]["radius of half"], segmentation["receptive field"]
-    shares = ", ".join(
-        f"{name} {row['LRP, inside']:.2f} (of the area {row['share of area']:.3f})"
-        for name, row in boxes.items()
+def class_pictures(metrics: dict[str, Any]) -> str:
+    views, one = (
+        statistics.mean(metrics["classes"][name]["probability of shifted copies"])
+        for name in ("highest mean over views", "highest logit")
     )
     return (
-        f"half of the relevance of a small region within {half} pixels of its centre, receptive "
-        f"field {field} pixels; share of the relevance inside of a box: {shares}"
+        f"accuracy {metrics['accuracy']:.4f}; probability of a class for its picture, shifted: "
+        f"{views:.2f}, and {one:.2f} if the logit of one view was maximized"
     )
+
+
+def regions(metrics: dict[str, Any]) -> str:
+    half = metrics["within"]["LRP"]["radius of half"]
+    return (
+        f"half of the relevance of a region of 5x5 pixels within {half} pixels of its centre, "
+        f"receptive field {metrics['receptive field']} pixels"
+    )
+
+
+def boxes(metrics: dict[str, Any]) -> str:
+    shares = ", ".join(
+        f"{name} {row['LRP, inside']:.2f} (of the area {row['share of area']:.3f})"
+        for name, row in metrics["by class"].items()
+    )
+    return f"share of the relevance inside of a box: {shares}"
 
 
 def words(metrics: dict[str, Any]) -> str:
@@ -264,10 +308,12 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "cifar_classify": images,
     "clever_hans": confounder,
     "digits": accuracy,
+    "explain_classifier": class_pictures,
+    "explain_detection": boxes,
     "explain_digits": best_methods,
     "explain_lstm": words,
     "explain_photo": best_methods,
-    "explain_vision": vision,
+    "explain_segmentation": regions,
     "fashion": images,
     "membranes": membranes,
     "mnist": accuracy,

@@ -1,13 +1,13 @@
-"""Parts of `explain_vision` with closed forms; the smoke test runs the whole."""
+"""Parts of the experiments that explain vision networks, with closed forms."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _explain_classifier as classifier
-from experiments import _explain_detection as detection
-from experiments import _explain_segmentation as segmentation
 from experiments import _figure
+from experiments import explain_classifier as classifier
+from experiments import explain_detection as detection
+from experiments import explain_segmentation as segmentation
 from jaxdl import data, nn, serial
 from jaxdl.core import compose
 

@@ -1,10 +1,13 @@
-"""Part of `explain_vision`: the classifier of `cifar_classify`, and a picture of each class.
+"""Explains a classifier of 4,000 images: Grad-CAM, LRP, gradients, and a picture of each class.
 
+The network is that of `cifar_classify` with a shorter schedule. Its explanations are checked by
+insertion and deletion, and the sum of the relevance; the pictures of classes on shifted copies.
 Letters: N images of H x W pixels with C channels, K classes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +21,15 @@ from experiments import _figure, _run, cifar_classify, explain_digits
 from jaxdl import interpret, train
 from jaxdl.interpret import plot
 from jaxdl.zoo.vision.cifar_resnet import cifar_resnet
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    epochs: int = 15
+    """Epochs of training, of 60 in `cifar_classify`."""
+    measured: int = 32
+    """Test images of which the explanations are measured."""
+
 
 RIGHT, WRONG = 6, 2
 """Test images in the figure, of right answers and of mistakes."""
@@ -55,9 +67,9 @@ class Classifier(NamedTuple):
         return images[..., 0] if images.shape[-1] == 1 else images
 
 
-def run(config: _run.Config, epochs: int, measured: int) -> dict:
-    """Trains the classifier, draws two figures and returns the numbers."""
-    recipe = cifar_classify.Config(seed=config.seed, smoke=config.smoke, epochs=epochs)
+def run(config: Config) -> dict:
+    train.keep_memory()
+    recipe = cifar_classify.Config(seed=config.seed, smoke=config.smoke, epochs=config.epochs)
     dataset = cifar_classify.load_images(recipe)
     if config.smoke:
         model = cifar_resnet(8, width=4)
@@ -74,13 +86,13 @@ def run(config: _run.Config, epochs: int, measured: int) -> dict:
     logits = train.predict(model, state, x)
     probabilities = np.asarray(jax.nn.softmax(logits))
     accuracy = float((probabilities.argmax(1) == labels).mean())
-    print(f"classifier: accuracy {accuracy:.4f}", flush=True)
-    methods, composites = METHODS, COMPOSITES
+    print(f"accuracy {accuracy:.4f}", flush=True)
+    methods, composites, measured = METHODS, COMPOSITES, config.measured
     if config.smoke:
         methods, composites = {"Grad-CAM": METHODS["Grad-CAM"]}, COMPOSITES[:1]
         measured = 2
     figure = draw_examples(network, probabilities, methods)
-    _figure.save(figure, config, "explain_vision", "classifier")
+    _figure.save(figure, config, "explain_classifier", "answers")
 
     baseline = jnp.zeros(())  # the mean colour, because images are standardized
     areas = explain_digits.compare(apply, [state.params], x[:measured], methods, baseline)
@@ -185,7 +197,7 @@ def spread(values: np.ndarray) -> dict[str, float]:
 # Class pictures
 
 
-def picture_classes(network: Classifier, config: _run.Config) -> dict:
+def picture_classes(network: Classifier, config: Config) -> dict:
     """Draws the input with the highest score of each class, and tests it on shifted copies."""
     shape, steps = network.x.shape[1:], 2 if config.smoke else 100
     k = len(network.classes)
@@ -236,7 +248,7 @@ def picture_classes(network: Classifier, config: _run.Config) -> dict:
     labels = ["highest\nlogit", "highest mean\nover views", "test image of\nhighest logit"]
     for axis, label in zip(figure.axes[::k], labels, strict=True):
         axis.set_ylabel(label, fontsize=9)
-    _figure.save(figure, config, "explain_vision", "classes", dpi="figure")
+    _figure.save(figure, config, "explain_classifier", "classes", dpi="figure")
     return result
 
 

@@ -1,4 +1,7 @@
-"""Part of `explain_vision`: how far the U-Net of `membranes` looks to label a small region.
+"""Explains how far a U-Net looks to label a small region: LRP, gradient and Seg-Grad-CAM.
+
+The network is that of `membranes` with a shorter schedule. The explanations are checked by what it
+answers if only the pixels within a distance remain.
 
 Distances are along the longer axis, so that the pixels within r of a centre are a square, as a
 receptive field is. Letters: N slices of H x W pixels, S the side of the square that is cut out.
@@ -6,6 +9,7 @@ receptive field is. Letters: N slices of H x W pixels, S the side of the square 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,10 +21,17 @@ from scipy import ndimage
 
 import jaxdl
 from experiments import _figure, _run, membranes
-from experiments._explain_classifier import random_state, spread
+from experiments.explain_classifier import random_state, spread
 from jaxdl import interpret, train
 from jaxdl.interpret.lrp import rules
 from jaxdl.zoo.segmentation.unet import padded_unet
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    steps: int = 150
+    """Steps of training, of 600 in `membranes`."""
+
 
 REGION = 5
 """Side of a region, in pixels."""
@@ -46,22 +57,22 @@ class Region(NamedTuple):
     """1 if the network labels it as a membrane, -1 as a cell."""
 
 
-def run(config: _run.Config, steps: int) -> dict:
-    """Trains the U-Net, draws a figure and returns the numbers."""
+def run(config: Config) -> dict:
+    train.keep_memory()
     slices, source = membranes.load_slices(config.smoke)
     learned, test = membranes.standardize(slices)
     if config.smoke:
         model = padded_unet(width=4, depth=1)
         state = random_state(model, learned.x[:1])
     else:
-        recipe = membranes.Config(seed=config.seed, steps=steps)
+        recipe = membranes.Config(seed=config.seed, steps=config.steps)
         model, state, _ = membranes.train_network(learned, recipe)
     logits = train.predict(model, state, test.x, batch_size=1)
     evidence = np.asarray(logits[..., 0] - logits[..., 1])
     accuracy = float(((evidence < 0) == test.y).mean())
     depth = model.config["depth"]
     field = receptive_field(model, test.x.shape, depth)
-    print(f"segmentation: accuracy {accuracy:.4f}, receptive field {field}", flush=True)
+    print(f"accuracy {accuracy:.4f}, receptive field {field}", flush=True)
 
     count = 1 if config.smoke else COUNT
     regions = find_regions(test, evidence, field, 2**depth, count, config.seed)
@@ -70,7 +81,7 @@ def run(config: _run.Config, steps: int) -> dict:
     within = measure_distances(regions, maps, field)
     kept = replace_surroundings(model, state, regions)
     figure = draw(slices, regions, maps, shown, within, kept, field)
-    _figure.save(figure, config, "explain_vision", "segmentation")
+    _figure.save(figure, config, "explain_segmentation", "regions")
     return {
         "source": source,
         "pixel accuracy": accuracy,

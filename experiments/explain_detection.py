@@ -1,4 +1,7 @@
-"""Part of `explain_vision`: why the Faster R-CNN of `cells` gives a box its class.
+"""Explains why a Faster R-CNN gives a box its class: LRP, SmoothGrad and occlusion.
+
+The network is that of `cells` with a shorter schedule. The explanations are checked by their share
+inside of the box, and by what the network answers if the box or its surroundings are covered.
 
 The explained score is the class logit of a fixed box, a detection, as a function of the image:
 backbone, RoI align and head. Letters: N images of H x W pixels, K classes with the background.
@@ -6,6 +9,7 @@ backbone, RoI align and head. Letters: N images of H x W pixels, K classes with 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,10 +19,17 @@ import numpy as np
 
 import jaxdl
 from experiments import _figure, _run, cells, explain_digits
-from experiments._explain_classifier import random_state
+from experiments.explain_classifier import random_state
 from jaxdl import data, interpret, metrics, train
 from jaxdl.zoo.detection.boxes import iou
 from jaxdl.zoo.detection.roi import pyramid_roi_align
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_run.Config):
+    steps: int = 500
+    """Steps of training, of 1,800 in `cells`."""
+
 
 COUNT = 6
 """Detections of each class, of different images."""
@@ -46,9 +57,9 @@ class Detection(NamedTuple):
     score: float
 
 
-def run(config: _run.Config, steps: int) -> dict:
-    """Trains the detector, draws a figure and returns the numbers."""
-    recipe = cells.Config(seed=config.seed, smoke=config.smoke, steps=steps)
+def run(config: Config) -> dict:
+    train.keep_memory()
+    recipe = cells.Config(seed=config.seed, smoke=config.smoke, steps=config.steps)
     images = cells.load_images(recipe)
     learned, test, (mean, deviation) = cells.split(images, validate=config.smoke)
     result: dict[str, Any] = {}
@@ -62,7 +73,7 @@ def run(config: _run.Config, steps: int) -> dict:
         boxes, scores, labels, _ = (np.asarray(part) for part in outputs)
         coco = metrics.coco_map(boxes, scores, labels, test.boxes, test.labels)
         result = {"map_50": coco.map_50, "map": coco.map, "test images": len(test.x)}
-        print(f"detection: {result}", flush=True)
+        print(result, flush=True)
         detections = choose_detections(boxes, scores, labels, test, COUNT)
 
     logits = class_logits(model, state.model_state)
@@ -101,7 +112,7 @@ def run(config: _run.Config, steps: int) -> dict:
         share = share_inside(maps["occlusion"], inside)
         result["by class"][names[detection.label]]["occlusion of the one drawn, inside"] = share
     figure = draw([test.x[d.image] * deviation + mean for d, _ in shown.values()], shown, names)
-    _figure.save(figure, config, "explain_vision", "detection")
+    _figure.save(figure, config, "explain_detection", "boxes")
     return result
 
 
