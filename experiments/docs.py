@@ -54,8 +54,6 @@ GALLERY = (
     "explain_classifier/classes",
     "explain_segmentation/regions",
     "explain_detection/boxes",
-    "membranes/membranes",
-    "cells/cells",
     "fashion/test_images",
 )
 """Figures of `docs/gallery.md`, by experiment."""
