@@ -206,8 +206,77 @@ std::vector<Part> cut(Kind kind, const Geometry& g, int64_t threads) {
   return parts;
 }
 
+// Of few positions, the weights are read from memory once for each call, and bringing them into
+// oneDNN's layout takes longer than the convolution. A product of patches reads them as they are.
+constexpr int64_t kFewPositions = 256;
+
+bool is_product_of_patches(Kind kind, const Geometry& g) {
+  return kind != kInput && g.groups == 1 && g.n * product(g.out) <= kFewPositions &&
+         g.c * product(g.kernel) * g.o > int64_t{1} << 16;
+}
+
+// Writes the patches of positions `range`, (position, k..., c) each.
+void write_patches(const Geometry& g, const float* x, Range range, float* patches) {
+  auto whole = [](const Dims& dims, int64_t fill) {  // three dimensions, the first ones of size 1
+    std::array<int64_t, 3> result{fill, fill, fill};
+    std::copy(dims.begin(), dims.end(), result.begin() + (3 - dims.size()));
+    return result;
+  };
+  const auto in = whole(g.in, 1), out = whole(g.out, 1), kernel = whole(g.kernel, 1);
+  const auto stride = whole(g.strides, 1), dilation = whole(g.dilations, 1), low = whole(g.low, 0);
+  const int64_t row = kernel[0] * kernel[1] * kernel[2] * g.c;
+  for (int64_t p = range.first; p < range.first + range.size; ++p) {
+    const std::array<int64_t, 3> at{p / (out[1] * out[2]) % out[0], p / out[2] % out[1], p % out[2]};
+    const float* image = x + p / (out[0] * out[1] * out[2]) * product(g.in) * g.c;
+    float* patch = patches + p * row;
+    for (int64_t i = 0; i < kernel[0]; ++i) {
+      const int64_t z = at[0] * stride[0] + i * dilation[0] - low[0];
+      for (int64_t j = 0; j < kernel[1]; ++j) {
+        const int64_t y = at[1] * stride[1] + j * dilation[1] - low[1];
+        for (int64_t k = 0; k < kernel[2]; ++k, patch += g.c) {
+          const int64_t c = at[2] * stride[2] + k * dilation[2] - low[2];
+          const bool inside = z >= 0 && z < in[0] && y >= 0 && y < in[1] && c >= 0 && c < in[2];
+          if (inside) {
+            std::memcpy(patch, image + ((z * in[1] + y) * in[2] + c) * g.c, g.c * sizeof(float));
+          } else {
+            std::memset(patch, 0, g.c * sizeof(float));
+          }
+        }
+      }
+    }
+  }
+}
+
+void run_patches(ffi::ThreadPool& pool, Kind kind, const Geometry& g, const float* x,
+                 const float* weights, const float* y) {
+  static thread_local Scratch scratch;
+  const int64_t positions = g.n * product(g.out), row = g.c * product(g.kernel), o = g.o;
+  const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
+  float* const patches = static_cast<float*>(scratch.at_least(positions * row * sizeof(float)));
+  const int64_t some = part_size(positions, threads, 1);
+  run_parts(pool, (positions + some - 1) / some, [&g, x, patches, positions, some](int64_t i) {
+    write_patches(g, x, part(positions, some, i), patches);
+  });
+  const int64_t size = kind == kForward ? o : row, each = part_size(size, threads, 16);
+  run_parts(pool, (size + each - 1) / each, [=](int64_t i) {
+    stream();
+    const Range range = part(size, each, i);
+    if (kind == kForward) {
+      dnnl::sgemm('N', 'N', positions, range.size, row, 1.0f, patches, row, weights + range.first,
+                  o, 0.0f, const_cast<float*>(y) + range.first, o);
+    } else {
+      dnnl::sgemm('T', 'N', range.size, o, positions, 1.0f, patches + range.first, row, y, o, 0.0f,
+                  const_cast<float*>(weights) + range.first * o, o);
+    }
+  });
+}
+
 ffi::Error run(ffi::ThreadPool& pool, Kind kind, const Geometry& g, const float* x,
                const float* weights, const float* y) {
+  if (is_product_of_patches(kind, g)) {
+    run_patches(pool, kind, g, x, weights, y);
+    return ffi::Error::Success();
+  }
   static thread_local Scratch filters;
   const auto parts = cut(kind, g, std::max<int64_t>(pool.num_threads(), 1));
   std::vector<std::shared_ptr<const Primitive>> primitives;
@@ -365,9 +434,14 @@ extern "C" void jaxdl_describe_convolution(int64_t kind, int64_t rank, const int
     jaxdl::Geometry geometry;
     text = jaxdl::read(Span(x, n), Span(w, n), Span(y, n), Span(strides, spatial),
                        Span(dilations, spatial), Span(low, spatial), groups, &geometry);
-    text = text.empty()
-               ? jaxdl::make_primitive(static_cast<jaxdl::Kind>(kind), geometry).implementation
-               : "!" + text;
+    const auto which = static_cast<jaxdl::Kind>(kind);
+    if (!text.empty()) {
+      text = "!" + text;
+    } else if (jaxdl::is_product_of_patches(which, geometry)) {
+      text = "product of patches";
+    } else {
+      text = jaxdl::make_primitive(which, geometry).implementation;
+    }
   } catch (const std::exception& error) {
     text = std::string("!") + error.what();
   }

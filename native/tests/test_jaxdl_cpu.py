@@ -140,6 +140,10 @@ def test_convolutions_and_their_gradients_equal_those_of_float64(data):
         ((4, 14, 14, 32), (1, 1, 32, 64), {"strides": 2}),
         ((8, 9, 9, 8), (9, 9, 8, 16), {"padding": "VALID"}),
         ((8, 20, 20, 4), (3, 3, 4, 8), {"batch": 2}),
+        # Few positions, by patches.
+        ((2, 7, 7, 64), (3, 3, 64, 128), {}),
+        ((1, 11, 13, 64), (3, 5, 64, 96), {"strides": 2, "dilation": 2}),
+        ((2, 5, 6, 7, 16), (2, 3, 3, 16, 256), {"numbers": ("NDHWC", "DHWIO", "NDHWC")}),
     ],
 )
 def test_convolutions_call_onednn_with_every_derivative(x, w, options):
