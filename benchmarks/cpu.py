@@ -53,7 +53,7 @@ def operations(config) -> Iterator[Row]:
     if not config.smoke:
         arguments = {"batch": 16, "side": 56, "channels": 144, "kernel": 3, "groups": 144}
         cases.append(("depthwise 3x3, 144 channels, 56x56, batch 16", "convolution", arguments))
-    rates = {}
+    timed: dict[str, tuple[float, list[float]]] = {}
     for name, function, arguments in cases:
         call = Call(f"benchmarks._cpu:{function}", arguments)
         measurement = measure(_with_and_without(call), config.rounds, config.turn)
@@ -61,12 +61,12 @@ def operations(config) -> Iterator[Row]:
         line = measurement.row(name, "without", reach)
         yield line
         if "ours" in measurement.seconds:
-            flops = _flops(function, arguments)
-            rates[name] = flops / statistics.median(measurement.seconds["ours"])
-    for name, rate in rates.items():
-        share = rate / max(rates.values())
-        note = f"{rate / 1e9:.0f} GFLOP/s, {share:.0%} of the peak"
-        yield row(name, "the peak", [1 / rate], [1 / max(rates.values())], note=note)
+            timed[name] = _flops(function, arguments), measurement.seconds["ours"]
+    rates = {name: flops / statistics.median(seconds) for name, (flops, seconds) in timed.items()}
+    for name, (flops, seconds) in timed.items():
+        least = [1e3 * flops / max(rates.values())] * len(seconds)
+        note = f"{rates[name] / 1e9:.0f} GFLOP/s"
+        yield row(name, "the peak", [1e3 * s for s in seconds], least, note=note)
 
 
 def _flops(function: str, arguments: dict[str, Any]) -> float:
