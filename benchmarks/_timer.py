@@ -45,6 +45,8 @@ def serve(function: str, arguments: dict[str, Any], warm: bool, replies: TextIO)
         print(json.dumps(message), file=replies, flush=True)
 
     try:
+        if os.environ.get("JAXDL_CPU"):
+            importlib.import_module("jaxdl_cpu").enable()
         built = resolve(function)(**arguments)
         if not callable(built):
             return reply(value=built)

@@ -24,6 +24,11 @@ for flag, value in COMPILER_FLAGS.items():
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{flag}={value}".strip()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
+if os.environ.get("JAXDL_CPU"):
+    # All tests with oneDNN's products and convolutions instead of XLA's.
+    import jaxdl_cpu
+
+    jaxdl_cpu.enable()
 settings.register_profile("jaxdl", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("jaxdl")
 

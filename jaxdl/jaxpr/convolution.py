@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxdl.jaxpr.primitives import readers
-from jaxdl.nn.conv_cpu import Pairs, convolution_on_cpu, is_fast_on_cpu, numbers
+from jaxdl.nn.conv_cpu import Pairs, convolution_on_cpu, is_fast_on_cpu, is_fastest, numbers
 
 
 def convolve(
@@ -23,7 +23,7 @@ def convolve(
     p = readers().convolution(equation)
     pads = tuple(p.padding) if pads is None else pads
     applies = (
-        jax.default_backend() == "cpu"
+        is_fastest()
         and p.dimension_numbers == numbers(len(p.strides))
         and all(i == 1 for i in (*p.lhs_dilation, *p.rhs_dilation))
         and min((n for pair in pads for n in pair), default=0) >= 0

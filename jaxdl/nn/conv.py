@@ -17,7 +17,7 @@ from jax import lax
 from jaxdl.core import Module, named_key
 from jaxdl.nn import _check, _window
 from jaxdl.nn._window import Padding
-from jaxdl.nn.conv_cpu import convolution_on_cpu, is_fast_on_cpu, numbers
+from jaxdl.nn.conv_cpu import convolution_on_cpu, is_fast_on_cpu, is_fastest, numbers
 from jaxdl.nn.initializers import Initializer, initializer
 
 __all__ = ["conv", "conv_transpose"]
@@ -96,10 +96,7 @@ def convolution(
             "1 and either no groups with stride 1 or few positions, or a group for each channel in "
             "float32, 'cpu'."
         )
-    fast = implementation == "cpu" or (
-        implementation == "auto" and applies and jax.default_backend() == "cpu"
-    )
-    if fast:
+    if implementation == "cpu" or (implementation == "auto" and applies and is_fastest()):
         y = convolution_on_cpu(x, kernel, pads, stride)
     else:
         y = lax.conv_general_dilated(

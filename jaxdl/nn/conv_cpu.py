@@ -93,6 +93,14 @@ def _forward(x: jax.Array, kernel: jax.Array, pads: Pairs, residual: bool) -> ja
     return _plain(x, kernel, pads)
 
 
+def is_fastest() -> bool:
+    """Returns whether `convolution_on_cpu` is faster than XLA's convolution where it applies.
+
+    It is on a CPU, unless jaxdl_cpu is enabled: then XLA's convolutions call oneDNN.
+    """
+    return jax.default_backend() == "cpu" and not getattr(jax.config, "jaxdl_cpu_enabled", False)
+
+
 def is_fast_on_cpu(
     x: jax.Array, kernel: jax.Array, pads: Pairs, stride: Sequence[int], groups: int
 ) -> bool:
