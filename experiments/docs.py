@@ -341,7 +341,7 @@ def ratios() -> str:
                 ("torch", "Flax", "Equinox", "Keras on JAX"),
             ),
             ratio_table("vision", "Vision", ("torch", "torch, channels last", "Flax Linen")),
-            ratio_table("cpu", "With jaxdl-cpu", ("torch", "without")),
+            ratio_table("cpu", "With jaxdl-cpu", ("torch", "without", "the peak")),
             ratio_table("attribution", "Explanations", ("Captum", "Zennit")),
         ]
     )
