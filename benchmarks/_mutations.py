@@ -666,10 +666,10 @@ MUTATIONS = (
         "attack/test_minimal.py",
     ),
     Mutation(
-        "attack: Carlini-Wagner keeps the farthest success",
+        "attack: Carlini-Wagner keeps the first success",
         "jaxdl/attack/carlini_wagner.py",
         "nearer = succeeds & (distances < best_distances)",
-        "nearer = succeeds",
+        "nearer = succeeds & jnp.isinf(best_distances)",
         "attack/test_minimal.py",
     ),
     Mutation(

@@ -98,8 +98,14 @@ def test_carlini_wagner_is_near_the_closed_form_of_linear_functions():
 
     @jax.jit
     def attacks(x):
-        run = lambda labels, **options: attack.carlini_wagner(linear, x, labels, **steps, **options)
-        return run(LABELS), run(LABELS, bounds=None), run(target, targeted=True, confidence=0.1)
+        run = lambda labels, **options: attack.carlini_wagner(
+            linear, x, labels, **(steps | options)
+        )
+        return (
+            run(LABELS),
+            run(LABELS, bounds=None, constant=1e4, search_steps=16),
+            run(target, targeted=True, confidence=0.1),
+        )
 
     inside, free, toward = map(np.asarray, attacks(X))
     minimal = np.linalg.norm(CHANGES, axis=1)
