@@ -694,6 +694,13 @@ MUTATIONS = (
         "attack/test_evolution.py",
     ),
     Mutation(
+        "attack: examples that are fooled dominate a universal change",
+        "jaxdl/attack/universal.py",
+        "limit = 2 * math.log(scores.shape[1])",
+        "limit = 200 * math.log(scores.shape[1])",
+        "attack/test_data_sets.py",
+    ),
+    Mutation(
         "attack: a universal change is not projected",
         "jaxdl/attack/universal.py",
         "_ball.project(ball, _ball.ascend(ball, change, gradient, size))",

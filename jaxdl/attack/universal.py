@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,10 +37,13 @@ def universal(
 
     Moosavi-Dezfooli et al. 2017 (arXiv 1610.08401) asked for it and added up DeepFool steps of
     image after image. Here, the mean loss of clip(x + perturbation) is increased by projected
-    gradient ascent on random batches, as in Shafahi et al. 2020 (arXiv 1811.11304), algorithm 2.
+    gradient ascent on random batches, as by Shafahi et al. 2020 (arXiv 1811.11304), sec. 3. The
+    cross-entropy of each example is truncated at 2 log(classes): otherwise examples that are
+    fooled already dominate the mean.
 
     Args:
-      f, x, labels, targeted, loss: as for `pgd`; with `loss`, labels are arrays (N, ...).
+      f, x, labels, targeted, loss: as for `pgd`; with `loss`, labels are arrays (N, ...), and
+        nothing is truncated, nor with `targeted`.
       epsilon: the largest norm of the perturbation, >= 0; or sizes that broadcast to an example,
         (1, ...), as for `pgd`.
       key: PRNG key, which draws the batches.
@@ -69,13 +73,17 @@ def universal(
     zero, infinite = jnp.zeros_like(radius), jnp.full_like(radius, jnp.inf)
     ball = _ball.Ball(norm, zero, radius, -infinite, infinite)
     sign = -1 if targeted else 1
+    limit = math.inf
+    if loss is None and not targeted:
+        scores = jax.eval_shape(lambda rows: _problem.as_scores(problem.f(rows)), problem.rows)
+        limit = 2 * math.log(scores.shape[1])
 
     def advance(change, key):
         examples = jax.random.randint(key, (batch_size,), 0, len(problem.rows))
 
         def total(change):
             rows = jnp.clip(problem.rows[examples] + change, low[examples], high[examples])
-            return sign * jnp.sum(problem.losses(rows, examples))
+            return jnp.sum(jnp.minimum(sign * problem.losses(rows, examples), limit))
 
         gradient = jax.grad(total)(change)
         return _ball.project(ball, _ball.ascend(ball, change, gradient, size)), None

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl import attack, data, nn, train
+from jaxdl import attack, data, losses, nn, train
 
 W = np.random.default_rng(0).normal(0, 1, (6, 3)).astype(np.float32)
 X = np.random.default_rng(1).uniform(0.3, 0.7, (40, 6)).astype(np.float32)
@@ -52,7 +52,9 @@ def test_a_universal_change_of_one_linear_class_is_that_of_fgsm():
     @jax.jit
     def changes(key):
         one, two, three = jax.random.split(key, 3)
-        run = functools.partial(attack.universal, f, X, ones, steps=20, batch_size=4)
+        run = functools.partial(
+            attack.universal, f, X, ones, steps=20, batch_size=4, loss=losses.binary_cross_entropy
+        )
         return (
             run(0.2, key=one),
             run(0.5, key=two, norm="l2", bounds=None),
@@ -64,6 +66,14 @@ def test_a_universal_change_of_one_linear_class_is_that_of_fgsm():
     np.testing.assert_allclose(box[0], -0.2 * np.sign(w), rtol=1e-5)
     np.testing.assert_allclose(ball[0], -0.5 * w / np.linalg.norm(w), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(half[0], 0.2 * np.sign(w) * (np.arange(6) < 3), rtol=1e-5)
+
+
+def test_a_universal_change_does_not_serve_examples_that_are_fooled():
+    """The first example is wrong by a logit of 8; the second, right by 1, needs the opposite."""
+    x, f = np.array([[0.9], [0.55]], np.float32), lambda x: 20 * (x[:, 0] - 0.5)
+    change = attack.universal(f, x, [0, 1], 0.2, key=jax.random.key(0), steps=10, batch_size=16)
+    assert -0.2 - 1e-6 < change[0, 0] < -0.05
+    assert attack.succeeds(f, x + change, [0, 1]).all()
 
 
 def test_a_universal_change_fools_a_network_on_other_images(networks):
