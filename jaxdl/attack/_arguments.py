@@ -32,7 +32,7 @@ def as_labels(caller: str, labels: Any, n: int, classes: int) -> jax.Array:
         wrong = [int(label) for label in labels if not 0 <= label < classes]
         if wrong:
             raise ValueError(f"{caller}: label {wrong[0]}; expected a class of 0 to {classes - 1}.")
-    return jnp.asarray(labels).astype(jnp.int32)
+    return jnp.asarray(labels).astype(int)
 
 
 def check_sizes(caller: str, argument: str, value: Any) -> Any:

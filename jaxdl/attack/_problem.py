@@ -29,7 +29,7 @@ class Problem(NamedTuple):
       f: from rows (N, D) to the output. With a second argument, indices (M,) of examples, from
         their rows (M, D).
       losses: from the same arguments to (N,) or (M,); NaN for a traced label that is out of range.
-      labels: (N,) int32 classes; with an own loss, the labels unchanged.
+      labels: (N,) integer classes; with an own loss, the labels unchanged.
       rows: (N, D), the inputs.
       parts: the inputs as floating-point arrays, with None for other arrays of x.
       unflatten: from rows (M, D) to arrays (M, ...) like `parts`.

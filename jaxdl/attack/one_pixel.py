@@ -139,9 +139,9 @@ def search_pixels(
         """Returns a row (D,) with the pixels of a candidate, of values in [0, 1]."""
         image, low, high = (part.reshape(count, channels) for part in (row, low, high))
         for part in candidate.reshape(pixels, axes + channels).astype(dtype):
-            index = jnp.zeros((), jnp.int32)
+            index = jnp.zeros((), int)
             for size, share in zip(places, part[:axes], strict=True):
-                place = jnp.floor(share * size).astype(jnp.int32)
+                place = jnp.floor(share * size).astype(int)
                 index = index * size + jnp.clip(place, 0, size - 1)
             color = low[index] + part[axes:] * (high[index] - low[index])
             image = jnp.where((jnp.arange(count) == index)[:, None], color, image)
