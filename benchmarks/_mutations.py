@@ -626,8 +626,8 @@ MUTATIONS = (
     Mutation(
         "attack: projections onto the L2 and L1 balls are clipped after they are scaled",
         "jaxdl/attack/_ball.py",
-        "value = bisect(lambda value: length(shrink(value)) <= 1, first, last)",
-        "value = first",
+        "value = bisect(lambda value: measure(value) <= 1, first, last)",
+        "value = first; return jnp.clip(ball.center + ball.radius * shrink(value), low, high)",
         "attack/test_norms.py",
     ),
     Mutation(

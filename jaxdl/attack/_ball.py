@@ -101,8 +101,14 @@ def project(ball: Ball, x: jax.Array) -> jax.Array:
         shrunk = value * u if ball.norm == "l2" else _shift_to_zero(u, value)
         return jnp.clip(shrunk, least, most)
 
-    length = _length if ball.norm == "l2" else _sum
-    value = bisect(lambda value: length(shrink(value)) <= 1, first, last)
+    def measure(value):
+        return (_length if ball.norm == "l2" else _sum)(shrink(value))
+
+    value = bisect(lambda value: measure(value) <= 1, first, last)
+    # Bisection has no derivative. A step of Newton's method gives the value the one of the root.
+    norms, slope = jax.jvp(measure, (value,), (one,))
+    step = _divide(norms - 1, jax.lax.stop_gradient(slope))
+    value = value - jnp.where(value == last, 0, step)
     return jnp.clip(ball.center + ball.radius * shrink(value), low, high)
 
 
@@ -130,7 +136,10 @@ def draw(ball: Ball, key: jax.Array) -> jax.Array:
 def bisect(
     is_inside: Callable[[jax.Array], jax.Array], inside: jax.Array, outside: jax.Array
 ) -> jax.Array:
-    """Returns the values nearest to `outside` that are inside, each by itself."""
+    """Returns the values nearest to `outside` that are inside, each by itself.
+
+    The result has no derivative.
+    """
     # Ten bits more than the precision, for values that are small against the interval.
     count = jnp.finfo(inside.dtype).nmant + 10
 
@@ -140,8 +149,9 @@ def bisect(
         within = is_inside(middle)
         return jnp.where(within, middle, inside), jnp.where(within, outside, middle)
 
+    inside, outside = map(jax.lax.stop_gradient, (inside, outside))
     inside = jnp.where(is_inside(outside), outside, inside)
-    return jax.lax.fori_loop(0, count, halve, (inside, outside))[0]
+    return jax.lax.stop_gradient(jax.lax.fori_loop(0, count, halve, (inside, outside))[0])
 
 
 def _shift_to_zero(u: jax.Array, size: jax.Array) -> jax.Array:

@@ -113,6 +113,35 @@ def test_a_projection_against_a_general_solver():
         np.testing.assert_allclose(project(*arrays, norm=norm)[0], point, atol=1e-4)
 
 
+@pytest.mark.parametrize("norm, radius", [("l2", 0.8), ("l1", 1.5)])
+def test_derivatives_of_projections(norm, radius):
+    """By central differences; the last two coordinates are on their bounds."""
+    u, low, high = np.array([0.5, -0.45, 0.4, 2, -3]), np.full(5, -0.45), np.full(5, 0.45)
+    direction = np.random.default_rng(0).normal(0, 1, 5)
+
+    def shift(t):
+        ball = _ball.Ball(norm, jnp.zeros((1, 5)), jnp.full((1, 5), radius + t / 3), low, high)
+        return _ball.project(ball, (u + t * direction)[None])[0]
+
+    with jax.enable_x64(True):
+        both = jax.jit(lambda: (shift(1e-5), shift(-1e-5), jax.jacrev(shift)(0.0)))
+        above, below, actual = both()
+        np.testing.assert_allclose(actual, (above - below) / 2e-5, atol=1e-8)
+        assert (np.abs(actual) > 0.02).sum() == 3
+
+
+def test_float64_stays_and_is_exact():
+    with jax.enable_x64(True):
+        w, x, labels = (np.asarray(a, float) for a in (W, MIDDLE, LABELS))
+        f = lambda x: jnp.sin(3 * x) @ w
+        for norm in NORMS:
+            run = lambda x, n=norm: attack.pgd(f, x, labels.astype(int), 1.3, norm=n, steps=3)
+            actual = jax.jit(run)(x)
+            assert actual.dtype == np.float64
+            size = ORDERS[norm]
+            assert (np.linalg.norm(actual - x, size, axis=1) <= 1.3 + 1e-12).all()
+
+
 @pytest.mark.row("R01")
 @settings(max_examples=25)
 @given(st.integers(0, 2**31 - 1), st.floats(0, 3), st.sampled_from(NORMS))
