@@ -32,6 +32,7 @@ from jaxdl.interpret.feature_vis.network import OUTPUT
 
 __all__ = [
     "Objective",
+    "caricature",
     "channel",
     "content",
     "custom",
@@ -168,13 +169,7 @@ def direction(layer: str, vector: jax.Array | np.ndarray, cosine_power: float = 
         )
 
     def compute(activation, v):
-        dot = activation @ v.astype(activation.dtype)
-        if isinstance(power, float) and power == 0:
-            return _mean_over_space(dot)
-        squares = jnp.sum(activation**2, axis=-1) * jnp.sum(v**2).astype(activation.dtype)
-        # The square root has no derivative at 0, where the floor of 0.1 applies.
-        cosine = dot / jnp.sqrt(jnp.where(squares > 0, squares, 1))
-        return _mean_over_space(dot * jnp.maximum(cosine, 0.1) ** power)
+        return _mean_over_space(_align(activation, v.astype(activation.dtype), power))
 
     def verify(context: Context):
         shape = require_channels(context, "direction", layer, None)
@@ -301,6 +296,34 @@ def content(layer: str, image: jax.Array | np.ndarray) -> Objective:
     return reference_objective("content", (layer,), image, tuple, distance, same_shape=True)
 
 
+def caricature(layer: str, image: jax.Array | np.ndarray, cosine_power: float = 1.0) -> Objective:
+    """Returns the similarity of a layer to its value for an image, which exaggerates its features.
+
+    The mean over positions of (a . a') max(0.1, cos(a, a'))^p for the activations a' of the image:
+    Lucid's "feature inversion with caricature", as in Carter et al. 2019
+    (doi:10.23915/distill.00015).
+
+    Args:
+      layer: as for `neuron`.
+      image: (*shape), of the size that the network gets.
+      cosine_power: p, 0 or more.
+
+    Returns:
+      An `Objective`.
+
+    Raises:
+      ValueError: `cosine_power` is negative.
+    """
+    power = require_number(
+        "caricature", "a number of 0 or more", lambda v: v >= 0, cosine_power=cosine_power
+    )
+
+    def similarity(activations, references):
+        return _mean_over_space(_align(activations[0], references[0], power))
+
+    return reference_objective("caricature", (layer,), image, tuple, similarity, same_shape=True)
+
+
 def gram(activation: jax.Array) -> jax.Array:
     """Returns the Gram matrices of channels, a mean over positions.
 
@@ -348,6 +371,17 @@ def l2() -> Objective:
       An `Objective` to subtract.
     """
     return image_objective(lambda images: _sum(images**2))
+
+
+def _align(a: jax.Array, v: jax.Array, power: float) -> jax.Array:
+    """Returns (a . v) max(0.1, cos(a, v))^power of vectors along the last axis."""
+    dot = jnp.sum(a * v, axis=-1)
+    if isinstance(power, float) and power == 0:
+        return dot
+    squares = jnp.sum(a**2, axis=-1) * jnp.sum(v**2, axis=-1)
+    # The square root has no derivative at 0, where the floor of 0.1 applies.
+    cosine = dot / jnp.sqrt(jnp.where(squares > 0, squares, 1))
+    return dot * jnp.maximum(cosine, 0.1) ** power
 
 
 def _sum(values: jax.Array) -> jax.Array:

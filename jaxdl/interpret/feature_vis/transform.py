@@ -29,6 +29,7 @@ __all__ = [
     "pad",
     "random_crop",
     "resize",
+    "roll",
     "rotate",
     "scale",
     "standard",
@@ -122,6 +123,27 @@ def jitter(pixels: int) -> Transform:
                 "below both sizes."
             )
         return augment.crop(key, images, (height - pixels, width - pixels))
+
+    return apply
+
+
+def roll(pixels: int) -> Transform:
+    """Returns the transformation that shifts cyclically by a random number of pixels.
+
+    Args:
+      pixels: largest shift along each axis and in each direction, 0 or more.
+
+    Returns:
+      A transformation that keeps the shape.
+
+    Raises:
+      ValueError: `pixels` is not an integer of at least 0.
+    """
+    (pixels,) = require_ints("roll", 0, pixels=pixels)
+
+    def apply(key, images):
+        shifts = jax.random.randint(key, (len(images), 2), -pixels, pixels + 1)
+        return jax.vmap(lambda image, shift: jnp.roll(image, shift, axis=(0, 1)))(images, shifts)
 
     return apply
 

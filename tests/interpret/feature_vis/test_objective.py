@@ -118,7 +118,7 @@ def test_gram_matrices_ignore_the_order_of_positions():
 
 
 @pytest.mark.row("I15")
-def test_distances_of_style_and_content():
+def test_comparisons_with_another_image():
     other = RNG.normal(size=(1, 4, 5, 6)).astype(np.float32)
     network = lambda images, layers: {layer: jnp.asarray(other) for layer in layers}
     image = np.zeros((8, 9, 2), np.float32)
@@ -129,6 +129,12 @@ def test_distances_of_style_and_content():
     content = objective.content("conv", image)
     actual = content.score(BATCH, content.prepare(network, content.args))
     chex.assert_trees_all_close(actual, per_crop(((A - other) ** 2).mean((1, 2, 3))), rtol=1e-4)
+    dot = (A * other).sum(-1)
+    cosine = dot / np.linalg.norm(A, axis=-1) / np.linalg.norm(other, axis=-1)
+    same = objective.caricature("conv", image, 2.0)
+    actual = same.score(BATCH, same.prepare(network, same.args))
+    expected = (dot * np.maximum(cosine, 0.1) ** 2).mean((1, 2))
+    chex.assert_trees_all_close(actual, per_crop(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_are_finite_at_zero():

@@ -20,6 +20,7 @@ def apply(change, images=IMAGES, seed=0):
     [
         transform.pad(0, 0.5),
         transform.jitter(0),
+        transform.roll(0),
         transform.scale([1.0]),
         transform.rotate([0.0]),
         transform.blur(0.0),
@@ -55,6 +56,16 @@ def test_jitter_takes_every_window_and_different_ones_for_different_images():
         assert len(equal) == 1
         chosen |= set(equal)
     assert chosen == set(windows)
+
+
+def test_cyclic_shifts_keep_all_pixels():
+    shifts = set()
+    for image, result in zip(IMAGES, apply(transform.roll(1)), strict=True):
+        every = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        equal = [s for s in every if np.array_equal(np.roll(image, s, (0, 1)), result)]
+        assert len(equal) == 1
+        shifts |= set(equal)
+    assert len(shifts) > 5
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.6])
@@ -144,6 +155,7 @@ def test_gradients_are_finite_where_nothing_changes():
             lambda: transform.jitter(7)(jax.random.key(0), IMAGES),
             r"pixels is 7 for images of \(9, 7\)",
         ),
+        (lambda: transform.roll(1.5), "roll: pixels is 1.5"),
         (lambda: transform.scale([]), r"scale: factors is \[\]; expected a list of numbers"),
         (lambda: transform.scale([0.0, 1.0]), "expected numbers above 0"),
         (lambda: transform.rotate([np.inf]), "rotate: degrees is"),
