@@ -18,16 +18,23 @@ import numpy as np
 
 from jaxdl._check import require_number
 from jaxdl.interpret import _target
+from jaxdl.interpret.feature_vis._comparison import (
+    align,
+    caricature,
+    content,
+    gram,
+    mean_over_space,
+    style,
+)
 from jaxdl.interpret.feature_vis._objective import (
     Context,
     Index,
     Objective,
     as_indices,
-    image_objective,
     layer_objective,
-    reference_objective,
     require_channels,
 )
+from jaxdl.interpret.feature_vis._penalty import l1, l2, total_variation
 from jaxdl.interpret.feature_vis.network import OUTPUT
 
 __all__ = [
@@ -133,7 +140,7 @@ def channel(layer: str, index: Index) -> Objective:
     indices = as_indices("channel", index)
 
     def compute(activation, index):
-        return _mean_over_space(activation[..., index])
+        return mean_over_space(activation[..., index])
 
     def verify(context: Context):
         require_channels(context, "channel", layer, indices)
@@ -169,7 +176,7 @@ def direction(layer: str, vector: jax.Array | np.ndarray, cosine_power: float = 
         )
 
     def compute(activation, v):
-        return _mean_over_space(_align(activation, v.astype(activation.dtype), power))
+        return mean_over_space(align(activation, v.astype(activation.dtype), power))
 
     def verify(context: Context):
         shape = require_channels(context, "direction", layer, None)
@@ -244,149 +251,3 @@ def diversity(layer: str) -> Objective:
             )
 
     return Objective(score, (layer,), verify=verify)
-
-
-def style(layers: str | Sequence[str], image: jax.Array | np.ndarray) -> Objective:
-    """Returns the distance of Gram matrices from those of an image.
-
-    Gatys, Ecker and Bethge 2015 (arXiv 1508.06576), eq. 4 and 5 with equal weights: the mean over
-    layers of ||G - G'||^2 / (4 K^2), where G is the `gram` matrix. Positions do not matter, so the
-    image may have another size.
-
-    Args:
-      layers: one path or several, as for `neuron`.
-      image: (*shape), the image with the style.
-
-    Returns:
-      An `Objective` to subtract.
-    """
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-
-    def distance(activations, matrices):
-        total = 0.0
-        for activation, matrix in zip(activations, matrices, strict=True):
-            error = jnp.sum((gram(activation) - matrix) ** 2, axis=(1, 2))
-            total = total + error / (4 * matrix.shape[-1] ** 2)
-        return total / len(names)
-
-    def summarize(activations):
-        return tuple(map(gram, activations))
-
-    return reference_objective("style", names, image, summarize, distance)
-
-
-def content(layer: str, image: jax.Array | np.ndarray) -> Objective:
-    """Returns the mean squared distance of a layer from its value for an image.
-
-    Mahendran and Vedaldi 2015 (arXiv 1412.0035), eq. 1; Gatys et al. 2015 (arXiv 1508.06576),
-    eq. 1.
-
-    Args:
-      layer: as for `neuron`.
-      image: (*shape), the image with the content, of the size that the network gets.
-
-    Returns:
-      An `Objective` to subtract.
-    """
-
-    def distance(activations, references):
-        error = (activations[0] - references[0]) ** 2
-        return jnp.mean(error, axis=tuple(range(1, error.ndim)))
-
-    return reference_objective("content", (layer,), image, tuple, distance, same_shape=True)
-
-
-def caricature(layer: str, image: jax.Array | np.ndarray, cosine_power: float = 1.0) -> Objective:
-    """Returns the similarity of a layer to its value for an image, which exaggerates its features.
-
-    The mean over positions of (a . a') max(0.1, cos(a, a'))^p for the activations a' of the image:
-    Lucid's "feature inversion with caricature", as in Carter et al. 2019
-    (doi:10.23915/distill.00015).
-
-    Args:
-      layer: as for `neuron`.
-      image: (*shape), of the size that the network gets.
-      cosine_power: p, 0 or more.
-
-    Returns:
-      An `Objective`.
-
-    Raises:
-      ValueError: `cosine_power` is negative.
-    """
-    power = require_number(
-        "caricature", "a number of 0 or more", lambda v: v >= 0, cosine_power=cosine_power
-    )
-
-    def similarity(activations, references):
-        return _mean_over_space(_align(activations[0], references[0], power))
-
-    return reference_objective("caricature", (layer,), image, tuple, similarity, same_shape=True)
-
-
-def gram(activation: jax.Array) -> jax.Array:
-    """Returns the Gram matrices of channels, a mean over positions.
-
-    Args:
-      activation: (N, *space, K).
-
-    Returns:
-      (N, K, K): sum over positions p of a_pk a_pl, divided by the number of positions.
-    """
-    rows = activation.reshape(len(activation), -1, activation.shape[-1])
-    return jnp.einsum("npk,npl->nkl", rows, rows) / rows.shape[1]
-
-
-def total_variation() -> Objective:
-    """Returns the sum of absolute differences between neighbouring pixels of the image.
-
-    Mahendran and Vedaldi 2015 (arXiv 1412.0035), section 3, with beta = 1 and each axis alone.
-
-    Returns:
-      An `Objective` to subtract.
-    """
-
-    def compute(images):
-        steps = (jnp.abs(jnp.diff(images, axis=axis)) for axis in range(1, images.ndim - 1))
-        return sum(map(_sum, steps), jnp.zeros(len(images), images.dtype))
-
-    return image_objective(compute)
-
-
-def l1() -> Objective:
-    """Returns the sum of absolute values of the image.
-
-    Returns:
-      An `Objective` to subtract.
-    """
-    return image_objective(lambda images: _sum(jnp.abs(images)))
-
-
-def l2() -> Objective:
-    """Returns the sum of squares of the image, ||I||^2.
-
-    `logit(c) - weight * l2()` is eq. 1 of Simonyan et al. 2014 (arXiv 1312.6034).
-
-    Returns:
-      An `Objective` to subtract.
-    """
-    return image_objective(lambda images: _sum(images**2))
-
-
-def _align(a: jax.Array, v: jax.Array, power: float) -> jax.Array:
-    """Returns (a . v) max(0.1, cos(a, v))^power of vectors along the last axis."""
-    dot = jnp.sum(a * v, axis=-1)
-    if isinstance(power, float) and power == 0:
-        return dot
-    squares = jnp.sum(a**2, axis=-1) * jnp.sum(v**2, axis=-1)
-    # The square root has no derivative at 0, where the floor of 0.1 applies.
-    cosine = dot / jnp.sqrt(jnp.where(squares > 0, squares, 1))
-    return dot * jnp.maximum(cosine, 0.1) ** power
-
-
-def _sum(values: jax.Array) -> jax.Array:
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
-
-
-def _mean_over_space(values: jax.Array) -> jax.Array:
-    return jnp.mean(values, axis=tuple(range(1, values.ndim)))

@@ -13,9 +13,9 @@ from jaxdl._check import require_ints, require_key
 from jaxdl.interpret import _ascent, _batching
 from jaxdl.interpret._compile import compile_once
 from jaxdl.interpret.feature_vis._objective import Batch, Context, Objective
+from jaxdl.interpret.feature_vis._resample import Transform
 from jaxdl.interpret.feature_vis.network import layer_values, with_revival
 from jaxdl.interpret.feature_vis.parametrization import Parametrization
-from jaxdl.interpret.feature_vis.transform import Transform
 
 __all__ = ["Visualization", "visualize"]
 
