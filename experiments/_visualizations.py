@@ -71,7 +71,7 @@ def maximize(
 @functools.cache
 def maximize_classes() -> np.ndarray:
     """Returns images of `CLASSES`."""
-    return maximize(objective.logit(np.array(CLASSES)), 224, 256)
+    return maximize(objective.logit(np.array(CLASSES)), 224, 200, rate=0.01)
 
 
 def draw_classes_and_channels(path: pathlib.Path) -> None:
@@ -147,7 +147,11 @@ def save(path: pathlib.Path, figures: Sequence[Figure], limit: int = 60_000) -> 
     for panel in panels:
         picture.paste(panel, ((width - panel.width) // 2, top))
         top += panel.height
-    for quality in range(85, 20, -5):
-        picture.save(path, quality=quality, optimize=True)
-        if path.stat().st_size < limit:
-            break
+    # A smaller picture looks better than one of low quality.
+    for scale in (1.0, 0.9, 0.8, 0.7):
+        size = round(picture.width * scale), round(picture.height * scale)
+        smaller = picture.resize(size, Image.Resampling.LANCZOS)
+        for quality in range(85, 45, -5):
+            smaller.save(path, quality=quality, optimize=True)
+            if path.stat().st_size < limit:
+                return

@@ -225,6 +225,22 @@ def test_within_jit_and_as_activation_maximization():
     chex.assert_trees_all_close(run(jax.random.key(0)).image, other.image, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_in_double_precision(dtype):
+    def f(x):
+        with jax.named_scope("hidden"):
+            return jax.nn.relu(x.reshape(1, -1) @ HIDDEN.astype(dtype))
+
+    with jax.enable_x64(True):
+        goal = objective.channel("hidden", 1) - 0.1 * objective.total_variation()
+        change = transform.chain(transform.noise(0.1), transform.blur(0.5))
+        image = feature_vis.pixels((2, 2, 3), start=np.zeros((2, 2, 3), dtype))
+        if dtype == np.float64:
+            image = feature_vis.fourier((2, 2, 3))
+        actual = visualize(f, image, goal, steps=1, transform=change)
+        assert actual.image.dtype == actual.score.dtype == dtype
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
