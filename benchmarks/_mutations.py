@@ -852,7 +852,7 @@ MUTATIONS = (
     ),
     Mutation(
         "interpret: guided backprop does not see the ReLUs in a condition",
-        "jaxdl/interpret/guided_backprop.py",
+        "jaxdl/interpret/_relu_slope.py",
         'if operation.name in ("scan", "cond"):',
         'if operation.name in ("scan",):',
         "interpret/lrp/test_walk.py interpret/lrp/test_backprop.py",

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments import _pretrained
+from experiments import _pretrained, _visualizations
 from jaxdl import interpret
 from jaxdl.interpret import evaluate, plot, text
 
@@ -237,22 +237,27 @@ def layer(folder: pathlib.Path) -> None:
 
 
 def activation_maximization(folder: pathlib.Path) -> None:
-    photographs = load()
-    target = np.asarray(jax.jit(photographs.scores)(photographs.x)).argmax(1)[[1, 2, 3]]
+    photographs, classes = load(), _visualizations.CLASSES[:2]
     result = interpret.activation_maximization(
         photographs.scores,
         photographs.x.shape[1:],
-        target=jnp.asarray(target),
+        target=jnp.asarray(classes[:1]),
         key=jax.random.key(0),
         l2=1e-3,
         bounds=(BLACK, WHITE),
         steps=100,
     )
-    names = [photographs.titles[i].rpartition(",")[0] for i in (1, 2, 3)]
-    titles = [f"{name}: score {s[-1]:.0f}" for name, s in zip(names, result.score, strict=True)]
-    pixels = np.round(np.asarray(result.image) * 128 + 127).clip(0, 255).astype(np.uint8)
-    figures = [plot.image_grid(p[None], titles=[t]) for p, t in zip(pixels, titles, strict=True)]
-    save(folder / "activation_maximization.jpg", figures)
+    path = folder / "activation_maximization.jpg"
+    plain = _visualizations.as_pixels(result.image)
+    _visualizations.draw_pixels_and_fourier(path, plain, result.score[:, -1])
+
+
+def feature_vis(folder: pathlib.Path) -> None:
+    _visualizations.draw_classes_and_channels(folder / "feature_vis.jpg")
+
+
+def dream_style(folder: pathlib.Path) -> None:
+    _visualizations.draw_dream_and_style(folder / "dream_style.jpg")
 
 
 def plots(folder: pathlib.Path) -> None:
@@ -331,6 +336,8 @@ METHODS: dict[str, Callable[[pathlib.Path], None]] = {
     "occlusion": occlusion,
     "layer": layer,
     "activation_maximization": activation_maximization,
+    "feature_vis": feature_vis,
+    "dream_style": dream_style,
     "plot": plots,
     "evaluate": evaluation,
     "text": words,

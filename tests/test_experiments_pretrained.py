@@ -53,6 +53,28 @@ def test_pieces_are_the_longest_and_unknown_words_are_marked():
     assert mask.sum(1).tolist() == [6, 3]
 
 
+def test_vgg16_takes_colors_in_the_order_and_with_the_mean_of_its_training():
+    """With kernels that copy one channel from the centre."""
+    params = {}
+    for block, depth in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(1, depth + 1):
+            inputs = 3 if (block, i) == (1, 1) else 2
+            kernel = np.zeros((3, 3, inputs, 2), np.float32)
+            kernel[1, 1, 0, 0] = kernel[1, 1, inputs - 1, 1] = 1
+            params |= {f"conv{block}_{i}.kernel": kernel}
+            params |= {f"conv{block}_{i}.bias": np.full(2, -1, np.float32)}
+    x = np.random.default_rng(0).uniform(size=(1, 32, 48, 3)).astype(np.float32)
+    ends = 255 * x[..., [2, 0]] - [104.007, 122.679]  # blue and red
+    for _ in range(13):
+        ends = np.maximum(ends - 1, 0)
+    expected = ends.reshape(1, 2, 16, 3, 16, 2).max((2, 4))
+    actual = jax.jit(_pretrained.vgg16_features)(params, x)
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+    f = lambda x: _pretrained.vgg16_features(params, x)
+    layer = jax.eval_shape(lambda x: interpret.intermediate(f, x, "conv2_1"), x)
+    assert layer.shape == (1, 16, 24, 2)
+
+
 def test_the_networks_have_places_to_explain_by():
     """And padding changes nothing, by random weights."""
     params = _pretrained.random_minilm(0, 10)

@@ -1,6 +1,6 @@
 """Explanations of networks, and of any other function of a batch of inputs."""
 
-from jaxdl.interpret import evaluate, plot, text
+from jaxdl.interpret import evaluate, feature_vis, plot, text
 from jaxdl.interpret._batching import memory_budget
 from jaxdl.interpret._layer import intermediate
 from jaxdl.interpret.activation_maximization import Maximization, activation_maximization
@@ -44,6 +44,7 @@ __all__ = [
     "epsilon_gamma_box",
     "evaluate",
     "expected_gradients",
+    "feature_vis",
     "grad_cam",
     "grad_cam_plus_plus",
     "guided_backprop",

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from jaxdl._check import require_ints
-from jaxdl.interpret import _target
+from jaxdl.interpret import _ascent, _target
+from jaxdl.interpret.feature_vis.parametrization import pixels
 
 __all__ = ["Maximization", "activation_maximization"]
 
@@ -78,32 +79,20 @@ def activation_maximization(
     """
     shape = tuple(shape)
     _check(shape, target, steps, bounds, start)
-    low, high = (None, None) if bounds is None else bounds
     if optimizer is None:
         optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
-    dtype = jnp.result_type(start) if np.ndim(start) else jnp.result_type(float)
-    first = jnp.asarray(start, dtype) + noise * jax.random.normal(key, shape, dtype)
-    first = jnp.clip(first, low, high)
-
-    def score(image, target):
-        return _target.score("activation_maximization", f(image[None]), target)[0]
+    image = pixels(shape, bounds, start=start, sd=noise)
+    first = image.init(key)
 
     def ascend(target):
-        def loss(image):
-            value = score(image, target)
-            return l2 * jnp.sum(image**2) - value, value
+        def objective(image, step):
+            value = _target.score("activation_maximization", f(image[None]), target)[0]
+            return value - l2 * jnp.sum(image**2), (value, image)
 
-        def step(carry, _):
-            image, opt_state = carry
-            (_, value), gradient = jax.value_and_grad(loss, has_aux=True)(image)
-            # optax mixes ints and floats, which strict promotion does not allow.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, opt_state = optimizer.update(gradient, opt_state, image)
-            image = jnp.clip(image + jnp.asarray(updates), low, high)
-            return (image, opt_state), value
-
-        (image, _), values = jax.lax.scan(step, (first, optimizer.init(first)), length=steps)
-        return Maximization(image, jnp.append(values, score(image, target)))
+        result = _ascent.ascend(
+            objective, first, steps=steps, optimizer=optimizer, project=image.project
+        )
+        return Maximization(result.image, result.score)
 
     name = "activation_maximization"
     if not isinstance(target, list | np.ndarray | jax.Array) or np.ndim(target) == 0:

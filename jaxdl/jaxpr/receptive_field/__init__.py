@@ -9,6 +9,7 @@ units of a layer have fields of one size, as papers count them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -79,11 +80,26 @@ def receptive_field(model: Module, x: Any, *, layer: str | None = None) -> Recep
             return model.apply(params, state, x)[0]
         return capture(model, params, state, x, paths={layer})[1][layer]
 
-    graph, _ = trace_graph(output, x, params)
+    return find_field(output, x, params, name=layer or "the model")
+
+
+def find_field(f: Callable[..., Any], x: Any, *others: Any, name: str = "f") -> ReceptiveField:
+    """Returns the receptive field of the units of `f(x, *others)` in x.
+
+    Args:
+      f: a function that returns one array.
+      x: its input (N, *space, C), as an array or a `jax.ShapeDtypeStruct`.
+      *others: trees of arrays that the field does not count.
+      name: the name of the output, for messages.
+
+    Raises:
+      ValueError: as `receptive_field`.
+    """
+    graph, _ = trace_graph(f, x, *others)
     if len(graph.outputs) != 1:
         raise ValueError(
-            f"receptive_field: {layer or 'the model'} returns {len(graph.outputs)} arrays; "
-            "expected one. Pass the path of a layer as layer=."
+            f"receptive_field: {name} returns {len(graph.outputs)} arrays; expected one. Pass the "
+            "path of a layer as layer=."
         )
     axes = [_along(graph, tuple(x.shape), axis) for axis in range(1, len(x.shape) - 1)]
     return ReceptiveField(*zip(*axes, strict=True))
