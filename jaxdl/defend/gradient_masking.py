@@ -1,0 +1,217 @@
+"""Warning signs that a model hides its gradient instead of being robust.
+
+Athalye, Carlini and Wagner 2018 (arXiv 1802.00420), section 3.1: against gradient masking, attacks
+by the gradient fail although adversarial inputs exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl._check import require_ints, require_key, require_number
+from jaxdl.attack import pgd
+from jaxdl.defend._random_search import random_search
+from jaxdl.interpret import _input, _target
+from jaxdl.losses import cross_entropy
+
+__all__ = ["MaskingReport", "Sign", "check_gradient_masking"]
+
+FACTORS = (1.0, 2.0, 4.0)
+"""Multiples of epsilon whose success is compared."""
+
+
+class Sign(NamedTuple):
+    """A warning sign.
+
+    Attributes:
+      suspicious: whether the numbers show it.
+      numbers: the rates in [0, 1] that decide, by name.
+    """
+
+    suspicious: bool
+    numbers: dict[str, float]
+
+
+class MaskingReport(NamedTuple):
+    """The result of `check_gradient_masking`.
+
+    Attributes:
+      one_step_is_stronger: one step of the attack succeeds more often than many steps.
+      search_is_stronger: random search without a gradient finds adversarial inputs of examples
+        where the attack by the gradient finds none.
+      transfer_is_stronger: adversarial inputs of the substitute succeed more often than those of
+        the model itself; never suspicious without a substitute.
+      unbounded_attack_fails: an attack that may change everything does not always succeed.
+      larger_is_not_stronger: the success does not increase with the allowed change.
+      gradient_is_missing: the gradient by the input is zero, infinite or NaN.
+      examples: the number of examples that the model classifies correctly; all rates are shares of
+        them.
+    """
+
+    one_step_is_stronger: Sign
+    search_is_stronger: Sign
+    transfer_is_stronger: Sign
+    unbounded_attack_fails: Sign
+    larger_is_not_stronger: Sign
+    gradient_is_missing: Sign
+    examples: int
+
+    @property
+    def masked(self) -> bool:
+        """Whether there is any sign: then robust accuracy under this attack means nothing."""
+        return any(sign.suspicious for sign in self[:-1])
+
+
+def check_gradient_masking(
+    f: Callable[[Any], Any],
+    x: Any,
+    labels: Any,
+    epsilon: float,
+    *,
+    key: jax.Array,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    steps: int = 40,
+    queries: int = 300,
+    substitute: Callable[[Any], Any] | None = None,
+    tolerance: float = 0.05,
+) -> MaskingReport:
+    """Looks for signs of gradient masking, which makes a model seem robust.
+
+    Athalye et al. 2018 (arXiv 1802.00420), section 3.1. The attack is projected gradient descent.
+    No sign is no proof of robustness: an attack that is adapted to the defence may still succeed.
+
+    Args:
+      f: from inputs (N, ...) to scores (N, classes), or to one logit each, (N,) or (N, 1).
+      x: (N, ...), floating-point, within the bounds, or a tree of such arrays.
+      labels: (N,) integers, the true classes.
+      epsilon: the largest change of a coordinate, > 0, at which the model is said to be robust.
+      key: a PRNG key.
+      bounds: the smallest and largest valid input. The unbounded attack may change a coordinate
+        by their distance.
+      steps: ascent steps of each attack, >= 1.
+      queries: evaluations of f by random search, >= 1.
+      substitute: another function of the same inputs and classes, whose adversarial inputs are
+        tried on f; None tries none.
+      tolerance: the difference of two rates above which it is a sign, in [0, 1).
+
+    Returns:
+      A `MaskingReport`.
+
+    Raises:
+      ValueError: an argument is out of range, or as for `attack.pgd`; or f classifies no example
+        correctly.
+    """
+    caller = "check_gradient_masking"
+    require_number(caller, "a number above 0", lambda e: e > 0, epsilon=epsilon)
+    require_number(caller, "a number in [0, 1)", lambda t: 0 <= t < 1, tolerance=tolerance)
+    require_ints(caller, 1, steps=steps, queries=queries)
+    search_key = require_key(caller, key)
+    whole = _input.as_batch(caller, x)
+    count = _target.verify(caller, f, whole, "argmax", derivative=True)
+    if bounds is None:
+        raise ValueError(
+            f"{caller}: bounds is None; expected (smallest, largest): the unbounded attack may "
+            "change an input by their distance."
+        )
+    # Traced without values of its own, it raises for labels and inputs out of range.
+    jax.eval_shape(lambda: pgd(f, whole, labels, epsilon, steps=1, bounds=bounds))
+    labels = jnp.asarray(np.asarray(labels).astype(np.int32))
+    span = float(bounds[1]) - float(bounds[0])
+    sizes = [factor * epsilon for factor in FACTORS] + [span]
+
+    def margins(scores):
+        """Returns how far the score of the label is above the best other one, (N,)."""
+        if count == 1:
+            logits = scores.reshape(labels.shape)
+            return jnp.where(labels == 1, logits, -logits)
+        own = jnp.arange(count) == labels[:, None]
+        rest = jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
+        return jnp.sum(jnp.where(own, scores, 0), axis=1) - rest
+
+    def is_wrong(x):
+        # A tie is no decision for the label; NaN is no success.
+        return margins(f(x)) <= 0
+
+    def attack(g, size, step, steps):
+        return pgd(g, whole, labels, size, step=step, steps=steps, bounds=bounds)
+
+    def total_loss(parts):
+        scores = of_floats(parts)
+        if count == 1:
+            logits = scores.reshape(labels.shape)
+            targets = labels.astype(logits.dtype)
+            return jnp.sum(optax.losses.sigmoid_binary_cross_entropy(logits, targets))
+        return jnp.sum(cross_entropy(scores, labels))
+
+    of_floats, floats = _input.separate(f, whole)
+
+    @jax.jit
+    def measure(key):
+        gradient = jax.tree.leaves(jax.grad(total_loss)(floats))
+        rows = jnp.concatenate([jnp.abs(g).reshape(len(labels), -1).max(1)[None] for g in gradient])
+        low, high = (
+            jax.tree.map(lambda a, e=e: jnp.clip(a + e, *bounds), floats)
+            for e in (-epsilon, epsilon)
+        )
+        searched = random_search(
+            lambda parts: margins(of_floats(parts)), low, high, key=key, queries=queries
+        )
+        larger = jax.lax.map(
+            lambda size: is_wrong(attack(f, size, 2.5 * size / steps, steps)),
+            jnp.asarray(sizes, jax.tree.leaves(floats)[0].dtype),
+        )
+        values = {
+            "right": margins(f(whole)) > 0,
+            "one": is_wrong(attack(f, epsilon, epsilon, 1)),
+            "larger": larger,
+            "search": margins(of_floats(searched)) <= 0,
+            "zero": jnp.all(rows == 0, axis=0),
+            "nonfinite": ~jnp.all(jnp.isfinite(rows), axis=0),
+        }
+        if substitute is not None:
+            moved = attack(substitute, epsilon, 2.5 * epsilon / steps, steps)
+            values["transfer"] = is_wrong(moved)
+        return values
+
+    return _report({k: np.asarray(v) for k, v in measure(search_key).items()}, tolerance)
+
+
+def _report(values: dict[str, np.ndarray], tolerance: float) -> MaskingReport:
+    """Returns the signs, from truth values (N,) of each example, "larger" (sizes, N)."""
+    right = values["right"]
+    if not right.any():
+        raise ValueError(
+            f"check_gradient_masking: f classifies none of {right.size} examples correctly; "
+            "expected some. Check the labels and the scale of x."
+        )
+
+    def rate(wrong):
+        return float(wrong[right].mean())
+
+    by_size = [rate(wrong) for wrong in values["larger"]]
+    many = values["larger"][0]
+    one, iterative = rate(values["one"]), by_size[0]
+    search, missed = rate(values["search"]), rate(values["search"] & ~many)
+    zero, nonfinite = rate(values["zero"]), rate(values["nonfinite"])
+    transfer = rate(values["transfer"]) if "transfer" in values else None
+    names = [*(f"{factor:g} epsilon" for factor in FACTORS), "unbounded"]
+    falls = max(a - b for a, b in zip(by_size[:-1], by_size[1:], strict=True))
+    flat = by_size[-1] - by_size[0] <= tolerance and by_size[0] < 1 - tolerance
+    return MaskingReport(
+        Sign(one - iterative > tolerance, {"one step": one, "many steps": iterative}),
+        Sign(missed > tolerance, {"search": search, "many steps": iterative, "missed": missed}),
+        Sign(
+            transfer is not None and transfer - iterative > tolerance,
+            {} if transfer is None else {"transfer": transfer, "many steps": iterative},
+        ),
+        Sign(by_size[-1] < 1 - tolerance, {"unbounded": by_size[-1]}),
+        Sign(falls > tolerance or flat, dict(zip(names, by_size, strict=True))),
+        Sign(zero + nonfinite > tolerance, {"zero": zero, "not finite": nonfinite}),
+        int(right.sum()),
+    )
