@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from jaxdl._check import require_ints, require_key, require_number
-from jaxdl.attack import pgd
-from jaxdl.defend._random_search import random_search
+from jaxdl.attack import pgd, random_search
+from jaxdl.attack.random_search import margins
 from jaxdl.interpret import _input, _target
 from jaxdl.losses import cross_entropy
 
@@ -125,18 +125,9 @@ def check_gradient_masking(
     span = float(bounds[1]) - float(bounds[0])
     sizes = [factor * epsilon for factor in FACTORS] + [span]
 
-    def margins(scores):
-        """Returns how far the score of the label is above the best other one, (N,)."""
-        if count == 1:
-            logits = scores.reshape(labels.shape)
-            return jnp.where(labels == 1, logits, -logits)
-        own = jnp.arange(count) == labels[:, None]
-        rest = jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
-        return jnp.sum(jnp.where(own, scores, 0), axis=1) - rest
-
     def is_wrong(x):
         # A tie is no decision for the label; NaN is no success.
-        return margins(f(x)) <= 0
+        return margins(f(x), labels) <= 0
 
     def attack(g, size, step, steps):
         return pgd(g, whole, labels, size, step=step, steps=steps, bounds=bounds)
@@ -155,22 +146,16 @@ def check_gradient_masking(
     def measure(key):
         gradient = jax.tree.leaves(jax.grad(total_loss)(floats))
         rows = jnp.concatenate([jnp.abs(g).reshape(len(labels), -1).max(1)[None] for g in gradient])
-        low, high = (
-            jax.tree.map(lambda a, e=e: jnp.clip(a + e, *bounds), floats)
-            for e in (-epsilon, epsilon)
-        )
-        searched = random_search(
-            lambda parts: margins(of_floats(parts)), low, high, key=key, queries=queries
-        )
+        searched = random_search(f, whole, labels, epsilon, key=key, queries=queries, bounds=bounds)
         larger = jax.lax.map(
             lambda size: is_wrong(attack(f, size, 2.5 * size / steps, steps)),
             jnp.asarray(sizes, jax.tree.leaves(floats)[0].dtype),
         )
         values = {
-            "right": margins(f(whole)) > 0,
+            "right": margins(f(whole), labels) > 0,
             "one": is_wrong(attack(f, epsilon, epsilon, 1)),
             "larger": larger,
-            "search": margins(of_floats(searched)) <= 0,
+            "search": is_wrong(searched),
             "zero": jnp.all(rows == 0, axis=0),
             "nonfinite": ~jnp.all(jnp.isfinite(rows), axis=0),
         }
