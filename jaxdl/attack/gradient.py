@@ -1,9 +1,10 @@
-"""White-box attacks: gradient ascent on the loss within a box around the input.
+"""White-box attacks: gradient ascent on the loss within a ball around the input.
 
-    FGSM    x' = x + epsilon sign(dL/dx)                              Goodfellow et al. 2015
-    PGD     x_{k+1} = clip(x_k + step sign(dL/dx_k)), k = 1 .. K      Madry et al. 2018
+    FGSM    x' = x + epsilon sign(dL/dx)                                     Goodfellow et al. 2015
+    PGD     x_{k+1} = P(x_k + steepest step along dL/dx_k), k = 1 .. K       Madry et al. 2018
 
-Both stay within epsilon of x in every coordinate, and within the bounds of valid inputs.
+P projects onto the inputs whose difference from x has a norm of at most epsilon, within the bounds
+of valid inputs.
 """
 
 from __future__ import annotations
@@ -13,41 +14,54 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from jaxdl._check import require_ints, require_key, require_number
-from jaxdl.interpret import _input, _target
-from jaxdl.losses import cross_entropy
+from jaxdl.attack import _ball, _problem
 
 __all__ = ["fgsm", "pgd"]
 
-Bounds = tuple[float, float]
+Bounds = tuple[Any, Any]
+"""The smallest and largest valid input: numbers, or arrays that broadcast to x."""
 
 
 def fgsm(
-    f: Callable[[Any], jax.Array],
+    f: Callable[[Any], Any],
     x: Any,
     labels: Any,
-    epsilon: float,
+    epsilon: ArrayLike,
     *,
+    norm: _ball.Norm = "linf",
+    mask: Any = None,
     bounds: Bounds | None = (0.0, 1.0),
     targeted: bool = False,
+    loss: _problem.Loss | None = None,
 ) -> Any:
     """Attacks by one step of the fast gradient sign method.
 
     Goodfellow et al. 2015 (arXiv 1412.6572), sec. 4. For linear f it is the strongest attack within
-    epsilon: the margin decreases by epsilon ||w||_1.
+    epsilon: the margin decreases by epsilon ||w||_1. It is `pgd` with a single step of length
+    epsilon; with `norm="l2"` it is known as the fast gradient method.
 
     Args:
       f: from inputs (N, ...) to scores (N, classes); or to one logit each, (N,) or (N, 1), of class
-        1 against class 0.
+        1 against class 0. With `loss`, to anything.
       x: (N, ...), floating-point, or a tree of such arrays. Integers in it are not changed.
       labels: (N,) integers or truth values: the true labels, or with `targeted` the wanted ones.
-      epsilon: the largest change of a coordinate, >= 0.
-      bounds: the smallest and largest valid input, or None.
+        With `loss`, anything that it takes.
+      epsilon: the largest norm of the change of an example, >= 0; or an array or tree of sizes that
+        broadcasts to x, with (x' - x) / epsilon of a norm of at most 1.
+      norm: "linf", the largest change of a value; "l2", Euclidean; or "l1", the sum of the absolute
+        changes. Of a tree, it is the norm of all of an example's values.
+      mask: an array or a tree that broadcasts to x, 0 or False for values that must not change.
+      bounds: the smallest and largest valid input, or None. For normalized inputs they are arrays
+        that broadcast to x, such as ((0 - mean) / std, (1 - mean) / std), and epsilon is
+        epsilon / std.
       targeted: whether to decrease the loss of `labels`, instead of increasing it.
+      loss: from the output and the labels to values (N, ...) of each example, whose sum is
+        increased; None for the cross-entropy. `losses.binary_cross_entropy` attacks several labels
+        of each example; the distance of an embedding to a fixed one pushes it away.
 
     Returns:
       An array like x, or a tree of them. It is NaN if a traced label or epsilon (under `jit` or
@@ -55,143 +69,111 @@ def fgsm(
 
     Raises:
       ValueError: x is not a batch of floats that fits the labels; f returns no scores; a label is
-        out of range; epsilon is not one number of 0 or more; bounds are not two numbers in order;
-        or x is out of bounds or not finite.
+        out of range; epsilon is negative; bounds are not in order; an array does not broadcast to
+        x; or x is out of bounds or not finite.
     """
-    return pgd(f, x, labels, epsilon, step=epsilon, steps=1, bounds=bounds, targeted=targeted)
+    return pgd(
+        f,
+        x,
+        labels,
+        epsilon,
+        norm=norm,
+        step=epsilon,
+        steps=1,
+        mask=mask,
+        bounds=bounds,
+        targeted=targeted,
+        loss=loss,
+    )
 
 
 def pgd(
-    f: Callable[[Any], jax.Array],
+    f: Callable[[Any], Any],
     x: Any,
     labels: Any,
-    epsilon: float,
+    epsilon: ArrayLike,
     *,
-    step: float | None = None,
+    norm: _ball.Norm = "linf",
+    step: ArrayLike | None = None,
     steps: int = 40,
+    momentum: ArrayLike = 0.0,
     key: jax.Array | None = None,
+    restarts: int = 1,
+    mask: Any = None,
     bounds: Bounds | None = (0.0, 1.0),
     targeted: bool = False,
+    loss: _problem.Loss | None = None,
 ) -> Any:
     """Attacks by projected gradient descent, with small steps.
 
-    Madry et al. 2018 (arXiv 1706.06083).
+    Madry et al. 2018 (arXiv 1706.06083), sec. 2.1. Other methods are special cases: the basic
+    iterative method (Kurakin et al. 2017, arXiv 1607.02533) with `step=epsilon / steps`, and the
+    momentum iterative method (Dong et al. 2018, arXiv 1710.06081, algorithm 1) with
+    `step=epsilon / steps, momentum=1.0`.
 
     Args:
-      f, x, labels, epsilon, bounds, targeted: as for `fgsm`.
-      step: the change of every coordinate in a step; None for 2.5 epsilon / steps, which reaches
-        every corner of the box.
+      f, x, labels, epsilon, norm, mask, bounds, targeted, loss: as for `fgsm`.
+      step: the norm of a step, in the form of epsilon; None for 2.5 epsilon / steps, which reaches
+        every corner of the ball.
       steps: number of steps, >= 1.
-      key: a PRNG key, to start from a random point of the box; None starts from x.
+      momentum: the decay of the sum of earlier gradients, each divided by its L1 norm.
+      key: a PRNG key, to start from a random point of the ball; None starts from x.
+      restarts: number of random starts, >= 1, which needs a key. Each example gets the result of
+        the largest loss, with `targeted` of the smallest.
 
     Returns:
       An array like x, or a tree of them.
 
     Raises:
-      ValueError: as for `fgsm`; `steps` is not a positive integer, `step` not a number of 0 or
-        more, or `key` not a PRNG key.
+      ValueError: as for `fgsm`; `steps` or `restarts` is not a positive integer; `step` or
+        `momentum` is negative; `key` is not a PRNG key, or missing with several restarts.
     """
-    whole = _input.as_batch("attack", x)
-    count = _target.verify("attack", f, whole, "argmax", derivative=True)
-    labels = _as_labels(labels, len(jax.tree.leaves(whole)[0]), max(count, 2))
-    f, x = _input.separate(f, whole)
-    epsilon, (least, most) = _as_size("epsilon", epsilon), _as_limits(bounds)
-    _check_inside(x, least, most)
-    (steps,) = require_ints("pgd", 1, steps=steps)
-    low = jax.tree.map(lambda x: jnp.maximum(x - epsilon, least), x)
-    high = jax.tree.map(lambda x: jnp.minimum(x + epsilon, most), x)
-    size = 2.5 * epsilon / steps if step is None else _as_size("step", step)
+    problem = _problem.prepare("pgd", f, x, labels, loss=loss)
+    ball = _ball.make_ball(problem, norm, epsilon, bounds, mask)
+    steps, restarts = require_ints("pgd", 1, steps=steps, restarts=restarts)
+    size = 2.5 / steps * ball.radius
+    if step is not None:
+        size = _problem.as_sizes(problem, "step", step)
+    decay = require_number("pgd", "a number >= 0", lambda v: v >= 0, momentum=momentum)
+    has_momentum = isinstance(decay, Tracer) or decay > 0
+    decay = jnp.asarray(decay, ball.center.dtype)
     # A targeted attack descends the loss of its label.
-    signed = -size if targeted else size
+    sign = -1 if targeted else 1
 
-    def total_loss(x):
-        scores = f(x)
-        if count == 1:
-            scores = jnp.reshape(scores, labels.shape)
-            losses = optax.losses.sigmoid_binary_cross_entropy(scores, labels.astype(scores.dtype))
-        else:
-            losses = cross_entropy(scores, labels)
-        # Compiled code cannot raise an error: a label out of range has a gradient of NaN.
-        valid = (labels >= 0) & (labels < max(count, 2))
-        return jnp.sum(losses * jnp.where(valid, 1, jnp.nan).astype(losses.dtype))
+    def losses(rows):
+        return sign * problem.losses(rows)
 
-    def advance(_, x):
-        def move(x, g, low, high):
-            return jnp.clip(x + signed * jnp.sign(g), low, high)
+    def advance(_, carry):
+        rows, velocity = carry
+        gradient = jax.grad(lambda rows: jnp.sum(losses(rows)))(rows)
+        if has_momentum:
+            total = jnp.sum(jnp.abs(gradient), axis=1, keepdims=True)
+            gradient = decay * velocity + gradient / jnp.where(total == 0, 1, total)
+        return _ball.project(ball, _ball.ascend(ball, rows, gradient, size)), gradient
 
-        return jax.tree.map(move, x, jax.grad(total_loss)(x), low, high)
+    def run(rows):
+        return jax.lax.fori_loop(0, steps, advance, (rows, jnp.zeros_like(rows)))[0]
 
-    if key is not None:
-        key = require_key("pgd", key)
-        leaves, tree = jax.tree.flatten(x)
-        keys = tree.unflatten([key] if len(leaves) == 1 else jax.random.split(key, len(leaves)))
-
-        def draw(key, x, low, high):
-            return jax.random.uniform(key, x.shape, x.dtype, low, high)
-
-        x = jax.tree.map(draw, keys, x, low, high)
-    x = jax.lax.fori_loop(0, steps, advance, x)
-    return jax.tree.map(lambda leaf, part: leaf if part is None else part, whole, x)
-
-
-def _as_labels(labels: Any, n: int, classes: int) -> jax.Array:
-    """Returns labels as integers (N,), in range unless they are traced."""
-    try:
-        known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(labels))
-        labels = np.asarray(labels) if known else jnp.asarray(labels)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"attack: labels are {labels!r}; expected integers ({n},).") from error
-    if labels.shape != (n,):
-        raise ValueError(
-            f"attack: labels have shape {labels.shape} for {n} examples; expected ({n},), a "
-            "label for every row."
-        )
-    if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
-        raise ValueError(f"attack: labels are {labels.dtype}; expected integers. Use argmax(-1).")
-    if known:
-        wrong = [int(label) for label in labels if not 0 <= label < classes]
-        if wrong:
-            raise ValueError(f"attack: label {wrong[0]}; expected a class of 0 to {classes - 1}.")
-    return jnp.asarray(labels).astype(jnp.int32)
-
-
-def _as_size(argument: str, size: Any) -> Any:
-    """Returns a size of 0 or more, or NaN for a traced size below 0."""
-    expected = "one number >= 0 for all examples (jax.vmap attacks with several)"
-    size = require_number("attack", expected, lambda v: v >= 0, **{argument: size})
-    return jnp.where(size >= 0, size, jnp.nan) if isinstance(size, Tracer) else size
-
-
-def _as_limits(bounds: Any) -> tuple[Any, Any]:
-    """Returns the smallest and largest valid input."""
-    if bounds is None:
-        return -np.inf, np.inf
-
-    def is_infinite(end):
-        return isinstance(end, float) and np.isinf(end)
-
-    expected = "a number: bounds=(smallest, largest), or None"
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise ValueError(f"attack: bounds are {bounds!r}; expected (smallest, largest), or None.")
-    least, most = (
-        end if is_infinite(end) else require_number("attack", expected, lambda _: True, bounds=end)
-        for end in bounds
-    )
-    if not isinstance(least, Tracer) and not isinstance(most, Tracer) and not least < most:
-        raise ValueError(f"attack: bounds are {bounds!r}; expected the smaller one first.")
-    return least, most
-
-
-def _check_inside(x: Any, low: Any, high: Any) -> None:
-    for leaf in jax.tree.leaves(x):
-        if any(isinstance(value, Tracer) for value in (leaf, low, high)):
-            continue
-        values = np.asarray(leaf)  # NumPy runs eagerly, also inside of a traced function
-        least, most = values.min(initial=np.inf), values.max(initial=-np.inf)
-        if values.size and not np.isfinite(values.astype(np.float64)).all():
-            raise ValueError("attack: x has NaN or infinite values; expected finite numbers.")
-        if least < low or most > high:
+    if key is None:
+        if restarts > 1:
             raise ValueError(
-                f"attack: x is in [{least:g}, {most:g}] and bounds are ({low:g}, {high:g}); "
-                "expected x within them. Pass the bounds= of your inputs, or None."
+                f"pgd: restarts is {restarts} and key is None; expected a key for the random "
+                "starts. Pass key=jax.random.key(seed)."
             )
+        return problem.restore(run(ball.center))
+    key = require_key("pgd", key)
+    if restarts == 1:
+        return problem.restore(run(_ball.draw(ball, key)))
+
+    def restart(best, key):
+        best_rows, best_losses = best
+        rows = run(_ball.draw(ball, key))
+        values = losses(rows)
+        worse = values <= best_losses  # false for NaN, which is kept
+        best_rows = jnp.where(worse[:, None], best_rows, rows)
+        return (best_rows, jnp.where(worse, best_losses, values)), None
+
+    values = jax.eval_shape(losses, ball.center)
+    start = ball.center, jnp.full(values.shape, -jnp.inf, values.dtype)
+    (rows, _), _ = jax.lax.scan(restart, start, jax.random.split(key, restarts))
+    return problem.restore(rows)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdl._check import require_ints, require_key
-from jaxdl.attack.gradient import Bounds, _as_labels, _as_limits, _as_size, _check_inside
-from jaxdl.interpret import _input, _target
+from jaxdl.attack import _ball, _problem
+from jaxdl.attack.gradient import Bounds
 
 __all__ = ["random_search"]
 
@@ -20,7 +21,7 @@ def random_search(
     f: Callable[[Any], Any],
     x: Any,
     labels: Any,
-    epsilon: float,
+    epsilon: ArrayLike,
     *,
     key: jax.Array,
     queries: int = 500,
@@ -45,57 +46,41 @@ def random_search(
     Raises:
       ValueError: as for `fgsm`; `queries` is not a positive integer, or `key` not a PRNG key.
     """
-    whole = _input.as_batch("attack", x)
-    count = _target.verify("attack", f, whole, "argmax")
-    labels = _as_labels(labels, len(jax.tree.leaves(whole)[0]), max(count, 2))
-    f, x = _input.separate(f, whole)
-    epsilon, (least, most) = _as_size("epsilon", epsilon), _as_limits(bounds)
-    _check_inside(x, least, most)
+    problem = _problem.prepare("random_search", f, x, labels, derivative=False)
+    ball = _ball.make_ball(problem, "linf", epsilon, bounds, None)
     (queries,) = require_ints("random_search", 1, queries=queries)
     key = require_key("random_search", key)
-    low = jax.tree.map(lambda x: jnp.maximum(x - epsilon, least), x)
-    high = jax.tree.map(lambda x: jnp.minimum(x + epsilon, most), x)
-    leaves, tree = jax.tree.flatten(low)
-    smallest = -math.log(max(2, sum(math.prod(leaf.shape[1:]) for leaf in leaves)))
+    low, high = (_ball.project(ball, ball.center + s * ball.radius) for s in (-1, 1))
+    shape = low.shape
 
-    def as_inputs(signs):
-        return jax.tree.map(jnp.where, signs, high, low)
-
-    def draw(key, share):
-        keys = tree.unflatten(list(jax.random.split(key, len(leaves))))
-        return jax.tree.map(lambda k, leaf: jax.random.bernoulli(k, share, leaf.shape), keys, low)
+    def measure(signs):
+        return margins(problem.f(jnp.where(signs, high, low)), problem.labels)
 
     def advance(best, key):
         signs, value = best
         share_key, flip_key = jax.random.split(key)
+        smallest = -np.log(np.float32(max(2, shape[1])))
         share = jnp.exp(jax.random.uniform(share_key, (), jnp.float32, smallest, 0.0))
-        changed = jax.tree.map(jnp.logical_xor, signs, draw(flip_key, share))
-        new = margins(f(as_inputs(changed)), labels)
+        changed = signs ^ jax.random.bernoulli(flip_key, share, shape)
+        new = measure(changed)
         better = new < value
-
-        def select(a, b):
-            return jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-        return (jax.tree.map(select, changed, signs), jnp.where(better, new, value)), None
+        return (jnp.where(better[:, None], changed, signs), jnp.where(better, new, value)), None
 
     first_key, key = jax.random.split(key)
-    signs = draw(first_key, 0.5)
-    start = signs, margins(f(as_inputs(signs)), labels)
-    (signs, _), _ = jax.lax.scan(advance, start, jax.random.split(key, queries - 1))
-    moved = as_inputs(signs)
-    return jax.tree.map(lambda leaf, part: leaf if part is None else part, whole, moved)
+    signs = jax.random.bernoulli(first_key, 0.5, shape)
+    keys = jax.random.split(key, queries - 1)
+    (signs, _), _ = jax.lax.scan(advance, (signs, measure(signs)), keys)
+    return problem.restore(jnp.where(signs, high, low))
 
 
-def margins(scores: jax.Array, labels: jax.Array) -> jax.Array:
+def margins(output: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns how far the score of the label exceeds the best other one, (N,).
 
     Args:
-      scores: (N, classes); or one logit each, (N,) or (N, 1), of class 1 against class 0.
+      output: (N, classes); or one logit each, (N,) or (N, 1), of class 1 against class 0.
       labels: (N,) integers.
     """
-    if scores.size == labels.size:
-        logits = scores.reshape(labels.shape)
-        return jnp.where(labels == 1, logits, -logits)
+    scores = _problem.as_scores(output)
     own = jnp.arange(scores.shape[1]) == labels[:, None]
     rest = jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
     return jnp.sum(jnp.where(own, scores, 0), axis=1) - rest

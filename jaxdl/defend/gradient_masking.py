@@ -12,13 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxdl._check import require_ints, require_key, require_number
-from jaxdl.attack import pgd, random_search
+from jaxdl.attack import _problem, pgd, random_search
 from jaxdl.attack.random_search import margins
-from jaxdl.interpret import _input, _target
-from jaxdl.losses import cross_entropy
 
 __all__ = ["MaskingReport", "Sign", "check_gradient_masking"]
 
@@ -112,56 +109,42 @@ def check_gradient_masking(
     require_number(caller, "a number in [0, 1)", lambda t: 0 <= t < 1, tolerance=tolerance)
     require_ints(caller, 1, steps=steps, queries=queries)
     search_key = require_key(caller, key)
-    whole = _input.as_batch(caller, x)
-    count = _target.verify(caller, f, whole, "argmax", derivative=True)
     if bounds is None:
         raise ValueError(
             f"{caller}: bounds is None; expected (smallest, largest): the unbounded attack may "
             "change an input by their distance."
         )
-    # Traced without values of its own, it raises for labels and inputs out of range.
-    jax.eval_shape(lambda: pgd(f, whole, labels, epsilon, steps=1, bounds=bounds))
-    labels = jnp.asarray(np.asarray(labels).astype(np.int32))
-    span = float(bounds[1]) - float(bounds[0])
-    sizes = [factor * epsilon for factor in FACTORS] + [span]
+    problem = _problem.prepare(caller, f, x, labels)
+    _problem.as_bounds(problem, bounds, finite=True)
+    labels = problem.labels
+    sizes = [factor * epsilon for factor in FACTORS] + [float(bounds[1]) - float(bounds[0])]
 
     def is_wrong(x):
-        # A tie is no decision for the label; NaN is no success.
+        # A tie is no decision for the label, and NaN is no success.
         return margins(f(x), labels) <= 0
 
-    def attack(g, size, step, steps):
-        return pgd(g, whole, labels, size, step=step, steps=steps, bounds=bounds)
-
-    def total_loss(parts):
-        scores = of_floats(parts)
-        if count == 1:
-            logits = scores.reshape(labels.shape)
-            targets = labels.astype(logits.dtype)
-            return jnp.sum(optax.losses.sigmoid_binary_cross_entropy(logits, targets))
-        return jnp.sum(cross_entropy(scores, labels))
-
-    of_floats, floats = _input.separate(f, whole)
+    def attack(g, size, count):
+        reach = 1 if count == 1 else 2.5
+        step = reach * size / count
+        return pgd(g, x, labels, size, step=step, steps=count, bounds=bounds)
 
     @jax.jit
     def measure(key):
-        gradient = jax.tree.leaves(jax.grad(total_loss)(floats))
-        rows = jnp.concatenate([jnp.abs(g).reshape(len(labels), -1).max(1)[None] for g in gradient])
-        searched = random_search(f, whole, labels, epsilon, key=key, queries=queries, bounds=bounds)
-        larger = jax.lax.map(
-            lambda size: is_wrong(attack(f, size, 2.5 * size / steps, steps)),
-            jnp.asarray(sizes, jax.tree.leaves(floats)[0].dtype),
-        )
+        gradient = jax.grad(lambda rows: jnp.sum(problem.losses(rows)))(problem.rows)
+        searched = random_search(f, x, labels, epsilon, key=key, queries=queries, bounds=bounds)
         values = {
-            "right": margins(f(whole), labels) > 0,
-            "one": is_wrong(attack(f, epsilon, epsilon, 1)),
-            "larger": larger,
+            "right": margins(problem.f(problem.rows), labels) > 0,
+            "one": is_wrong(attack(f, epsilon, 1)),
+            "larger": jax.lax.map(
+                lambda size: is_wrong(attack(f, size, steps)),
+                jnp.asarray(sizes, problem.rows.dtype),
+            ),
             "search": is_wrong(searched),
-            "zero": jnp.all(rows == 0, axis=0),
-            "nonfinite": ~jnp.all(jnp.isfinite(rows), axis=0),
+            "zero": jnp.all(gradient == 0, axis=1),
+            "nonfinite": ~jnp.all(jnp.isfinite(gradient), axis=1),
         }
         if substitute is not None:
-            moved = attack(substitute, epsilon, 2.5 * epsilon / steps, steps)
-            values["transfer"] = is_wrong(moved)
+            values["transfer"] = is_wrong(attack(substitute, epsilon, steps))
         return values
 
     return _report({k: np.asarray(v) for k, v in measure(search_key).items()}, tolerance)

@@ -108,7 +108,7 @@ def test_within_jit_and_vmap():
         ({"epsilon": np.nan}, "epsilon is nan"),
         ({"epsilon": "a"}, "epsilon is 'a'"),
         ({"epsilon": 1j}, "epsilon is 1j"),
-        ({"epsilon": np.ones(2)}, "one number >= 0 for all examples"),
+        ({"epsilon": np.ones(2)}, "expected a number or an array that broadcasts"),
         ({"bounds": (0, np.nan)}, "bounds is nan; expected a number"),
         ({"bounds": (0, None)}, "bounds is None; expected a number"),
         ({"bounds": (0, 1, 2)}, "expected .smallest, largest."),
