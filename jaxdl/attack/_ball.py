@@ -91,22 +91,18 @@ def project(ball: Ball, x: jax.Array) -> jax.Array:
         )
         return jnp.clip(x, low, high)
     u, least, most = (_divide(end - ball.center, ball.radius) for end in (x, low, high))
+    one = jnp.ones_like(u[:, :1])
     if ball.norm == "l2":
-
-        def shrink(scale):
-            return jnp.clip(scale * u, least, most)
-
-        length, one = _length, jnp.ones_like(u[:, :1])
-        first, last = _divide(one, jnp.maximum(_length(u), 1)), one
+        first, last = one / jnp.maximum(_length(u), 1), one
     else:
+        first, last = jnp.max(jnp.abs(u), axis=1, keepdims=True), 0 * one
 
-        def shrink(threshold):
-            return jnp.clip(jnp.sign(u) * jnp.maximum(jnp.abs(u) - threshold, 0), least, most)
+    def shrink(value):
+        shrunk = value * u if ball.norm == "l2" else _shift_to_zero(u, value)
+        return jnp.clip(shrunk, least, most)
 
-        length = _sum
-        first = jnp.max(jnp.abs(u), axis=1, keepdims=True)
-        last = jnp.zeros_like(first)
-    value = _bisect(lambda value: length(shrink(value)) <= 1, first, last)
+    length = _length if ball.norm == "l2" else _sum
+    value = bisect(lambda value: length(shrink(value)) <= 1, first, last)
     return jnp.clip(ball.center + ball.radius * shrink(value), low, high)
 
 
@@ -131,10 +127,10 @@ def draw(ball: Ball, key: jax.Array) -> jax.Array:
     return jnp.clip(ball.center + ball.radius * u, ball.low, ball.high)
 
 
-def _bisect(
+def bisect(
     is_inside: Callable[[jax.Array], jax.Array], inside: jax.Array, outside: jax.Array
 ) -> jax.Array:
-    """Returns the value nearest to `outside` that is inside, for each row (N, 1)."""
+    """Returns the values nearest to `outside` that are inside, each by itself."""
     # Ten bits more than the precision, for values that are small against the interval.
     count = jnp.finfo(inside.dtype).nmant + 10
 
@@ -146,6 +142,10 @@ def _bisect(
 
     inside = jnp.where(is_inside(outside), outside, inside)
     return jax.lax.fori_loop(0, count, halve, (inside, outside))[0]
+
+
+def _shift_to_zero(u: jax.Array, size: jax.Array) -> jax.Array:
+    return jnp.sign(u) * jnp.maximum(jnp.abs(u) - size, 0)
 
 
 def _divide(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -223,7 +223,7 @@ def test_restarts_keep_the_best_of_each_example():
             -(((output - 0.8) / 0.1) ** 2)
         )
 
-    x = np.full((3, 1), 0.3, np.float32)
+    x = np.full((8, 1), 0.3, np.float32)
     options = {"loss": loss, "step": 0.02, "steps": 40}
 
     @jax.jit
