@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import _figure, _lecture, _pretrained, _run, explain_digits
+from experiments import _figure, _lecture, _pretrained, _run
 from experiments.explain_pretrained import made_up_images
+from experiments.transfer_defend import cnn
 from jaxdl import attack, interpret, train
 
 Classify = Callable[[Any], jax.Array]
@@ -34,11 +35,11 @@ NOISE_SIZE = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Config(_run.Config):
-    epochs: int = 2
+    epochs: int = 4
     """Epochs of training."""
     images: int = 500
     """Test images that gradients attack."""
-    one_pixel_images: int = 200
+    one_pixel_images: int = 100
     """Test images that single pixels attack."""
     photograph: Literal["astronaut", "chelsea", "coffee", "dog"] = "chelsea"
     """The photograph that is drawn; all four are attacked."""
@@ -55,7 +56,7 @@ def run(config: Config) -> dict:
 def fool_digits(config: Config) -> dict:
     """Attacks a network of digits and draws the figure."""
     dataset = _lecture.load_images(config.smoke)
-    model, rows = explain_digits.network(), len(dataset.train.y)
+    model, rows = cnn(), len(dataset.train.y)
     schedule = optax.cosine_decay_schedule(2e-3, config.epochs * -(-rows // 50))
     state, _ = train.fit(
         model,
@@ -123,14 +124,16 @@ def one_pixel(f: Classify, x: jax.Array, y: jax.Array, config: Config) -> dict[s
             attack.one_pixel,
             f,
             pixels=pixels,
-            key=jax.random.key(config.seed),
-            generations=2 if config.smoke else 75,
+            key=jax.random.key(config.seed + pixels),
+            population=8 if config.smoke else 200,
+            generations=2 if config.smoke else 60,
+            batch_size=20,
         )
         moved = jax.jit(change)(x, y)
         wrong = np.asarray(jax.jit(f)(moved).argmax(-1) != y) & right
         rates[str(pixels)] = float(wrong.sum() / max(right.sum(), 1))
         # The shown ones succeed, as long as there are enough of them.
-        order = np.argsort(~wrong, kind="stable")[:3]
+        order = np.argsort(~wrong, kind="stable")[:2]
         inputs[pixels] = x[order], moved[order]
     return {"rates": rates, "inputs": inputs}
 
@@ -140,9 +143,9 @@ def draw_digits(
 ) -> Any:
     """Draws the accuracy by size, examples of each attack, and noise taken for digits."""
     plt = _figure.pyplot()
-    figure = plt.figure(figsize=(12, 6.6), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.6, 1))
-    left, right = upper.subfigures(1, 2, width_ratios=(1, 1.5))
+    figure = plt.figure(figsize=(12, 7.6), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(3.2, 1))
+    left, right = upper.subfigures(1, 2, width_ratios=(1, 1.35))
     axis = left.subplots()
     for name, values in result["curves"].items():
         axis.plot(result["sizes"], values, marker="o", label=name)
@@ -150,43 +153,35 @@ def draw_digits(
     axis.set(xlabel="largest change of a pixel", ylabel="test accuracy", ylim=(0, 1.02))
     axis.legend(frameon=False)
     rates = result["one_pixel"]
-    triples = [(x[:2], moved[:2], f"changes up to {SHOWN:g}")] + [
-        (*pair, f"{pixels} pixel{'s' * (pixels > 1)}, {rates[str(pixels)]:.1%} succeed")
+    rows = [(f"forty steps, changes of up to {SHOWN:g}", x[:2], moved[:2])] + [
+        (f"{pixels} pixel{'s' * (pixels > 1)}: {rates[str(pixels)]:.1%} of the images", *pair)
         for pixels, pair in single.items()
     ]
-    axes = right.subplots(3, 6)
-    for row, (before, after, title) in zip(axes, triples, strict=True):
+    for part, (title, before, after) in zip(right.subfigures(3, 1), rows, strict=True):
+        part.suptitle(title, fontsize=10)
+        axes = part.subplots(1, 6)
         for i in range(2):
-            draw_triple(
-                row[3 * i : 3 * i + 3],
-                before[i % len(before)],
-                after[i % len(after)],
-                probabilities,
-                title if i == 0 else "",
-            )
+            draw_triple(axes[3 * i : 3 * i + 3], before[i], after[i], probabilities)
     values = np.asarray(probabilities(noise))
     for digit, axis in enumerate(lower.subplots(1, 10)):
         show(axis, noise[digit], f"{digit}, {values[digit, digit]:.4f}")
-    lower.suptitle(
-        f"noise, changed by up to {NOISE_SIZE:g}, and its probability to be the digit", fontsize=10
-    )
+    title = f"noise, changed by up to {NOISE_SIZE:g}: the digit and its probability"
+    lower.suptitle(title, fontsize=10)
     return figure
 
 
-def draw_triple(axes: Any, before: Any, after: Any, probabilities: Classify, label: str) -> None:
+def draw_triple(axes: Any, before: Any, after: Any, probabilities: Classify) -> None:
     """Draws an image, its change and the sum, with the answers."""
-    answers = [
-        f"{p.argmax()}, {p.max():.2f}"
-        for p in np.asarray(probabilities(jnp.stack([before, after])))
-    ]
+    values = np.asarray(probabilities(jnp.stack([before, after])))
+    answers = [f"{p.argmax()}, {p.max():.2f}" for p in values]
     change = np.asarray(after - before)[..., 0]
     limit = np.abs(change).max() or 1.0
     show(axes[0], before, answers[0])
     axes[1].imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes[1].set(xticks=[], yticks=[], title="")
+    axes[1].set(xticks=[], yticks=[])
+    axes[1].set_title("change", fontsize=9)
     axes[1].spines[:].set_visible(False)
     show(axes[2], after, answers[1])
-    axes[0].set_ylabel(label, fontsize=8)
 
 
 def show(axis: Any, image: Any, title: str) -> None:

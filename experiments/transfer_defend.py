@@ -237,7 +237,7 @@ def draw(result: dict) -> Any:
     """Draws the matrix of transfer, and the accuracy of each defence under each attack."""
     plt = _figure.pyplot()
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(12, 4.4), layout="constrained", width_ratios=(1, 1.5)
+        1, 2, figsize=(13, 4.6), layout="constrained", width_ratios=(1, 1.5)
     )
     matrix = result["transfer"]
     values = np.array([list(row.values()) for row in matrix.values()])
@@ -264,15 +264,12 @@ def draw(result: dict) -> Any:
         places = np.arange(len(table)) + (i - (len(attacks) - 1) / 2) * width
         shares = [row[name] for row in table.values()]
         right.bar(places, shares, width, label=name, color=plt.cm.cividis(0.95 - 0.23 * i))
-    labels = [
-        f"{name}\n({len(result['signs'][name])} signs of masking)"
-        if result["signs"][name]
-        else name
-        for name in table
-    ]
-    right.set_xticks(range(len(table)), labels, rotation=30, ha="right")
-    right.set(ylabel="accuracy", ylim=(0, 1.02), title="defences of the CNN by attack")
-    right.legend(frameon=False, ncols=len(attacks), loc="lower center", bbox_to_anchor=(0.5, -0.62))
+    signs = {name: len(names) for name, names in result["signs"].items()}
+    labels = [f"{name}\n{signs[name]} signs of masking" if signs[name] else name for name in table]
+    right.set_xticks(range(len(table)), labels, rotation=25, ha="right")
+    right.set(ylabel="accuracy", ylim=(0, 1.02))
+    right.set_title(f"defences of the CNN, changes of {result['epsilon']:g}", pad=24)
+    right.legend(frameon=False, ncols=len(attacks), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

@@ -26,10 +26,9 @@ class _GradientPenaltyLoss(ModelLoss):
             return jnp.sum(values), (output, values, new)
 
         whole = _input.as_batch("gradient_penalty_loss", x)
-        # `separate` returns evaluate as a function of the floating-point arrays of x.
-        evaluate, parts = _input.separate(evaluate, whole)
+        of_floats, parts = _input.separate(evaluate, whole)
         parts = jax.tree.map(widen, parts)
-        gradient, (output, values, state) = jax.grad(evaluate, has_aux=True)(parts)
+        gradient, (output, values, state) = jax.grad(of_floats, has_aux=True)(parts)
         if values.ndim != 1:
             raise ValueError(
                 f"gradient_penalty_loss: the loss returns {values.shape}; expected (N,), one value "

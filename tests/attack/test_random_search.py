@@ -18,7 +18,6 @@ def linear(x):
     return x @ W
 
 
-@pytest.mark.row("R04")
 def test_it_finds_the_worst_corner_of_a_linear_function():
     moved = attack.random_search(linear, X, LABELS, 0.1, key=jax.random.key(0), queries=400)
     corners = 0.1 * (2.0 * (np.arange(64)[:, None] >> np.arange(6) & 1) - 1)
