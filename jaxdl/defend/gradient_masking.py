@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxdl._check import require_ints, require_key, require_number
 from jaxdl.attack import _problem, pgd, random_search
+from jaxdl.attack.gradient import Bounds
 from jaxdl.attack.random_search import margins
 
 __all__ = ["MaskingReport", "Sign", "check_gradient_masking"]
@@ -72,7 +73,7 @@ def check_gradient_masking(
     epsilon: float,
     *,
     key: jax.Array,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     steps: int = 40,
     queries: int = 300,
     substitute: Callable[[Any], Any] | None = None,
@@ -89,8 +90,8 @@ def check_gradient_masking(
       labels: (N,) integers, the true classes.
       epsilon: the largest change of a coordinate, > 0, at which the model is said to be robust.
       key: a PRNG key.
-      bounds: the smallest and largest valid input. The unbounded attack may change a coordinate
-        by their distance.
+      bounds: the smallest and largest valid input, in the form of `attack.pgd`. The unbounded
+        attack may change a coordinate by their distance.
       steps: ascent steps of each attack, >= 1.
       queries: evaluations of f by random search, >= 1.
       substitute: another function of the same inputs and classes, whose adversarial inputs are
@@ -115,9 +116,9 @@ def check_gradient_masking(
             "change an input by their distance."
         )
     problem = _problem.prepare(caller, f, x, labels)
-    _problem.as_bounds(problem, bounds, finite=True)
+    low, high = _problem.as_bounds(problem, bounds, finite=True)
     labels = problem.labels
-    sizes = [factor * epsilon for factor in FACTORS] + [float(bounds[1]) - float(bounds[0])]
+    sizes = [factor * epsilon for factor in FACTORS] + [float(jnp.max(high - low))]
 
     def is_wrong(x):
         # A tie is no decision for the label, and NaN is no success.

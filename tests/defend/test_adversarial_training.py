@@ -17,6 +17,7 @@ X = np.random.default_rng(0).uniform(0.3, 0.7, (6, 4)).astype(np.float32)
 Y = np.float32([0.2, -1.0, 1.5, 0.0, -2.0, 0.7])
 DIGITS = data.digits()
 SIZE = 0.15
+SGD = optax.sgd(0.1)
 
 
 class Recorder:
@@ -93,7 +94,7 @@ def test_one_step_goes_uphill_within_the_box_and_the_bounds(epsilon):
 @pytest.mark.parametrize("make", [defend.adversarial_loss, defend.trades_loss])
 def test_an_attack_of_size_0_changes_no_step_and_no_batch_statistics(make):
     model = jaxdl.serial(nn.dense(5), nn.batch_norm(momentum=0.9), jax.nn.relu, nn.dense(3))
-    labels, optimizer = np.arange(6) % 3, optax.sgd(0.1)
+    labels, optimizer = np.arange(6) % 3, SGD
     state = train.init_state(model, optimizer, jax.random.key(0), X)
     plain, _ = jax.jit(train.make_train_step(model, "cross_entropy", optimizer))(state, (X, labels))
     loss = make(0.0, bounds=(0, 1), steps=2)
@@ -161,7 +162,7 @@ def test_ignored_labels_and_two_inputs():
             model,
             pairs,
             loss=loss,
-            optimizer=optax.sgd(0.1),
+            optimizer=SGD,
             batch_size=3,
             eval_data=pairs,
             verbose=0,
@@ -177,9 +178,26 @@ def test_inputs_out_of_bounds_stop_the_run():
             jaxdl.serial(nn.dense(3)),
             (X, np.arange(6) % 3),
             loss=loss,
-            optimizer=optax.sgd(0.1),
+            optimizer=SGD,
             verbose=0,
         )
+
+
+def test_a_checkpoint_is_of_one_attack(tmp_path):
+    def run(epsilon):
+        return train.fit(
+            jaxdl.serial(nn.dense(3)),
+            (X, np.arange(6) % 3),
+            loss=defend.fast_adversarial_loss(epsilon, bounds=(0, 1)),
+            optimizer=SGD,
+            checkpoint=tmp_path,
+            verbose=0,
+        )
+
+    run(0.1)
+    run(0.1)
+    with pytest.raises(ValueError, match="loss was .*epsilon=0.1.*, is .*epsilon=0.2"):
+        run(0.2)
 
 
 def test_a_model_loss_is_equal_by_value_and_has_the_task_of_its_loss():
