@@ -29,6 +29,8 @@ SIZES = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """Largest changes of a pixel; pixels are in [0, 1]."""
 SHOWN = 0.15
 """The size of the changes that are drawn."""
+PIXELS = (1, 5)
+"""Numbers of pixels that are changed."""
 NOISE_SIZE = 0.2
 """The largest change of noise that becomes a digit."""
 
@@ -39,7 +41,7 @@ class Config(_run.Config):
     """Epochs of training."""
     images: int = 500
     """Test images that gradients attack."""
-    one_pixel_images: int = 100
+    one_pixel_images: int = 200
     """Test images that single pixels attack."""
     photograph: Literal["astronaut", "chelsea", "coffee", "dog"] = "chelsea"
     """The photograph that is drawn; all four are attacked."""
@@ -115,11 +117,11 @@ def fool_digits(config: Config) -> dict:
 
 
 def one_pixel(f: Classify, x: jax.Array, y: jax.Array, config: Config) -> dict[str, Any]:
-    """Attacks by one and by three pixels; returns the rates of success and the inputs."""
+    """Attacks by `PIXELS` pixels; returns the rates of success and the inputs."""
     x, y = x[: config.one_pixel_images], y[: config.one_pixel_images]
     right = np.asarray(jax.jit(f)(x).argmax(-1) == y)
     rates, inputs = {}, {}
-    for pixels in (1, 3):
+    for pixels in PIXELS:
         change = functools.partial(
             attack.one_pixel,
             f,
@@ -153,10 +155,10 @@ def draw_digits(
     axis.set(xlabel="largest change of a pixel", ylabel="test accuracy", ylim=(0, 1.02))
     axis.legend(frameon=False)
     rates = result["one_pixel"]
-    rows = [(f"forty steps, changes of up to {SHOWN:g}", x[:2], moved[:2])] + [
-        (f"{pixels} pixel{'s' * (pixels > 1)}: {rates[str(pixels)]:.1%} of the images", *pair)
-        for pixels, pair in single.items()
-    ]
+    rows = [(f"forty steps, changes of up to {SHOWN:g}", x[:2], moved[:2])]
+    for pixels, pair in single.items():
+        name = f"{pixels} pixel{'s' * (pixels > 1)}"
+        rows.append((f"{name}, enough for {rates[str(pixels)]:.1%} of the images", *pair))
     for part, (title, before, after) in zip(right.subfigures(3, 1), rows, strict=True):
         part.suptitle(title, fontsize=10)
         axes = part.subplots(1, 6)

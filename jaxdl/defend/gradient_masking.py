@@ -115,26 +115,28 @@ def check_gradient_masking(
             f"{caller}: bounds is None; expected (smallest, largest): the unbounded attack may "
             "change an input by their distance."
         )
-    problem = _problem.prepare(caller, f, x, labels)
-    low, high = _problem.as_bounds(problem, bounds, finite=True)
-    labels = problem.labels
+    checked = _problem.prepare(caller, f, x, labels)
+    low, high = _problem.as_bounds(checked, bounds, finite=True)
     sizes = [factor * epsilon for factor in FACTORS] + [float(jnp.max(high - low))]
 
-    def is_wrong(x):
-        # A tie is no decision for the label, and NaN is no success.
-        return margins(f(x), labels) <= 0
-
-    def attack(g, size, count):
-        reach = 1 if count == 1 else 2.5
-        step = reach * size / count
-        return pgd(g, x, labels, size, step=step, steps=count, bounds=bounds)
-
+    # x and labels are arguments: XLA would spend minutes on computing f of a constant.
     @jax.jit
-    def measure(key):
+    def measure(key, x, labels):
+        problem = _problem.prepare(caller, f, x, labels)
+
+        def is_wrong(x):
+            # A tie is no decision for the label, and NaN is no success.
+            return margins(f(x), labels) <= 0
+
+        def attack(g, size, count):
+            reach = 1 if count == 1 else 2.5
+            step = reach * size / count
+            return pgd(g, x, labels, size, step=step, steps=count, bounds=bounds)
+
         gradient = jax.grad(lambda rows: jnp.sum(problem.losses(rows)))(problem.rows)
         searched = random_search(f, x, labels, epsilon, key=key, queries=queries, bounds=bounds)
         values = {
-            "right": margins(problem.f(problem.rows), labels) > 0,
+            "right": margins(f(x), labels) > 0,
             "one": is_wrong(attack(f, epsilon, 1)),
             "larger": jax.lax.map(
                 lambda size: is_wrong(attack(f, size, steps)),
@@ -148,7 +150,8 @@ def check_gradient_masking(
             values["transfer"] = is_wrong(attack(substitute, epsilon, steps))
         return values
 
-    return _report({k: np.asarray(v) for k, v in measure(search_key).items()}, tolerance)
+    values = measure(search_key, jax.tree.map(jnp.asarray, x), checked.labels)
+    return _report(jax.tree.map(np.asarray, values), tolerance)
 
 
 def _report(values: dict[str, np.ndarray], tolerance: float) -> MaskingReport:
