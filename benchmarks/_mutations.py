@@ -707,6 +707,49 @@ MUTATIONS = (
         "_ball.ascend(ball, change, gradient, size)",
         "attack/test_data_sets.py",
     ),
+    Mutation(
+        "attack: random search keeps every change",
+        "jaxdl/attack/random_search.py",
+        "better = new < value",
+        "better = new == new",
+        "attack/test_random_search.py",
+    ),
+    # defend
+    Mutation(
+        "defend: TRADES drops the divergence",
+        "jaxdl/defend/adversarial_training.py",
+        "self(output, y) + self.beta * divergence(output, moved)",
+        "self(output, y)",
+        "defend/test_adversarial_training.py",
+    ),
+    Mutation(
+        "defend: inputs out of bounds are clipped",
+        "jaxdl/defend/adversarial_training.py",
+        "(a < low - slack) | (a > high + slack)",
+        "a != a",
+        "defend/test_adversarial_training.py",
+    ),
+    Mutation(
+        "defend: the norm of the gradient is not squared",
+        "jaxdl/defend/gradient_penalty.py",
+        "leaf.astype(values.dtype) ** 2",
+        "jnp.abs(leaf.astype(values.dtype))",
+        "defend/test_gradient_penalty.py",
+    ),
+    Mutation(
+        "defend: a missing gradient is no sign",
+        "jaxdl/defend/gradient_masking.py",
+        "zero + nonfinite > tolerance",
+        "nonfinite > tolerance",
+        "defend/test_gradient_masking.py",
+    ),
+    Mutation(
+        "metrics: the interval of a gap ignores the number of groups",
+        "jaxdl/metrics/fairness.py",
+        "pairs = math.comb(len(rows), 2)",
+        "pairs = 1",
+        "test_metrics_fairness.py",
+    ),
     # interpret
     Mutation(
         "interpret: integrated gradients exchange left and right sums",

@@ -134,6 +134,12 @@ def results() -> str:
         ("explanations of a segmentation", "interpret/lrp/lrp.py", "explain_segmentation"),
         ("explanations of a detector", "interpret/lrp/lrp.py", "explain_detection"),
         ("adversarial examples", "attack/gradient.py", "adversarial"),
+        (
+            "attacks on digits, noise and photographs",
+            "attack/gradient.py attack/one_pixel.py",
+            "fooling",
+        ),
+        ("transfer of attacks and defences", "defend/ attack/transfer.py", "transfer_defend"),
     ]
     lines = ["| topic | experiment | result | code in `jaxdl/` |", "|---|---|---|---|"]
     for topic, files, experiment in rows:
@@ -300,6 +306,28 @@ def translation(metrics: dict[str, Any]) -> str:
     return f"exact match by attention: {rows}"
 
 
+def attacks(metrics: dict[str, Any]) -> str:
+    digits, photographs = metrics["digits"], metrics["photographs"]["attacks"]
+    sizes = ", ".join(f"{name} at {size:g}" for name, size in digits["below_0.1"].items() if size)
+    rates = ", ".join(f"{n} px {rate:.3f}" for n, rate in digits["one_pixel"].items())
+    wanted = max(row["wanted"] for row in photographs.values())
+    return (
+        f"accuracy {digits['accuracy']:.4f}, below 0.1 by {sizes}; success of pixels: {rates}; "
+        f"noise taken for a digit with at least {min(digits['noise']):.3f}; photographs that get a "
+        f"wanted name: {wanted:.2f}"
+    )
+
+
+def defences(metrics: dict[str, Any]) -> str:
+    rows = ", ".join(
+        f"{name} {row['clean']:.3f} and {row['adaptive']:.3f}"
+        for name, row in metrics["defences"].items()
+    )
+    return (
+        f"accuracy of clean images and under an adaptive attack of {metrics['epsilon']:g}: {rows}"
+    )
+
+
 SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "cells": detections,
     "char_lm": nats,
@@ -313,12 +341,14 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "explain_photo": best_methods,
     "explain_segmentation": regions,
     "fashion": images,
+    "fooling": attacks,
     "membranes": membranes,
     "mnist": accuracy,
     "rough_surface": clipping,
     "sentiment": sentiment,
     "slot_filling": slots,
     "spoken_digits": speech,
+    "transfer_defend": defences,
     "translate": translation,
 }
 

@@ -1,6 +1,19 @@
 """jaxdl: deep learning in JAX as pure functions, with methods that explain the models."""
 
-from jaxdl import attack, compress, data, decode, interpret, losses, metrics, nn, optim, train, tree
+from jaxdl import (
+    attack,
+    compress,
+    data,
+    decode,
+    defend,
+    interpret,
+    losses,
+    metrics,
+    nn,
+    optim,
+    train,
+    tree,
+)
 from jaxdl.combine import frozen, residual, scan_layers, serial
 from jaxdl.core import Call, Module, as_module, compose, init, named_key
 from jaxdl.jaxpr.depth import depth
@@ -21,6 +34,7 @@ __all__ = [
     "compress",
     "data",
     "decode",
+    "defend",
     "depth",
     "frozen",
     "init",

@@ -6,9 +6,10 @@ A loss maps (output, target) to a value for each example, (N, ...); the caller r
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jaxdl.core import suggest
 
 __all__ = [
     "LOSSES",
+    "ModelLoss",
     "absolute_error",
     "binary_cross_entropy",
     "cross_entropy",
@@ -397,8 +399,8 @@ TASKS: dict[str, tuple[Loss, ...]] = {
 def task(loss: Loss | None) -> str | None:
     """Returns the task of a loss, or None for a function that is not in `TASKS`."""
     # functools.partial(huber, delta=2.0) has the task of huber.
-    while isinstance(loss, functools.partial):
-        loss = loss.func
+    while isinstance(loss, functools.partial | ModelLoss):
+        loss = loss.func if isinstance(loss, functools.partial) else loss.output_loss
     return next((name for name, known in TASKS.items() if any(loss is f for f in known)), None)
 
 
@@ -416,6 +418,57 @@ def loss(spec: str | Loss) -> Loss:
     if not isinstance(spec, str) or spec not in LOSSES:
         raise ValueError(f"no loss {spec!r}; {suggest(str(spec), LOSSES, 'losses')}")
     return LOSSES[spec]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelLoss:
+    """A loss that runs the model itself during training, to change its inputs or differentiate it.
+
+    Subclasses define `compute`, which `train.fit` differentiates by the parameters. Called as a
+    function of an output, it is `loss`: this is what evaluation and the checks of the data use.
+    Instances with equal attributes are equal, so that `fit` compiles once for them.
+
+    Attributes:
+      loss: `(output, target) -> (N, ...)`, or a name in `LOSSES`.
+
+    Raises:
+      ValueError: `loss` is unknown.
+    """
+
+    loss: str | Loss = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        loss(self.loss)
+
+    @property
+    def output_loss(self) -> Loss:
+        """The loss of an output, as a function."""
+        return loss(self.loss)
+
+    def __call__(self, output: Any, target: Any) -> jax.Array:
+        """Returns the losses (N, ...) of an output, without running the model."""
+        return self.output_loss(output, target)
+
+    def compute(
+        self, apply: Callable[..., Any], params: Any, state: Any, x: Any, y: Any, key: jax.Array
+    ) -> tuple[Any, jax.Array, Any]:
+        """Returns `(output, losses, state)` of a batch.
+
+        Args:
+          apply: `(params, state, x, *, train=False, key=None) -> (output, state)`, the model in the
+            precision of the step. It may be called several times.
+          params: the parameters. No gradient flows through `jax.lax.stop_gradient(params)`.
+          state: the model's state before the step.
+          x: the input (N, ...), or a tuple of several.
+          y: the target.
+          key: a PRNG key.
+
+        Returns:
+          `(output, losses, state)`: the output of which metrics are computed, losses (N, ...), and
+          the state after the step, which the caller keeps. An attack on the model must not change
+          the state that it returns.
+        """
+        raise NotImplementedError
 
 
 def check_array(what: str, output: jax.Array) -> None:

@@ -6,6 +6,7 @@ from jaxdl.attack.evolution import Evolution, differential_evolution
 from jaxdl.attack.fooling import fooling_images
 from jaxdl.attack.gradient import fgsm, pgd
 from jaxdl.attack.one_pixel import PixelSearch, one_pixel, search_pixels
+from jaxdl.attack.random_search import random_search
 from jaxdl.attack.transfer import robust_accuracy, succeeds, transfer_matrix
 from jaxdl.attack.universal import universal
 
@@ -19,6 +20,7 @@ __all__ = [
     "fooling_images",
     "one_pixel",
     "pgd",
+    "random_search",
     "robust_accuracy",
     "search_pixels",
     "succeeds",

@@ -24,6 +24,7 @@ from jaxdl.metrics.examples import (
     mean,
     top_k,
 )
+from jaxdl.metrics.fairness import GroupAccuracy, GroupReport, group_accuracy, wilson_interval
 from jaxdl.metrics.names import BINARY_METRICS, METRICS, metric
 from jaxdl.metrics.segmentation import miou, rand_f_score, split_segments
 from jaxdl.metrics.spans import SpanScore, span_f1, spans
@@ -35,6 +36,8 @@ __all__ = [
     "Collection",
     "DatasetMetric",
     "DetectionScore",
+    "GroupAccuracy",
+    "GroupReport",
     "SpanScore",
     "accuracy",
     "auc",
@@ -46,6 +49,7 @@ __all__ = [
     "confusion",
     "ece",
     "f1",
+    "group_accuracy",
     "mean",
     "merge",
     "metric",
@@ -60,4 +64,5 @@ __all__ = [
     "split_segments",
     "top_k",
     "voc_map",
+    "wilson_interval",
 ]

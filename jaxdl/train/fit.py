@@ -68,7 +68,8 @@ def fit(
         Lists, data frames and PyTorch tensors are converted. Other sources: rows by number,
         `data.RandomAccessSource` or a PyTorch `Dataset`; or ready batches, `data.BatchStream`, a
         `DataLoader` or a Grain data set. `AugmentedData` adds an augmentation to any of them.
-      loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
+      loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`; or a
+        `losses.ModelLoss`, such as those of `defend`, which runs the model on inputs of its own.
       optimizer: an optax transformation, or a name from `optim`.
       batch_size: rows a step on all devices together, at most N; None is 32, or N if that is less,
         or the stream's own size. `Batches` also sets shuffling and whether a short last batch is

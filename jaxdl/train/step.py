@@ -51,7 +51,8 @@ def make_train_step(
 
     Args:
       model: any `Module`.
-      loss: `(output, target) -> (N, ...)` values per example, or a name from `losses`.
+      loss: `(output, target) -> (N, ...)` values per example, a name from `losses`, or a
+        `losses.ModelLoss`.
       optimizer: an optax transformation, or a name from `optim`.
       metrics: names from `metrics`, functions like `loss` or `metrics.DatasetMetric`s, in a
         sequence or a dict by name, computed from the output of the loss. None chooses the accuracy
@@ -98,17 +99,24 @@ def make_train_step(
                 "the state by init_state(..., precision=...) with the step's precision."
             )
 
-        def objective(params):
+        def apply(params, model_state, x, *, train=False, key=None):
             output, model_state = model.apply(
-                cast_down(params, precision),
-                state.model_state,
                 # Cast inside of the differentiated function: the gradient arrives in float32.
+                cast_down(params, precision),
+                model_state,
                 *cast_down(inputs(x, state.params), precision),
-                train=True,
+                train=train,
                 key=key,
             )
-            output = cast_back(output, precision)
-            cost = _average("loss", loss_fn, output, y, weight)
+            return cast_back(output, precision), model_state
+
+        def objective(params):
+            parts = params, state.model_state, x
+            if isinstance(loss_fn, losses.ModelLoss):
+                output, values, model_state = loss_fn.compute(apply, *parts, y, key)
+            else:
+                (output, model_state), values = apply(*parts, train=True, key=key), None
+            cost = _average("loss", loss_fn, output, y, weight, values)
             # A batch whose weights are all 0 has loss and gradient 0, not NaN.
             value = cost.total / jnp.where(cost.count == 0, 1, cost.count)
             scaled = value if scale is None else value * scale.value
@@ -265,9 +273,16 @@ def _measure(
     }
 
 
-def _average(name: str, f: Callable, output: Any, y: Any, weight: jax.Array | None) -> Average:
-    """Computes the weighted average of a loss or a metric over a batch."""
-    values = f(output, y)
+def _average(
+    name: str,
+    f: Callable,
+    output: Any,
+    y: Any,
+    weight: jax.Array | None,
+    values: jax.Array | None = None,
+) -> Average:
+    """Computes the weighted average of a loss or a metric over a batch, of f or of its values."""
+    values = f(output, y) if values is None else values
     n = jax.tree.leaves(output)[0].shape[0]
     if jnp.shape(values)[:1] != (n,):
         fix = "leave the reduction to the step"
