@@ -118,7 +118,8 @@ def draw_dream_and_style(path: pathlib.Path) -> None:
     )
     images = [photograph, (dreamed.image + 1) / 2, painting, styled.image]
     titles = ["photograph", "Deep Dream", "painting", "in its style"]
-    images = [np.asarray(image)[:216, :288].clip(0, 1) for image in images]
+    height = min(len(image) for image in images)
+    images = [np.asarray(image)[:height].clip(0, 1) for image in images]
     save(path, [plot.image_grid(np.stack(images), titles=titles, columns=2)])
 
 
