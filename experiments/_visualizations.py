@@ -113,9 +113,8 @@ def draw_dream_and_style(path: pathlib.Path) -> None:
         steps=150,
         optimizer=optax.adam(0.02),
     )
-    dreamed = feature_vis.deep_dream(
-        load()[0], photograph * 2 - 1, "stage4_1", key=jax.random.key(0), bounds=BOUNDS
-    )
+    options: dict[str, Any] = {"key": jax.random.key(0), "bounds": BOUNDS, "steps": 20}
+    dreamed = feature_vis.deep_dream(load()[0], photograph * 2 - 1, "stage5_2", **options)
     images = [photograph, (dreamed.image + 1) / 2, painting, styled.image]
     titles = ["photograph", "Deep Dream", "painting", "in its style"]
     height = min(len(image) for image in images)
