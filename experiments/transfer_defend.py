@@ -104,8 +104,12 @@ def run(config: Config) -> dict:
     steps = 2 if config.smoke else 40
     parts = [slice(i * config.rows, (i + 1) * config.rows) for i in range(len(kinds))]
     networks: dict[str, Classify] = {}
+    defended = None
     for (name, make), part in zip(kinds.items(), parts, strict=True):
-        networks[name] = train_network(make(), [a[part] for a in dataset.train], config)
+        model, rows = make(), [a[part] for a in dataset.train]
+        state = train_network(model, rows, config)
+        networks[name] = jax.jit(train.predictor(model, state))
+        defended = defended or (model, state, rows)
     moved = {
         name: jax.jit(functools.partial(move, f, steps=steps))(x, y) for name, f in networks.items()
     }
@@ -115,7 +119,8 @@ def run(config: Config) -> dict:
     }
     for source, row in matrix.items():
         print(f"{source:12s}", {target: round(value, 3) for target, value in row.items()})
-    defences = make_defences(networks["CNN"], [a[parts[0]] for a in dataset.train], config)
+    assert defended is not None  # the first network
+    defences = make_defences(networks["CNN"], *defended, config)
     table, signs, pictures = {}, {}, {}
     for name, defence in defences.items():
         table[name], pictures[name] = judge_defence(defence, moved, x, y, config)
@@ -138,41 +143,55 @@ def run(config: Config) -> dict:
 
 
 def train_network(
-    model: jaxdl.Module, rows: Any, config: Config, loss: Any = "cross_entropy", longer: int = 1
-) -> Classify:
-    """Trains a network and returns it as a compiled function."""
+    model: jaxdl.Module,
+    rows: Any,
+    config: Config,
+    loss: Any = "cross_entropy",
+    start: train.TrainState | None = None,
+    longer: int = 1,
+) -> train.TrainState:
+    """Trains a network, from the weights of `start` if there are any."""
     epochs, size = config.epochs * longer, 20 if config.smoke else 64
     schedule = optax.cosine_decay_schedule(2e-3, epochs * -(-config.rows // size))
+    optimizer = optax.adam(schedule)
+    if start is not None:
+        opt_state = optimizer.init(start.params)
+        start = start.replace(opt_state=opt_state, step=jnp.zeros_like(start.step))
     state, history = train.fit(
         model,
         rows,
         loss=loss,
-        optimizer=optax.adam(schedule),
+        optimizer=optimizer,
         batch_size=size,
         epochs=epochs,
         metrics=() if loss == "squared_error" else None,
         seed=config.seed,
+        state=start,
         verbose=0,
     )
     print(f"{model.kind}: {sum(history['seconds']):.0f} s", flush=True)
-    return jax.jit(train.predictor(model, state))
+    return state
 
 
-def make_defences(f: Classify, rows: Any, config: Config) -> dict[str, Defence]:
-    """Trains a network with each defence."""
+def make_defences(
+    f: Classify, model: jaxdl.Module, state: train.TrainState, rows: Any, config: Config
+) -> dict[str, Defence]:
+    """Trains a network with each defence.
+
+    Training on changed inputs starts from the weights of the network without a defence: from random
+    ones, a network of this kind can stay at a constant answer.
+    """
 
     def retrain(loss, longer=2):
-        g = train_network(cnn(), rows, config, loss, longer)
+        new = train_network(model, rows, config, loss, start=state, longer=longer)
+        g = jax.jit(train.predictor(model, new))
         return Defence(g, g)
 
     noisy = functools.partial(data.augment.noise, deviation=0.3)
-    denoise = train_network(
-        defend.denoising_autoencoder(1, width=8),
-        train.AugmentedData((rows[0], rows[0]), noisy),
-        config,
-        "squared_error",
-    )
-    purified = jax.jit(defend.purify(f, denoise))
+    autoencoder = defend.denoising_autoencoder(1, width=8)
+    pairs = train.AugmentedData((rows[0], rows[0]), noisy)
+    denoiser = train_network(autoencoder, pairs, config, "squared_error")
+    purified = jax.jit(defend.purify(f, train.predictor(autoencoder, denoiser)))
 
     def round_pixels(x):
         return jnp.round(4 * x) / 4
@@ -192,7 +211,7 @@ def make_defences(f: Classify, rows: Any, config: Config) -> dict[str, Defence]:
         "PGD training": retrain(defend.adversarial_loss(EPSILON, bounds=BOUNDS, steps=7)),
         "fast training": retrain(defend.fast_adversarial_loss(EPSILON, bounds=BOUNDS)),
         "TRADES": retrain(defend.trades_loss(EPSILON, bounds=BOUNDS, steps=7)),
-        "gradient penalty": retrain(defend.gradient_penalty_loss(0.3)),
+        "gradient penalty": retrain(defend.gradient_penalty_loss(10.0)),
     }
 
 
