@@ -117,8 +117,9 @@ def search_pixels(
     """Attacks as `one_pixel`, and returns the course of the search too.
 
     Args:
-      f, x, labels, key, pixels, population, generations, weight, crossover, restarts, batch_size,
-        bounds, targeted, loss: as for `one_pixel`.
+      f, x, labels, key, pixels, population: as for `one_pixel`.
+      generations, weight, crossover, restarts: as for `one_pixel`.
+      batch_size, bounds, targeted, loss: as for `one_pixel`.
 
     Returns:
       A `PixelSearch`.
