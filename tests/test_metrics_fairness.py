@@ -138,3 +138,16 @@ def test_bad_arguments(arguments, words):
 def test_bad_counts():
     with pytest.raises(ValueError, match="right is 3 and count 2"):
         metrics.wilson_interval(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels"),
+    [
+        (jax.numpy.array([0.9, -0.5, 1, 0], "bfloat16"), [1, 0, 1, 0]),
+        ([1, 0, 1, 0], ["1", "0", "1", "0"]),
+        ([1, 0, 1, 0], [1.0, np.nan, 1.0, 0.0]),
+    ],
+)
+def test_values_that_are_no_classes_of_one_kind(predictions, labels):
+    with pytest.raises(ValueError, match="expected classes"):
+        metrics.group_accuracy(predictions, labels, [0, 0, 1, 1])

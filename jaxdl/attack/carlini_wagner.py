@@ -68,8 +68,12 @@ def carlini_wagner(
     positive = "a number > 0", lambda v: v > 0
     constant = require_number(name, *positive, constant=constant)
     optimizer = optax.adam(require_number(name, *positive, learning_rate=learning_rate))
-    low, high = _problem.as_bounds(problem, bounds)
-    center, dtype = problem.rows, problem.rows.dtype
+    # The search of half-precision inputs is in single precision: the constant would overflow, and
+    # values at a bound could not be moved inside.
+    precision = problem.rows.dtype
+    dtype = precision if jnp.finfo(precision).bits >= 32 else jnp.dtype("float32")
+    low, high = (end.astype(dtype) for end in _problem.as_bounds(problem, bounds))
+    center = problem.rows.astype(dtype)
 
     finite = jnp.isfinite(low) & jnp.isfinite(high)
     middle = jnp.where(finite, (low + high) / 2, 0)
@@ -84,7 +88,7 @@ def carlini_wagner(
 
     def excess(rows):
         """Returns the amount by which the lead of the wrong score is too small, (N,)."""
-        scores = _problem.as_scores(problem.f(rows))
+        scores = _problem.as_scores(problem.f(rows.astype(precision)))
         is_label = jnp.arange(scores.shape[1]) == problem.labels[:, None]
         own = jnp.max(jnp.where(is_label, scores, -jnp.inf), axis=1)
         other = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=1)
@@ -127,4 +131,4 @@ def carlini_wagner(
     infinite = jnp.full_like(c, jnp.inf)
     first = c, jnp.zeros_like(c), infinite, (center, infinite)
     ((_, _, _, (rows, _)), _) = jax.lax.scan(search, first, length=search_steps)
-    return problem.restore(rows)
+    return problem.restore(rows.astype(precision))

@@ -139,12 +139,13 @@ def search_pixels(
     def set_pixels(candidate, row, low, high):
         """Returns a row (D,) with the pixels of a candidate, of values in [0, 1]."""
         image, low, high = (part.reshape(count, channels) for part in (row, low, high))
-        for part in candidate.reshape(pixels, axes + channels).astype(dtype):
+        for part in candidate.reshape(pixels, axes + channels):
             index = jnp.zeros((), int)
             for size, share in zip(places, part[:axes], strict=True):
                 place = jnp.floor(share * size).astype(int)
                 index = index * size + jnp.clip(place, 0, size - 1)
-            color = low[index] + part[axes:] * (high[index] - low[index])
+            # Positions are not rounded to the type of the image, which may be of half precision.
+            color = low[index] + part[axes:].astype(dtype) * (high[index] - low[index])
             image = jnp.where((jnp.arange(count) == index)[:, None], color, image)
         return image.reshape(-1)
 

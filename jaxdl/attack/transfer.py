@@ -26,15 +26,31 @@ def succeeds(f: Callable[[Any], Any], x: Any, labels: Any, *, targeted: bool = F
       targeted: whether to return instead whether f assigns each input to its label.
 
     Returns:
-      (N,) truth values.
+      (N,) truth values; False where a score is NaN, or a traced label out of range.
 
     Raises:
       ValueError: x is not a batch of floats that fits the labels; f returns no scores; or a label
         is out of range.
     """
-    problem = _problem.prepare("succeeds", f, x, labels, derivative=False)
-    is_label = jnp.argmax(_problem.as_scores(problem.f(problem.rows)), axis=1) == problem.labels
-    return is_label if targeted else ~is_label
+    is_label, valid = _judge("succeeds", f, x, labels)
+    return valid & (is_label if targeted else ~is_label)
+
+
+def _judge(
+    caller: str, f: Callable[[Any], Any], x: Any, labels: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Returns whether f assigns each input to its label, and whether that can be known, (N,)."""
+    problem = _problem.prepare(caller, f, x, labels, derivative=False)
+    scores = _problem.as_scores(problem.f(problem.rows))
+    known = (problem.labels >= 0) & (problem.labels < scores.shape[1])
+    valid = known & ~jnp.any(jnp.isnan(scores), axis=1)
+    return jnp.argmax(scores, axis=1) == problem.labels, valid
+
+
+def _accuracy(caller: str, f: Callable[[Any], Any], x: Any, labels: Any) -> jax.Array:
+    """Returns the accuracy of f, NaN if a score is NaN."""
+    is_label, valid = _judge(caller, f, x, labels)
+    return jnp.mean(jnp.where(valid, is_label.astype(float), jnp.nan))
 
 
 def robust_accuracy(
@@ -53,7 +69,7 @@ def robust_accuracy(
       epsilons: (E,), the sizes. All of them are attacked side by side.
 
     Returns:
-      (E,), accuracies from 0 to 1.
+      (E,), accuracies from 0 to 1; NaN if a score is NaN, as for a traced epsilon below 0.
 
     Raises:
       ValueError: epsilons are not numbers (E,) of 0 or more; or as for the attack.
@@ -65,7 +81,7 @@ def robust_accuracy(
         )
 
     def measure(epsilon):
-        return jnp.mean(~succeeds(f, attack(f, x, labels, epsilon), labels))
+        return _accuracy("robust_accuracy", f, attack(f, x, labels, epsilon), labels)
 
     return jax.vmap(measure)(jnp.asarray(epsilons, jnp.result_type(float)))
 
@@ -88,7 +104,8 @@ def transfer_matrix(
         `functools.partial(pgd, epsilon=0.1)`.
 
     Returns:
-      (M, M), the accuracy of function j on inputs that attack function i in row i, column j.
+      (M, M), the accuracy of function j on inputs that attack function i in row i, column j; NaN
+      if a score is NaN.
 
     Raises:
       ValueError: there are no functions; or as for the attack.
@@ -99,5 +116,5 @@ def transfer_matrix(
     rows = []
     for source in functions:
         attacked = attack(source, x, labels)
-        rows.append([jnp.mean(~succeeds(f, attacked, labels)) for f in functions])
+        rows.append([_accuracy("transfer_matrix", f, attacked, labels) for f in functions])
     return jnp.stack([jnp.stack(row) for row in rows])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdl._check import require_ints, require_key
@@ -65,6 +67,8 @@ def universal(
     problem = _problem.prepare("universal", f, x, labels, loss=loss)
     key = require_key("universal", key)
     steps, batch_size = require_ints("universal", 1, steps=steps, batch_size=batch_size)
+    for argument, value in {"epsilon": epsilon, "mask": mask, "step": step}.items():
+        _require_same_for_all(x, argument, value)
     low, high = _problem.as_bounds(problem, bounds)
     radius = _ball.as_radius(problem, norm, epsilon, mask)[:1]
     size = 2.5 / steps * radius
@@ -90,3 +94,16 @@ def universal(
 
     change, _ = jax.lax.scan(advance, zero, jax.random.split(key, steps))
     return problem.unflatten(change)
+
+
+def _require_same_for_all(x: Any, argument: str, value: Any) -> None:
+    """Raises ValueError for an argument with a value for each example."""
+    parts, values = jax.tree.leaves(x), jax.tree.leaves(value)
+    same = len(parts) == len(values)
+    pairs = zip(parts, values, strict=True) if same else itertools.product(parts, values)
+    for part, one in pairs:
+        if np.ndim(one) == np.ndim(part) and np.shape(one)[0] > 1:
+            raise ValueError(
+                f"universal: {argument} has shape {np.shape(one)}; expected the same for all "
+                f"examples, of a shape that broadcasts to {(1, *np.shape(part)[1:])}."
+            )

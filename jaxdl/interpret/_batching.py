@@ -209,4 +209,5 @@ def _map_batches(evaluate: Callable[[jax.Array], Any], n: int, size: int) -> Any
         return evaluate(jnp.arange(n))
     numbers = jnp.minimum(jnp.arange(batches * size), n - 1).reshape(batches, size)
     outputs = lax.map(channels_last.use_channels_last(evaluate), numbers)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], outputs)
+    # Not -1: a leaf may be empty.
+    return jax.tree.map(lambda a: a.reshape(batches * size, *a.shape[2:])[:n], outputs)

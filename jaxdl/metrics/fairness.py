@@ -6,6 +6,7 @@ import math
 import statistics
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl._check import require_number
@@ -117,10 +118,17 @@ def group_accuracy(
             f"group_accuracy: predictions have shape {predictions.shape}, labels {labels.shape} "
             f"and groups {groups.shape}; expected (N,) each, or scores (N, C) as predictions."
         )
-    if predictions.dtype.kind == "f":
+    if jnp.issubdtype(predictions.dtype, jnp.floating):  # also bfloat16
         raise ValueError(
             f"group_accuracy: predictions are {predictions.dtype}; expected classes (N,) or scores "
             "(N, C). For one logit pass predictions > 0."
+        )
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        raise ValueError(f"group_accuracy: labels are {labels.dtype}; expected classes (N,).")
+    if (predictions.dtype.kind in "US") != (labels.dtype.kind in "US"):
+        raise ValueError(
+            f"group_accuracy: predictions are {predictions.dtype} and labels {labels.dtype}; "
+            "expected classes of one kind."
         )
     names, members = np.unique(groups, return_inverse=True)
     if len(names) < 2:

@@ -187,3 +187,28 @@ def test_success_of_scores_and_of_logits():
 def test_bad_arguments(run, words):
     with pytest.raises(ValueError, match=words):
         run(jax.random.key(0))
+
+
+def test_scores_of_nan_are_no_success_and_no_accuracy():
+    x, labels = jnp.full((4, 3), 0.5), jnp.zeros(4, int)
+    broken = lambda x: x * jnp.nan
+    for targeted in (False, True):
+        assert not attack.succeeds(broken, x, labels, targeted=targeted).any()
+    accuracy = attack.robust_accuracy(broken, x, labels, lambda f, x, y, e: x, jnp.array([0.1]))
+    assert np.isnan(accuracy).all()
+    # A traced label out of range, and a traced epsilon below 0.
+    succeeds = jax.jit(lambda labels: attack.succeeds(lambda x: x, jnp.eye(3), labels))
+    np.testing.assert_array_equal(succeeds(jnp.array([1, 9, -1])), [True, False, False])
+    measure = jax.jit(
+        lambda e: attack.robust_accuracy(lambda x: x, jnp.eye(3), jnp.arange(3), attack.pgd, e)
+    )
+    np.testing.assert_array_equal(measure(jnp.array([0.1, -0.1])), [1, np.nan])
+
+
+@pytest.mark.parametrize("argument", ["epsilon", "mask", "step"])
+def test_a_universal_change_has_no_values_for_each_example(argument):
+    options = {"epsilon": 0.1, argument: np.full((2, 1), 0.1)}
+    with pytest.raises(ValueError, match=rf"universal: {argument} has shape \(2, 1\); expected"):
+        attack.universal(
+            lambda x: x, jnp.full((2, 3), 0.5), [0, 2], key=jax.random.key(0), **options
+        )

@@ -153,3 +153,11 @@ def test_traced_labels_out_of_range_give_nan():
         options = {"steps": 2} | ({"search_steps": 1} if run is attack.carlini_wagner else {})
         actual = jax.jit(lambda labels, run=run, o=options: run(linear, x, labels, **o))(labels)
         assert np.isnan(actual).all(1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_carlini_wagner_changes_values_at_a_bound_in_every_precision(dtype):
+    x = jnp.array([[1.0]], dtype)
+    f = lambda x: (x - 0.5) @ jnp.array([[100.0, -100.0]], dtype)
+    actual = attack.carlini_wagner(f, x, jnp.array([0]), steps=300, learning_rate=0.05)
+    assert actual.dtype == dtype and 0.4 < float(actual[0, 0]) <= 0.5

@@ -57,7 +57,7 @@ class Context(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """A score of images that can be added, subtracted, multiplied and divided.
+    """A score of images that can be added, subtracted and multiplied, and divided by numbers.
 
     Attributes:
       score: from a batch and the prepared `args` to scores (crops, B), or (1, B).
@@ -129,7 +129,14 @@ def layer_objective(
     """Returns the objective `compute(activation, *args)`, (N,), of a layer."""
 
     def score(batch, args):
-        return compute(batch.values[layer], *args).reshape(-1, batch.count)
+        values = batch.values[layer]
+        scores = compute(values, *args)
+        if scores.shape != values.shape[:1]:
+            raise ValueError(
+                f"objective: the score of layer {layer!r} has shape {scores.shape}; expected "
+                f"{values.shape[:1]}, one number for each image."
+            )
+        return scores.reshape(-1, batch.count)
 
     return Objective(score, (layer,), args, grid, verify)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +35,13 @@ def scale(factors: Sequence[float]) -> Transform:
         raise ValueError(f"scale: factors are {list(factors)}; expected numbers above 0.")
 
     def apply(key, images):
-        factor = jax.random.choice(key, jnp.asarray(choices, images.dtype), images.shape[:1])
+        dtype = _position_dtype(images)
+        factor = jax.random.choice(key, jnp.asarray(choices, dtype), images.shape[:1])
         shrink = 1 / factor
 
         def weights(size):
             middle = (size - 1) / 2
-            places = middle + shrink[:, None] * (jnp.arange(size, dtype=images.dtype) - middle)
+            places = middle + shrink[:, None] * (jnp.arange(size, dtype=dtype) - middle)
             return _interpolate(places, size)
 
         _, height, width, _ = images.shape
@@ -130,11 +132,12 @@ def random_crop(low: float = 0.05, high: float = 0.5) -> Transform:
 
     def apply(key, images):
         n, height, width, _ = images.shape
-        uniform = jax.random.uniform(key, (3, n, 1), images.dtype)
+        dtype = _position_dtype(images)
+        uniform = jax.random.uniform(key, (3, n, 1), dtype)
         side = low + (high - low) * uniform[0]
 
         def weights(size, start):
-            places = jnp.arange(size, dtype=images.dtype)
+            places = jnp.arange(size, dtype=dtype)
             return _interpolate((size - 1) * (1 - side) * start + side * places, size)
 
         return _transform_axes(images, weights(height, uniform[1]), weights(width, uniform[2]))
@@ -170,6 +173,11 @@ def _as_choices(caller: str, argument: str, values: Sequence[float]) -> np.ndarr
     return choices
 
 
+def _position_dtype(images: jax.Array) -> Any:
+    """Returns the type of positions: half precision has none between pixels above 256."""
+    return images.dtype if jnp.finfo(images.dtype).bits >= 32 else jnp.float32
+
+
 def _interpolate(places: jax.Array, size: int) -> jax.Array:
     """Returns the weights (N, P, size) of linear interpolation at places (N, P) of a row."""
     places = jnp.clip(places, 0, size - 1)
@@ -181,4 +189,5 @@ def _transform_axes(images: jax.Array, rows: jax.Array, columns: jax.Array) -> j
 
     Products with dense matrices, unlike gathers, have a derivative that is fast on a CPU.
     """
+    rows, columns = rows.astype(images.dtype), columns.astype(images.dtype)
     return jnp.einsum("nih,njw,nhwc->nijc", rows, columns, images)

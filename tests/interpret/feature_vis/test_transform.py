@@ -168,3 +168,13 @@ def test_gradients_are_finite_where_nothing_changes():
 def test_bad_arguments(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("change", [transform.scale([1.3]), transform.random_crop(0.5, 0.5)])
+def test_positions_are_not_rounded_to_half_precision(change):
+    row = np.linspace(0, 1, 300, dtype=np.float32)
+    x = np.broadcast_to(row[:, None], (1, 2, 300, 1))
+    key = jax.random.key(0)
+    half = change(key, jax.numpy.asarray(x, jax.numpy.bfloat16))
+    assert half.dtype == jax.numpy.bfloat16
+    assert float(half.max()) <= 1.01 and float(half.min()) >= -0.01

@@ -258,3 +258,18 @@ def test_bad_arguments(options, words):
     image = feature_vis.pixels((2, 2, 3))
     with pytest.raises(ValueError, match=words):
         visualize(linear, image, objective.logit([0, 1]), **{"steps": 3} | options)
+
+
+def test_targets_in_batches_without_frames():
+    f = lambda x: x.reshape(len(x), -1)
+    logit = objective.logit(jnp.arange(7))
+    image = feature_vis.pixels((3, 3, 1))
+    whole, parts = (visualize(f, image, logit, steps=2, batch_size=size) for size in (7, 3))
+    assert parts.frames.shape == (7, 0, 3, 3, 1)
+    np.testing.assert_allclose(parts.image, whole.image, rtol=1e-6)
+
+
+def test_a_custom_score_has_one_number_for_each_image():
+    custom = objective.custom("hidden", lambda values: values[..., None])
+    with pytest.raises(ValueError, match="has shape .*; expected .*, one number for each image"):
+        feature_vis.visualize(dead, feature_vis.pixels((2,)), custom, key=jax.random.key(0))
