@@ -55,6 +55,8 @@ GALLERY = (
     "explain_segmentation/regions",
     "explain_detection/boxes",
     "fashion/test_images",
+    "fooling/digits",
+    "fooling/photograph",
 )
 """Figures of `docs/gallery.md`, by experiment."""
 WIDTH = 1400
