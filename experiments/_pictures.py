@@ -89,11 +89,17 @@ def draw_all(only: str | None = None) -> None:
 
 
 def draw_photographs(path: pathlib.Path) -> None:
-    """Draws all photographs above their relevance by LRP."""
+    """Draws the photographs whose licences are known above their relevance by LRP."""
     images, x, scores, titles = load()
+    free = [i for i, name in enumerate(_pretrained.PHOTOGRAPHS) if name != "dog"]
     relevance = interpret.lrp(scores, x, target="argmax", composite=BOX)
     figure = plot.overlay(
-        images, relevance, titles=titles, scale_each=True, columns=4, originals=True
+        images[free],
+        np.asarray(relevance)[free],
+        titles=[titles[i] for i in free],
+        scale_each=True,
+        columns=len(free),
+        originals=True,
     )
     figure.savefig(path, pil_kwargs={"quality": 88})
 

@@ -43,7 +43,7 @@ class Config(_run.Config):
     """Test images that gradients attack."""
     one_pixel_images: int = 200
     """Test images that single pixels attack."""
-    photograph: Literal["astronaut", "chelsea", "coffee", "dog"] = "dog"
+    photograph: Literal["astronaut", "chelsea", "coffee", "dog"] = "coffee"
     """The photograph that is drawn; all four are attacked."""
     wanted: str = "teapot"
     """The name that the targeted attack gives it."""
