@@ -723,10 +723,17 @@ MUTATIONS = (
         "defend/test_adversarial_training.py",
     ),
     Mutation(
+        "attack: traced inputs out of bounds are clipped",
+        "jaxdl/attack/_problem.py",
+        "jnp.where(valid, end, jnp.nan)",
+        "end",
+        "attack/test_gradient.py",
+    ),
+    Mutation(
         "defend: inputs out of bounds are clipped",
         "jaxdl/defend/adversarial_training.py",
-        "(a < low - slack) | (a > high + slack)",
-        "a != a",
+        "jnp.abs(a - clipped) <= ROUNDING * (high - low)",
+        "True",
         "defend/test_adversarial_training.py",
     ),
     Mutation(

@@ -2,9 +2,9 @@
 
 60,000 images of ten kinds of clothes in 28x28 pixels, and 10,000 to test (Xiao et al. 2017, arXiv
 1708.07747). The recipe is that of `cifar_classify` without mixup. A first layer with a pooling
-halves the map before the residual network, so that twice the epochs take the same time. The
-settings were chosen on the last 5,000 training images; the test images are used once, after the
-last epoch, each with its mirror image.
+halves the map before the residual network, which leaves time for more epochs. The settings were
+chosen on the last 5,000 training images; the test images are used once, after the last epoch, each
+with its mirror image.
 """
 
 from __future__ import annotations

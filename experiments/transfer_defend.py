@@ -169,7 +169,7 @@ def train_network(
         state=start,
         verbose=0,
     )
-    print(f"{model.kind}: {sum(history['seconds']):.0f} s", flush=True)
+    print(f"trained in {sum(history['seconds']):.0f} s", flush=True)
     return state
 
 

@@ -91,10 +91,8 @@ def check_inside(caller: str, parts: Any, low: Any, high: Any) -> None:
             continue
         # NumPy runs eagerly, also inside of a traced function.
         values, least, most = (np.asarray(v).astype(np.float64) for v in (leaf, *limits))
-        # Bounds of normalized inputs are not rounded as the inputs.
-        slack = 8 * float(jnp.finfo(leaf.dtype).eps)
-        below = values < least - slack * np.maximum(1, np.abs(least))
-        above = values > most + slack * np.maximum(1, np.abs(most))
+        below = values < least - slack(leaf.dtype, np.abs(least))
+        above = values > most + slack(leaf.dtype, np.abs(most))
         if (below | above).any():
             words = [f"{e:g}" if e.ndim == 0 else f"an array {e.shape}" for e in (least, most)]
             raise ValueError(
@@ -102,6 +100,11 @@ def check_inside(caller: str, parts: Any, low: Any, high: Any) -> None:
                 f"({', '.join(words)}); expected x within them. Pass the bounds= of your inputs, "
                 "or None."
             )
+
+
+def slack(dtype: Any, size: Any) -> Any:
+    """Returns how far x may be out of bounds of a size, whose rounding differs from that of x."""
+    return 8 * float(jnp.finfo(dtype).eps) * size.clip(1)
 
 
 def check_finite(caller: str, parts: Any) -> None:

@@ -121,6 +121,19 @@ def as_scores(output: jax.Array) -> jax.Array:
     return scores
 
 
+def margins(output: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns how far the score of the label exceeds the best other one, (N,).
+
+    Args:
+      output: (N, classes); or one logit each, (N,) or (N, 1), of class 1 against class 0.
+      labels: (N,) integers.
+    """
+    scores = as_scores(output)
+    own = jnp.arange(scores.shape[1]) == labels[:, None]
+    rest = jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
+    return jnp.sum(jnp.where(own, scores, 0), axis=1) - rest
+
+
 def broadcast(problem: Problem, argument: str, value: Any) -> jax.Array:
     """Returns a number, an array or a tree that broadcasts to x as rows (N, D)."""
     return _flatten(_input.broadcast_baseline(problem.caller, problem.parts, value, argument))
@@ -139,14 +152,19 @@ def as_sizes(problem: Problem, argument: str, value: Any) -> jax.Array:
 def as_bounds(problem: Problem, bounds: Any, *, finite: bool = False) -> list[jax.Array]:
     """Returns the smallest and largest valid inputs as rows (N, D), with `finite` finite ones.
 
+    Both are NaN where a traced x is out of bounds, or traced bounds are not in order: an attack
+    that clips to them gives NaN, and not an input further than epsilon from x.
+
     Raises:
       ValueError: the bounds are not two ends in order, each a number or an array that broadcasts to
         x; or x is not between them.
     """
     ends = _arguments.check_bounds(problem.caller, bounds, finite=finite)
-    rows = [broadcast(problem, "bounds", end) for end in ends]
+    low, high = (broadcast(problem, "bounds", end) for end in ends)
     _arguments.check_inside(problem.caller, problem.parts, *ends)
-    return rows
+    below, above = (_arguments.slack(problem.rows.dtype, jnp.abs(end)) for end in (low, high))
+    valid = (problem.rows >= low - below) & (problem.rows <= high + above) & (low < high)
+    return [jnp.where(valid, end, jnp.nan) for end in (low, high)]
 
 
 def _flatten(parts: Any) -> jax.Array:

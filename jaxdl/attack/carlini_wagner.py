@@ -88,12 +88,8 @@ def carlini_wagner(
 
     def excess(rows):
         """Returns the amount by which the lead of the wrong score is too small, (N,)."""
-        scores = _problem.as_scores(problem.f(rows.astype(precision)))
-        is_label = jnp.arange(scores.shape[1]) == problem.labels[:, None]
-        own = jnp.max(jnp.where(is_label, scores, -jnp.inf), axis=1)
-        other = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=1)
-        lead = other - own if not targeted else own - other
-        return (jnp.asarray(margin, scores.dtype) - lead).astype(dtype)
+        lead = _problem.margins(problem.f(rows.astype(precision)), problem.labels).astype(dtype)
+        return jnp.asarray(margin, dtype) + (-lead if targeted else lead)
 
     def total(w, c):
         rows = decode(w)
@@ -131,4 +127,4 @@ def carlini_wagner(
     infinite = jnp.full_like(c, jnp.inf)
     first = c, jnp.zeros_like(c), infinite, (center, infinite)
     ((_, _, _, (rows, _)), _) = jax.lax.scan(search, first, length=search_steps)
-    return problem.restore(rows.astype(precision))
+    return problem.restore(jnp.clip(rows, low, high).astype(precision))

@@ -65,7 +65,7 @@ def fgsm(
 
     Returns:
       An array like x, or a tree of them. It is NaN if a traced label or epsilon (under `jit` or
-      `vmap`) is out of range.
+      `vmap`) is out of range, and where a traced x is out of bounds.
 
     Raises:
       ValueError: x is not a batch of floats that fits the labels; f returns no scores; a label is

@@ -54,7 +54,7 @@ def random_search(
     shape = low.shape
 
     def measure(signs):
-        return margins(problem.f(jnp.where(signs, high, low)), problem.labels)
+        return _problem.margins(problem.f(jnp.where(signs, high, low)), problem.labels)
 
     def advance(best, key):
         signs, value = best
@@ -71,16 +71,3 @@ def random_search(
     keys = jax.random.split(key, queries - 1)
     (signs, _), _ = jax.lax.scan(advance, (signs, measure(signs)), keys)
     return problem.restore(jnp.where(signs, high, low))
-
-
-def margins(output: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns how far the score of the label exceeds the best other one, (N,).
-
-    Args:
-      output: (N, classes); or one logit each, (N,) or (N, 1), of class 1 against class 0.
-      labels: (N,) integers.
-    """
-    scores = _problem.as_scores(output)
-    own = jnp.arange(scores.shape[1]) == labels[:, None]
-    rest = jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
-    return jnp.sum(jnp.where(own, scores, 0), axis=1) - rest

@@ -45,20 +45,23 @@ class _Attack:
     def __call__(self, f: Any, x: Any, y: Any, loss: Any, key: jax.Array) -> Any:
         """Returns inputs like x of a large loss(f(x), y), without gradient.
 
-        They are NaN where x is out of bounds, because clipping would silently train on others.
+        `pgd` makes them NaN where x is out of bounds by more than rounding.
         """
-        x = jax.tree.map(lambda a: widen(a) if _input.is_floating(a) else a, x)
-        options = {"norm": self.norm, "step": self.step, "steps": self.steps}
-        moved = pgd(f, x, y, self.epsilon, **options, key=key, bounds=self.bounds, loss=loss)
 
-        def check(a, b):
-            if self.bounds is None or not _input.is_floating(a):
-                return b
+        def prepare(a):
+            if not _input.is_floating(a):
+                return a
+            a = widen(a)
+            if self.bounds is None:
+                return a
             low, high = self.bounds
-            slack = ROUNDING * (high - low)
-            return jnp.where((a < low - slack) | (a > high + slack), jnp.nan, b)
+            clipped = jnp.clip(a, low, high)
+            return jnp.where(jnp.abs(a - clipped) <= ROUNDING * (high - low), clipped, a)
 
-        return jax.lax.stop_gradient(jax.tree.map(check, x, moved))
+        options = {"norm": self.norm, "step": self.step, "steps": self.steps}
+        x = jax.tree.map(prepare, x)
+        moved = pgd(f, x, y, self.epsilon, **options, key=key, bounds=self.bounds, loss=loss)
+        return jax.lax.stop_gradient(moved)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

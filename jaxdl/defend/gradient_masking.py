@@ -16,7 +16,6 @@ import numpy as np
 from jaxdl._check import require_ints, require_key, require_number
 from jaxdl.attack import _problem, pgd, random_search
 from jaxdl.attack.gradient import Bounds
-from jaxdl.attack.random_search import margins
 
 __all__ = ["MaskingReport", "Sign", "check_gradient_masking"]
 
@@ -126,7 +125,7 @@ def check_gradient_masking(
 
         def is_wrong(x):
             # A tie is no decision for the label, and NaN is no success.
-            return margins(f(x), labels) <= 0
+            return _problem.margins(f(x), labels) <= 0
 
         def attack(g, size, count):
             reach = 1 if count == 1 else 2.5
@@ -136,7 +135,7 @@ def check_gradient_masking(
         gradient = jax.grad(lambda rows: jnp.sum(problem.losses(rows)))(problem.rows)
         searched = random_search(f, x, labels, epsilon, key=key, queries=queries, bounds=bounds)
         values = {
-            "right": margins(f(x), labels) > 0,
+            "right": _problem.margins(f(x), labels) > 0,
             "one": is_wrong(attack(f, epsilon, 1)),
             "larger": jax.lax.map(
                 lambda size: is_wrong(attack(f, size, steps)),

@@ -45,14 +45,8 @@ def plan(
     Args:
       lhs, rhs, out: shapes and types of the operands and of the result.
     """
-    if lhs.dtype != jnp.float32 or rhs.dtype != jnp.float32:
-        return f"{lhs.dtype} by {rhs.dtype}"
-    if preferred_element_type not in (None, jnp.dtype("float32")):
-        return f"result of {preferred_element_type}"
-    if not _product.is_full_precision(precision):
-        return f"precision {precision}"
-    if out_sharding is not None:
-        return "sharded result"
+    if reason := _product.why_not(lhs, rhs, precision, preferred_element_type, out_sharding):
+        return reason
     if not 3 <= lhs.ndim <= 5:
         return f"{lhs.ndim - 2} spatial dimensions"
     if 0 in (*lhs.shape, *rhs.shape, *out.shape):

@@ -38,14 +38,8 @@ def plan(
     out_sharding: Any = None,
 ) -> Callable[[jax.Array, jax.Array], jax.Array] | str:
     """Returns the function of the operands that calls oneDNN, or why there is none."""
-    if a.dtype != jnp.float32 or b.dtype != jnp.float32:
-        return f"{a.dtype} by {b.dtype}"
-    if preferred_element_type not in (None, jnp.dtype("float32")):
-        return f"result of {preferred_element_type}"
-    if out_sharding is not None:
-        return "sharded result"
-    if not is_full_precision(precision):
-        return f"precision {precision}"
+    if reason := why_not(a, b, precision, preferred_element_type, out_sharding):
+        return reason
     (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
     order = np.argsort(contract_a)
     contract_a, contract_b = ([dims[i] for i in order] for dims in (contract_a, contract_b))
@@ -82,10 +76,21 @@ def call(a, b, result, sizes, a_strides, b_strides) -> jax.Array:
     return jax.ffi.ffi_call("jaxdl_multiply", result)(a, b, **attributes)
 
 
-def is_full_precision(precision: Any) -> bool:
-    """Returns whether a precision is one of those that all mean float32 on a CPU."""
-    values = precision if isinstance(precision, tuple) else (precision,)
-    return all(value is None or isinstance(value, lax.Precision) for value in values)
+def why_not(
+    a: Any, b: Any, precision: Any, preferred_element_type: Any, out_sharding: Any
+) -> str | None:
+    """Returns why an operation on two arrays is not of float32 on one device, or None."""
+    if a.dtype != jnp.float32 or b.dtype != jnp.float32:
+        return f"{a.dtype} by {b.dtype}"
+    if preferred_element_type not in (None, jnp.dtype("float32")):
+        return f"result of {preferred_element_type}"
+    if out_sharding is not None:
+        return "sharded result"
+    precisions = precision if isinstance(precision, tuple) else (precision,)
+    # Each of these means float32 on a CPU; the algorithm of a product does not.
+    if not all(value is None or isinstance(value, lax.Precision) for value in precisions):
+        return f"precision {precision}"
+    return None
 
 
 def view(shape: Sequence[int], groups: Sequence[Sequence[int]]) -> View:

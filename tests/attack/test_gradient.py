@@ -201,3 +201,20 @@ def test_by_default_every_corner_is_reached_from_anywhere_in_the_box():
     assert 0 <= starts.min() and starts.max() <= 1
     corners = np.broadcast_to(np.clip(X + 0.3 * UP, 0, 1), ends.shape)
     np.testing.assert_allclose(ends, corners, rtol=1e-6, atol=1e-7)
+
+
+def test_traced_inputs_out_of_bounds_are_nan_and_others_are_not():
+    """Clipping them would return inputs further than epsilon away."""
+    x, labels = jnp.array([[3.0, 0.5], [0.2, 0.5]]), jnp.array([0, 1])
+    for norm in ("linf", "l2", "l1"):
+        options = {"steps": 3, "norm": norm}
+        run = jax.jit(lambda x, o=options: attack.pgd(lambda x: x, x, labels, 0.1, **o))
+        actual = np.asarray(run(x))
+        assert np.isnan(actual[0]).any()
+        expected = attack.pgd(lambda x: x, x[1:], labels[1:], 0.1, **options)
+        np.testing.assert_allclose(actual[1:], expected, rtol=1e-6)
+    weak = jax.jit(lambda x: attack.carlini_wagner(lambda x: x, x, labels, steps=3))
+    assert np.isnan(np.asarray(weak(x))[0]).any()
+    f = lambda x: x
+    reversed_ends = jax.jit(lambda low, high: attack.fgsm(f, x[1:], [1], 0.1, bounds=(low, high)))
+    assert np.isnan(reversed_ends(1.0, 0.0)).all()
